@@ -1,0 +1,230 @@
+"""The records in which the parts of Leeward meet: what one part found, as the next one reads it.
+
+All are frozen, hold JSON-ready values and aware UTC times, and survive `to_json`/`from_json`
+unchanged. LSNs are integers here (bytes of WAL); `format_lsn` writes them as PostgreSQL does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+
+def format_lsn(lsn: int) -> str:
+    """0x16B3748 -> "0/16B3748" (PostgreSQL's pg_lsn text form)."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def parse_lsn(text: str) -> int:
+    """ "0/16B3748" -> 0x16B3748. Raises ValueError when it is not an LSN."""
+    high, _, low = text.partition("/")
+    return (int(high, 16) << 32) + int(low, 16)
+
+
+def format_time(at: datetime) -> str:
+    """Aware datetime -> "2026-11-22T08:30:00.123456Z"; always UTC, always six decimals."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """ISO 8601 with an offset -> aware UTC. Raises ValueError when the offset is missing."""
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone")
+    return at.astimezone(UTC)
+
+
+def canonical_json(value: Any) -> bytes:
+    """One byte form per value: sorted keys, no spaces, UTF-8. Digests are taken over this."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+class Record:
+    """Base of the frozen dataclasses: JSON in and out, times as text, unknown keys refused."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        values = {}
+        for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+            if f.name in data:
+                values[f.name] = cls._revive(f.name, data[f.name])
+        return cls(**values)
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name.endswith("_at") and isinstance(value, str):
+            return parse_time(value)
+        if isinstance(value, list):
+            return tuple(value)
+        return value
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_time(value)
+    if isinstance(value, Record):
+        return value.to_json()
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True)
+class StoredObject(Record):
+    """One object as it lies in a store. `sha256` is of the stored bytes, in hex."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+PointKind = Literal["full", "incremental"]
+
+
+@dataclass(frozen=True)
+class RecoveryPoint(Record):
+    """A base backup that is complete: its manifest was written after all its objects.
+
+    `objects` keys are relative to the component's prefix in the store. `parent_id` is the id of
+    the point that an incremental builds on. A restore reaches consistency at `end_lsn`.
+    `checksum_failures` are the server's own words (file and block), empty when it named none:
+    a point with any is kept, is never chosen for a restore, and never counts as clean.
+    """
+
+    id: str
+    component: str
+    kind: PointKind
+    taken_at: datetime
+    finished_at: datetime
+    system_id: str
+    server_version: int
+    timeline: int
+    start_lsn: int
+    end_lsn: int
+    objects: tuple[StoredObject, ...]
+    source_bytes: int
+    encryption: str
+    parent_id: str | None = None
+    checksum_failures: tuple[str, ...] = ()
+    tool: str = "leeward"
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "objects":
+            return tuple(StoredObject.from_json(item) for item in value)
+        return super()._revive(name, value)
+
+    @property
+    def stored_bytes(self) -> int:
+        return sum(item.size_bytes for item in self.objects)
+
+
+@dataclass(frozen=True)
+class Window(Record):
+    """An unbroken stretch of WAL on one timeline history that recovery can stop in.
+
+    From `start_lsn` (end of the oldest base backup in it) to `end_lsn` (last byte stored).
+    """
+
+    timeline: int
+    start_lsn: int
+    end_lsn: int
+    start_at: datetime
+    end_at: datetime
+
+
+TargetKind = Literal["xid", "lsn", "time", "end"]
+
+
+@dataclass(frozen=True)
+class RecoveryTarget(Record):
+    """The moment to recover to: everything before it, nothing of it.
+
+    kind "xid": before that transaction commits; "lsn": before that record; "time": before that
+    instant; "end": all the WAL there is. `lsn` bounds the base backup to choose (its end must lie
+    before) and is 0 for "time" and "end".
+    """
+
+    kind: TargetKind
+    value: str
+    lsn: int = 0
+    timeline: int = 1
+
+
+@dataclass(frozen=True)
+class Damage(Record):
+    """What was found to be wrong with a database, and the moment to go back to.
+
+    kind: mass-update, mass-delete, truncate, drop, rewrite (logical); page, relation-file, index
+    (physical); wal-gap; suspected (nothing found: the bisection's bound). `alternatives` are other
+    suspects, the likeliest first, each {xid, committed_at, tables, rows, why}. `found` is one line
+    for the record; `how` names the method.
+    """
+
+    kind: str
+    found: str
+    how: str
+    target: RecoveryTarget
+    detected_at: datetime
+    damaged_at: datetime | None = None
+    xid: int | None = None
+    commit_lsn: int | None = None
+    tables: tuple[str, ...] = ()
+    rows: int = 0
+    alternatives: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "target":
+            return RecoveryTarget.from_json(value)
+        return super()._revive(name, value)
+
+
+@dataclass(frozen=True)
+class CheckResult(Record):
+    """One verification that ran. `ok` is true only when it ran to its end and found nothing."""
+
+    name: str
+    ok: bool
+    found: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Proof(Record):
+    """A recovery point was restored, opened, queried and found clean at `proven_at`."""
+
+    component: str
+    point_id: str
+    proven_at: datetime
+    target: RecoveryTarget
+    recovered_lsn: int
+    last_commit_at: datetime | None
+    checks: tuple[CheckResult, ...]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "target":
+            return RecoveryTarget.from_json(value)
+        if name == "checks":
+            return tuple(CheckResult.from_json(item) for item in value)
+        return super()._revive(name, value)
+
+    @property
+    def ok(self) -> bool:
+        return bool(self.checks) and all(check.ok for check in self.checks)

@@ -1,0 +1,1 @@
+"""The embedded cloud: everything on one machine; never shipped to Lambda."""
