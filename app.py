@@ -1,0 +1,69 @@
+"""Every Lambda of Leeward: one function per trigger, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalice import Chalice
+from chalice.app import CloudWatchEvent
+
+from chalicelib import services, telemetry
+
+app = Chalice(app_name="leeward")
+telemetry.install(app)
+
+ALARM_RAISED = {
+    "source": ["aws.cloudwatch"],
+    "detail-type": ["CloudWatch Alarm State Change"],
+    "detail": {"state": {"value": ["ALARM"]}},
+}
+
+
+@app.on_cw_event(ALARM_RAISED, name="on_alarm")
+def on_alarm(event: CloudWatchEvent) -> Any:
+    return services.on_alarm(event.to_dict())
+
+
+@app.lambda_function(name="back_up")
+def back_up(event: dict[str, Any], context: Any) -> Any:
+    return services.back_up(event)
+
+
+@app.lambda_function(name="fetch_wal")
+def fetch_wal(event: dict[str, Any], context: Any) -> Any:
+    return services.fetch_wal(event)
+
+
+@app.lambda_function(name="watch")
+def watch(event: dict[str, Any], context: Any) -> Any:
+    return services.watch(event)
+
+
+@app.lambda_function(name="find_damage")
+def find_damage(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="fence")
+def fence(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="rebuild")
+def rebuild(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="switch")
+def switch(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="ask")
+def ask(event: dict[str, Any], context: Any) -> Any:
+    return services.ask(event)
+
+
+@app.lambda_function(name="record")
+def record(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)

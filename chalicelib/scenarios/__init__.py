@@ -1,0 +1,1 @@
+"""Scenarios as data: the catalogue of steps, the state machine made of them, its explanation."""

@@ -1,0 +1,244 @@
+"""One state machine (Amazon States Language, JSONPath) from one scenario.
+
+Contract: every state has a Comment; every Task a TimeoutSeconds, a Retry for what is worth another
+try and a Catch to the one recorder; a machine ends in `Recovered` or in `Not recovered`, and in
+both cases the record says so first. Function names are `${Logical}` placeholders that the template
+substitutes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.errors import retryable_names
+from chalicelib.plan.model import Parallel, Scenario, Step
+from chalicelib.scenarios.layout import Placed, place_steps, snake, visible_path
+from chalicelib.scenarios.steps import STEP_KINDS
+from chalicelib.scenarios.wiring import parse_reference
+
+INVOKE = "arn:aws:states:::lambda:invoke"
+RECORDER = "Record failure"
+RECORD_SECONDS = 120
+# A person's step without a limit in the plan: Step Functions would wait for a year.
+PERSON_SECONDS = 24 * 3600
+
+# What Lambda reports for a worker that was throttled, killed, timed out or never started.
+# Source: "Handle transient Lambda service exceptions", Step Functions best practices; Sandbox and
+# Runtime names as the Lambda runtime reports a dead sandbox.
+SANDBOX_ERRORS = [
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
+]
+
+
+def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
+    """The machine of a scenario whose wiring was found good (scenarios/wiring.py).
+
+    Input of an execution: {"run": {every field of RUN_FIELDS}, "steps": {}, "stages": {}}.
+    """
+    placed = place_steps(name, scenario)
+    states: dict[str, Any] = {}
+    names = [_stage_entry(item) for item in scenario.steps]
+    for stage, item in enumerate(scenario.steps):
+        following = names[stage + 1] if stage + 1 < len(names) else "Close the run"
+        here = [one for one in placed if one.stage == stage]
+        if isinstance(item, Step):
+            states |= _step_states(here[0], placed, following, scenario)
+        else:
+            states |= _parallel_state(item, here, placed, following, scenario)
+    states |= _ending_states()
+    return {
+        "Comment": f"{scenario.title} ({name})",
+        "StartAt": names[0],
+        "TimeoutSeconds": sum(_limit_seconds(one.step) for one in placed) * 3 + 3600,
+        "States": states,
+    }
+
+
+def state_name(step: Step) -> str:
+    """ "stop-writes" -> "Stop writes"."""
+    return step.name.replace("-", " ").capitalize()
+
+
+def _stage_entry(item: Step | Parallel) -> str:
+    if isinstance(item, Step):
+        return f"Approve {item.name}" if item.approve else state_name(item)
+    return "Together: " + ", ".join(steps[0].name for steps in item.parallel)
+
+
+def _step_states(
+    one: Placed, placed: list[Placed], following: str, scenario: Scenario
+) -> dict[str, Any]:
+    states: dict[str, Any] = {}
+    if one.step.approve:
+        states[f"Approve {one.step.name}"] = _approval_state(one.step, scenario)
+    work = _person_state(one) if one.step.by else _task_state(one, placed)
+    states[state_name(one.step)] = work | {"Next": following}
+    return states
+
+
+def _parallel_state(
+    item: Parallel, here: list[Placed], placed: list[Placed], following: str, scenario: Scenario
+) -> dict[str, Any]:
+    branches = []
+    for branch, steps in enumerate(item.parallel):
+        mine = [one for one in here if one.branch == branch]
+        entries = [_stage_entry(step) for step in steps] + [""]
+        states: dict[str, Any] = {}
+        for index, one in enumerate(mine):
+            states |= _step_states(one, placed, entries[index + 1], scenario)
+        last = states[state_name(mine[-1].step)]
+        del last["Next"]
+        last["End"] = True
+        branches.append({"StartAt": entries[0], "States": _without_catch(states)})
+    selector = {
+        f"{snake(one.step.name)}.$": f"$[{one.branch}].steps.{snake(one.step.name)}" for one in here
+    }
+    state = {
+        "Type": "Parallel",
+        "Comment": "steps that do not wait for each other",
+        "Branches": branches,
+        "ResultSelector": selector,
+        "ResultPath": f"$.stages.s{here[0].stage}",
+        "Catch": _catch(),
+        "Next": following,
+    }
+    return {_stage_entry(item): state}
+
+
+def _without_catch(states: dict[str, Any]) -> dict[str, Any]:
+    """The recorder lies outside the branch: there the parallel state catches for all."""
+    return {name: {k: v for k, v in s.items() if k != "Catch"} for name, s in states.items()}
+
+
+def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
+    kind = STEP_KINDS[one.step.uses or ""]
+    payload = {
+        "run_id.$": "$.run.run_id",
+        "step": one.step.name,
+        "uses": kind.uses,
+        "inputs": _inputs(one, placed),
+    }
+    return _task(one.step.says, kind.function, payload, _limit_seconds(one.step)) | {
+        "ResultSelector": {"outputs.$": "$.Payload"},
+        "ResultPath": one.local_path,
+        "Catch": _catch(),
+    }
+
+
+def _inputs(one: Placed, placed: list[Placed]) -> dict[str, Any]:
+    inputs: dict[str, Any] = {}
+    for name, value in one.step.with_.items():
+        reference = parse_reference(value)
+        if reference is None:
+            inputs[name] = value
+            continue
+        inputs[f"{name}.$"] = _reference_path(reference, one, placed)
+    return inputs
+
+
+def _reference_path(reference: tuple[str, str], one: Placed, placed: list[Placed]) -> str:
+    owner, output = reference
+    if owner == "run":
+        return f"$.run.{output}"
+    source = next(item for item in placed if item.step.name == owner)
+    return f"{visible_path(source, one)}.outputs.{output}"
+
+
+def _person_state(one: Placed) -> dict[str, Any]:
+    question = {"role": one.step.by, "says": one.step.says, "commands": one.step.commands}
+    state = _waiting_state(one.step, "do", question, _limit_seconds(one.step))
+    return state | {"ResultSelector": {"outputs.$": "$"}, "ResultPath": one.local_path}
+
+
+def _approval_state(step: Step, scenario: Scenario) -> dict[str, Any]:
+    approval = step.approve
+    assert approval is not None
+    question = {"roles": list(approval.by), "count": approval.count, "says": step.says}
+    state = _waiting_state(step, "approve", question, int(approval.within.total_seconds()))
+    state |= {"ResultPath": None, "Next": state_name(step)}
+    if approval.otherwise == "proceed":
+        proceed = {"ErrorEquals": ["States.Timeout"], "ResultPath": None, "Next": state_name(step)}
+        state["Catch"] = [proceed, *_catch()]
+    return state
+
+
+def _waiting_state(step: Step, ask: str, question: dict[str, Any], seconds: int) -> dict[str, Any]:
+    payload = {
+        "run_id.$": "$.run.run_id",
+        "step": step.name,
+        "uses": f"people.{ask}",
+        "inputs": question,
+        "token.$": "$$.Task.Token",
+    }
+    state = _task(f"waits for a person: {step.says}", "ask", payload, seconds)
+    return state | {"Resource": f"{INVOKE}.waitForTaskToken", "Catch": _catch()}
+
+
+def _task(comment: str, function: str, payload: dict[str, Any], seconds: int) -> dict[str, Any]:
+    return {
+        "Type": "Task",
+        "Comment": comment,
+        "Resource": INVOKE,
+        "Parameters": {"FunctionName": f"${{{logical_id(function)}}}", "Payload": payload},
+        "TimeoutSeconds": seconds,
+        "Retry": [
+            _retry(SANDBOX_ERRORS, interval_seconds=1, attempts=4),
+            _retry(retryable_names(), interval_seconds=2, attempts=8),
+        ],
+    }
+
+
+def _retry(errors: list[str], *, interval_seconds: int, attempts: int) -> dict[str, Any]:
+    return {
+        "ErrorEquals": errors,
+        "IntervalSeconds": interval_seconds,
+        "MaxAttempts": attempts,
+        "BackoffRate": 1.5,
+        "MaxDelaySeconds": 60,
+        "JitterStrategy": "FULL",
+    }
+
+
+def _catch() -> list[dict[str, Any]]:
+    return [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": RECORDER}]
+
+
+def _ending_states() -> dict[str, Any]:
+    failed = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.unrecorded", "Next": "Not recovered"}
+    return {
+        "Close the run": _record_state("run.close", {}, "write the report and the evidence")
+        | {"Catch": _catch(), "Next": "Recovered"},
+        RECORDER: _record_state("run.fail", {"failure.$": "$.failure"}, "record what failed")
+        | {"Catch": [failed], "Next": "Not recovered"},
+        "Recovered": {"Type": "Succeed", "Comment": "recovered, verified and recorded"},
+        "Not recovered": {
+            "Type": "Fail",
+            "Comment": "the record says which step failed and what is still in effect",
+            "Error": "NotRecovered",
+            "Cause": "see the run's record",
+        },
+    }
+
+
+def _record_state(uses: str, inputs: dict[str, Any], comment: str) -> dict[str, Any]:
+    step = uses.replace(".", "-")
+    payload = {"run_id.$": "$.run.run_id", "step": step, "uses": uses, "inputs": inputs}
+    return _task(comment, "record", payload, RECORD_SECONDS) | {"ResultPath": None}
+
+
+def _limit_seconds(step: Step) -> int:
+    if step.timeout is not None:
+        return int(step.timeout.total_seconds())
+    return PERSON_SECONDS if step.by else STEP_KINDS[step.uses or ""].timeout_seconds
+
+
+def logical_id(function: str) -> str:
+    """ "find_damage" -> "FindDamage": the id that Chalice gives a function in its template."""
+    return "".join(word.capitalize() for word in function.split("_"))

@@ -1,0 +1,186 @@
+"""The sample application: a small studio that writes all the time and keeps its own ledger.
+
+It reads its database's address from Secrets Manager at start and whenever a connection breaks, as
+an application that Leeward can switch must. Each committed transaction is appended to the ledger
+(one JSON line: xid, asset, project, committed_at) after PostgreSQL acknowledged it: what the ledger
+holds and neither the recovered database nor the set-aside file has, was lost.
+
+Run as `python -m leeward.local.sample_app --secret NAME --ledger FILE [--port N] [--rate N]`; it
+prints one JSON line with its address when it serves, and ends with SIGTERM or with its parent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psycopg
+from botocore.config import Config
+
+SCHEMA = """
+CREATE TABLE projects (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL,
+    owner text NOT NULL,
+    budget_cents bigint NOT NULL CHECK (budget_cents >= 0),
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE assets (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    project_id bigint NOT NULL REFERENCES projects,
+    path text NOT NULL,
+    size_bytes bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX assets_project ON assets (project_id);
+CREATE INDEX projects_owner ON projects (owner);
+"""
+
+SEED = """
+INSERT INTO projects (name, owner, budget_cents)
+SELECT 'project ' || n, 'artist ' || n %% 500, (n * 7919) %% 1000000
+FROM generate_series(1, %(projects)s) n;
+INSERT INTO assets (project_id, path, size_bytes)
+SELECT 1 + n %% %(projects)s, 'scenes/' || md5(n::text) || '.blend', (n * 104729::bigint) %% 50000000
+FROM generate_series(1, %(projects)s * 4) n;
+"""
+
+CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+def create_schema(dsn: str, *, projects: int) -> None:
+    """Create and fill the tables; the role in `dsn` owns them."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute(SCHEMA)
+        with psycopg.ClientCursor(connection) as cursor:
+            cursor.execute(SEED, {"projects": projects})
+
+
+@dataclass
+class Studio:
+    """The writer: one transaction every 1/rate seconds while it can reach its database."""
+
+    secret: str
+    ledger: Path
+    rate: float
+    stopping: threading.Event = field(default_factory=threading.Event)
+    database: str = ""
+    written: int = 0
+    last_write_at: datetime | None = None
+    last_error: str = "not connected yet"
+
+    def run(self) -> None:
+        with self.ledger.open("a", buffering=1) as ledger:
+            while not self.stopping.is_set():
+                try:
+                    with psycopg.connect(self._address(), connect_timeout=2) as connection:
+                        self._write_until_broken(connection, ledger)
+                except (*CONNECTION_ERRORS, psycopg.Error) as error:
+                    self.last_error = type(error).__name__
+                    self.stopping.wait(0.05)
+
+    def _address(self) -> str:
+        config = Config(retries={"max_attempts": 2}, connect_timeout=2, read_timeout=5)
+        client = boto3.client("secretsmanager", config=config)
+        text = client.get_secret_value(SecretId=self.secret)["SecretString"]
+        return str(json.loads(text)["dsn"])
+
+    def _write_until_broken(self, connection: psycopg.Connection[Any], ledger: Any) -> None:
+        self.database = connection.info.dbname
+        projects = _one(connection, "SELECT max(id) FROM projects")
+        connection.commit()
+        while not self.stopping.is_set():
+            entry = self._write(connection, random.randint(1, projects))
+            ledger.write(json.dumps(entry) + "\n")
+            self.written += 1
+            self.last_write_at = datetime.now(UTC)
+            self.stopping.wait(1 / self.rate)
+
+    def _write(self, connection: psycopg.Connection[Any], project: int) -> dict[str, Any]:
+        with connection.transaction():
+            row = connection.execute(
+                "INSERT INTO assets (project_id, path, size_bytes) VALUES (%s, %s, %s) "
+                "RETURNING id, pg_current_xact_id()::text",
+                (project, f"scenes/{random.getrandbits(64):x}.blend", random.randint(1, 10**7)),
+            ).fetchone()
+            assert row is not None
+            connection.execute(
+                "UPDATE projects SET budget_cents = budget_cents + 1, updated_at = "
+                "clock_timestamp() WHERE id = %s",
+                (project,),
+            )
+        at = datetime.now(UTC).isoformat()
+        return {"xid": int(row[1]), "asset": row[0], "project": project,
+                "database": self.database, "committed_at": at}
+
+    def health(self) -> tuple[int, dict[str, Any]]:
+        """200 when it wrote within the last 2 s, else 503."""
+        age = None
+        if self.last_write_at is not None:
+            age = (datetime.now(UTC) - self.last_write_at).total_seconds()
+        healthy = age is not None and age < 2
+        body = {"healthy": healthy, "database": self.database, "written": self.written,
+                "seconds_since_write": age, "last_error": self.last_error}
+        return (200 if healthy else 503), body
+
+
+def _one(connection: psycopg.Connection[Any], sql: str) -> Any:
+    row = connection.execute(sql).fetchone()  # type: ignore[call-overload]
+    return row[0] if row else None
+
+
+def serve(studio: Studio, port: int) -> ThreadingHTTPServer:
+    """GET /health, on loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
+            status, body = studio.health() if self.path == "/health" else (404, {})
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--secret", required=True)
+    parser.add_argument("--ledger", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=50)
+    options = parser.parse_args()
+    studio = Studio(options.secret, options.ledger, options.rate)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: studio.stopping.set())
+    server = serve(studio, options.port)
+    print(json.dumps({"address": f"http://127.0.0.1:{server.server_port}"}), flush=True)  # noqa: T201
+    parent = os.getppid()
+    writer = threading.Thread(target=studio.run, daemon=True)
+    writer.start()
+    while not studio.stopping.is_set() and os.getppid() == parent:
+        time.sleep(0.2)
+    studio.stopping.set()
+    writer.join(3)
+
+
+if __name__ == "__main__":
+    main()
