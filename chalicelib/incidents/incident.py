@@ -1,4 +1,4 @@
-"""One incident a component: the first signal opens it, later ones join it, a person or its run ends it.
+"""One incident a component: the first signal opens it, later ones join it, its run ends it.
 
     signal -> seen before? --yes--> its incident ended: nothing; still open: go on
            -> create open#<component> (conditional) --won--> record -> start run
@@ -81,7 +81,9 @@ def handle_signal(
     body = signal.to_json()
     kind = "incident-opened" if opened else "signal-joined"
     extra = {"component": component, "scenario": scenario, "severity": severity}
-    desk.records.append(incident.id, kind, body | extra, actor="leeward", key=kind + body["raised_at"])
+    desk.records.append(
+        incident.id, kind, body | extra, actor="leeward", key=kind + body["raised_at"]
+    )
     if incident.scenario == scenario:
         start_run(incident, run_body=run_body, desk=desk, moment=moment)
     return incident
@@ -101,7 +103,11 @@ def start_run(
     }
     desk.state.create(f"run#{incident.run_id}", "run", run | {"status": "running"})
     desk.records.append(
-        incident.id, "run-started", run_body | run, actor="leeward", run_id=incident.run_id,
+        incident.id,
+        "run-started",
+        run_body | run,
+        actor="leeward",
+        run_id=incident.run_id,
         key=incident.run_id,
     )
     payload = {"run": run, "steps": {}, "stages": {}}

@@ -52,7 +52,8 @@ INSERT INTO projects (name, owner, budget_cents)
 SELECT 'project ' || n, 'artist ' || n %% 500, (n * 7919) %% 1000000
 FROM generate_series(1, %(projects)s) n;
 INSERT INTO assets (project_id, path, size_bytes)
-SELECT 1 + n %% %(projects)s, 'scenes/' || md5(n::text) || '.blend', (n * 104729::bigint) %% 50000000
+SELECT 1 + n %% %(projects)s,
+       'scenes/' || md5(n::text) || '.blend', (n * 104729::bigint) %% 50000000
 FROM generate_series(1, %(projects)s * 4) n;
 """
 
@@ -121,8 +122,13 @@ class Studio:
                 (project,),
             )
         at = datetime.now(UTC).isoformat()
-        return {"xid": int(row[1]), "asset": row[0], "project": project,
-                "database": self.database, "committed_at": at}
+        return {
+            "xid": int(row[1]),
+            "asset": row[0],
+            "project": project,
+            "database": self.database,
+            "committed_at": at,
+        }
 
     def health(self) -> tuple[int, dict[str, Any]]:
         """200 when it wrote within the last 2 s, else 503."""
@@ -130,8 +136,13 @@ class Studio:
         if self.last_write_at is not None:
             age = (datetime.now(UTC) - self.last_write_at).total_seconds()
         healthy = age is not None and age < 2
-        body = {"healthy": healthy, "database": self.database, "written": self.written,
-                "seconds_since_write": age, "last_error": self.last_error}
+        body = {
+            "healthy": healthy,
+            "database": self.database,
+            "written": self.written,
+            "seconds_since_write": age,
+            "last_error": self.last_error,
+        }
         return (200 if healthy else 503), body
 
 

@@ -1,0 +1,31 @@
+"""Workflows in Step Functions: one state machine a scenario, executions named by run id."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.adapters.aws_errors import error_code, mapped
+
+
+class StepFunctions:
+    """`arn_prefix` ends just before the scenario's name: "arn:aws:states:...:leeward-nexus-"."""
+
+    def __init__(self, client: Any, arn_prefix: str) -> None:
+        self._client = client
+        self._arn_prefix = arn_prefix
+
+    def start(self, scenario: str, run_id: str, payload: dict[str, Any]) -> None:
+        with mapped("states", scenario=scenario, run_id=run_id):
+            try:
+                self._client.start_execution(
+                    stateMachineArn=self._arn_prefix + scenario,
+                    name=run_id,
+                    input=json.dumps(payload),
+                )
+            except ClientError as error:
+                # The same name: this run was started before, with this or with an older input.
+                if error_code(error) != "ExecutionAlreadyExists":
+                    raise

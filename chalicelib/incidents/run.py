@@ -1,0 +1,89 @@
+"""One step of a run: done once, recorded before and after, its result kept for whoever asks again.
+
+    started (record) -> work -> finished (record) -> result (state)
+
+A death before the result is kept means that the work is done again: steps are safe to repeat, and
+the records have keys, so that the second time leaves one record of each kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chalicelib.errors import BadInput, LeewardError
+from chalicelib.incidents.incident import Desk
+from chalicelib.plan.records import format_time, parse_time
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its steps see it. `moment` is a person's override of the moment to recover to."""
+
+    run_id: str
+    incident_id: str
+    scenario: str
+    component: str
+    alarm_at: datetime
+    moment: str | None
+
+
+Work = Callable[[Run, dict[str, Any]], dict[str, Any]]
+
+
+def load_run(run_id: str, *, desk: Desk) -> Run:
+    """Raises BadInput (code "unknown-run") when no such run was started."""
+    found = desk.state.get(f"run#{run_id}", "run")
+    if found is None:
+        raise BadInput(
+            f"there is no run {run_id!r}",
+            hint="runs are started by an alarm or by a person, never by a step",
+            code="unknown-run",
+        )
+    return Run(
+        run_id=run_id,
+        incident_id=found["incident_id"],
+        scenario=found["scenario"],
+        component=found["component"],
+        alarm_at=parse_time(found["alarm_at"]),
+        moment=found["moment"],
+    )
+
+
+def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]:
+    """The outputs of the step in `event`: of this attempt, or of the one that was recorded.
+
+    Args:
+        event: {"run_id", "step", "uses", "inputs"}, as a state machine sends it.
+        work: does the step; returns its outputs with at least `found`.
+    Raises:
+        LeewardError: what `work` raised, after it was recorded.
+    """
+    run_id, step = event["run_id"], event["step"]
+    kept = desk.state.get(f"run#{run_id}", f"step#{step}")
+    if kept is not None:
+        return dict(kept["outputs"])
+    run = load_run(run_id, desk=desk)
+    started_at = desk.clock.now()
+    attempt = _say(desk, run, step, "step-started", {"at": format_time(started_at)})
+    try:
+        outputs = work(run, event["inputs"])
+    except LeewardError as error:
+        _say(desk, run, step, "step-failed", error.to_json() | {"started": attempt})
+        raise
+    seconds = round((desk.clock.now() - started_at).total_seconds(), 3)
+    body = {"found": outputs["found"], "outputs": outputs, "seconds": seconds, "outcome": "ok"}
+    _say(desk, run, step, "step-finished", body, key=f"{run_id}/{step}/finished")
+    desk.state.create(f"run#{run_id}", f"step#{step}", {"outputs": outputs, "seconds": seconds})
+    return outputs
+
+
+def _say(
+    desk: Desk, run: Run, step: str, kind: str, body: dict[str, Any], *, key: str = ""
+) -> int:
+    record = desk.records.append(
+        run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=step, key=key
+    )
+    return record.seq
