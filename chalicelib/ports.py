@@ -5,13 +5,14 @@ Every method raises the classes of chalicelib.errors alone. Times are aware UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
-from chalicelib.plan.records import StoredObject
+from chalicelib.plan.records import EvidenceRecord, RecoveryTarget, Signature, StoredObject
 
 
 class Clock(Protocol):
@@ -99,3 +100,206 @@ class Workflows(Protocol):
 
     def start(self, scenario: str, run_id: str, payload: dict[str, Any]) -> None:
         """Start once: the same run_id again is no error and starts nothing."""
+
+
+class Records(Protocol):
+    """The evidence: one hash chain of records a stream (an incident's id), append only."""
+
+    def append(
+        self,
+        stream: str,
+        kind: str,
+        body: dict[str, Any],
+        *,
+        actor: str,
+        run_id: str = "",
+        step: str = "",
+        key: str = "",
+    ) -> EvidenceRecord:
+        """Record once and return what stands in the chain, durably.
+
+        A record with the same `key` is returned as it is. Without a `key`, the same thing said
+        again (kind, actor, run, step and body) is the same record. Secrets in the body are
+        replaced before it is written.
+
+        Raises:
+            BadInput: the body is not JSON.
+            Tampered: the chain that is stored is broken; nothing was added.
+        """
+
+    def read(self, stream: str) -> list[EvidenceRecord]:
+        """The whole chain, first record first; empty when there is none.
+
+        Raises:
+            Tampered: a record is missing, altered or out of its place.
+        """
+
+
+class Signer(Protocol):
+    """A private key that never leaves its keeper."""
+
+    def sign(self, message: bytes) -> Signature:
+        """Sign at most 4096 bytes."""
+
+
+class Metrics(Protocol):
+    """Numbers that alarms watch."""
+
+    def put(self, component: str, values: dict[str, float]) -> None:
+        """Publish each value now, under its name, for one component."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How a throw-away server replays WAL: from `wal_dir` up to `target`, then `action`.
+
+    `wal_dir` holds complete segments and timeline histories under PostgreSQL's own file names.
+    `timeline` is the one to follow. "promote" opens for writing at the target, "pause" stays
+    read-only at it.
+    """
+
+    target: RecoveryTarget
+    wal_dir: Path
+    timeline: int
+    action: Literal["promote", "pause"] = "promote"
+
+
+@dataclass(frozen=True)
+class ToolOutcome:
+    """What one of PostgreSQL's programs answered. `status` 0 means success."""
+
+    status: int
+    output: str
+    errors: str
+
+
+class DatabaseServer(Protocol):
+    """A throw-away PostgreSQL server on one data folder, reachable only from this machine.
+
+    It never runs the configuration that lies in the folder, never fsyncs, and ends with the
+    process that started it. `with server:` stops it.
+    """
+
+    @property
+    def data_dir(self) -> Path: ...
+
+    def start(self, recovery: Recovery | None = None) -> None:
+        """Stops what a dead worker left running here, then starts; returns at once.
+
+        Raises NotReady when there are no programs for this version.
+        """
+
+    def wait_until(self, state: Literal["ready", "paused"], *, timeout_seconds: float) -> None:
+        """ "ready": open for writing, after promotion if it recovers; "paused": at the target.
+
+        Raises CheckFailed (code "server-ended", with the end of its log) or Unavailable.
+        """
+
+    def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
+        """Returns when no process of the server is left. No error when none runs."""
+
+    def dsn(self, database: str = "postgres", **params: str) -> str:
+        """How a superuser connects, for psycopg and for PostgreSQL's programs."""
+
+    def run_tool(
+        self, name: str, *args: str, env: Mapping[str, str] | None = None, timeout_seconds: float
+    ) -> ToolOutcome:
+        """Run a program of the server's own version; it may also run while the server is down.
+
+        Raises NotReady when it is absent, Unavailable when it takes too long.
+        """
+
+    def control_data(self) -> dict[str, str]:
+        """pg_controldata's lines as name -> value."""
+
+    def log_tail(self, lines: int = 20) -> str: ...
+
+
+class ServerFactory(Protocol):
+    """Gives the server for a data folder; it is not started."""
+
+    def __call__(self, data_dir: Path) -> DatabaseServer: ...
+
+
+class Session(Protocol):
+    """One connection to one database; each statement commits on its own.
+
+    Parameters are `%s`. Raises Damaged when the server says that stored data is unreadable,
+    Unavailable when it does not answer in time, NotReady when a right is missing, BadInput when
+    it refuses the statement.
+    """
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows, for results that are small; an empty list when the statement gives none."""
+
+    def stream(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query of any size, in constant memory."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """The number of rows it changed."""
+
+
+class Databases(Protocol):
+    """The databases of one PostgreSQL server, as one role, and PostgreSQL's programs on it."""
+
+    @property
+    def database(self) -> str:
+        """The database that the address names."""
+
+    def session(
+        self, database: str = "", *, timeout_seconds: float = 60, read_only: bool = False
+    ) -> AbstractContextManager[Session]:
+        """A connection to `database` (default: `self.database`); no statement takes longer."""
+
+    def admin_session(self, *, timeout_seconds: float = 60) -> AbstractContextManager[Session]:
+        """A connection to whichever of postgres, template1 and `self.database` lets in first."""
+
+    def run_tool(
+        self, name: str, *arguments: str, database: str = "", timeout_seconds: float = 600
+    ) -> ToolOutcome:
+        """A client program (pg_dump, pg_amcheck, ...) to its end; the address and the password
+        reach it by its environment, never by its command line."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something physically wrong. `where` names the file, page, table or index."""
+
+    kind: Literal["page", "relation-file", "index", "wal-gap"]
+    where: str
+    what: str
+
+
+class Inspector(Protocol):
+    """Looks for physical damage on a running server without changing anything.
+
+    Each method raises NotReady when it may not look; an empty result means that it looked.
+    """
+
+    def missing_files(self, database: str = "") -> tuple[Fault, ...]:
+        """Tables and indexes whose file is gone or cannot be opened."""
+
+    def failed_checksums(self, since: datetime | None = None) -> tuple[Fault, ...]:
+        """Databases in which the server met a bad page after `since`: a counter, free of cost."""
+
+    def missing_wal(self) -> tuple[Fault, ...]:
+        """WAL segments that a replication slot still needs and that are gone."""
+
+    def damaged_pages(self) -> tuple[Fault, ...]:
+        """Reads every page of the server from disk: as long as a full backup."""
+
+    def damaged_indexes(
+        self, database: str = "", *, heapallindexed: bool = True
+    ) -> tuple[Fault, ...]:
+        """amcheck over all tables and indexes of a database."""
+
+
+class WalText(Protocol):
+    """WAL as pg_waldump prints it."""
+
+    def dump(self, timeline: int, start_lsn: int, end_lsn: int) -> Iterator[bytes]:
+        """The text of the records that start in [start_lsn, end_lsn), in chunks of whole lines.
+
+        Raises:
+            Damaged: code "wal-unreadable", when the records end before `end_lsn`.
+        """
