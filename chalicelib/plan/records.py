@@ -228,3 +228,42 @@ class Proof(Record):
     @property
     def ok(self) -> bool:
         return bool(self.checks) and all(check.ok for check in self.checks)
+
+
+@dataclass(frozen=True)
+class EvidenceRecord(Record):
+    """One thing that was decided, done or found, as link `seq` of the chain of an incident.
+
+    `previous` is the digest of record `seq - 1`. `digest` is the SHA-256 of all other fields.
+    `run_id` and `step` are "" where the record belongs to none. Two records of one chain never
+    have the same `key`: what is delivered twice is recorded once.
+    """
+
+    seq: int
+    at: datetime
+    previous: str
+    kind: str
+    actor: str
+    run_id: str
+    step: str
+    key: str
+    body: dict[str, Any]
+    digest: str
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        return parse_time(value) if name == "at" else value
+
+
+@dataclass(frozen=True)
+class Signature(Record):
+    """What a key made of a message. `value` is base64, `public_key` PEM (SubjectPublicKeyInfo).
+
+    `fingerprint` is the SHA-256 of the public key's DER form, in hex.
+    """
+
+    algorithm: str
+    key_id: str
+    public_key: str
+    fingerprint: str
+    value: str

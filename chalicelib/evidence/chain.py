@@ -1,0 +1,157 @@
+"""The hash chain of an incident's records: what the next link is, and whether a chain is whole.
+
+    genesis(stream) <- 1 <- 2 <- 3 ...     each record holds the digest of the one before
+
+A record is stored as its canonical JSON and a line feed, so that every byte of the file counts.
+A chain alone shows that nothing was changed, removed or put in between its first and its last
+record; that records are missing at its end is shown by the bundle, which names length and head.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chalicelib.errors import Tampered
+from chalicelib.evidence.redact import redact
+from chalicelib.plan.records import EvidenceRecord, Record, canonical_json, digest_of
+
+_FIELDS = {field.name for field in dataclasses.fields(EvidenceRecord)}
+
+
+@dataclass(frozen=True)
+class Finding(Record):
+    """One thing that is wrong with evidence: a stable code, the file or record, what was found."""
+
+    code: str
+    where: str
+    message: str
+
+
+def genesis(stream: str) -> str:
+    """What record 1 holds as `previous`: the SHA-256 of the stream's name, in hex.
+
+    A chain of one incident cannot be passed off as another's.
+    """
+    return hashlib.sha256(stream.encode()).hexdigest()
+
+
+def next_record(
+    stream: str,
+    previous: EvidenceRecord | None,
+    kind: str,
+    body: dict[str, Any],
+    *,
+    at: datetime,
+    actor: str,
+    run_id: str = "",
+    step: str = "",
+    key: str = "",
+) -> EvidenceRecord:
+    """The record that follows `previous` (None: the first one). Pure.
+
+    Raises:
+        BadInput: the body is not JSON.
+    """
+    said = redact({"kind": kind, "actor": actor, "run_id": run_id, "step": step, "body": body})
+    fields = said | {
+        "seq": previous.seq + 1 if previous else 1,
+        "previous": previous.digest if previous else genesis(stream),
+        "key": redact(key) or digest_of(said),
+    }
+    record = EvidenceRecord(at=at, digest="", **fields)
+    return dataclasses.replace(record, digest=record_digest(record))
+
+
+def record_digest(record: EvidenceRecord) -> str:
+    """SHA-256 of the canonical JSON of every field but `digest`, in hex."""
+    return digest_of({k: v for k, v in record.to_json().items() if k != "digest"})
+
+
+def encode_record(record: EvidenceRecord) -> bytes:
+    """The record as it is stored."""
+    return canonical_json(record.to_json()) + b"\n"
+
+
+def decode_record(data: bytes, *, where: str) -> EvidenceRecord:
+    """The record that these stored bytes are; the exact inverse of `encode_record`.
+
+    Raises:
+        Tampered: the bytes are not exactly a record (code "not-a-record"), or its digest is not
+            that of its content (code "record-altered").
+    """
+    record = _parse(data)
+    if record is None or encode_record(record) != data:
+        raise _tampered("not-a-record", where, "is not a record as Leeward writes one")
+    if record.digest != record_digest(record):
+        raise _tampered("record-altered", where, "does not match its own digest")
+    return record
+
+
+def verify_chain(stream: str, records: Sequence[EvidenceRecord]) -> list[Finding]:
+    """What is wrong with the chain; nothing when it is whole from record 1 to its last."""
+    findings: list[Finding] = []
+    keys: set[str] = set()
+    head = genesis(stream)
+    for seq, record in enumerate(records, start=1):
+        where = f"record {record.seq}"
+        if record.digest != record_digest(record):
+            findings.append(Finding("record-altered", where, "does not match its own digest"))
+        if record.seq != seq:
+            findings.append(Finding("record-misplaced", where, f"stands at place {seq}"))
+        if record.previous != head:
+            findings.append(Finding("chain-broken", where, _not_linked(seq)))
+        if record.key in keys:
+            findings.append(Finding("record-doubled", where, "was recorded before it"))
+        keys.add(record.key)
+        head = record.digest
+    return findings
+
+
+def require_chain(stream: str, records: Sequence[EvidenceRecord]) -> None:
+    """Raises Tampered, naming the first finding, unless the chain is whole."""
+    findings = verify_chain(stream, records)
+    if findings:
+        first = findings[0]
+        raise _tampered(first.code, f"{stream} {first.where}", first.message)
+
+
+def with_key(records: Iterable[EvidenceRecord], key: str) -> EvidenceRecord | None:
+    """The record that has this key, or None."""
+    return next((record for record in records if record.key == key), None)
+
+
+def _parse(data: bytes) -> EvidenceRecord | None:
+    try:
+        fields = json.loads(data)
+        if not isinstance(fields, dict) or set(fields) != _FIELDS:
+            return None
+        if type(fields["seq"]) is not int or not isinstance(fields["body"], dict):
+            return None
+        texts = _FIELDS - {"seq", "body"}
+        if not all(isinstance(fields[name], str) for name in texts):
+            return None
+        record = EvidenceRecord.from_json(fields)
+        encode_record(record)
+        return record
+    except (ValueError, RecursionError):
+        return None
+
+
+def _not_linked(seq: int) -> str:
+    return (
+        f"does not follow record {seq - 1}" if seq > 1 else "does not begin this incident's chain"
+    )
+
+
+def _tampered(code: str, where: str, found: str) -> Tampered:
+    return Tampered(
+        f"{where} {found}",
+        code=code,
+        hint="keep the evidence as it is and find out who could write to it",
+    )

@@ -1,0 +1,214 @@
+"""The figures of a run, from its records alone. What was not measured is None and never green."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from chalicelib.plan.records import EvidenceRecord, Record, parse_time
+
+StepOutcome = Literal["ok", "failed", "unfinished"]
+
+_OUTCOMES: dict[str, StepOutcome] = {"step-finished": "ok", "step-failed": "failed"}
+
+
+@dataclass(frozen=True)
+class StepScore(Record):
+    """One step of the run.
+
+    `seconds`: from the start of its first attempt to its end, as the RTO pays for it; None while
+    it has not ended. `found`: what it said, or its error.
+    """
+
+    name: str
+    outcome: StepOutcome
+    found: str
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    attempts: int = 1
+    does: str = ""
+
+
+@dataclass(frozen=True)
+class Scorecard(Record):
+    """A run in figures. Seconds everywhere; None: not known, which counts as not met."""
+
+    incident: str
+    run_id: str
+    scenario: str
+    component: str
+    outcome: str
+    plan_sha256: str = ""
+    alarm_at: datetime | None = None
+    damaged_at: datetime | None = None
+    first_write_at: datetime | None = None
+    rto_objective_seconds: float | None = None
+    rpo_objective_seconds: float | None = None
+    last_commit_before_at: datetime | None = None
+    last_commit_recovered_at: datetime | None = None
+    rows_lost: int | None = None
+    transactions_set_aside: int | None = None
+    proven: bool = False
+    steps: tuple[StepScore, ...] = field(default=())
+
+    @property
+    def rto_seconds(self) -> float | None:
+        """From the alarm to the application's first successful write; a write before is none."""
+        seconds = _between(self.alarm_at, self.first_write_at)
+        return None if seconds is None or seconds < 0 else seconds
+
+    @property
+    def rpo_seconds(self) -> float | None:
+        """From the last commit recovered to the last one before the damage; 0 when both are one."""
+        lost = _between(self.last_commit_recovered_at, self.last_commit_before_at)
+        return None if lost is None else max(0.0, lost)
+
+    @property
+    def detection_seconds(self) -> float | None:
+        """From the damage to the alarm."""
+        return _between(self.damaged_at, self.alarm_at)
+
+    @property
+    def rto_met(self) -> bool | None:
+        return _met(self.rto_seconds, self.rto_objective_seconds)
+
+    @property
+    def rpo_met(self) -> bool | None:
+        return _met(self.rpo_seconds, self.rpo_objective_seconds)
+
+    @property
+    def ok(self) -> bool:
+        """Recovered, proven, both objectives met, every figure known."""
+        return (
+            self.outcome == "recovered"
+            and self.proven
+            and self.rto_met is True
+            and self.rpo_met is True
+            and self.rows_lost is not None
+            and bool(self.steps)
+            and all(step.outcome == "ok" for step in self.steps)
+        )
+
+    def to_line(self, *, report: str, evidence: str) -> dict[str, Any]:
+        """The last line of `leeward drill --format json`."""
+        return {
+            "scenario": self.scenario,
+            "outcome": self.outcome,
+            "ok": self.ok,
+            "proven": self.proven,
+            "rto_seconds": self.rto_seconds,
+            "rto_objective_seconds": self.rto_objective_seconds,
+            "rpo_seconds": self.rpo_seconds,
+            "rpo_objective_seconds": self.rpo_objective_seconds,
+            "rows_lost": self.rows_lost,
+            "transactions_set_aside": self.transactions_set_aside,
+            "detection_seconds": self.detection_seconds,
+            "steps": [
+                {"name": s.name, "seconds": s.seconds, "outcome": s.outcome, "found": s.found}
+                for s in self.steps
+            ],
+            "component": self.component,
+            "incident": self.incident,
+            "run_id": self.run_id,
+            "report": report,
+            "evidence": evidence,
+        }
+
+
+def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str = "") -> Scorecard:
+    """The scorecard of one run of an incident. Pure.
+
+    Args:
+        records: the incident's chain, in order.
+        run_id: which run; "" takes the one that started last.
+    Returns:
+        Of a kind that was recorded more than once in the run, the last record counts.
+    """
+    chain = list(records)
+    started = [record for record in chain if record.kind == "run-started"]
+    run_id = run_id or (started[-1].run_id if started else "")
+    of_run = [record for record in chain if record.run_id == run_id and run_id]
+    opened = last_body(chain, "incident-opened")
+    run = opened | last_body(of_run, "run-started")
+    loss = last_body(of_run, "data-loss")
+    proof = last_body(of_run, "proof")
+    return Scorecard(
+        incident=incident,
+        run_id=run_id,
+        scenario=run.get("scenario", ""),
+        component=run.get("component", ""),
+        outcome=last_body(of_run, "run-finished").get("outcome", "unfinished"),
+        plan_sha256=run.get("plan_sha256", ""),
+        alarm_at=_time(run.get("alarm_at")),
+        damaged_at=_time(last_body(of_run, "damage").get("damaged_at")),
+        first_write_at=_time(last_body(of_run, "first-write").get("at")),
+        rto_objective_seconds=run.get("rto_objective_seconds"),
+        rpo_objective_seconds=run.get("rpo_objective_seconds"),
+        last_commit_before_at=_time(loss.get("last_commit_before_at")),
+        last_commit_recovered_at=_time(
+            loss.get("last_commit_recovered_at", proof.get("last_commit_at"))
+        ),
+        rows_lost=loss.get("rows_lost"),
+        transactions_set_aside=last_body(of_run, "set-aside").get("transactions"),
+        proven=_is_proof(proof),
+        steps=score_steps(of_run),
+    )
+
+
+def score_steps(records: Iterable[EvidenceRecord]) -> tuple[StepScore, ...]:
+    """The steps of one run in the order in which they began."""
+    by_step: dict[str, list[EvidenceRecord]] = {}
+    for record in records:
+        if record.step and record.kind.startswith("step-"):
+            by_step.setdefault(record.step, []).append(record)
+    return tuple(_score_step(name, of_step) for name, of_step in by_step.items())
+
+
+def last_body(records: Iterable[EvidenceRecord], kind: str) -> dict[str, Any]:
+    """The body of the last record of this kind; empty when there is none."""
+    found: dict[str, Any] = {}
+    for record in records:
+        if record.kind == kind:
+            found = record.body
+    return found
+
+
+def _score_step(name: str, records: list[EvidenceRecord]) -> StepScore:
+    """A result that was recorded stands, whatever a second delivery of the step did after it."""
+    starts = [record for record in records if record.kind == "step-started"]
+    finished = next((record for record in records if record.kind == "step-finished"), None)
+    last = finished or records[-1]
+    outcome = _OUTCOMES.get(last.kind, "unfinished")
+    started_at = starts[0].at if starts else None
+    finished_at = None if outcome == "unfinished" else last.at
+    seconds = _between(started_at, finished_at)
+    return StepScore(
+        name=name,
+        outcome=outcome,
+        found=last.body.get("found") or last.body.get("message") or "",
+        started_at=started_at,
+        finished_at=finished_at,
+        seconds=last.body.get("seconds") if seconds is None else seconds,
+        attempts=max(1, len([start for start in starts if start.seq < last.seq])),
+        does=starts[0].body.get("does", "") if starts else "",
+    )
+
+
+def _is_proof(body: dict[str, Any]) -> bool:
+    checks = body.get("checks") or []
+    return bool(checks) and all(check.get("ok") is True for check in checks)
+
+
+def _between(start: datetime | None, end: datetime | None) -> float | None:
+    return round((end - start).total_seconds(), 3) if start and end else None
+
+
+def _met(measured: float | None, objective: float | None) -> bool | None:
+    return None if measured is None or objective is None else measured <= objective
+
+
+def _time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
