@@ -1,0 +1,1 @@
+"""The linter of plans: pure rules with stable ids, over a Plan alone."""

@@ -1,0 +1,246 @@
+"""What is protected: databases, buckets, caches, files, code, services, names; and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.schedule import Schedule
+from chalicelib.plan.units import Duration, Quantity, Rate, Share, Size
+
+BackupKind = Literal["full", "incremental", "wal", "dump", "sync", "replication", "commits"]
+
+
+class Backup(PlanPart):
+    """One way in which a component is copied.
+
+    kind: full and incremental are physical base backups, wal the transaction log, dump a logical
+    export, sync a periodic copy of files or objects, replication a continuous one, commits a
+    version control repository. `when` is absent for the continuous kinds alone.
+    takes: how long one run lasts. `copied_within`: from its end until every location has it.
+    """
+
+    kind: BackupKind
+    says: Text | None = None
+    when: Schedule | None = None
+    takes: Duration | None = None
+    copied_within: Duration | None = None
+    to: tuple[Name, ...] = ()
+    encrypted: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_a_schedule(self) -> Backup:
+        if self.when is None and self.kind not in ("replication", "commits"):
+            raise ValueError(f"expected `when`: a backup of kind {self.kind} runs on a schedule")
+        return self
+
+
+class Retention(PlanPart):
+    """How long copies are kept: `all` for a plain period, or counts per calendar period (GFS).
+
+    logs: how long the transaction log is kept, which bounds point-in-time recovery.
+    """
+
+    all: Duration | None = None
+    daily: Annotated[int, Field(ge=0)] = 0
+    weekly: Annotated[int, Field(ge=0)] = 0
+    monthly: Annotated[int, Field(ge=0)] = 0
+    yearly: Annotated[int, Field(ge=0)] = 0
+    logs: Duration | None = None
+
+    @property
+    def is_gfs(self) -> bool:
+        return bool(self.daily or self.weekly or self.monthly or self.yearly)
+
+
+class BaseComponent(PlanPart):
+    """What all kinds of component have.
+
+    site: where it runs. system and data: its classes in `objectives`. size: of the data.
+    restores_at: measured or estimated speed of a restore.
+    """
+
+    says: Text | None = None
+    site: Name | None = None
+    system: Name | None = None
+    data: Name | None = None
+    depends_on: tuple[Name, ...] = ()
+    size: Size | None = None
+    restores_at: Rate | None = None
+    backups: tuple[Backup, ...] = ()
+    retention: Retention | None = None
+
+
+class Assertion(PlanPart):
+    """A named SQL probe of one value.
+
+    expect: a comparison (`> 0`, `>= 10`, `== 3`, `!= 0`, `< 5`) or a band (`100..200`).
+    """
+
+    name: Name
+    sql: Text
+    expect: Annotated[
+        str,
+        Field(
+            pattern=r"^\s*((==|!=|<=|>=|<|>)\s*-?\d+(\.\d+)?|-?\d+(\.\d+)?\.\.-?\d+(\.\d+)?)\s*$"
+        ),
+    ]
+
+    def holds(self, value: float) -> bool:
+        """Whether the probe's value is what the plan expects."""
+        if ".." in self.expect:
+            low, high = (float(text) for text in self.expect.split(".."))
+            return low <= value <= high
+        operator = self.expect.strip()[:2].strip(" 0123456789.-")
+        expected = float(self.expect.strip().removeprefix(operator))
+        return _COMPARISONS[operator](value, expected)
+
+
+_COMPARISONS = {
+    "==": float.__eq__,
+    "!=": float.__ne__,
+    "<=": float.__le__,
+    ">=": float.__ge__,
+    "<": float.__lt__,
+    ">": float.__gt__,
+}
+
+
+class Freshness(PlanPart):
+    """The newest value of a timestamp column may be at most `max_age` old."""
+
+    table: Text
+    column: Text
+    max_age: Duration
+
+
+class DatabaseChecks(PlanPart):
+    """What must hold for a PostgreSQL database to count as sound."""
+
+    assertions: tuple[Assertion, ...] = ()
+    freshness: tuple[Freshness, ...] = ()
+    amcheck: bool = True
+    page_checksums: bool = True
+    schema_digest: bool = True
+
+
+class DamageThresholds(PlanPart):
+    """When a transaction is suspicious: it changed or removed at least `rows` rows, and at least
+    `times_usual` times as many as its neighbours."""
+
+    rows: Annotated[int, Field(ge=1)] = 1000
+    times_usual: Annotated[float, Field(ge=1)] = 20.0
+
+
+class Postgres(BaseComponent):
+    """A PostgreSQL database.
+
+    operator_secret: Leeward's login. application_secret: what the application reads; a switch
+    rewrites it. application_role: the role that is fenced.
+    """
+
+    kind: Literal["postgres"]
+    database: Text
+    operator_secret: Text
+    application_secret: Text
+    application_role: Text
+    checks: DatabaseChecks = DatabaseChecks()
+    damage: DamageThresholds = DamageThresholds()
+
+
+class Bucket(BaseComponent):
+    """Objects in a store."""
+
+    kind: Literal["bucket"]
+    bucket: Text
+    recovery_bucket: Text | None = None
+    health: Text | None = None
+
+
+class Redis(BaseComponent):
+    """A Redis instance."""
+
+    kind: Literal["redis"]
+    address: Text | None = None
+
+
+class Files(BaseComponent):
+    """Folders of a server."""
+
+    kind: Literal["files"]
+    paths: tuple[Text, ...] = ()
+
+
+class Git(BaseComponent):
+    """A repository: code or configuration under version control."""
+
+    kind: Literal["git"]
+    repository: Text | None = None
+
+
+class Service(BaseComponent):
+    """Application servers: a Kubernetes deployment or systemd units."""
+
+    kind: Literal["service"]
+    deployment: Text | None = None
+    replicas: Annotated[int, Field(ge=0)] | None = None
+    units: tuple[Text, ...] = ()
+    health: Text | None = None
+
+
+class Names(BaseComponent):
+    """DNS names and what moves them.
+
+    provider "route53": its control plane, which changes records, runs in us-east-1 alone.
+    failover: how names move: by changing records (control plane) or by a health check or routing
+    control that was set up beforehand (data plane).
+    """
+
+    kind: Literal["names"]
+    zone: Text
+    provider: Literal["route53", "other"]
+    failover: Literal["change-records", "health-check", "routing-control"]
+    ttl: Duration | None = None
+
+
+class Cdn(BaseComponent):
+    """A content delivery network and what it serves."""
+
+    kind: Literal["cdn"]
+
+
+Component = Annotated[
+    Postgres | Bucket | Redis | Files | Git | Service | Names | Cdn, Field(discriminator="kind")
+]
+
+
+class Threshold(PlanPart):
+    """When a metric raises an alarm, and who hears of it.
+
+    above: absent when any occurrence counts ("backup failure: immediate").
+    """
+
+    metric: Text
+    above: Quantity | None = None
+    level: Literal["warning", "critical", "emergency", "immediate"]
+    notify: tuple[Name, ...] = ()
+
+
+class Objective(PlanPart):
+    """What is promised for one class of systems (`rto`) or of data (`rpo`)."""
+
+    says: Text
+    rto: Duration | None = None
+    rpo: Duration | None = None
+
+
+class Objectives(PlanPart):
+    """Recovery objectives: for everything, and for the classes that have their own."""
+
+    rto: Duration | None = None
+    rpo: Duration | None = None
+    uptime: Share | None = None
+    systems: dict[Name, Objective] = {}
+    data: dict[Name, Objective] = {}

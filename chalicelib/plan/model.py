@@ -1,0 +1,114 @@
+"""The plan: everything that an organisation promises and does about disasters, as one value.
+
+A plan is immutable and complete in itself: plan.json holds it in plain JSON types (durations in
+seconds, sizes in bytes, shares as fractions), and `plan_sha256` names that content.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+
+from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.components import Component, Objectives, Threshold
+from chalicelib.plan.people import (
+    Communication,
+    Contact,
+    EscalationStep,
+    PostIncident,
+    Role,
+)
+from chalicelib.plan.places import Location, Site
+from chalicelib.plan.records import digest_of
+from chalicelib.plan.scenario import Scenario
+from chalicelib.plan.units import Duration
+from chalicelib.plan.upkeep import (
+    Acceptance,
+    Appendix,
+    Compliance,
+    Document,
+    Exercise,
+    PastIncident,
+    Review,
+    Security,
+    Tools,
+)
+
+
+class Plan(PlanPart):
+    """A disaster-recovery plan.
+
+    proof_valid_for: how old the proof of a recovery point may be and still count.
+    verification: checks of the backups. testing: exercises of the whole plan.
+    metrics: what is measured; thresholds: when that is an alarm.
+    """
+
+    name: Name
+    organisation: Text
+    document: Document
+    review: Review = Review()
+    objectives: Objectives
+    sites: dict[Name, Site]
+    locations: dict[Name, Location]
+    components: Annotated[dict[Name, Component], Field(min_length=1)]
+    proof_valid_for: Duration | None = None
+    verification: tuple[Exercise, ...] = ()
+    scenarios: Annotated[dict[Name, Scenario], Field(min_length=1)]
+    roles: dict[Name, Role] = {}
+    contacts: dict[Name, Contact] = {}
+    communication: Communication = Communication()
+    escalation: tuple[EscalationStep, ...] = ()
+    testing: tuple[Exercise, ...] = ()
+    metrics: tuple[Text, ...] = ()
+    thresholds: tuple[Threshold, ...] = ()
+    post_incident: PostIncident = PostIncident()
+    compliance: Compliance = Compliance()
+    security: Security = Security()
+    tools: Tools = Tools()
+    vendor_agreements: tuple[Text, ...] = ()
+    appendices: tuple[Appendix, ...] = ()
+    past_incidents: tuple[PastIncident, ...] = ()
+    accept: tuple[Acceptance, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types, what equals its default left out; `from_json` gives an equal plan."""
+        data: dict[str, Any] = self.model_dump(mode="json", exclude_defaults=True)
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Raises pydantic.ValidationError when the data is not a plan."""
+        return cls.model_validate_json(json.dumps(data))
+
+    @property
+    def plan_sha256(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return digest_of(self.to_json())
+
+    def rpo_of(self, component: str) -> timedelta | None:
+        """The promise for its class of data, else that for everything, else None."""
+        data_class = self.components[component].data
+        own = self.objectives.data[data_class].rpo if data_class else None
+        return own if own is not None else self.objectives.rpo
+
+    def rto_of(self, component: str) -> timedelta | None:
+        """The promise for its class of system, else that for everything, else None."""
+        return self._rto_of_system(self.components[component].system)
+
+    def rto_of_scenario(self, scenario: str) -> timedelta | None:
+        """Its own target, else its class's promise, else the strictest of what it restores."""
+        chosen = self.scenarios[scenario]
+        if chosen.target is not None:
+            return chosen.target
+        if chosen.system is not None:
+            return self._rto_of_system(chosen.system)
+        promises = [self.rto_of(name) for name in chosen.restored_components()]
+        known = [rto for rto in (*promises, self.objectives.rto) if rto is not None]
+        return min(known, default=None)
+
+    def _rto_of_system(self, system: str | None) -> timedelta | None:
+        own = self.objectives.systems[system].rto if system else None
+        return own if own is not None else self.objectives.rto

@@ -1,0 +1,61 @@
+"""Where things are: the sites that run the system and the locations that hold its backups."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.units import Duration
+
+Provider = Literal["aws", "gcp", "azure", "own"]
+
+
+class Place(PlanPart):
+    """A region of a provider; "own" is a data center or server of one's own."""
+
+    provider: Provider
+    region: Text | None = None
+
+
+class Site(Place):
+    """Where the system runs, or can be made to run."""
+
+    role: Literal["primary", "standby"]
+    says: Text | None = None
+
+
+class Key(PlanPart):
+    """The key that encrypts copies, and every region from which it can be used.
+
+    offline: a second recipient outside any provider, for the day that the provider is lost.
+    """
+
+    service: Literal["aws-kms", "gcp-kms", "azure-key-vault", "file"]
+    regions: tuple[Text, ...] = ()
+    offline: bool = False
+
+
+class Encryption(PlanPart):
+    """How copies are encrypted."""
+
+    cipher: Text
+    key: Key | None = None
+    in_transit: bool | None = None
+
+
+class Location(Place):
+    """Where backups lie. role "local" is the machine or site that is being protected.
+
+    locked_for: how long Object Lock (or its like) keeps an object from being deleted.
+    """
+
+    role: Literal["primary", "secondary", "tertiary", "remote", "local"]
+    says: Text | None = None
+    service: Text | None = None
+    bucket: Text | None = None
+    path: Text | None = None
+    encryption: Encryption | None = None
+    locked_for: Duration | None = None
+
+
+Locations = dict[Name, Location]
