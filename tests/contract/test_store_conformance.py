@@ -1,0 +1,291 @@
+"""One suite for the port ObjectStore: in memory, a folder, S3 (moto), S3 in many small parts."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.s3_store import MIB, S3ObjectStore, connect_s3
+from chalicelib.errors import DigestMismatch, NotReady, Refused, Truncated
+from chalicelib.ports import ObjectStore
+from tests.fakes import InMemoryObjectStore
+
+BIG = os.urandom(1 << 16) * 400  # 25 MiB: several parts and several ranges
+
+
+@pytest.fixture(scope="module")
+def s3_client() -> Iterator[Any]:
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        yield connect_s3("us-east-1", f"http://{host}:{port}")
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "folder", "s3", "s3-prefix-kms"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "memory":
+        return InMemoryObjectStore()
+    if request.param == "folder":
+        return FolderObjectStore(tmp_path / "store")
+    client = request.getfixturevalue("s3_client")
+    bucket = f"b-{os.urandom(6).hex()}"
+    client.create_bucket(Bucket=bucket)
+    client.put_object(Bucket=bucket, Key="elsewhere", Body=b"not ours")
+    if request.param == "s3":
+        return S3ObjectStore(client, bucket, "first/", part_bytes=5 * MIB)
+    kms = boto3.client(
+        "kms", region_name="us-east-1", endpoint_url=client.meta.endpoint_url
+    ).create_key()
+    return S3ObjectStore(client, bucket, "a/b/", kms_key_id=kms["KeyMetadata"]["Arn"])
+
+
+def keys(store: ObjectStore, prefix: str = "") -> list[str]:
+    return [row.key for row in store.list(prefix)]
+
+
+def test_what_was_put_is_read_back(store: ObjectStore) -> None:
+    stored = store.put("points/one/manifest.json", b"{}")
+    assert store.get("points/one/manifest.json") == b"{}"
+    assert stored.size_bytes == 2
+    assert stored.sha256 == hashlib.sha256(b"{}").hexdigest()
+    assert store.encryption
+
+
+def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
+    store.put("empty", b"")
+    assert store.get("empty") == b""
+    assert list(store.read("empty")) in ([], [b""])
+    assert keys(store) == ["empty"]
+
+
+def test_put_replaces_unless_told_not_to(store: ObjectStore) -> None:
+    store.put("k", b"1")
+    store.put("k", b"2")
+    with pytest.raises(Refused) as caught:
+        store.put("k", b"3", if_absent=True)
+    assert caught.value.instance_code == "exists"
+    assert store.get("k") == b"2"
+    store.put("new", b"4", if_absent=True)
+    assert store.get("new") == b"4"
+
+
+def test_a_large_object_streams_in_and_out(store: ObjectStore) -> None:
+    with store.open_writer("large") as writer:
+        for start in range(0, len(BIG), 100_000):
+            writer.write(memoryview(BIG)[start : start + 100_000])
+        assert keys(store) == []
+        stored = writer.commit()
+    assert stored.size_bytes == len(BIG)
+    assert stored.sha256 == hashlib.sha256(BIG).hexdigest()
+    chunks = list(store.read("large"))
+    assert max(map(len, chunks)) <= MIB
+    assert b"".join(chunks) == BIG
+    assert store.get("large") == BIG
+
+
+def test_a_small_object_through_a_writer(store: ObjectStore) -> None:
+    with store.open_writer("small") as writer:
+        writer.write(b"ab")
+        writer.write(bytearray(b"cd"))
+        stored = writer.commit()
+    assert store.get("small") == b"abcd"
+    assert stored.sha256 == hashlib.sha256(b"abcd").hexdigest()
+
+
+def leave_half_written(store: ObjectStore) -> None:
+    with suppress(KeyboardInterrupt), store.open_writer("half") as writer:
+        writer.write(BIG)
+        raise KeyboardInterrupt
+
+
+def test_nothing_remains_of_a_writer_that_was_left(store: ObjectStore) -> None:
+    leave_half_written(store)
+    assert keys(store) == []
+    with pytest.raises(Truncated):
+        store.get("half")
+
+
+def test_a_missing_object_is_named(store: ObjectStore) -> None:
+    for read in (store.get, lambda key: list(store.read(key))):
+        with pytest.raises(Truncated) as caught:
+            read("absent/one")
+        assert caught.value.instance_code == "object-missing"
+        assert "absent/one" in caught.value.message
+
+
+def test_lists_in_byte_order_below_a_prefix(store: ObjectStore) -> None:
+    names = ["b/c/d", "b.c", "b/c.d", "a", "b-", "b/c/a", "é", "B", "wal/1", "wal/10", "wal/2"]
+    for name in names:
+        store.put(name, name.encode())
+    assert keys(store) == sorted(names, key=str.encode)
+    assert keys(store, "b/c") == ["b/c.d", "b/c/a", "b/c/d"]
+    assert keys(store, "wal/1") == ["wal/1", "wal/10"]
+    assert keys(store, "none/at/all") == []
+    row = next(iter(store.list("é")))
+    assert row.size_bytes == len("é".encode())
+    assert row.modified_at.tzinfo is not None
+
+
+def test_delete_is_repeatable(store: ObjectStore) -> None:
+    store.put("x/y", b"1")
+    store.delete("x/y")
+    store.delete("x/y")
+    assert keys(store) == []
+
+
+def test_one_of_many_creators_wins(store: ObjectStore) -> None:
+    if isinstance(store, InMemoryObjectStore):
+        return
+    outcomes: list[str] = []
+
+    def create(name: bytes) -> None:
+        try:
+            store.put("race", name, if_absent=True)
+            outcomes.append(name.decode())
+        except Refused:
+            pass
+
+    threads = [threading.Thread(target=create, args=(b"%d" % n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.get("race").decode() in outcomes
+    if isinstance(store, FolderObjectStore):
+        assert len(outcomes) == 1
+
+
+def test_more_objects_than_one_page(s3_client: Any) -> None:
+    s3_client.create_bucket(Bucket="paged")
+    store = S3ObjectStore(s3_client, "paged")
+    for number in range(1005):
+        s3_client.put_object(Bucket="paged", Key=f"k{number:05}", Body=b"")
+    assert len(keys(store)) == 1005
+
+
+class Interfering:
+    """A client whose named operation is answered by `instead` for the first `times` calls."""
+
+    def __init__(self, client: Any, operation: str, instead: Callable[..., Any], times: int):
+        self._client, self._operation, self._instead, self._left = client, operation, instead, times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._client, name)
+        if name != self._operation or self._left == 0:
+            return real
+
+        def call(**arguments: Any) -> Any:
+            self._left -= 1
+            return self._instead(real, **arguments)
+
+        return call
+
+
+class BrokenBody:
+    """Gives half of what it has, then breaks like a reset connection."""
+
+    def __init__(self, body: Any) -> None:
+        self._data = body.read()
+
+    def __enter__(self) -> BrokenBody:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, size: int = -1) -> bytes:
+        from botocore.exceptions import ResponseStreamingError
+
+        if not self._data or size < 0:
+            raise ResponseStreamingError(error="connection reset")
+        chunk, self._data = self._data[: len(self._data) // 2], b""
+        return chunk
+
+
+def break_body(real: Callable[..., Any], **arguments: Any) -> Any:
+    answer = real(**arguments)
+    return {**answer, "Body": BrokenBody(answer["Body"])}
+
+
+def test_a_broken_connection_is_resumed_where_it_broke(s3_client: Any) -> None:
+    s3_client.create_bucket(Bucket="resumed")
+    S3ObjectStore(s3_client, "resumed").put("k", BIG)
+    broken = Interfering(s3_client, "get_object", break_body, times=4)
+    assert b"".join(S3ObjectStore(broken, "resumed").read("k")) == BIG
+    broken = Interfering(s3_client, "get_object", break_body, times=1)
+    assert S3ObjectStore(broken, "resumed").get("k") == BIG
+
+
+def test_an_object_replaced_while_it_is_read_is_refused(
+    s3_client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.adapters.s3_store.RANGE_BYTES", MIB)
+    s3_client.create_bucket(Bucket="replaced")
+    store = S3ObjectStore(s3_client, "replaced")
+    store.put("k", BIG)
+    reading = store.read("k")
+    next(reading)
+    store.put("k", BIG[::-1])
+    with pytest.raises(DigestMismatch) as caught:
+        b"".join(reading)
+    assert caught.value.instance_code == "object-changed"
+
+
+def flip(real: Callable[..., Any], **arguments: Any) -> Any:
+    return real(**{**arguments, "Body": b"!" + bytes(arguments["Body"])[1:]})
+
+
+def other_checksum(real: Callable[..., Any], **arguments: Any) -> Any:
+    return {**real(**arguments), "ChecksumSHA256": "AAAA-2"}
+
+
+def test_what_s3_says_it_holds_is_compared(s3_client: Any) -> None:
+    s3_client.create_bucket(Bucket="compared")
+    lying = Interfering(s3_client, "complete_multipart_upload", other_checksum, times=1)
+    store = S3ObjectStore(lying, "compared", part_bytes=5 * MIB)
+    with store.open_writer("k") as writer:
+        writer.write(BIG)
+        with pytest.raises(DigestMismatch):
+            writer.commit()
+    with pytest.raises(DigestMismatch):
+        S3ObjectStore(Interfering(s3_client, "put_object", other_checksum, 1), "compared").put(
+            "k", b"1"
+        )
+
+
+def test_no_part_is_left_behind(s3_client: Any) -> None:
+    s3_client.create_bucket(Bucket="parts")
+    store = S3ObjectStore(s3_client, "parts", part_bytes=5 * MIB)
+    leave_half_written(store)
+    assert not s3_client.list_multipart_uploads(Bucket="parts").get("Uploads")
+
+
+def test_a_missing_bucket_and_a_full_disk_are_named(s3_client: Any, tmp_path: Path) -> None:
+    with pytest.raises(NotReady):
+        S3ObjectStore(s3_client, "no-such-bucket-here").put("k", b"")
+    full = FolderObjectStore(tmp_path)
+    with pytest.raises(NotReady) as caught, full.open_writer("k") as writer:
+        raise OSError(28, "No space left on device", writer)
+    assert caught.value.instance_code == "no-disk-space"
+
+
+@pytest.mark.parametrize("key", ["", "/x", "a//b", "../x", "a/..", ".incoming/x"])
+def test_a_folder_refuses_keys_that_leave_it(tmp_path: Path, key: str) -> None:
+    from chalicelib.errors import BadInput
+
+    with pytest.raises(BadInput):
+        FolderObjectStore(tmp_path).put(key, b"")
