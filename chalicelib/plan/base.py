@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 
 class PlanPart(BaseModel):
@@ -15,6 +16,15 @@ class PlanPart(BaseModel):
     )
 
 
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def _check_name(text: str) -> str:
+    if _NAME.fullmatch(text) is None or len(text) > 48:
+        raise ValueError("expected a name: lower-case words joined by hyphens, at most 48 letters")
+    return text
+
+
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 # Names become parts of state names, object keys and CloudFormation logical ids.
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=48)]
+Name = Annotated[str, AfterValidator(_check_name)]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from chalicelib.plan.base import Name, PlanPart, Text
 from chalicelib.plan.schedule import Schedule
@@ -73,39 +76,42 @@ class BaseComponent(PlanPart):
     retention: Retention | None = None
 
 
+_COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+_COMPARISON = re.compile(r"\s*(==|!=|<=|>=|<|>)\s*(-?\d+(?:\.\d+)?)\s*")
+_BAND = re.compile(r"\s*(-?\d+(?:\.\d+)?)\s*\.\.\s*(-?\d+(?:\.\d+)?)\s*")
+
+
+def _check_expectation(text: str) -> str:
+    if not (_COMPARISON.fullmatch(text) or _BAND.fullmatch(text)):
+        raise ValueError('expected a comparison such as "> 0", or a band such as "100..200"')
+    return text
+
+
 class Assertion(PlanPart):
     """A named SQL probe of one value.
 
-    expect: a comparison (`> 0`, `>= 10`, `== 3`, `!= 0`, `< 5`) or a band (`100..200`).
+    expect: a comparison (`> 0`, `>= 10`, `== 3`, `!= 0`, `< 5`) or a band, ends included
+    (`100..200`).
     """
 
     name: Name
     sql: Text
-    expect: Annotated[
-        str,
-        Field(
-            pattern=r"^\s*((==|!=|<=|>=|<|>)\s*-?\d+(\.\d+)?|-?\d+(\.\d+)?\.\.-?\d+(\.\d+)?)\s*$"
-        ),
-    ]
+    expect: Annotated[str, AfterValidator(_check_expectation)]
 
     def holds(self, value: float) -> bool:
         """Whether the probe's value is what the plan expects."""
-        if ".." in self.expect:
-            low, high = (float(text) for text in self.expect.split(".."))
-            return low <= value <= high
-        operator = self.expect.strip()[:2].strip(" 0123456789.-")
-        expected = float(self.expect.strip().removeprefix(operator))
-        return _COMPARISONS[operator](value, expected)
-
-
-_COMPARISONS = {
-    "==": float.__eq__,
-    "!=": float.__ne__,
-    "<=": float.__le__,
-    ">=": float.__ge__,
-    "<": float.__lt__,
-    ">": float.__gt__,
-}
+        if band := _BAND.fullmatch(self.expect):
+            return float(band[1]) <= value <= float(band[2])
+        comparison = _COMPARISON.fullmatch(self.expect)
+        assert comparison is not None
+        return _COMPARISONS[comparison[1]](value, float(comparison[2]))
 
 
 class Freshness(PlanPart):

@@ -76,6 +76,14 @@ class Communication(PlanPart):
     internal: dict[Name, Channel] = {}
     external: dict[Name, Channel] = {}
 
+    def sides(self) -> tuple[tuple[str, dict[str, Channel]], ...]:
+        """Each side's name with its channels."""
+        return ("internal", self.internal), ("external", self.external)
+
+    def names(self) -> tuple[str, ...]:
+        """Every channel's name."""
+        return (*self.internal, *self.external)
+
 
 class EscalationStep(PlanPart):
     """Who is called from `after` until `until` minutes into an unanswered incident.

@@ -62,7 +62,7 @@ class Step(PlanPart):
 
     name: Name
     says: Text
-    uses: Annotated[str, Field(pattern=r"^[a-z]+(\.[a-z-]+)+$")] | None = None
+    uses: Text | None = None
     by: Name | None = None
     inputs: Annotated[dict[str, str | int | float | bool], Field(alias="with")] = {}
     approve: Approval | None = None
@@ -132,12 +132,16 @@ class Scenario(PlanPart):
 
     def all_steps(self) -> Iterator[Step]:
         """Every step, in the order written, branches one after the other."""
-        for entry in self.steps:
+        return (step for _, step in self.steps_with_paths())
+
+    def steps_with_paths(self) -> Iterator[tuple[tuple[str | int, ...], Step]]:
+        """The same, each with its place under `steps`."""
+        for number, entry in enumerate(self.steps):
             if isinstance(entry, Step):
-                yield entry
-            else:
-                for branch in entry.parallel:
-                    yield from branch
+                yield (number,), entry
+                continue
+            for branch, steps in enumerate(entry.parallel):
+                yield from (((number, "parallel", branch, i), s) for i, s in enumerate(steps))
 
     def restored_components(self) -> frozenset[str]:
         """Components that it brings back: those listed, and those its steps act on."""

@@ -94,23 +94,18 @@ class Schedule:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        read = core_schema.no_info_plain_validator_function(_validate)
+        text = core_schema.no_info_after_validator_function(
+            parse_schedule, core_schema.str_schema()
+        )
+        made = core_schema.union_schema([core_schema.is_instance_schema(cls), text])
         write = core_schema.plain_serializer_function_ser_schema(str)
-        return core_schema.json_or_python_schema(read, read, serialization=write)
+        return core_schema.json_or_python_schema(text, made, serialization=write)
 
 
 def _repeat(start: datetime, interval: timedelta) -> Iterator[datetime]:
     while True:
         start += interval
         yield start
-
-
-def _validate(value: Any) -> Schedule:
-    if isinstance(value, Schedule):
-        return value
-    if not isinstance(value, str):
-        raise ValueError("expected a schedule such as daily at 02:00")
-    return parse_schedule(value)
 
 
 @dataclass(frozen=True)
