@@ -80,9 +80,7 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     return outputs
 
 
-def _say(
-    desk: Desk, run: Run, step: str, kind: str, body: dict[str, Any], *, key: str = ""
-) -> int:
+def _say(desk: Desk, run: Run, step: str, kind: str, body: dict[str, Any], *, key: str = "") -> int:
     record = desk.records.append(
         run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=step, key=key
     )

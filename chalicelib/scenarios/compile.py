@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.errors import retryable_names
-from chalicelib.plan.model import Parallel, Scenario, Step
+from chalicelib.plan.scenario import Scenario, Step, Together
 from chalicelib.scenarios.layout import Placed, place_steps, snake, visible_path
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.scenarios.wiring import parse_reference
@@ -49,14 +49,14 @@ def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
         following = names[stage + 1] if stage + 1 < len(names) else "Close the run"
         here = [one for one in placed if one.stage == stage]
         if isinstance(item, Step):
-            states |= _step_states(here[0], placed, following, scenario)
+            states |= _step_states(here[0], placed, following)
         else:
-            states |= _parallel_state(item, here, placed, following, scenario)
+            states |= _parallel_state(item, here, placed, following)
     states |= _ending_states()
     return {
         "Comment": f"{scenario.title} ({name})",
         "StartAt": names[0],
-        "TimeoutSeconds": sum(_limit_seconds(one.step) for one in placed) * 3 + 3600,
+        "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3 + 3600,
         "States": states,
     }
 
@@ -66,25 +66,23 @@ def state_name(step: Step) -> str:
     return step.name.replace("-", " ").capitalize()
 
 
-def _stage_entry(item: Step | Parallel) -> str:
+def _stage_entry(item: Step | Together) -> str:
     if isinstance(item, Step):
         return f"Approve {item.name}" if item.approve else state_name(item)
     return "Together: " + ", ".join(steps[0].name for steps in item.parallel)
 
 
-def _step_states(
-    one: Placed, placed: list[Placed], following: str, scenario: Scenario
-) -> dict[str, Any]:
+def _step_states(one: Placed, placed: list[Placed], following: str) -> dict[str, Any]:
     states: dict[str, Any] = {}
     if one.step.approve:
-        states[f"Approve {one.step.name}"] = _approval_state(one.step, scenario)
+        states[f"Approve {one.step.name}"] = _approval_state(one.step)
     work = _person_state(one) if one.step.by else _task_state(one, placed)
     states[state_name(one.step)] = work | {"Next": following}
     return states
 
 
 def _parallel_state(
-    item: Parallel, here: list[Placed], placed: list[Placed], following: str, scenario: Scenario
+    item: Together, here: list[Placed], placed: list[Placed], following: str
 ) -> dict[str, Any]:
     branches = []
     for branch, steps in enumerate(item.parallel):
@@ -92,7 +90,7 @@ def _parallel_state(
         entries = [_stage_entry(step) for step in steps] + [""]
         states: dict[str, Any] = {}
         for index, one in enumerate(mine):
-            states |= _step_states(one, placed, entries[index + 1], scenario)
+            states |= _step_states(one, placed, entries[index + 1])
         last = states[state_name(mine[-1].step)]
         del last["Next"]
         last["End"] = True
@@ -125,7 +123,7 @@ def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
         "uses": kind.uses,
         "inputs": _inputs(one, placed),
     }
-    return _task(one.step.says, kind.function, payload, _limit_seconds(one.step)) | {
+    return _task(one.step.says, kind.function, payload, limit_seconds(one.step)) | {
         "ResultSelector": {"outputs.$": "$.Payload"},
         "ResultPath": one.local_path,
         "Catch": _catch(),
@@ -134,7 +132,7 @@ def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
 
 def _inputs(one: Placed, placed: list[Placed]) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
-    for name, value in one.step.with_.items():
+    for name, value in one.step.inputs.items():
         reference = parse_reference(value)
         if reference is None:
             inputs[name] = value
@@ -153,11 +151,11 @@ def _reference_path(reference: tuple[str, str], one: Placed, placed: list[Placed
 
 def _person_state(one: Placed) -> dict[str, Any]:
     question = {"role": one.step.by, "says": one.step.says, "commands": one.step.commands}
-    state = _waiting_state(one.step, "do", question, _limit_seconds(one.step))
+    state = _waiting_state(one.step, "do", question, limit_seconds(one.step))
     return state | {"ResultSelector": {"outputs.$": "$"}, "ResultPath": one.local_path}
 
 
-def _approval_state(step: Step, scenario: Scenario) -> dict[str, Any]:
+def _approval_state(step: Step) -> dict[str, Any]:
     approval = step.approve
     assert approval is not None
     question = {"roles": list(approval.by), "count": approval.count, "says": step.says}
@@ -233,7 +231,8 @@ def _record_state(uses: str, inputs: dict[str, Any], comment: str) -> dict[str, 
     return _task(comment, "record", payload, RECORD_SECONDS) | {"ResultPath": None}
 
 
-def _limit_seconds(step: Step) -> int:
+def limit_seconds(step: Step) -> int:
+    """The longest that one attempt of a step may take."""
     if step.timeout is not None:
         return int(step.timeout.total_seconds())
     return PERSON_SECONDS if step.by else STEP_KINDS[step.uses or ""].timeout_seconds

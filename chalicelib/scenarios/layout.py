@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chalicelib.plan.model import Scenario, Step
+from chalicelib.plan.scenario import Scenario, Step
 
 
 def snake(name: str) -> str:

@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from chalicelib.plan.check.finding import Finding
-from chalicelib.plan.model import Plan, Scenario
+from chalicelib.plan.model import Plan
+from chalicelib.plan.scenario import Scenario
 from chalicelib.scenarios.layout import Placed, place_steps, visible_path
 from chalicelib.scenarios.steps import RUN_FIELDS, STEP_KINDS
 
@@ -37,8 +38,13 @@ def _check_scenario(plan: Plan, name: str, scenario: Scenario) -> Iterator[Findi
     placed = place_steps(name, scenario)
     for index, reader in enumerate(placed):
         if any(reader.step.name == other.step.name for other in placed[:index]):
-            yield _finding("LW101", reader, "name", f"step {reader.step.name!r} exists twice",
-                           "give each step of a scenario a name of its own")
+            yield _finding(
+                "LW101",
+                reader,
+                "name",
+                f"step {reader.step.name!r} exists twice",
+                "give each step of a scenario a name of its own",
+            )
         yield from _check_kind(plan, reader)
         yield from _check_inputs(reader, placed)
         yield from _check_approval(plan, reader)
@@ -60,18 +66,33 @@ def _check_inputs(reader: Placed, placed: list[Placed]) -> Iterator[Finding]:
     kind = STEP_KINDS.get(reader.step.uses or "")
     if kind is not None:
         for name, needed in kind.inputs.items():
-            if needed and name not in reader.step.with_:
-                yield _finding("LW103", reader, "with", f"{kind.uses} needs the input {name!r}",
-                               f"add `{name}:` under `with:`")
-        for name in reader.step.with_:
+            if needed and name not in reader.step.inputs:
+                yield _finding(
+                    "LW103",
+                    reader,
+                    "with",
+                    f"{kind.uses} needs the input {name!r}",
+                    f"add `{name}:` under `with:`",
+                )
+        for name in reader.step.inputs:
             if name not in kind.inputs:
-                yield _finding("LW103", reader, "with", f"{kind.uses} has no input {name!r}",
-                               f"its inputs are: {', '.join(kind.inputs)}")
-    for name, value in reader.step.with_.items():
+                yield _finding(
+                    "LW103",
+                    reader,
+                    "with",
+                    f"{kind.uses} has no input {name!r}",
+                    f"its inputs are: {', '.join(kind.inputs)}",
+                )
+    for name, value in reader.step.inputs.items():
         reason = _why_unresolved(value, reader, placed)
         if reason:
-            yield _finding("LW105", reader, "with", f"input {name!r}: {reason}",
-                           "refer to an output of an earlier step, or to ${run.FIELD}")
+            yield _finding(
+                "LW105",
+                reader,
+                "with",
+                f"input {name!r}: {reason}",
+                "refer to an output of an earlier step, or to ${run.FIELD}",
+            )
 
 
 def _why_unresolved(value: Any, reader: Placed, placed: list[Placed]) -> str:
@@ -99,14 +120,22 @@ def _check_approval(plan: Plan, reader: Placed) -> Iterator[Finding]:
     known = [role for role in approval.by if role in plan.roles]
     for role in approval.by:
         if role not in plan.roles:
-            yield _finding("LW106", reader, "approve", f"no role {role!r} is there to approve this",
-                           "name a role of the plan")
-    people = {person for role in known for person in plan.roles[role].people}
+            yield _finding(
+                "LW106",
+                reader,
+                "approve",
+                f"no role {role!r} is there to approve this",
+                "name a role of the plan",
+            )
+    people = {person for role in known for person in plan.roles[role].held_by}
     if known and len(people) < approval.count:
         yield _finding(
-            "LW106", reader, "approve",
+            "LW106",
+            reader,
+            "approve",
             f"{approval.count} approvals are asked for, {len(people)} people can give one",
-            "give the role more people, or ask for fewer approvals")
+            "give the role more people, or ask for fewer approvals",
+        )
 
 
 def _finding(rule: str, reader: Placed, field: str, message: str, hint: str) -> Finding:

@@ -1,0 +1,82 @@
+"""leeward explain PLAN SCENARIO: a scenario told before it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.plan.model import Plan
+from chalicelib.scenarios.explain import Explanation, StepExplanation, explain_scenario
+from leeward.plan_file import load_plan
+from leeward.wired import require_scenario, require_wired
+
+
+@click.command(short_help="Print one scenario of a plan as the run it will be.")
+@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.argument("scenario")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def command(plan_path: Path, scenario: str, form: str) -> None:
+    """Print SCENARIO of PLAN as the run it will be.
+
+    Each step with who does it, what it needs (service, plane, region), what it changes and how
+    that is undone; how long it takes, at worst too; and what stays in effect when it fails.
+    """
+    file = load_plan(plan_path)
+    require_scenario(file.plan, scenario)
+    require_wired(file)
+    explanation = explain_scenario(file.plan, scenario)
+    if form == "json":
+        click.echo(json.dumps(explanation.to_json()))
+        return
+    _print(file.plan, explanation, Console(highlight=False))
+
+
+def _print(plan: Plan, told: Explanation, console: Console) -> None:
+    console.print(f"[bold]{told.title}[/bold]  {plan.organisation}, scenario {told.scenario}")
+    console.print("starts when: " + "; ".join(told.starts_when) if told.starts_when else "")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("", "step", "what happens", "expected", "at most"):
+        table.add_column(heading, justify="right" if heading in ("expected", "at most") else "left")
+    for number, step in enumerate(told.steps, 1):
+        clock = "together" if step.branch else str(number)
+        table.add_row(
+            clock,
+            f"[bold]{step.name}[/bold]",
+            _what(step),
+            _minutes(step.takes_seconds),
+            _minutes(step.limit_seconds),
+        )
+    console.print(table)
+    console.print(
+        f"expected {_minutes(told.takes_seconds)}, at worst {_minutes(told.worst_seconds)}"
+        f" without a retry; objective {_minutes(told.rto_seconds)},"
+        f" the plan's own estimate {_minutes(told.estimate_seconds)}"
+    )
+    console.print("[bold]When a step fails[/bold]")
+    for line in told.on_failure:
+        console.print(f"  {line}")
+
+
+def _what(step: StepExplanation) -> str:
+    lines = [f"{step.says}: {step.does}", f"[dim]by {step.who}[/dim]"]
+    if step.approval:
+        lines.append(f"[yellow]asks first:[/yellow] {step.approval}")
+    if step.needs:
+        lines.append(f"[dim]needs {', '.join(step.needs)}[/dim]")
+    if step.changes:
+        lines.append(f"changes: {step.changes}; undo: {step.undo}")
+    return "\n".join(lines)
+
+
+def _minutes(seconds: int | None) -> str:
+    """90 -> "1 min 30 s"; None -> "unknown"."""
+    if seconds is None:
+        return "unknown"
+    hours, rest = divmod(seconds, 3600)
+    minutes, left = divmod(rest, 60)
+    parts = [(hours, "h"), (minutes, "min"), (left, "s")]
+    return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"

@@ -1,0 +1,186 @@
+"""CloudFormation parts made from a plan: state machines, schedules, alarms.
+
+Merged into the template that Chalice packages (leeward/package.py): functions are referred to by
+the logical ids that Chalice gives them. Parts that do not depend on the plan are in infra/.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chalicelib.plan.components import Backup, Postgres
+from chalicelib.plan.model import Plan
+from chalicelib.scenarios.compile import compile_scenario, logical_id
+from chalicelib.scenarios.steps import STEP_KINDS
+
+Resources = dict[str, Any]
+
+# How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
+WATCH_SCHEDULE = "rate(1 minute)"
+# A schedule may be late by its own interval before its silence is an alarm.
+SILENT_INTERVALS = 2
+CLOUDWATCH_PERIOD_SECONDS = 60
+CLOUDWATCH_LONGEST_SECONDS = 7 * 86400
+
+STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask", "record"})
+
+
+def plan_resources(plan: Plan) -> Resources:
+    """Every resource that follows from the plan, by logical id."""
+    resources = _machine_role()
+    for name in plan.scenarios:
+        resources |= _machine(plan, name)
+    for name, component in plan.components.items():
+        if isinstance(component, Postgres):
+            resources |= _database(plan, name, component)
+    return resources
+
+
+def machine_name(plan: Plan, scenario: str) -> str:
+    return f"leeward-{plan.name}-{scenario}"
+
+
+def alarm_name(component: str, what: str) -> str:
+    """ "nexus-db-checks-failing": what a scenario's `alarms` names."""
+    return f"{component}-{what}"
+
+
+def _machine(plan: Plan, name: str) -> Resources:
+    definition = compile_scenario(name, plan.scenarios[name])
+    used = [f for f in STEP_FUNCTIONS if f"${{{logical_id(f)}}}" in json.dumps(definition)]
+    return {
+        f"Scenario{_title(name)}": {
+            "Type": "AWS::StepFunctions::StateMachine",
+            "Properties": {
+                "StateMachineName": machine_name(plan, name),
+                "StateMachineType": "STANDARD",
+                "DefinitionString": json.dumps(definition, indent=1),
+                "DefinitionSubstitutions": {
+                    logical_id(f): {"Fn::GetAtt": [logical_id(f), "Arn"]} for f in used
+                },
+                "RoleArn": {"Fn::GetAtt": ["ScenarioRole", "Arn"]},
+            },
+        }
+    }
+
+
+def _machine_role() -> Resources:
+    trust = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "states.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+            }
+        ],
+    }
+    invoke = {
+        "Effect": "Allow",
+        "Action": "lambda:InvokeFunction",
+        "Resource": [{"Fn::GetAtt": [logical_id(f), "Arn"]} for f in STEP_FUNCTIONS],
+    }
+    document = {"Version": "2012-10-17", "Statement": [invoke]}
+    return {
+        "ScenarioRole": {
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "AssumeRolePolicyDocument": trust,
+                "Policies": [{"PolicyName": "invoke-steps", "PolicyDocument": document}],
+            },
+        }
+    }
+
+
+def _database(plan: Plan, name: str, component: Postgres) -> Resources:
+    resources = _schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
+    resources |= _damage_alarm(name)
+    for backup in component.backups:
+        if backup.when is None or backup.kind not in ("full", "incremental", "wal"):
+            continue
+        function = "fetch_wal" if backup.kind == "wal" else "back_up"
+        body = {"component": name} | ({} if backup.kind == "wal" else {"kind": backup.kind})
+        expression = backup.when.to_eventbridge()
+        resources |= _schedule(plan, name, backup.kind, function, expression, body)
+        resources |= _silence_alarm(name, backup)
+    return resources
+
+
+def rule_name(plan: Plan, component: str, what: str) -> str:
+    """ "leeward-nexus-studio-nexus-db-wal": the EventBridge rule of one schedule."""
+    return f"leeward-{plan.name}-{component}-{what}"
+
+
+def _schedule(
+    plan: Plan, component: str, what: str, function: str, expression: str, body: dict[str, Any]
+) -> Resources:
+    logical = f"Schedule{_title(component)}{_title(what)}"
+    arn = {"Fn::GetAtt": [logical_id(function), "Arn"]}
+    return {
+        logical: {
+            "Type": "AWS::Events::Rule",
+            "Properties": {
+                "Name": rule_name(plan, component, what),
+                "ScheduleExpression": expression,
+                "State": "ENABLED",
+                "Targets": [{"Id": "job", "Arn": arn, "Input": json.dumps(body)}],
+            },
+        },
+        f"{logical}Permission": {
+            "Type": "AWS::Lambda::Permission",
+            "Properties": {
+                "Action": "lambda:InvokeFunction",
+                "FunctionName": {"Ref": logical_id(function)},
+                "Principal": "events.amazonaws.com",
+                "SourceArn": {"Fn::GetAtt": [logical, "Arn"]},
+            },
+        },
+    }
+
+
+def _damage_alarm(component: str) -> Resources:
+    properties = _alarm(component, "checks-failing", "DamageSigns", CLOUDWATCH_PERIOD_SECONDS) | {
+        "AlarmDescription": f"{component}: a check of the source failed or a change looks wrong",
+        "Statistic": "Maximum",
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+    return _alarm_resource(component, "checks-failing", properties)
+
+
+def _silence_alarm(component: str, backup: Backup) -> Resources:
+    """Fires when a schedule has produced nothing for twice its longest interval."""
+    assert backup.when is not None
+    longest = int(backup.when.longest_interval().total_seconds()) * SILENT_INTERVALS
+    period = min(max(longest, CLOUDWATCH_PERIOD_SECONDS), 86400)
+    what = f"{backup.kind}-silent"
+    properties = _alarm(component, what, f"Taken.{backup.kind}", period) | {
+        "AlarmDescription": f"{component}: no {backup.kind} was taken when the plan says so",
+        "Statistic": "Sum",
+        "ComparisonOperator": "LessThanThreshold",
+        "TreatMissingData": "breaching",
+        "EvaluationPeriods": min(-(-longest // period), CLOUDWATCH_LONGEST_SECONDS // period),
+    }
+    return _alarm_resource(component, what, properties)
+
+
+def _alarm(component: str, what: str, metric: str, period: int) -> dict[str, Any]:
+    return {
+        "AlarmName": alarm_name(component, what),
+        "Namespace": "Leeward",
+        "MetricName": metric,
+        "Dimensions": [{"Name": "Component", "Value": component}],
+        "Period": period,
+        "EvaluationPeriods": 1,
+        "Threshold": 1,
+    }
+
+
+def _alarm_resource(component: str, what: str, properties: dict[str, Any]) -> Resources:
+    logical = f"Alarm{_title(component)}{_title(what)}"
+    return {logical: {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}
+
+
+def _title(name: str) -> str:
+    return "".join(word.capitalize() for word in name.replace("_", "-").split("-"))

@@ -1,0 +1,170 @@
+"""Incidents and runs: signals at least once, deaths between any two lines, one run all the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import BadInput, CheckFailed
+from chalicelib.evidence.records import StoredRecords
+from chalicelib.incidents.incident import Desk, Incident, Signal, end_run, handle_signal
+from chalicelib.incidents.run import Run, run_step
+from tests.fakes_records import AtomicObjectStore
+from tests.fakes_state import InMemoryState, InMemoryWorkflows, ManualClock
+
+SIGNAL = Signal("db-checks-failing", datetime(2026, 3, 1, 2, tzinfo=UTC), "1 check fails")
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+class Mortal:
+    """Wraps a fake: dies after its n-th call."""
+
+    def __init__(self, inner: Any, calls: Iterator[int], last: int) -> None:
+        self._inner, self._calls, self._last = inner, calls, last
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._inner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            if next(self._calls) == self._last:
+                raise Died
+            return result
+
+        return call
+
+
+@pytest.fixture
+def desk() -> Desk:
+    clock = ManualClock()
+    records = StoredRecords(AtomicObjectStore(), clock)
+    return Desk(InMemoryState(), records, InMemoryWorkflows(), clock)
+
+
+def raise_alarm(desk: Desk, signal: Signal = SIGNAL, scenario: str = "corruption") -> Incident:
+    return handle_signal(
+        signal, scenario=scenario, component="db", severity="SEV1", run_body={}, desk=desk
+    )
+
+
+def started(desk: Desk) -> dict[str, Any]:
+    assert isinstance(desk.workflows, InMemoryWorkflows)
+    return desk.workflows.started
+
+
+def test_the_first_signal_opens_an_incident_and_starts_its_run(desk: Desk) -> None:
+    incident = raise_alarm(desk)
+    scenario, payload = started(desk)[incident.run_id]
+    assert scenario == "corruption"
+    assert payload["run"]["alarm_at"] == "2026-03-01T02:00:00.000000Z"
+    kinds = [record.kind for record in desk.records.read(incident.id)]
+    assert kinds == ["incident-opened", "run-started"]
+
+
+def test_the_same_signal_again_changes_nothing(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    desk.clock.sleep(5)
+    assert raise_alarm(desk) == first
+    assert len(started(desk)) == 1
+    assert len(desk.records.read(first.id)) == 2
+
+
+def test_another_signal_joins(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    other = Signal("application-errors", datetime(2026, 3, 1, 2, 1, tzinfo=UTC), "503s")
+    assert raise_alarm(desk, other).id == first.id
+    assert len(started(desk)) == 1
+    assert [r.kind for r in desk.records.read(first.id)][-1] == "signal-joined"
+
+
+def test_a_late_copy_of_a_signal_opens_nothing_after_the_end(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    end_run(first.run_id, "recovered", desk=desk)
+    desk.clock.sleep(60)
+    again = raise_alarm(desk)
+    assert (again.id, again.status) == (first.id, "recovered")
+    assert len(started(desk)) == 1
+
+
+def test_a_new_signal_after_the_end_opens_a_new_incident(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    end_run(first.run_id, "recovered", desk=desk)
+    desk.clock.sleep(60)
+    later = Signal(SIGNAL.name, datetime(2026, 3, 1, 3, tzinfo=UTC), "again")
+    assert raise_alarm(desk, later).id != first.id
+    assert len(started(desk)) == 2
+
+
+def test_a_failed_run_keeps_its_incident_open(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    end_run(first.run_id, "failed", desk=desk)
+    later = Signal(SIGNAL.name, datetime(2026, 3, 1, 3, tzinfo=UTC), "again")
+    assert raise_alarm(desk, later).id == first.id
+
+
+@pytest.mark.parametrize("last", range(12))
+def test_a_death_after_any_call_is_healed_by_the_next_delivery(desk: Desk, last: int) -> None:
+    calls = iter(range(1000))
+    mortal = Desk(
+        Mortal(desk.state, calls, last),
+        Mortal(desk.records, calls, last),
+        Mortal(desk.workflows, calls, last),
+        desk.clock,
+    )
+    try:
+        raise_alarm(mortal)
+    except Died:
+        desk.clock.sleep(30)
+    incident = raise_alarm(desk)
+    assert list(started(desk)) == [incident.run_id]
+    kinds = [record.kind for record in desk.records.read(incident.id)]
+    assert kinds == ["incident-opened", "run-started"]
+
+
+def step_event(incident: Incident) -> dict[str, Any]:
+    return {"run_id": incident.run_id, "step": "identify", "uses": "x", "inputs": {"n": 1}}
+
+
+def test_a_step_is_done_once(desk: Desk) -> None:
+    incident = raise_alarm(desk)
+    done: list[Run] = []
+
+    def work(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+        done.append(run)
+        return {"found": "it", "n": inputs["n"]}
+
+    first = run_step(step_event(incident), work, desk=desk)
+    assert run_step(step_event(incident), work, desk=desk) == first == {"found": "it", "n": 1}
+    assert [run.component for run in done] == ["db"]
+    kinds = [record.kind for record in desk.records.read(incident.id)]
+    assert kinds[2:] == ["step-started", "step-finished"]
+
+
+def test_a_failed_step_is_recorded_and_tried_again(desk: Desk) -> None:
+    incident = raise_alarm(desk)
+    outcomes: list[Any] = [CheckFailed("two rows expected, none found"), {"found": "two"}]
+
+    def work(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return dict(outcome)
+
+    with pytest.raises(CheckFailed):
+        run_step(step_event(incident), work, desk=desk)
+    desk.clock.sleep(1)
+    assert run_step(step_event(incident), work, desk=desk) == {"found": "two"}
+    kinds = [record.kind for record in desk.records.read(incident.id)]
+    assert kinds[2:] == ["step-started", "step-failed", "step-started", "step-finished"]
+
+
+def test_a_step_of_no_run_is_refused(desk: Desk) -> None:
+    with pytest.raises(BadInput) as refused:
+        run_step({"run_id": "run-x", "step": "s", "inputs": {}}, lambda *_: {}, desk=desk)
+    assert refused.value.instance_code == "unknown-run"
