@@ -1,0 +1,172 @@
+"""Compiling: what every machine holds, how steps are wired, and what is refused with its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import all_error_types
+from chalicelib.plan.model import Plan
+from chalicelib.scenarios.compile import SANDBOX_ERRORS, compile_scenario
+from chalicelib.scenarios.explain import explain_scenario
+from chalicelib.scenarios.steps import STEP_KINDS
+from chalicelib.scenarios.wiring import check_wiring
+from leeward.plan_file import load_plan
+
+PLANS = Path(__file__).parents[2] / "policies" / "plans"
+NEXUS = load_plan(PLANS / "nexus-studio.yaml").plan
+PLAN_FILES = sorted(PLANS.glob("*.yaml"))
+SCENARIOS = [
+    (plan, name) for plan in (load_plan(f).plan for f in PLAN_FILES) for name in plan.scenarios
+]
+
+
+def plan_with(steps: list[Any], roles: dict[str, Any] | None = None) -> Plan:
+    """Nexus Studio's plan with one scenario of these steps."""
+    data = NEXUS.to_json()
+    data["scenarios"] = {"mine": {"title": "Mine", "component": "nexus-db", "steps": steps}}
+    data["verification"], data["testing"] = [], []
+    if roles is not None:
+        data["roles"] = roles
+    return Plan.from_json(data)
+
+
+FIND = {
+    "name": "find",
+    "says": "Find",
+    "uses": "database.find-damage",
+    "with": {"component": "nexus-db", "moment": "${run.moment}"},
+}
+RESTORE = {
+    "name": "restore",
+    "says": "Restore",
+    "uses": "database.restore",
+    "with": {"component": "nexus-db", "target": "${find.target}"},
+}
+FENCE = {
+    "name": "stop-writes",
+    "says": "Stop",
+    "uses": "database.fence",
+    "with": {"component": "nexus-db"},
+}
+
+
+def all_states(machine: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, state in machine["States"].items():
+        yield name, state
+        for branch in state.get("Branches", []):
+            yield from all_states(branch)
+
+
+@pytest.mark.parametrize(("plan", "name"), SCENARIOS, ids=lambda v: v if isinstance(v, str) else "")
+def test_every_state_is_bounded_told_and_caught(plan: Plan, name: str) -> None:
+    machine = compile_scenario(name, plan.scenarios[name])
+    assert machine["TimeoutSeconds"] > 0
+    for state_name, state in all_states(machine):
+        assert state["Comment"], state_name
+        if state["Type"] == "Task":
+            assert state["TimeoutSeconds"] > 0, state_name
+            retried = [error for rule in state["Retry"] for error in rule["ErrorEquals"]]
+            assert set(SANDBOX_ERRORS) < set(retried), state_name
+    for state_name, state in machine["States"].items():
+        if state["Type"] in ("Task", "Parallel"):
+            catch_all = state["Catch"][-1]
+            assert catch_all["ErrorEquals"] == ["States.ALL"], state_name
+            assert catch_all["Next"] in ("Record failure", "Not recovered"), state_name
+
+
+def test_exactly_the_retryable_errors_are_retried() -> None:
+    machine = compile_scenario("mine", plan_with([FIND]).scenarios["mine"])
+    retried = {e for rule in machine["States"]["Find"]["Retry"] for e in rule["ErrorEquals"]}
+    ours = {kind.__name__: kind.retryable for kind in all_error_types()}
+    assert retried - set(SANDBOX_ERRORS) == {name for name, again in ours.items() if again}
+
+
+def test_outputs_are_wired_to_inputs() -> None:
+    machine = compile_scenario("mine", plan_with([FIND, RESTORE]).scenarios["mine"])
+    payload = machine["States"]["Restore"]["Parameters"]["Payload"]
+    assert payload["inputs"] == {"component": "nexus-db", "target.$": "$.steps.find.outputs.target"}
+    assert machine["States"]["Find"]["ResultPath"] == "$.steps.find"
+
+
+def test_branches_run_together_and_their_outputs_are_read_after() -> None:
+    together = {"parallel": [[FIND], [FENCE]]}
+    machine = compile_scenario("mine", plan_with([together, RESTORE]).scenarios["mine"])
+    stage = machine["States"][machine["StartAt"]]
+    assert stage["Type"] == "Parallel"
+    assert stage["ResultSelector"] == {
+        "find.$": "$[0].steps.find",
+        "stop_writes.$": "$[1].steps.stop_writes",
+    }
+    payload = machine["States"]["Restore"]["Parameters"]["Payload"]
+    assert payload["inputs"]["target.$"] == "$.stages.s0.find.outputs.target"
+
+
+def test_an_approval_comes_before_its_step_and_says_what_silence_means() -> None:
+    asked = FIND | {
+        "approve": {"by": ["incident-commander"], "within": 900, "otherwise": "proceed"}
+    }
+    machine = compile_scenario("mine", plan_with([asked]).scenarios["mine"])
+    approve = machine["States"]["Approve find"]
+    assert machine["StartAt"] == "Approve find"
+    assert approve["TimeoutSeconds"] == 900
+    assert approve["Catch"][0] == {
+        "ErrorEquals": ["States.Timeout"],
+        "ResultPath": None,
+        "Next": "Find",
+    }
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule", "where", "message"),
+    [
+        ([FIND | {"uses": "database.find-damag"}], "LW102", "uses", "database.find-damag"),
+        ([RESTORE], "LW105", "with", "no step 'find'"),
+        ([RESTORE, FIND], "LW105", "with", "has not run"),
+        ([{"parallel": [[FIND], [RESTORE]]}], "LW105", "with", "has not run"),
+        ([FIND, RESTORE | {"with": {"component": "nexus-db", "target": "${find.moment}"}}],
+         "LW105", "with", "gives no 'moment'"),
+        ([FIND | {"with": {"component": "nexus-db", "moment": "${run.when}"}}],
+         "LW105", "with", "no field 'when'"),
+        ([FIND | {"with": {"component": "nexus-db", "moment": "at ${run.moment}"}}],
+         "LW105", "with", "not of the form"),
+        ([FIND | {"with": {}}], "LW103", "with", "needs the input 'component'"),
+        ([FIND | {"with": {"component": "nexus-db", "speed": 1}}], "LW103", "with", "'speed'"),
+        ([FIND | {"approve": {"by": ["incident-commander"], "count": 9, "within": 60}}],
+         "LW106", "approve", "9 approvals"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_found_where_it_stands(
+    steps: list[Any], rule: str, where: str, message: str
+) -> None:
+    found = check_wiring(plan_with(steps))
+    assert [(f.rule, f.path[-1], f.severity) for f in found] == [(rule, where, "error")]
+    assert message in found[0].message
+    assert found[0].hint
+
+
+@pytest.mark.parametrize("file", PLAN_FILES, ids=lambda f: f.stem)
+def test_the_two_plans_are_wired(file: Path) -> None:
+    assert check_wiring(load_plan(file).plan) == []
+
+
+def test_the_explanation_names_planes_regions_and_undo() -> None:
+    told = explain_scenario(NEXUS, "database-corruption")
+    by_name = {step.name: step for step in told.steps}
+    assert "postgres (data plane, us-east-1)" in by_name["stop-writes"].needs
+    assert by_name["stop-writes"].undo
+    assert told.takes_seconds is not None
+    assert told.worst_seconds > told.takes_seconds
+    assert told.rto_seconds == 4 * 3600
+    assert json.loads(json.dumps(told.to_json())) == told.to_json()
+    assert any("stop-writes" in line for line in told.on_failure)
+
+
+def test_every_kind_of_step_fits_into_a_lambda() -> None:
+    for kind in STEP_KINDS.values():
+        assert 0 < kind.timeout_seconds <= 900, kind.uses
+        assert bool(kind.changes) == bool(kind.undo), kind.uses
