@@ -116,7 +116,7 @@ def _refuse(file: Path, document: Document, problems: Iterable[Problem]) -> None
     first = placed[0][1]
     raise PlanError(
         _one_message(lines),
-        hint=f"write {first.nearest!r}" if first.nearest else first.hint,
+        hint=f"write {first.nearest!r}" if first.nearest and len(placed) == 1 else first.hint,
         problems=[
             {"line": line, "column": column, "path": list(one.path), "message": one.message}
             for (line, column), one in placed
