@@ -78,12 +78,15 @@ def handle_signal(
     incident, opened = _open_or_join(signal, scenario, component, severity, desk)
     if incident.status != "open":
         return incident
-    body = signal.to_json()
-    kind = "incident-opened" if opened else "signal-joined"
-    extra = {"component": component, "scenario": scenario, "severity": severity}
-    desk.records.append(
-        incident.id, kind, body | extra, actor="leeward", key=kind + body["raised_at"]
-    )
+    body = {
+        "alarm": signal.name,
+        "alarm_at": format_time(signal.raised_at),
+        "reason": signal.reason,
+    }
+    about = {"component": component, "scenario": scenario, "severity": severity}
+    kind, body = ("incident-opened", body | about) if opened else ("alarm-joined", body)
+    key = f"{kind}/{signal.name}/{body['alarm_at']}"
+    desk.records.append(incident.id, kind, body, actor="leeward", key=key)
     if incident.scenario == scenario:
         start_run(incident, run_body=run_body, desk=desk, moment=moment)
     return incident
@@ -108,7 +111,7 @@ def start_run(
         run_body | run,
         actor="leeward",
         run_id=incident.run_id,
-        key=incident.run_id,
+        key=f"{incident.run_id}/started",
     )
     payload = {"run": run, "steps": {}, "stages": {}}
     desk.workflows.start(incident.scenario, incident.run_id, payload)

@@ -15,7 +15,7 @@ from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError
 from chalicelib.incidents.incident import Desk
-from chalicelib.plan.records import format_time, parse_time
+from chalicelib.plan.records import parse_time
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     """The outputs of the step in `event`: of this attempt, or of the one that was recorded.
 
     Args:
-        event: {"run_id", "step", "uses", "inputs"}, as a state machine sends it.
+        event: {"run_id", "step", "uses", "does", "retries", "inputs"}, as a state machine sends
+            it; `retries` counts the attempts before this one.
         work: does the step; returns its outputs with at least `found`.
     Raises:
         LeewardError: what `work` raised, after it was recorded.
@@ -66,12 +67,13 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     if kept is not None:
         return dict(kept["outputs"])
     run = load_run(run_id, desk=desk)
+    attempt = int(event.get("retries", 0)) + 1
     started_at = desk.clock.now()
-    attempt = _say(desk, run, step, "step-started", {"at": format_time(started_at)})
+    _say(desk, run, step, "step-started", {"attempt": attempt, "does": event.get("does", "")})
     try:
         outputs = work(run, event["inputs"])
     except LeewardError as error:
-        _say(desk, run, step, "step-failed", error.to_json() | {"started": attempt})
+        _say(desk, run, step, "step-failed", error.to_json() | {"attempt": attempt})
         raise
     seconds = round((desk.clock.now() - started_at).total_seconds(), 3)
     body = {"found": outputs["found"], "outputs": outputs, "seconds": seconds, "outcome": "ok"}

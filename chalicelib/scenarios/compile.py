@@ -121,6 +121,8 @@ def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
         "run_id.$": "$.run.run_id",
         "step": one.step.name,
         "uses": kind.uses,
+        "does": one.step.says,
+        "retries.$": "$$.State.RetryCount",
         "inputs": _inputs(one, placed),
     }
     return _task(one.step.says, kind.function, payload, limit_seconds(one.step)) | {
