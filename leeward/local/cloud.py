@@ -1,0 +1,259 @@
+"""The local cloud: AWS on this machine, running the deployed package.
+
+    with LocalCloud() as cloud:
+        deploy(cloud, package)                     leeward.local.deploy
+        cloud.client("s3").list_buckets()          any AWS client, in either region
+        cloud.fire("fetch-wal")                    a schedule, now
+        cloud.kill_worker("rebuild")               as AWS loses a sandbox
+        cloud.calls("rebuild")                     the AWS calls it made, cloud.lost its lost events
+        cloud.environment()                        what other programs need to reach it
+
+Contract: everything listens on loopback, on free ports; state lies in `cloud.folder`; whatever
+was started, processes and folder, is gone after `stop`, after Ctrl-C, and within seconds of a
+`kill -9` of this process. One cloud per process (moto keeps its state in modules); any number of
+processes side by side.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from chalicelib.errors import BadInput, Refused
+from leeward.local.iam import why_denied
+from leeward.local.logs import store_log
+from leeward.local.reaper import Reaper
+from leeward.local.runner import Call, Runner, is_named
+from leeward.local.sandbox import Function
+from leeward.local.schedules import Ticker
+from leeward.local.server import Server, stop_executions
+
+if TYPE_CHECKING:
+    from botocore.client import BaseClient
+    from moto.awslambda.models import LambdaFunction
+
+PRIMARY_REGION = "us-east-1"
+STANDBY_REGION = "us-west-2"
+FOLDER_PREFIX = "leeward-cloud-"
+STATE_FILE = "cloud.json"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "leeward-local", "AWS_SECRET_ACCESS_KEY": "leeward-local"}
+
+
+class LocalCloud:
+    """See the module.
+
+    Args:
+        source: run functions from this working tree with this interpreter's libraries, instead of
+            from the deployed zip (which holds Linux wheels).
+        schedules: fire schedules by the clock; `fire` works either way.
+        speed: how many seconds of the schedules' clock pass in a second.
+        sandbox_environment: variables for every sandbox, e.g. where PostgreSQL's programs lie.
+    """
+
+    _running: ClassVar[LocalCloud | None] = None
+
+    def __init__(
+        self,
+        *,
+        source: Path | None = None,
+        schedules: bool = True,
+        speed: float = 1.0,
+        sandbox_environment: dict[str, str] | None = None,
+    ) -> None:
+        self.source = source
+        self.speed = speed
+        self.sandbox_environment = dict(sandbox_environment or {})
+        self.url = ""
+        self.notes: dict[str, Any] = {}
+        self._schedules = schedules
+        self._clients: dict[tuple[str, str], BaseClient] = {}
+        self._lock = threading.RLock()
+
+    def start(self) -> Self:
+        """Raises Refused when this process runs a cloud already."""
+        if LocalCloud._running:
+            raise Refused(
+                "this process runs a local cloud already",
+                hint="Stop it first, or start the second one in another process.",
+                code="cloud-running",
+            )
+        LocalCloud._running = self
+        self.started_at = datetime.now(UTC)
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+        self.folder.chmod(0o711)  # PostgreSQL runs as another user when this one is root
+        self.reaper = Reaper()
+        self.reaper.start()
+        self.reaper.remove_at_end(self.folder)
+        self.runner = Runner(
+            self.folder,
+            self.reaper,
+            environment=self._sandbox_environment,
+            on_log=store_log,
+            policy=why_denied,
+        )
+        self._server = Server(self)
+        self.url = self._server.start()
+        self.write_state()
+        self._ticker = Ticker(self, speed=self.speed, schedules=self._schedules)
+        self._ticker.start()
+        return self
+
+    def stop(self) -> None:
+        """End everything that was started. Safe to repeat."""
+        if LocalCloud._running is not self:
+            return
+        self._ticker.stop()
+        stop_executions(self.regions)
+        self.runner.stop()
+        self._server.stop()
+        self.reaper.stop()
+        LocalCloud._running = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def client(self, service: str, region: str = PRIMARY_REGION) -> Any:
+        """A boto3 client of this cloud, one for each service and region; it never retries."""
+        with self._lock:
+            if (service, region) not in self._clients:
+                self._clients[service, region] = self._new_client(service, region)
+            return self._clients[service, region]
+
+    def environment(self, region: str = PRIMARY_REGION) -> dict[str, str]:
+        """Variables with which any AWS program works against this cloud."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            **CREDENTIALS,
+        }
+
+    def note(self, **values: Any) -> None:
+        """Remember what was deployed, for `leeward cloud env` (names, addresses; no secrets)."""
+        self.notes |= values
+        self.write_state()
+
+    def write_state(self) -> None:
+        state = {
+            "pid": os.getpid(),
+            "started_at": self.started_at.isoformat(),
+            "environment": self.environment(),
+            "notes": self.notes,
+        }
+        part = self.folder / f"{STATE_FILE}.part"
+        part.write_text(json.dumps(state))
+        part.replace(self.folder / STATE_FILE)
+
+    def function_of(self, found: LambdaFunction) -> Function:
+        """What the runner must know of a function that moto holds."""
+        isolated = self.source is None
+        code = self.source or self.runner.unpack(found.code_sha_256, found.code_bytes)
+        return Function(
+            name=found.function_name,
+            arn=found.function_arn,
+            region=found.region,
+            handler=str(found.handler),
+            role=found.role,
+            timeout_seconds=float(found.timeout),
+            memory_mb=int(found.memory_size),
+            environment=tuple(sorted(found.environment_vars.items())),
+            code=code,
+            isolated=isolated,
+        )
+
+    def functions(self) -> list[Function]:
+        """Every deployed function, in both regions."""
+        from moto.awslambda.models import lambda_backends
+        from moto.core import DEFAULT_ACCOUNT_ID
+
+        backends = [lambda_backends[DEFAULT_ACCOUNT_ID][region] for region in self.regions]
+        return [self.function_of(found) for it in backends for found in it.list_functions()]
+
+    @property
+    def regions(self) -> tuple[str, str]:
+        return (PRIMARY_REGION, STANDBY_REGION)
+
+    def warm(self, *names: str) -> None:
+        """Start a sandbox for each named function (all when none is named), before it is needed."""
+        known = self.functions()
+        self.runner.warm([it for it in known if not names or is_named(it.name, names)])
+
+    def kill_worker(self, name: str, *, wait_seconds: float = 10.0) -> int:
+        """Kill the sandbox that runs the function now, waiting for one; returns its pid.
+
+        Its whole process group ends and its disk is lost. The caller of the invocation gets
+        Runtime.ExitError. Raises NotReady (code "no-sandbox") when none ran in time.
+        """
+        return self.runner.kill(name, wait_seconds=wait_seconds)
+
+    def calls(self, name: str | None = None) -> list[Call]:
+        """The AWS calls that functions made, oldest first; of one function when named."""
+        made = list(self.runner.calls)
+        return [it for it in made if name is None or is_named(it.function, (name,))]
+
+    @property
+    def lost(self) -> list[tuple[str, Any, str]]:
+        """Events that reached nobody: (function, event, why)."""
+        return self.runner.lost
+
+    def logs(self, name: str) -> str:
+        """Everything that a function logged so far."""
+        from leeward.local.logs import read_log
+
+        return "".join(read_log(it) for it in self.functions() if is_named(it.name, (name,)))
+
+    def fire(self, rule_name: str, *, region: str = PRIMARY_REGION) -> None:
+        """Send a schedule's event to its targets now; `wait_idle` waits for what follows.
+
+        Raises:
+            BadInput: no rule of that name (or ending in it) has a schedule.
+        """
+        from leeward.local.schedules import scheduled_rules
+        from leeward.local.shims.events import deliver, scheduled_event
+
+        rules = [it for it in scheduled_rules(region) if is_named(it.name, (rule_name,))]
+        if not rules:
+            raise BadInput(f"no schedule is named {rule_name} in {region}")
+        for rule in rules:
+            deliver(self, rule, scheduled_event(rule, datetime.now(UTC)))
+
+    def wait_idle(self, seconds: float = 60.0) -> bool:
+        """True when no asynchronous event is queued or running any more."""
+        return self.runner.wait_idle(seconds)
+
+    def _new_client(self, service: str, region: str) -> BaseClient:
+        import boto3
+        from botocore.config import Config
+
+        config = Config(
+            retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=50
+        )
+        session = boto3.Session(
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        )
+        make: Callable[..., BaseClient] = session.client
+        return make(service, region_name=region, endpoint_url=self.url, config=config)
+
+    def _sandbox_environment(self, folder: Path) -> dict[str, str]:
+        own = {
+            "AWS_ENDPOINT_URL": self.url,
+            "LEEWARD_WORK_DIR": str(folder / "leeward"),
+            "AWS_SESSION_TOKEN": "leeward-local",
+        }
+        return CREDENTIALS | own | self.sandbox_environment

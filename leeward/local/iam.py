@@ -1,0 +1,152 @@
+"""Least privilege: which IAM actions an AWS call needs, and whether a role's documents allow it.
+
+moto's own enforcement knows the resource of a call for four services only, so calls are judged
+here, before they are made, by the inline policies of the function's role. An unknown condition
+key is an error, never a pass.
+Source: https://docs.aws.amazon.com/service-authorization/latest/reference/ (one page a service).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import BadInput
+
+if TYPE_CHECKING:
+    from leeward.local.runner import Call
+    from leeward.local.sandbox import Function
+
+ACCOUNT = "123456789012"
+WRITTEN_BY_LAMBDA = {"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"}
+"""Grants that the Lambda service itself uses with the function's role."""
+
+PREFIXES = {"monitoring": "cloudwatch"}
+ACTIONS = {
+    "s3:ListObjectsV2": ["s3:ListBucket"],
+    "s3:HeadBucket": ["s3:ListBucket"],
+    "s3:ListObjectVersions": ["s3:ListBucketVersions"],
+    "s3:HeadObject": ["s3:GetObject"],
+    "s3:CreateMultipartUpload": ["s3:PutObject"],
+    "s3:UploadPart": ["s3:PutObject"],
+    "s3:CompleteMultipartUpload": ["s3:PutObject"],
+    "s3:GetObjectAttributes": ["s3:GetObject", "s3:GetObjectAttributes"],
+    "s3:GetBucketEncryption": ["s3:GetEncryptionConfiguration"],
+    "s3:GetObjectLockConfiguration": ["s3:GetBucketObjectLockConfiguration"],
+}
+VERSIONED = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
+ON_BUCKET = re.compile(r"s3:(ListBucket.*|GetBucket.*|GetEncryptionConfiguration)")
+
+
+@dataclass(frozen=True)
+class Need:
+    """One right that a call needs."""
+
+    action: str
+    resource: str
+
+
+def needs_of(service: str, operation: str, parameters: dict[str, str], region: str) -> list[Need]:
+    """The rights that AWS asks for a call. `service` is botocore's signing name."""
+    name = f"{PREFIXES.get(service, service)}:{operation}"
+    actions = list(ACTIONS.get(name, [name]))
+    if parameters.get("VersionId"):
+        actions = [VERSIONED.get(action, action) for action in actions]
+    if "ObjectLockRetainUntilDate" in parameters:
+        actions.append("s3:PutObjectRetention")
+    return [Need(it, _resource(service, it, parameters, region)) for it in actions]
+
+
+def _resource(service: str, action: str, parameters: dict[str, str], region: str) -> str:
+    def arn(rest: str) -> str:
+        return rest if rest.startswith("arn:") else f"arn:aws:{service}:{region}:{ACCOUNT}:{rest}"
+
+    if service == "s3":
+        bucket = f"arn:aws:s3:::{parameters.get('Bucket', '')}"
+        return bucket if ON_BUCKET.fullmatch(action) else f"{bucket}/{parameters.get('Key', '')}"
+    if service == "dynamodb" and "TableName" in parameters:
+        table = parameters["TableName"]
+        return arn(table if table.startswith("arn:") else f"table/{table}")
+    if service == "secretsmanager" and "SecretId" in parameters:
+        secret = parameters["SecretId"]
+        return arn(secret if secret.startswith("arn:") else f"secret:{secret}-AbCdEf")
+    if service == "kms" and "KeyId" in parameters:
+        key = parameters["KeyId"]
+        return arn(key if key.startswith(("arn:", "alias/")) else f"key/{key}")
+    if service == "lambda" and "FunctionName" in parameters:
+        function = parameters["FunctionName"]
+        return arn(function if function.startswith("arn:") else f"function:{function}")
+    if service == "states":
+        return parameters.get("stateMachineArn") or parameters.get("executionArn") or "*"
+    return "*"
+
+
+def allows(documents: Iterable[dict[str, Any]], need: Need) -> bool:
+    """Does any statement allow it, and none deny it?"""
+    effects = {
+        statement["Effect"]
+        for document in documents
+        for statement in _listed(document["Statement"])
+        if any(_matches(it, need.action) for it in _listed(statement["Action"]))
+        and any(_matches(it, need.resource) for it in _listed(_resources(statement)))
+    }
+    return effects == {"Allow"}
+
+
+def _resources(statement: dict[str, Any]) -> Any:
+    if "Condition" in statement or "NotAction" in statement or "NotResource" in statement:
+        raise BadInput(f"a policy statement with a condition cannot be judged here: {statement}")
+    return statement["Resource"]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _matches(pattern: str, text: str) -> bool:
+    regex = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(regex, text) is not None
+
+
+def why_denied(function: Function, call: dict[str, Any]) -> str | None:
+    """AWS's words when the function's role may not make the call; None when it may."""
+    documents = role_documents(function.role)
+    for need in needs_of(**call, region=function.region):
+        if not allows(documents, need):
+            role = function.role.rpartition("/")[2]
+            who = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{function.name}"
+            return (
+                f"User: {who} is not authorized to perform: {need.action} on resource: "
+                f"{need.resource} because no identity-based policy allows the {need.action} action"
+            )
+    return None
+
+
+def role_documents(arn: str) -> list[dict[str, Any]]:
+    """The inline policy documents of a role."""
+    from moto.iam.models import iam_backends
+
+    role = iam_backends[ACCOUNT]["aws"].get_role_by_arn(arn)
+    return [json.loads(text) for text in role.policies.values()]
+
+
+def unused_grants(
+    documents: Iterable[dict[str, Any]], calls: Iterable[Call], region: str
+) -> list[str]:
+    """Actions that the documents allow and no call needed, sorted."""
+    needed = {
+        need.action
+        for call in calls
+        for need in needs_of(call.service, call.operation, call.parameters, region)
+    } | WRITTEN_BY_LAMBDA
+    granted = {
+        action
+        for document in documents
+        for statement in _listed(document["Statement"])
+        if statement["Effect"] == "Allow"
+        for action in _listed(statement["Action"])
+    }
+    return sorted(it for it in granted if not any(_matches(it, used) for used in needed))

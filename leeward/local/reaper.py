@@ -1,0 +1,119 @@
+"""A small process that ends what a local cloud started, whatever happens to the cloud itself.
+
+It holds the read end of a pipe. While the cloud lives it is told of process groups and folders;
+when the pipe closes (a normal stop, an exception, kill -9) it kills the groups and removes the
+folders. It runs in a session of its own, so that Ctrl-C in a terminal does not reach it.
+
+Invariant: every process group is announced before the cloud does anything else with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+GRACE_SECONDS = 2.0
+
+
+class Reaper:
+    """The cloud's side of the pipe."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def watch_group(self, pgid: int) -> None:
+        self._tell(f"watch {pgid}")
+
+    def forget_group(self, pgid: int) -> None:
+        self._tell(f"forget {pgid}")
+
+    def remove_at_end(self, folder: Path) -> None:
+        self._tell(f"folder {folder}")
+
+    def stop(self) -> None:
+        """Close the pipe and wait until everything is gone."""
+        if self._process and self._process.stdin:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+            self._process.wait()
+            self._process = None
+
+    def _tell(self, line: str) -> None:
+        if self._process and self._process.stdin:
+            self._process.stdin.write(line.encode() + b"\n")
+            self._process.stdin.flush()
+
+
+def end_group(pgid: int) -> None:
+    """End a process group as a lost machine would: no handler runs, no file is finished.
+
+    SIGQUIT before SIGKILL: to PostgreSQL it is an immediate shutdown, which leaves the data folder
+    as a crash would but gives back the shared memory segment that SIGKILL would leak.
+    """
+    if _signal_group(pgid, signal.SIGQUIT):
+        deadline = time.monotonic() + GRACE_SECONDS
+        while _group_runs(pgid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        _signal_group(pgid, signal.SIGKILL)
+
+
+def _signal_group(pgid: int, number: int) -> bool:
+    try:
+        os.killpg(pgid, number)
+    except (ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left
+        return False
+    return True
+
+
+def _group_runs(pgid: int) -> bool:
+    """False when only zombies are left: some containers' init collects them late or never."""
+    stats = list(Path("/proc").glob("[0-9]*/stat"))
+    if not stats:
+        return _signal_group(pgid, 0)
+    return any(_is_running_member(stat, pgid) for stat in stats)
+
+
+def _is_running_member(stat: Path, pgid: int) -> bool:
+    try:
+        state, _parent, group = stat.read_text().rpartition(")")[2].split()[:3]
+    except OSError:
+        return False
+    return int(group) == pgid and state != "Z"
+
+
+def _reap(lines: IO[str]) -> None:
+    groups: set[int] = set()
+    folders: list[str] = []
+    for line in lines:
+        word, _, rest = line.rstrip("\n").partition(" ")
+        if word == "watch":
+            groups.add(int(rest))
+        elif word == "forget":
+            groups.discard(int(rest))
+        else:
+            folders.append(rest)
+    for pgid in groups:
+        end_group(pgid)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    _reap(sys.stdin)

@@ -1,0 +1,229 @@
+"""The Lambda runner: a pool of sandboxes per function, and the queue of asynchronous events.
+
+Contract, as AWS's:
+- A sandbox runs one invocation at a time; a second at the same time gets a sandbox of its own,
+  up to the function's reserved concurrency, beyond which the caller is told TooManyRequests.
+- New code or new configuration means new sandboxes.
+- An asynchronous event whose function fails is tried twice more; after that it is in `lost`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import json
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chalicelib.errors import NotReady, Throttled
+from leeward.local.reaper import Reaper
+from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
+
+RETRY_SECONDS = (1.0, 2.0)
+"""Waits before the two retries of an asynchronous event; AWS waits 60 and 120."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One AWS call that a function made: `service` and `operation` as botocore names them."""
+
+    function: str
+    service: str
+    operation: str
+    parameters: dict[str, str]
+    denied: str | None = None
+
+
+@dataclass
+class _Pool:
+    idle: list[Sandbox] = field(default_factory=list)
+    busy: list[Sandbox] = field(default_factory=list)
+
+
+Policy = Callable[[Function, dict[str, Any]], str | None]
+
+
+class Runner:
+    """See the module. `environment` is added to every sandbox's own, and wins."""
+
+    def __init__(
+        self,
+        folder: Path,
+        reaper: Reaper,
+        *,
+        environment: Callable[[Path], dict[str, str]],
+        on_log: Callable[[Function, str, str], None],
+        policy: Policy,
+    ) -> None:
+        self._folder = folder
+        self._reaper = reaper
+        self._environment = environment
+        self._on_log = on_log
+        self._policy = policy
+        self._pools: dict[str, _Pool] = {}
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._waiting = 0
+        self._stopping = False
+        self.calls: list[Call] = []
+        self.lost: list[tuple[str, Any, str]] = []
+
+    def invoke(self, function: Function, event: Any, *, limit: int | None = None) -> Outcome:
+        """Run `event` in a sandbox and wait for its end.
+
+        Raises:
+            Throttled: `limit` invocations of the function run already.
+        """
+        sandbox, problem = self._take(function, limit)
+        try:
+            return problem or sandbox.invoke(event, str(uuid.uuid4()))
+        finally:
+            self._give_back(sandbox, reusable=problem is None)
+
+    def invoke_later(self, function: Function, event: Any, *, retries: int = 2) -> None:
+        """Queue `event`; returns at once."""
+        with self._lock:
+            self._waiting += 1
+        work = threading.Thread(target=self._deliver, args=(function, event, retries), daemon=True)
+        work.start()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """True when no asynchronous event is queued or running any more."""
+        deadline = time.monotonic() + seconds
+        while self._waiting and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return not self._waiting
+
+    def warm(self, functions: list[Function]) -> None:
+        """Start one sandbox for each function, all at once; failures show at the first call."""
+        threads = [threading.Thread(target=self._warm_one, args=(it,)) for it in functions]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def kill(self, name: str, *, wait_seconds: float = 10.0) -> int:
+        """Kill the sandbox that runs `name` now, waiting until one does; returns its pid.
+
+        Raises:
+            NotReady: none ran within `wait_seconds`.
+        """
+        deadline = time.monotonic() + wait_seconds
+        while time.monotonic() < deadline:
+            for sandbox in self.running(name):
+                sandbox.kill()
+                return sandbox.pid
+            time.sleep(0.01)
+        raise NotReady(
+            f"no sandbox ran {name} within {wait_seconds:g} s",
+            hint="Name a function that is being invoked.",
+            code="no-sandbox",
+        )
+
+    def running(self, name: str) -> list[Sandbox]:
+        """The sandboxes in which the function is being invoked now."""
+        with self._lock:
+            busy = [box for pool in self._pools.values() for box in pool.busy]
+        return [box for box in busy if box.invoking and is_named(box.function.name, (name,))]
+
+    def stop(self) -> None:
+        self._stopping = True
+        with self._lock:
+            pools, self._pools = list(self._pools.values()), {}
+        boxes = [box for pool in pools for box in (*pool.idle, *pool.busy)]
+        threads = [threading.Thread(target=box.kill) for box in boxes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def unpack(self, digest: str, code: bytes) -> Path:
+        """The folder of an unpacked zip, once per content; `digest` is Lambda's CodeSha256."""
+        folder = self._folder / "code" / base64.b64decode(digest).hex()[:16]
+        with self._lock:
+            if not folder.exists():
+                part = folder.with_suffix(".part")
+                with zipfile.ZipFile(io.BytesIO(code)) as archive:
+                    archive.extractall(part)
+                part.rename(folder)
+        return folder
+
+    def _take(self, function: Function, limit: int | None) -> tuple[Sandbox, Outcome | None]:
+        with self._lock:
+            pool = self._pools.setdefault(function.arn, _Pool())
+            if limit is not None and len(pool.busy) >= limit:
+                raise Throttled(f"{function.name} runs {limit} times already, its limit")
+            while pool.idle:
+                sandbox = pool.idle.pop()
+                if sandbox.function == function and sandbox.alive:
+                    pool.busy.append(sandbox)
+                    return sandbox, None
+                sandbox.kill()
+            sandbox = self._new_sandbox(function)
+            pool.busy.append(sandbox)
+        return sandbox, sandbox.wait_ready()
+
+    def _give_back(self, sandbox: Sandbox, *, reusable: bool) -> None:
+        with self._lock:
+            pool = self._pools.get(sandbox.function.arn)
+            if pool and sandbox in pool.busy:
+                pool.busy.remove(sandbox)
+                if reusable and sandbox.alive:
+                    pool.idle.append(sandbox)
+                    return
+        sandbox.kill()
+
+    def _new_sandbox(self, function: Function) -> Sandbox:
+        folder = self._folder / "sandboxes" / f"{function.name}-{next(self._numbers)}"
+        folder.mkdir(parents=True)
+        environment = base_environment(function, folder) | dict(function.environment)
+        return Sandbox(
+            function,
+            folder,
+            environment | self._environment(folder),
+            reaper=self._reaper,
+            on_log=lambda line: self._on_log(function, folder.name, line),
+            gate=lambda call: self._check(function, call),
+        )
+
+    def _check(self, function: Function, call: dict[str, Any]) -> str | None:
+        denied = self._policy(function, call)
+        self.calls.append(Call(function=function.name, denied=denied, **call))
+        return denied
+
+    def _warm_one(self, function: Function) -> None:
+        sandbox, problem = self._take(function, None)
+        self._give_back(sandbox, reusable=problem is None)
+
+    def _deliver(self, function: Function, event: Any, retries: int) -> None:
+        error = ""
+        for wait in (0.0, *RETRY_SECONDS[:retries]):
+            time.sleep(wait)
+            if self._stopping:
+                break
+            error = self._attempt(function, event)
+            if not error:
+                break
+        with self._lock:
+            self._waiting -= 1
+            if error and not self._stopping:
+                self.lost.append((function.name, event, error))
+
+    def _attempt(self, function: Function, event: Any) -> str:
+        try:
+            outcome = self.invoke(function, event)
+        except Throttled as error:
+            return error.message
+        return json.loads(outcome.payload)["errorMessage"] if outcome.failed else ""
+
+
+def is_named(name: str, wanted: tuple[str, ...]) -> bool:
+    """ "leeward-primary-rebuild" is named by itself and by "rebuild"."""
+    return any(name == it or name.endswith(f"-{it}") for it in wanted)

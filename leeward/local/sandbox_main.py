@@ -1,0 +1,205 @@
+"""The Lambda runtime inside a sandbox: imports the handler once, then answers one event at a time.
+
+Runs as a script in a fresh interpreter with nothing but the package on its path, so it may use the
+standard library alone. Speaks JSON lines with the runner over two inherited sockets:
+
+    LEEWARD_CHANNEL_FD  in {"id", "event", "arn", "deadline"}   out {"ready"} or {"fatal"}, then
+                        {"result"} or {"error"} per event
+    LEEWARD_GATE_FD     out {"service", "operation", "parameters"} for each AWS call before it is
+                        made; in {"denied": message or null}
+
+Errors have the shape of AWS's own Python runtime: errorType is `type(error).__name__`.
+Source: https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.util
+import json
+import logging
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+CHANNEL_FD = int(os.environ.pop("LEEWARD_CHANNEL_FD", "-1"))
+GATE_FD = int(os.environ.pop("LEEWARD_GATE_FD", "-1"))
+
+
+class Lines:
+    """JSON objects, one a line, over a socket."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)
+        self._file = socket.socket(fileno=fd).makefile("rwb")
+
+    def send(self, message: dict[str, Any]) -> None:
+        self._file.write(json.dumps(message).encode() + b"\n")
+        self._file.flush()
+
+    def receive(self) -> Any:
+        """The next object; None when the runner is gone."""
+        line = self._file.readline()
+        return json.loads(line) if line else None
+
+
+class Context:
+    """What AWS passes as the second argument of a handler."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self._deadline = request["deadline"]
+        self.aws_request_id = request["id"]
+        self.invoked_function_arn = request["arn"]
+        self.function_name = os.environ["AWS_LAMBDA_FUNCTION_NAME"]
+        self.function_version = os.environ["AWS_LAMBDA_FUNCTION_VERSION"]
+        self.memory_limit_in_mb = os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"]
+        self.log_group_name = os.environ["AWS_LAMBDA_LOG_GROUP_NAME"]
+        self.log_stream_name = os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]
+        self.identity = None
+        self.client_context = None
+
+    def get_remaining_time_in_millis(self) -> int:
+        return max(int((self._deadline - time.time()) * 1000), 0)
+
+
+class Gate:
+    """Asks the runner before each AWS call, as IAM would be asked, and makes the call known."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self._lock = threading.Lock()
+
+    def check(self, service: str, operation: str, parameters: dict[str, Any]) -> Any:
+        texts = {key: it if isinstance(it, str) else "" for key, it in parameters.items()}
+        with self._lock:
+            self._lines.send({"service": service, "operation": operation, "parameters": texts})
+            answer = self._lines.receive()
+        return answer["denied"] if answer else None
+
+
+def guard_botocore(module: ModuleType, gate: Gate) -> None:
+    """Puts the gate before `BaseClient._make_api_call`, the one door of all AWS calls."""
+    client = module.BaseClient
+    original = client._make_api_call
+
+    def make_api_call(self: Any, operation_name: str, api_params: dict[str, Any]) -> Any:
+        model = self.meta.service_model
+        denied = gate.check(model.signing_name, operation_name, api_params)
+        if denied:
+            code = "AccessDenied" if model.signing_name == "s3" else "AccessDeniedException"
+            response = {
+                "Error": {"Code": code, "Message": denied},
+                "ResponseMetadata": {"HTTPStatusCode": 403},
+            }
+            raise self.exceptions.from_code(code)(response, operation_name)
+        return original(self, operation_name, api_params)
+
+    client._make_api_call = make_api_call
+
+
+class AfterImport(importlib.abc.MetaPathFinder):
+    """Runs `then` on the module `name` right after its import, without importing it early.
+
+    botocore takes a quarter of a second to import; a function that makes no AWS call, or makes
+    its first one late, must keep the cold start it has in AWS.
+    """
+
+    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
+        self._name = name
+        self._then = then
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> Any:
+        if fullname != self._name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            self._then(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+def load_handler(name: str) -> Callable[[Any, Any], Any]:
+    module_name, _, attribute = name.rpartition(".")
+    module = importlib.import_module(module_name)
+    handler: Callable[[Any, Any], Any] = getattr(module, attribute)
+    return handler
+
+
+def describe_error(error: BaseException, request_id: str) -> dict[str, Any]:
+    return {
+        "errorMessage": str(error),
+        "errorType": type(error).__name__,
+        "requestId": request_id,
+        "stackTrace": traceback.format_tb(error.__traceback__)[1:],
+    }
+
+
+def describe_failed_import(error: Exception, handler: str) -> dict[str, Any]:
+    module_name, _, attribute = handler.rpartition(".")
+    described = describe_error(error, "")
+    if isinstance(error, ImportError):
+        described["errorType"] = "Runtime.ImportModuleError"
+        described["errorMessage"] = f"Unable to import module '{module_name}': {error}"
+    elif isinstance(error, AttributeError) and getattr(error, "name", "") == attribute:
+        described["errorType"] = "Runtime.HandlerNotFound"
+        described["errorMessage"] = f"Handler '{attribute}' missing on module '{module_name}'"
+    return described
+
+
+def answer(handler: Callable[[Any, Any], Any], request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        result = handler(request["event"], Context(request))
+    except Exception as error:  # noqa: BLE001  the runtime reports every error of a handler
+        return {"error": describe_error(error, request["id"])}
+    try:
+        return {"result": json.dumps(result, allow_nan=False)}
+    except (TypeError, ValueError) as error:
+        described = describe_error(error, request["id"])
+        described["errorType"] = "Runtime.MarshalError"
+        described["errorMessage"] = f"Unable to marshal response: {error}"
+        return {"error": described}
+
+
+def serve(channel: Lines, handler: Callable[[Any, Any], Any]) -> None:
+    while (request := channel.receive()) is not None:
+        response = answer(handler, request)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(1, b"\0" + request["id"].encode() + b"\n")  # the runner's mark: logs are complete
+        channel.send(response)
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a sandbox is ended by SIGQUIT
+    sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
+    channel = Lines(CHANNEL_FD)
+    gate = Gate(Lines(GATE_FD))
+    sys.meta_path.insert(0, AfterImport("botocore.client", lambda it: guard_botocore(it, gate)))
+    logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
+    name = os.environ["_HANDLER"]
+    try:
+        handler = load_handler(name)
+    except Exception as error:  # noqa: BLE001  the runtime reports every error of an import
+        channel.send({"fatal": describe_failed_import(error, name)})
+        return
+    channel.send({"ready": True})
+    serve(channel, handler)
+
+
+if __name__ == "__main__":
+    main()

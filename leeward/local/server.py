@@ -1,0 +1,90 @@
+"""moto's AWS, in this process, on a free loopback port, with Leeward's repairs.
+
+moto keeps its state in modules, so a process holds at most one server. A service and its repairs
+are imported when it is first asked for: the server answers within a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import threading
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from werkzeug.serving import BaseWSGIServer
+
+    from leeward.local.cloud import LocalCloud
+
+SHIMS = {
+    "awslambda": "awslambda",
+    "cloudwatch": "cloudwatch",
+    "dynamodb": "dynamodb",
+    "events": "events",
+    "s3": "s3",
+    "stepfunctions": "stepfunctions",
+}
+HOST = "127.0.0.1"
+
+
+class Server:
+    """Start once, stop once."""
+
+    def __init__(self, cloud: LocalCloud) -> None:
+        self._cloud = cloud
+        self._shims = ExitStack()
+        self._server: BaseWSGIServer | None = None
+
+    def start(self) -> str:
+        """Serve; returns the URL."""
+        from moto.core.config import default_user_config
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
+        from werkzeug.serving import make_server
+
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        # The interpreter logs each failed task with its whole syntax tree; the history has it too.
+        logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
+        default_user_config["stepfunctions"] = {"execute_state_machine": True}
+        application: Any = DomainDispatcherApplication(self._open_service)
+        self._server = make_server(
+            HOST, 0, application, threaded=True, request_handler=MotoRequestHandler
+        )
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://{HOST}:{self._server.server_port}"
+
+    def stop(self) -> None:
+        """Stop serving, undo the repairs and forget every resource."""
+        if self._server:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+        self._shims.close()
+        forget_everything()
+
+    def _open_service(self, service: Any) -> Any:
+        from moto.moto_server.werkzeug_app import create_backend_app
+
+        if name := SHIMS.get(service):
+            shim = importlib.import_module(f"leeward.local.shims.{name}")
+            self._shims.enter_context(shim.install(self._cloud))
+        return create_backend_app(service)
+
+
+def forget_everything() -> None:
+    from moto.moto_api._internal.models import moto_api_backend
+
+    moto_api_backend.reset()
+
+
+def stop_executions(regions: tuple[str, ...]) -> None:
+    """Stop every running state machine, so that none wakes up in a cloud that is gone."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+    for region in regions:
+        for machine in stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][region].state_machines:
+            for execution in machine.executions:
+                if execution.status == "RUNNING":
+                    execution.stop(stop_date=datetime.now(UTC), error=None, cause=None)

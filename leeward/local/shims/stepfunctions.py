@@ -1,0 +1,43 @@
+"""Step Functions: tasks reach this cloud, and two starts with one name start one execution.
+
+moto calls the services of a task at a port taken from the environment, with a new client each
+time (24 ms a task instead of 12), and looks for a running execution of the same name without a
+lock, so that two alarms at the same moment would start two runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+
+from leeward.local.shims import replaced
+
+if TYPE_CHECKING:
+    from leeward.local.cloud import LocalCloud
+
+
+@contextmanager
+def install(cloud: LocalCloud) -> Iterator[None]:
+    lock = threading.Lock()
+
+    def boto_client_for(region: str, service: str, state_credentials: Any = None) -> Any:
+        return cloud.client(service, region)
+
+    def one_at_a_time(original: Any) -> Any:
+        def start_execution(*args: Any, **kwargs: Any) -> Any:
+            with lock:
+                return original(*args, **kwargs)
+
+        return start_execution
+
+    with ExitStack() as stack:
+        stack.enter_context(
+            replaced(lambda_eval_utils, "boto_client_for", lambda _: boto_client_for)
+        )
+        stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
+        yield
