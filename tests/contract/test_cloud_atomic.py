@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,15 @@ ROUNDS = 12
 def cloud() -> Iterator[LocalCloud]:
     with LocalCloud() as started:
         yield started
+
+
+@pytest.fixture(autouse=True)
+def _threads_take_turns_often() -> Iterator[None]:
+    """So that a race that is possible happens: by default a thread keeps the GIL for 5 ms."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def race(attempt: Callable[[int], object], losing_code: str) -> int:
