@@ -1,0 +1,54 @@
+"""What each Lambda does, for app.py; and, in build.py, what it does it with.
+
+Nothing is imported, opened or read before a Lambda is invoked: each function imports its own part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Event = dict[str, Any]
+
+
+def on_alarm(event: Event) -> Event:
+    """A CloudWatch alarm went to ALARM: open or join the incidents that the plan names for it."""
+    from chalicelib.services.signals import handle_alarm
+
+    return handle_alarm(event)
+
+
+def back_up(event: Event) -> Event:
+    """Take a base backup: {"component", "kind": "full" | "incremental"}."""
+    from chalicelib.services.jobs import back_up
+
+    return back_up(event["component"], event["kind"])
+
+
+def fetch_wal(event: Event) -> Event:
+    """Store the WAL written since the last tick: {"component"}."""
+    from chalicelib.services.jobs import fetch_wal
+
+    return fetch_wal(event["component"])
+
+
+def watch(event: Event) -> Event:
+    """Probe a component and publish what fails: {"component"}."""
+    from chalicelib.services.jobs import watch
+
+    return watch(event["component"])
+
+
+def run_step(event: Event) -> Event:
+    """Do one step of a run, as its state machine asks."""
+    from chalicelib.incidents.run import run_step
+    from chalicelib.services import build
+    from chalicelib.services.steps import work_of
+
+    return run_step(event, work_of(event["uses"]), desk=build.desk())
+
+
+def ask(event: Event) -> Event:
+    """Put a question to people and keep the token that their answer will carry."""
+    from chalicelib.services.signals import ask
+
+    return ask(event)

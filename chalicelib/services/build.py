@@ -1,0 +1,179 @@
+"""Adapters, each built once and when first used; the only reader of the environment.
+
+Imports of boto3, psycopg and pydantic stay inside the builders: a Lambda that needs none of them
+does not pay for them at its cold start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import BadInput, NotReady
+
+if TYPE_CHECKING:
+    from chalicelib.adapters.postgres_database import PostgresDatabases
+    from chalicelib.incidents.incident import Desk
+    from chalicelib.plan.components import Postgres
+    from chalicelib.plan.model import Plan
+    from chalicelib.ports import Clock, Metrics, ObjectStore, Records, Signer, StateStore
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the deployment tells each Lambda; see docs/design.md, "Names in AWS"."""
+
+    state_table: str
+    backup_bucket: str
+    evidence_bucket: str
+    machine_prefix: str
+    signing_key: str
+    plan: Path
+    work_dir: Path
+    postgres: str | None
+
+
+@cache
+def environment() -> Environment:
+    """Raises NotReady (code "not-deployed") naming the variable that is missing."""
+    return Environment(
+        state_table=_required("LEEWARD_STATE_TABLE"),
+        backup_bucket=_required("LEEWARD_BACKUP_BUCKET"),
+        evidence_bucket=_required("LEEWARD_EVIDENCE_BUCKET"),
+        machine_prefix=_required("LEEWARD_STATE_MACHINE_PREFIX"),
+        signing_key=_required("LEEWARD_SIGNING_KEY"),
+        plan=Path(os.environ.get("LEEWARD_PLAN", ROOT / "plan.json")),
+        work_dir=Path(os.environ.get("LEEWARD_WORK_DIR", "/tmp/leeward")),
+        postgres=os.environ.get("LEEWARD_POSTGRES"),
+    )
+
+
+def _required(name: str) -> str:
+    try:
+        return os.environ[name]
+    except KeyError:
+        raise NotReady(
+            f"the environment variable {name} is not set",
+            hint="deploy with the packaged template, which sets it",
+            code="not-deployed",
+        ) from None
+
+
+@cache
+def plan() -> Plan:
+    from chalicelib.plan.load import read_plan_json
+
+    return read_plan_json(environment().plan)
+
+
+@cache
+def client(service: str) -> Any:
+    """A boto3 client in this Lambda's own region.
+
+    One try of its own after the first: Step Functions and the schedules retry what stays broken.
+    """
+    import boto3
+    from botocore.config import Config
+
+    retries = {"mode": "standard", "total_max_attempts": 4}
+    config = Config(retries=retries, connect_timeout=5, read_timeout=60, max_pool_connections=32)
+    return boto3.client(service, config=config)
+
+
+@cache
+def clock() -> Clock:
+    from chalicelib.adapters.clock import SystemClock
+
+    return SystemClock()
+
+
+@cache
+def state() -> StateStore:
+    from chalicelib.adapters.dynamodb_state import DynamoDbState
+
+    return DynamoDbState(client("dynamodb"), environment().state_table)
+
+
+@cache
+def evidence_store() -> ObjectStore:
+    from chalicelib.adapters.s3_store import S3ObjectStore
+
+    return S3ObjectStore(client("s3"), environment().evidence_bucket)
+
+
+@cache
+def records() -> Records:
+    from chalicelib.evidence.records import StoredRecords
+
+    return StoredRecords(evidence_store(), clock())
+
+
+@cache
+def signer() -> Signer:
+    from chalicelib.adapters.kms_signer import KmsSigner
+
+    return KmsSigner(client("kms"), environment().signing_key)
+
+
+@cache
+def metrics() -> Metrics:
+    from chalicelib.adapters.cloudwatch import CloudWatchMetrics
+
+    return CloudWatchMetrics(client("cloudwatch"))
+
+
+@cache
+def desk() -> Desk:
+    from chalicelib.adapters.step_functions import StepFunctions
+    from chalicelib.incidents.incident import Desk
+
+    workflows = StepFunctions(client("stepfunctions"), environment().machine_prefix)
+    return Desk(state(), records(), workflows, clock())
+
+
+@cache
+def backups(component: str) -> ObjectStore:
+    """The component's own part of the backup bucket."""
+    from chalicelib.adapters.s3_store import S3ObjectStore
+
+    return S3ObjectStore(client("s3"), environment().backup_bucket, f"{component}/")
+
+
+def database(component: str) -> Postgres:
+    """The component, which must be a PostgreSQL database.
+
+    Raises BadInput (code "unknown-component").
+    """
+    found = plan().components.get(component)
+    if found is None or found.kind != "postgres":
+        names = [name for name, item in plan().components.items() if item.kind == "postgres"]
+        raise BadInput(
+            f"the plan has no PostgreSQL component {component!r}",
+            hint=f"one of: {', '.join(names)}",
+            code="unknown-component",
+        )
+    return found
+
+
+def secret_dsn(name: str) -> str:
+    """The address in a secret, read afresh: a switch may have changed it a second ago."""
+    from chalicelib.adapters.aws_errors import mapped
+
+    with mapped("secretsmanager", secret=name):
+        text = client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
+    return str(json.loads(text)["dsn"])
+
+
+def operator(component: str) -> PostgresDatabases:
+    """The component's server, as Leeward's own role."""
+    from chalicelib.adapters.postgres_binaries import find_binaries
+    from chalicelib.adapters.postgres_database import PostgresDatabases
+
+    dsn = secret_dsn(database(component).operator_secret)
+    return PostgresDatabases(dsn, find_binaries(named=environment().postgres))

@@ -1,0 +1,70 @@
+"""Alarms in, questions out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from chalicelib.errors import BadInput
+from chalicelib.incidents.incident import Signal, handle_signal
+from chalicelib.incidents.question import put_question
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import parse_time
+from chalicelib.services import build
+
+
+def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
+    """Open or join an incident for each scenario that names the alarm.
+
+    Args:
+        event: "CloudWatch Alarm State Change" of EventBridge, with the state ALARM.
+    Returns:
+        {"alarm", "incidents"}; no incident when no scenario of the plan names the alarm.
+    Raises:
+        BadInput: code "not-an-alarm".
+    """
+    signal = _read_signal(event)
+    plan, opened = build.plan(), []
+    for name, scenario in plan.scenarios.items():
+        if signal.name in scenario.alarms and scenario.component is not None:
+            incident = handle_signal(
+                signal,
+                scenario=name,
+                component=scenario.component,
+                severity=scenario.severity,
+                run_body=_promises(plan, name, scenario.component),
+                desk=build.desk(),
+            )
+            opened.append(incident.id)
+    return {"alarm": signal.name, "incidents": opened}
+
+
+def _read_signal(event: dict[str, Any]) -> Signal:
+    try:
+        detail = event["detail"]
+        state = detail["state"]
+        at = parse_time(state["timestamp"])
+        return Signal(detail["alarmName"], at, str(state.get("reason", "")))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"expected a CloudWatch alarm state change, found none: {type(error).__name__}",
+            hint="the rule of on_alarm must pass EventBridge's event unchanged",
+            code="not-an-alarm",
+        ) from error
+
+
+def _promises(plan: Plan, scenario: str, component: str) -> dict[str, Any]:
+    return {
+        "plan_sha256": plan.plan_sha256,
+        "rto_objective_seconds": _seconds(plan.rto_of_scenario(scenario)),
+        "rpo_objective_seconds": _seconds(plan.rpo_of(component)),
+    }
+
+
+def _seconds(value: timedelta | None) -> float | None:
+    return None if value is None else value.total_seconds()
+
+
+def ask(event: dict[str, Any]) -> dict[str, Any]:
+    """Record a person's step or an approval that waits, with its token."""
+    return put_question(event, desk=build.desk())
