@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from chalicelib.errors import Refused, Truncated, Unavailable
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from chalicelib.errors import Unavailable
 from chalicelib.evidence.records import StoredRecords
-from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed
+from chalicelib.plan.records import Signature, StoredObject
+from tests.fakes import InMemoryObjectStore
 
 START = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
 
@@ -31,46 +34,19 @@ class SteppingClock:
         self.at += timedelta(seconds=seconds)
 
 
-class InMemoryObjects:
-    """An object store in a dict, whose conditional writes are atomic."""
-
-    encryption = "none"
+class AtomicObjectStore(InMemoryObjectStore):
+    """Its conditional writes are atomic, as S3's are."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        super().__init__()
         self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         with self._lock:
-            if if_absent and key in self.objects:
-                raise Refused(f"{key} exists", code="exists")
-            self.objects[key] = bytes(data)
-        return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
-
-    def open_writer(self, key: str) -> Any:
-        raise NotImplementedError
-
-    def get(self, key: str) -> bytes:
-        try:
-            return self.objects[key]
-        except KeyError as error:
-            raise Truncated(f"{key} is missing", code="object-missing") from error
-
-    def read(self, key: str) -> Iterator[bytes]:
-        data = self.get(key)
-        for start in range(0, len(data), 1 << 20):
-            yield data[start : start + (1 << 20)]
-
-    def list(self, prefix: str = "") -> Iterator[Listed]:
-        for key in sorted(self.objects):
-            if key.startswith(prefix):
-                yield Listed(key, len(self.objects[key]), START)
-
-    def delete(self, key: str) -> None:
-        self.objects.pop(key, None)
+            return super().put(key, data, if_absent=if_absent)
 
 
-class LosesAnswers(InMemoryObjects):
+class LosesAnswers(AtomicObjectStore):
     """Each write arrives, and the first `losses` of them are answered with an error."""
 
     def __init__(self, losses: int) -> None:
@@ -89,9 +65,30 @@ class InMemoryRecords(StoredRecords):
     """The `Records` port, with `objects` to look at and to tamper with."""
 
     def __init__(self, clock: SteppingClock | None = None) -> None:
-        self.store = InMemoryObjects()
+        self.store = AtomicObjectStore()
         super().__init__(self.store, clock or SteppingClock())
 
     @property
     def objects(self) -> dict[str, bytes]:
         return self.store.objects
+
+
+class KeySigner:
+    """The `Signer` port with a key in memory, as KMS would sign."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        public = self._key.public_key()
+        der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        self.fingerprint = hashlib.sha256(der).hexdigest()
+        self.pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+    def sign(self, message: bytes) -> Signature:
+        value = self._key.sign(message, ec.ECDSA(SHA256()))
+        return Signature(
+            algorithm="ECDSA_SHA_256",
+            key_id="a key in memory",
+            public_key=self.pem.decode(),
+            fingerprint=self.fingerprint,
+            value=b64encode(value).decode(),
+        )

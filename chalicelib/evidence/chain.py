@@ -19,9 +19,11 @@ from typing import Any
 
 from chalicelib.errors import Tampered
 from chalicelib.evidence.redact import redact
+from chalicelib.evidence.shape import has_shape
 from chalicelib.plan.records import EvidenceRecord, Record, canonical_json, digest_of
 
-_FIELDS = {field.name for field in dataclasses.fields(EvidenceRecord)}
+_TEXTS = ("at", "previous", "kind", "actor", "run_id", "step", "key", "digest")
+_SHAPE = {"seq": int, "body": dict} | dict.fromkeys(_TEXTS, str)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def decode_record(data: bytes, *, where: str) -> EvidenceRecord:
             that of its content (code "record-altered").
     """
     record = _parse(data)
-    if record is None or encode_record(record) != data:
+    if record is None or not _is_encoded_as(record, data):
         raise _tampered("not-a-record", where, "is not a record as Leeward writes one")
     if record.digest != record_digest(record):
         raise _tampered("record-altered", where, "does not match its own digest")
@@ -129,18 +131,16 @@ def with_key(records: Iterable[EvidenceRecord], key: str) -> EvidenceRecord | No
 def _parse(data: bytes) -> EvidenceRecord | None:
     try:
         fields = json.loads(data)
-        if not isinstance(fields, dict) or set(fields) != _FIELDS:
-            return None
-        if type(fields["seq"]) is not int or not isinstance(fields["body"], dict):
-            return None
-        texts = _FIELDS - {"seq", "body"}
-        if not all(isinstance(fields[name], str) for name in texts):
-            return None
-        record = EvidenceRecord.from_json(fields)
-        encode_record(record)
-        return record
+        return EvidenceRecord.from_json(fields) if has_shape(fields, _SHAPE) else None
     except (ValueError, RecursionError):
         return None
+
+
+def _is_encoded_as(record: EvidenceRecord, data: bytes) -> bool:
+    try:
+        return encode_record(record) == data
+    except UnicodeEncodeError:
+        return False
 
 
 def _not_linked(seq: int) -> str:

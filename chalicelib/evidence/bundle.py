@@ -1,0 +1,141 @@
+"""The seal on an incident's evidence: bundle.json, with the digest of everything and a signature.
+
+    records (read, chain checked) + every other object of the incident (read, digested)
+        -> Bundle -> statement of one line -> signed by a key that never leaves KMS -> bundle.json
+
+bundle.json has one byte form (indented canonical JSON) and holds its own digest, so no byte of it
+can change unseen. The signature is over `statement`, so that it can be checked with openssl alone.
+Sealing again after more was recorded replaces the bundle; a bundle covers what it names, no more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from chalicelib.errors import NotReady
+from chalicelib.evidence.chain import encode_record
+from chalicelib.evidence.records import record_key
+from chalicelib.evidence.scorecard import last_body
+from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject, digest_of
+from chalicelib.ports import ObjectStore, Records, Signer
+
+BUNDLE_NAME = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Bundle(Record):
+    """What is sealed. `files` by name, relative to the incident's folder; the bundle is not one.
+
+    `chain_head`: digest of the last of `chain_length` records. `plan_sha256`: of the plan that the
+    last run followed, "" when there was none. `tool`: name and version of what sealed it.
+    """
+
+    incident: str
+    made_at: datetime
+    tool: str
+    plan_sha256: str
+    chain_length: int
+    chain_head: str
+    files: tuple[StoredObject, ...]
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "files":
+            return tuple(StoredObject.from_json(item) for item in value)
+        return super()._revive(name, value)
+
+
+def statement(bundle: Bundle) -> bytes:
+    """What is signed: one line of text with the SHA-256 of the bundle's canonical JSON."""
+    digest = digest_of(bundle.to_json())
+    return f"leeward evidence of {bundle.incident} sha256 {digest}\n".encode()
+
+
+def encode_bundle(bundle: Bundle, signature: Signature | None) -> bytes:
+    """bundle.json: {"bundle", "signature" (null when there is none), "digest" of the two}."""
+    sealed: dict[str, Any] = {
+        "bundle": bundle.to_json(),
+        "signature": signature.to_json() if signature else None,
+    }
+    whole = sealed | {"digest": digest_of(sealed)}
+    return json.dumps(whole, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def seal(
+    incident: str,
+    *,
+    store: ObjectStore,
+    records: Records,
+    signer: Signer | None,
+    tool: str,
+    now: datetime,
+) -> Bundle:
+    """Digest everything that lies under the incident, sign that, and write bundle.json.
+
+    Safe to repeat: what it writes depends on what lies there alone, but for `now` and the
+    signature.
+
+    Args:
+        store: the evidence, all incidents; this one's objects begin with "<incident>/".
+        signer: None where no key is configured; verification then says so.
+    Raises:
+        NotReady: the incident has no records.
+        Tampered: its chain is broken; nothing is sealed.
+    """
+    chain = records.read(incident)
+    if not chain:
+        raise NotReady(
+            f"{incident} has no records to seal",
+            hint="check the incident's id and the evidence bucket",
+            code="no-records",
+        )
+    bundle = Bundle(
+        incident=incident,
+        made_at=now,
+        tool=tool,
+        plan_sha256=last_body(chain, "run-started").get("plan_sha256", ""),
+        chain_length=len(chain),
+        chain_head=chain[-1].digest,
+        files=tuple(sorted(_files(incident, store, chain), key=lambda file: file.key)),
+    )
+    signature = signer.sign(statement(bundle)) if signer else None
+    store.put(f"{incident}/{BUNDLE_NAME}", encode_bundle(bundle, signature))
+    return bundle
+
+
+def copy_evidence(incident: str, store: ObjectStore, folder: Path) -> Path:
+    """Write everything of the incident to `folder`, for `leeward evidence verify`."""
+    for listed in store.list(f"{incident}/"):
+        target = folder / listed.key.removeprefix(f"{incident}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            file.writelines(store.read(listed.key))
+    return folder
+
+
+def _files(
+    incident: str, store: ObjectStore, chain: list[EvidenceRecord]
+) -> Iterator[StoredObject]:
+    prefix = f"{incident}/"
+    for record in chain:
+        data = encode_record(record)
+        name = record_key(incident, record.seq).removeprefix(prefix)
+        yield StoredObject(name, len(data), hashlib.sha256(data).hexdigest())
+    for listed in store.list(prefix):
+        name = listed.key.removeprefix(prefix)
+        if name != BUNDLE_NAME and not name.startswith("records/"):
+            yield _digest(name, store.read(listed.key))
+
+
+def _digest(name: str, chunks: Iterator[bytes]) -> StoredObject:
+    sha256, size = hashlib.sha256(), 0
+    for chunk in chunks:
+        sha256.update(chunk)
+        size += len(chunk)
+    return StoredObject(name, size, sha256.hexdigest())

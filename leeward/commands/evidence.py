@@ -1,0 +1,98 @@
+"""`leeward evidence verify`: is a bundle what was sealed? Works offline, without a plan or AWS."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from chalicelib.errors import BadInput
+from chalicelib.evidence.text import printable
+from chalicelib.evidence.verify import Verdict, fingerprint_of, verify_evidence
+from leeward.evidence_files import open_evidence
+
+_SIGNED = {
+    "trusted": "valid, by the key you named",
+    "key-not-given": "valid, by the key in the bundle; you named none to compare it with",
+    "absent": "none: no signing key was configured where it was sealed",
+    "invalid": "NOT VALID",
+    "unknown": "not checked",
+}
+
+
+@click.group()
+def command() -> None:
+    """Verify an evidence bundle."""
+
+
+@command.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) that you trust.")
+@click.option("--fingerprint", default="", help="SHA-256 of the key that you trust, in hex.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.pass_context
+def verify(ctx: click.Context, path: Path, key: Path | None, fingerprint: str, form: str) -> None:
+    """Check every byte of the bundle at PATH, a folder or a zip.
+
+    Exit status: 0 whole, 1 not what was sealed, 2 PATH or the key cannot be used.
+    """
+    verdict = verify_evidence(open_evidence(path), fingerprint=_trusted(key, fingerprint))
+    click.echo(json.dumps(verdict.to_json()) if form == "json" else _in_words(path, verdict))
+    ctx.exit(0 if verdict.ok else 1)
+
+
+def _trusted(key: Path | None, fingerprint: str) -> str:
+    """The fingerprint to insist on; "" when the caller named neither."""
+    named = {_normal(fingerprint)} if fingerprint else set()
+    if key is not None:
+        named.add(fingerprint_of(_read_key(key)))
+    if len(named) > 1:
+        raise BadInput(
+            "the key and the fingerprint are not of one key",
+            hint="pass one of them, or find out which one is right",
+        )
+    return named.pop() if named else ""
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInput(
+            f"the key {path} cannot be read: {type(error).__name__}",
+            hint="name a file with a public key in PEM",
+        ) from error
+
+
+def _normal(fingerprint: str) -> str:
+    digits = fingerprint.lower().removeprefix("sha256:").replace(":", "")
+    if not re.fullmatch("[0-9a-f]{64}", digits):
+        raise BadInput(
+            "expected a fingerprint of 64 hex digits, found something else",
+            hint="it is printed by every verification of a signed bundle",
+        )
+    return digits
+
+
+def _in_words(path: Path, verdict: Verdict) -> str:
+    lines = [f"{path}: {'whole' if verdict.ok else 'NOT WHAT WAS SEALED'}"]
+    if verdict.incident:
+        lines += [
+            f"  incident        {printable(verdict.incident)}",
+            f"  sealed          {verdict.made_at} by {printable(verdict.tool)}",
+            f"  records         {verdict.records}, head {printable(verdict.chain_head)}",
+            f"  files           {verdict.files}",
+            f"  signature       {_SIGNED[verdict.signature]}",
+        ]
+    if verdict.fingerprint:
+        lines += [
+            f"  key             {printable(verdict.key_id)}",
+            f"  fingerprint     {verdict.fingerprint}",
+        ]
+    lines += [f"  {f.code:<15} {printable(f'{f.where}: {f.message}')}" for f in verdict.findings]
+    lines += [f"  proves          {verdict.proves}"]
+    if verdict.does_not_prove:
+        lines += [f"  does not prove  {verdict.does_not_prove}"]
+    return "\n".join(lines)

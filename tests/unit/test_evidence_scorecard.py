@@ -1,0 +1,144 @@
+"""The figures of a run: measured, or unknown; never green by default."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from chalicelib.evidence import entries
+from chalicelib.evidence.scorecard import Scorecard, score_run
+from tests.evidence_sample import (
+    INCIDENT,
+    RUN,
+    Recorder,
+    at,
+    failed_run,
+    open_incident,
+    recovered_run,
+    the_proof,
+)
+
+
+def score(records) -> Scorecard:
+    return score_run(INCIDENT, records.read(INCIDENT))
+
+
+def test_recovered_run_in_figures():
+    card = score(recovered_run())
+    assert (card.rto_seconds, card.rto_objective_seconds, card.rto_met) == (43.87, 14400, True)
+    assert (card.rpo_seconds, card.rpo_objective_seconds, card.rpo_met) == (0.0, 3600, True)
+    assert (card.rows_lost, card.transactions_set_aside) == (0, 23)
+    assert card.detection_seconds == 48.25
+    assert card.ok
+
+
+def test_line_of_a_drill_has_what_is_promised():
+    line = score(recovered_run()).to_line(report="a/report.html", evidence="a")
+    promised = {
+        "scenario", "outcome", "rto_seconds", "rto_objective_seconds", "rpo_seconds",
+        "rpo_objective_seconds", "rows_lost", "steps", "report", "evidence",
+    }  # fmt: skip
+    assert promised <= line.keys()
+    assert [step["name"] for step in line["steps"]] == [
+        "identify", "stop-writes", "restore", "replay", "verify", "resume",
+    ]  # fmt: skip
+    assert all(step.keys() == {"name", "seconds", "outcome", "found"} for step in line["steps"])
+
+
+def test_retried_step_costs_from_its_first_start():
+    identify = score(recovered_run()).steps[0]
+    assert (identify.attempts, identify.seconds, identify.outcome) == (2, 4.5, "ok")
+
+
+def test_failed_run_knows_no_figure_it_did_not_measure():
+    card = score(failed_run())
+    assert card.outcome == "failed"
+    assert card.steps[-1].outcome == "failed"
+    assert (card.rto_seconds, card.rpo_seconds, card.rows_lost) == (None, None, None)
+    assert (card.rto_met, card.rpo_met, card.proven, card.ok) == (None, None, False, False)
+
+
+def test_no_records_is_no_success():
+    card = score_run(INCIDENT, [])
+    assert (card.outcome, card.ok, card.steps) == ("unfinished", False, ())
+
+
+@pytest.mark.parametrize(
+    "kind", ["first-write", "data-loss", "proof", "run-finished", "run-started", "step-finished"]
+)
+def test_leaving_out_any_record_that_counts_is_not_green(kind):
+    records = [record for record in recovered_run().read(INCIDENT) if record.kind != kind]
+    assert not score_run(INCIDENT, records, run_id=RUN).ok
+
+
+def test_proof_without_checks_proves_nothing():
+    record = Recorder()
+    open_incident(record)
+    body = the_proof().to_json() | {"checks": []}
+    record(9, entries.Entry("proof", body), step="verify")
+    assert not score(record.records).proven
+
+
+def test_last_proof_counts():
+    record = Recorder()
+    open_incident(record)
+    record(9, entries.proven(the_proof()), step="verify")
+    record(10, entries.proven(the_proof(failing=True)), step="verify")
+    assert not score(record.records).proven
+
+
+def test_write_before_the_alarm_does_not_stop_the_clock():
+    record = Recorder()
+    open_incident(record)
+    record(9, entries.first_write(at=at(-5)))
+    assert score(record.records).rto_seconds is None
+
+
+def test_objective_missed_by_a_second_is_missed():
+    record = Recorder()
+    open_incident(record)
+    record(9, entries.first_write(at=at(14401)))
+    loss = {"last_commit_before_at": at(0), "last_commit_recovered_at": at(0) - timedelta(hours=2)}
+    record(9, entries.data_loss(**loss, rows_lost=812, how="x"))
+    card = score(record.records)
+    assert (card.rto_met, card.rpo_met) == (False, False)
+    assert (card.rpo_seconds, card.rows_lost) == (7200, 812)
+
+
+def test_unknown_loss_stays_unknown():
+    record = Recorder()
+    open_incident(record)
+    record(
+        9,
+        entries.data_loss(
+            last_commit_before_at=None, last_commit_recovered_at=at(0), rows_lost=None, how="x"
+        ),
+    )
+    card = score(record.records)
+    assert (card.rpo_seconds, card.rpo_met, card.rows_lost) == (None, None, None)
+
+
+def test_second_delivery_after_the_result_changes_nothing():
+    record = Recorder()
+    open_incident(record)
+    record(1, entries.step_started(attempt=1), step="restore")
+    record(3, entries.step_finished(found="done", outputs={}, seconds=2), step="restore")
+    record(4, entries.step_started(attempt=2), step="restore")
+    (step,) = score(record.records).steps
+    assert (step.outcome, step.seconds, step.attempts) == ("ok", 2.0, 1)
+
+
+def test_step_that_was_killed_is_unfinished():
+    record = Recorder()
+    open_incident(record)
+    record(1, entries.step_started(attempt=1), step="restore")
+    (step,) = score(record.records).steps
+    assert (step.outcome, step.seconds) == ("unfinished", None)
+
+
+def test_another_run_of_the_incident_is_not_mixed_in():
+    record = Recorder()
+    open_incident(record)
+    record(5, entries.first_write(at=at(5)), run_id="run-other")
+    assert score(record.records).first_write_at is None
