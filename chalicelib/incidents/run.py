@@ -56,8 +56,7 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     """The outputs of the step in `event`: of this attempt, or of the one that was recorded.
 
     Args:
-        event: {"run_id", "step", "uses", "does", "retries", "inputs"}, as a state machine sends
-            it; `retries` counts the attempts before this one.
+        event: {"run_id", "step", "uses", "does", "inputs"}, as a state machine sends it.
         work: does the step; returns its outputs with at least `found`.
     Raises:
         LeewardError: what `work` raised, after it was recorded.
@@ -67,7 +66,7 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     if kept is not None:
         return dict(kept["outputs"])
     run = load_run(run_id, desk=desk)
-    attempt = int(event.get("retries", 0)) + 1
+    attempt = _count_attempt(desk, run_id, step)
     started_at = desk.clock.now()
     _say(desk, run, step, "step-started", {"attempt": attempt, "does": event.get("does", "")})
     try:
@@ -82,8 +81,23 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     return outputs
 
 
-def _say(desk: Desk, run: Run, step: str, kind: str, body: dict[str, Any], *, key: str = "") -> int:
-    record = desk.records.append(
+def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
+    """1 for the first attempt at the step, and one more for each that began before this one."""
+    partition, sort = f"run#{run_id}", f"attempts#{step}"
+    while True:
+        found = desk.state.get(partition, sort)
+        if found is None:
+            if desk.state.create(partition, sort, {"count": 1}):
+                return 1
+            continue
+        count = int(found["count"]) + 1
+        if desk.state.replace(partition, sort, {"count": count}, expected={"count": count - 1}):
+            return count
+
+
+def _say(
+    desk: Desk, run: Run, step: str, kind: str, body: dict[str, Any], *, key: str = ""
+) -> None:
+    desk.records.append(
         run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=step, key=key
     )
-    return record.seq

@@ -122,7 +122,6 @@ def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
         "step": one.step.name,
         "uses": kind.uses,
         "does": one.step.says,
-        "retries.$": "$$.State.RetryCount",
         "inputs": _inputs(one, placed),
     }
     return _task(one.step.says, kind.function, payload, limit_seconds(one.step)) | {

@@ -159,8 +159,13 @@ def test_a_failed_step_is_recorded_and_tried_again(desk: Desk) -> None:
     with pytest.raises(CheckFailed):
         run_step(step_event(incident), work, desk=desk)
     desk.clock.sleep(1)
-    again = step_event(incident) | {"retries": 1}
-    assert run_step(again, work, desk=desk) == {"found": "two"}
+    assert run_step(step_event(incident), work, desk=desk) == {"found": "two"}
+    attempts = [
+        r.body["attempt"]
+        for r in desk.records.read(incident.id)
+        if r.kind[-7:] == "started" and r.step
+    ]
+    assert attempts == [1, 2]
     kinds = [record.kind for record in desk.records.read(incident.id)]
     assert kinds[2:] == ["step-started", "step-failed", "step-started", "step-finished"]
 
