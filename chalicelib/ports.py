@@ -12,7 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from chalicelib.plan.records import EvidenceRecord, RecoveryTarget, Signature, StoredObject
+from chalicelib.plan.records import (
+    EvidenceRecord,
+    RecoveryPoint,
+    RecoveryTarget,
+    Signature,
+    StoredObject,
+    Window,
+)
+from chalicelib.plan.wal import WalInventory
 
 
 class Clock(Protocol):
@@ -219,6 +227,157 @@ class ServerFactory(Protocol):
     """Gives the server for a data folder; it is not started."""
 
     def __call__(self, data_dir: Path) -> DatabaseServer: ...
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What a server says it is. `server_version` as PostgreSQL counts it (170010 = 17.10)."""
+
+    system_id: str
+    server_version: int
+    timeline: int
+    flush_lsn: int
+    segment_bytes: int
+    summarizes_wal: bool
+
+
+@dataclass(frozen=True)
+class SlotStatus:
+    """A replication slot. `wal_status` is pg_replication_slots': reserved, extended, unreserved,
+    lost. `restart_lsn` is None when the slot holds no WAL; `safe_bytes` how much more may be
+    written before it is lost, None when unlimited."""
+
+    name: str
+    restart_lsn: int | None
+    wal_status: str
+    safe_bytes: int | None
+
+
+class BackupSink(Protocol):
+    """Where a base backup goes while it is taken, one archive after the other."""
+
+    def begin_archive(self, name: str, *, compressed: bool) -> None:
+        """`name` is "base.tar" or "<oid of a tablespace>.tar"; zstd when `compressed`."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def write_manifest(self, data: bytes) -> None: ...
+
+
+@dataclass(frozen=True)
+class BaseBackup:
+    """What a finished base backup was. `checksum_failures` in the server's words."""
+
+    timeline: int
+    start_lsn: int
+    end_lsn: int
+    checksum_failures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TimelineEnd:
+    """The server left a timeline at `switch_lsn` and goes on with `next_timeline`."""
+
+    next_timeline: int
+    switch_lsn: int
+
+
+class WalStream(Protocol):
+    """WAL as it arrives. `ended` is set when the server reached the end of the timeline."""
+
+    @property
+    def ended(self) -> TimelineEnd | None: ...
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """(LSN of the first byte, bytes), without gaps from where the stream was started."""
+
+    def confirm(self, lsn: int) -> None:
+        """Everything before `lsn` is durable: the slot need not keep it any longer."""
+
+
+class ReplicationSource(Protocol):
+    """A running primary, over the replication protocol and SQL; nothing on it is changed but
+    the slot. Every wait has an end.
+
+    Raises NotReady when a right or a setting is missing (codes in docs/errors of each method),
+    Unavailable when the server does not answer or breaks off.
+    """
+
+    def check_ready(self, *, slots_needed: int = 0) -> None:
+        """Raises NotReady: "no-replication-right", "wal-level-too-low", "no-wal-sender",
+        "no-free-slot", "source-is-standby", "unsupported-version"."""
+
+    def facts(self) -> SourceFacts: ...
+
+    def base_backup(
+        self, sink: BackupSink, *, label: str, parent_manifest: bytes | None = None
+    ) -> BaseBackup:
+        """With `parent_manifest` only what changed since that backup.
+
+        Raises Refused (code "no-incremental") before anything reached the sink when the server
+        cannot give an incremental.
+        """
+
+    def slot(self, name: str) -> SlotStatus | None: ...
+
+    def create_slot(self, name: str, *, temporary: bool = False) -> SlotStatus:
+        """Keeps WAL from now on; no error when it exists. Temporary: ends with this source."""
+
+    def drop_slot(self, name: str) -> None:
+        """No error when there is none."""
+
+    def stream_wal(
+        self, slot: str, *, start_lsn: int, timeline: int
+    ) -> AbstractContextManager[WalStream]:
+        """Raises Damaged (code "wal-missing") when the server no longer has that WAL."""
+
+    def timeline_history(self, timeline: int) -> bytes: ...
+
+    def tick(self) -> int:
+        """Write a heartbeat into the WAL, wait until it is on the server's disk, and return the
+        LSN up to which the WAL is flushed. No table is touched."""
+
+    def relations(self) -> dict[str, Any]:
+        """{"databases": {name: {file number: {"name", "kind", "parent", "rows"}}}} of now."""
+
+
+@dataclass(frozen=True)
+class RejectedPoint:
+    """A recovery point that no restore may use, and why. `code` as in chalicelib.errors."""
+
+    point_id: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything a component can be restored from, as its store says now."""
+
+    points: tuple[RecoveryPoint, ...]
+    rejected: tuple[RejectedPoint, ...]
+    wal: WalInventory
+    windows: tuple[Window, ...]
+
+
+class Catalogue(Protocol):
+    """The recovery points of one component. The manifests in the store are the truth; an index
+    may stand beside them, and what contradicts it is Tampered."""
+
+    def inventory(self) -> Inventory:
+        """Points oldest first. A manifest that is damaged or contradicts the index is listed as
+        rejected, as are quarantined points."""
+
+    def add(self, point: RecoveryPoint) -> None:
+        """Make a point count: all of its objects are durable. Raises Refused (code "exists")."""
+
+    def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
+        """From now on every restore refuses it. Repeatable."""
+
+    def wal_progress(self) -> dict[str, Any]:
+        """What the last WAL tick noted; {} when there was none."""
+
+    def note_wal_progress(self, progress: dict[str, Any]) -> None: ...
 
 
 class Session(Protocol):

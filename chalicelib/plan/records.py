@@ -103,6 +103,8 @@ class RecoveryPoint(Record):
     the point that an incremental builds on. A restore reaches consistency at `end_lsn`.
     `checksum_failures` are the server's own words (file and block), empty when it named none:
     a point with any is kept, is never chosen for a restore, and never counts as clean.
+    `segment_bytes` is the cluster's WAL segment size. `note` says what was unusual, such as why
+    an incremental became a full backup.
     """
 
     id: str
@@ -121,6 +123,8 @@ class RecoveryPoint(Record):
     parent_id: str | None = None
     checksum_failures: tuple[str, ...] = ()
     tool: str = "leeward"
+    segment_bytes: int = 16 << 20
+    note: str = ""
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
