@@ -166,15 +166,20 @@ def mapped_errors() -> Iterator[None]:
 def map_error(error: psycopg.Error) -> LeewardError:
     state = error.sqlstate or ""
     said = (error.diag.message_primary or str(error)).strip().splitlines()[-1]
-    for prefixes, kind, code, hint in _MEANINGS:
-        if state.startswith(prefixes):
-            return kind(f"postgresql: {said}", code=code, hint=hint, sqlstate=state)
     if not state and isinstance(error, psycopg.OperationalError):
         return Unavailable(
             f"expected the server to answer: {said}",
             code="no-connection",
             hint="Check that the server runs and that this machine may reach it.",
         )
+    return map_sqlstate(state, said)
+
+
+def map_sqlstate(state: str, said: str) -> LeewardError:
+    """`said` is the server's message; it is shown and never looked into."""
+    for prefixes, kind, code, hint in _MEANINGS:
+        if state.startswith(prefixes):
+            return kind(f"postgresql: {said}", code=code, hint=hint, sqlstate=state)
     return BadInput(
         f"postgresql refused the statement: {said}",
         code="sql-refused",

@@ -36,7 +36,11 @@ class PgWaldump:
         environment = self._binaries.environment() | {"TZ": "UTC0"}
         with tempfile.TemporaryFile() as complaints:
             with subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=complaints
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                pipesize=CHUNK_BYTES,  # so that it prints on while the last chunk is read
             ) as process:
                 try:
                     yield from _whole_lines(process)

@@ -1,0 +1,308 @@
+"""Physical damage on a running PostgreSQL server, found without changing anything.
+
+What each look needs: `missing_files` reads empty tables (pg_read_all_data), `missing_wal` lists
+pg_wal (pg_monitor), `damaged_pages` streams a base backup (REPLICATION), `damaged_indexes` calls
+amcheck (the extension, and EXECUTE on its functions).
+"""
+
+from __future__ import annotations
+
+import re
+import select
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import conninfo, pq
+from psycopg.pq import abc
+
+from chalicelib.adapters.postgres_database import (
+    CONNECT_SECONDS,
+    PostgresDatabases,
+    map_sqlstate,
+    parse_dsn,
+)
+from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
+from chalicelib.ports import Databases, Fault, Session
+
+SILENCE_SECONDS = 60
+AMCHECK_SECONDS = 800
+AMCHECK_CONNECTIONS = 2
+DATA_CORRUPTED = "XX001"
+WARNING = "01000"
+
+
+class PostgresInspector:
+    """The port Inspector for the server and role that `dsn` names."""
+
+    def __init__(self, dsn: str, databases: Databases | None = None) -> None:
+        self._dsn = dsn
+        self._databases = databases or PostgresDatabases(dsn)
+
+    def missing_files(self, database: str = "") -> tuple[Fault, ...]:
+        with self._databases.session(database, read_only=True) as session:
+            short = [
+                Fault("relation-file", path, f"{kind} {name} has {size} of {expected} bytes")
+                for path, name, kind, size, expected in session.query(_SHORT_FILES)
+            ]
+            empty = session.query(_EMPTY_TABLES)
+            return (*short, *_unopenable(session, empty))
+
+    def failed_checksums(self, since: datetime | None = None) -> tuple[Fault, ...]:
+        with self._databases.admin_session() as session:
+            _require_checksums(session)
+            rows = session.query(_FAILED_CHECKSUMS, (since, since))
+        return tuple(
+            Fault("page", f"database {name}", f"{count} page checksum failures, the last at {at}")
+            for name, count, at in rows
+        )
+
+    def missing_wal(self) -> tuple[Fault, ...]:
+        with self._databases.admin_session() as session:
+            lost = session.query(_LOST_SLOTS)
+            gone = session.query(_MISSING_SEGMENTS)
+        return (
+            *(Fault("wal-gap", f"slot {name}", "its WAL was removed") for (name,) in lost),
+            *(Fault("wal-gap", segment, f"slot {name} needs it") for name, segment in gone),
+        )
+
+    def damaged_pages(self) -> tuple[Fault, ...]:
+        with self._databases.admin_session() as session:
+            _require_checksums(session)
+        return tuple(_drop_base_backup(self._dsn))
+
+    def damaged_indexes(
+        self, database: str = "", *, heapallindexed: bool = True
+    ) -> tuple[Fault, ...]:
+        with self._databases.session(database, read_only=True) as session:
+            schema = _amcheck_schema(session)
+            checks = [_Check(*row) for row in session.query(_RELATIONS_TO_CHECK)]
+        lanes = [checks[lane::AMCHECK_CONNECTIONS] for lane in range(AMCHECK_CONNECTIONS)]
+        with ThreadPoolExecutor(AMCHECK_CONNECTIONS) as pool:
+            found = pool.map(
+                lambda lane: self._check_lane(database, schema, lane, heapallindexed), lanes
+            )
+            return tuple(fault for faults in found for fault in faults)
+
+    def _check_lane(
+        self, database: str, schema: str, checks: list[_Check], heapallindexed: bool
+    ) -> list[Fault]:
+        with self._databases.session(
+            database, timeout_seconds=AMCHECK_SECONDS, read_only=True
+        ) as session:
+            return [
+                fault
+                for check in checks
+                for fault in _amcheck(session, schema, check, heapallindexed)
+            ]
+
+
+@dataclass(frozen=True)
+class _Check:
+    oid: int
+    name: str
+    is_index: bool
+
+
+def _amcheck(session: Session, schema: str, check: _Check, heapallindexed: bool) -> Iterator[Fault]:
+    try:
+        if check.is_index:
+            session.query(f"SELECT {schema}.bt_index_check(%s, %s)", (check.oid, heapallindexed))
+            return
+        for block, line, message in session.query(
+            f"SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%s, check_toast => true)"
+            " LIMIT 20",
+            (check.oid,),
+        ):
+            yield Fault("page", check.name, f"block {block}, line {line}: {message}")
+    except Damaged as error:
+        # A table dropped since the list was made cannot be opened either.
+        if session.query("SELECT 1 FROM pg_class WHERE oid = %s", (check.oid,)):
+            yield Fault("index" if check.is_index else "page", check.name, error.message)
+
+
+def _amcheck_schema(session: Session) -> str:
+    found = session.query(
+        "SELECT quote_ident(n.nspname) FROM pg_extension e"
+        " JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'"
+    )
+    if not found:
+        raise NotReady(
+            "expected the extension amcheck in the database, found none",
+            code="no-amcheck",
+            hint="Run CREATE EXTENSION amcheck there, and grant its functions to the role.",
+        )
+    return str(found[0][0])
+
+
+def _unopenable(session: Session, tables: list[tuple[Any, ...]]) -> Iterator[Fault]:
+    """A file of no bytes and a file that is gone have the same size; reading tells them apart."""
+    for path, name in tables:
+        try:
+            session.query(f"SELECT 1 FROM ONLY {name} LIMIT 1")
+        except Damaged as error:
+            yield Fault("relation-file", path, f"table {name}: {error.message}")
+        except BadInput:
+            continue  # dropped since the list was made
+
+
+def _require_checksums(session: Session) -> None:
+    if session.query("SHOW data_checksums") != [("on",)]:
+        raise NotReady(
+            "expected data checksums on the server, found them off",
+            code="no-checksums",
+            hint="Switch them on with pg_checksums --enable while the server is down.",
+        )
+
+
+def _drop_base_backup(dsn: str) -> Iterator[Fault]:
+    """Stream a base backup to nowhere: the server reads and checks every page of every file."""
+    notices: list[tuple[str, str]] = []
+    connection = _connect_for_replication(dsn)
+    connection.notice_handler = lambda result: notices.append(_said(result))
+    try:
+        connection.send_query(b"BASE_BACKUP (CHECKPOINT 'fast', WAL false, MANIFEST 'no')")
+        state, said = _drain(connection)
+    finally:
+        connection.finish()
+    if state not in ("", DATA_CORRUPTED):
+        raise map_sqlstate(state, said)
+    named = [said for code, said in notices if code == WARNING]
+    yield from (_page_fault(said) for said in named)
+    if state and not named:
+        yield Fault("page", "the data folder", said)
+
+
+def _connect_for_replication(dsn: str) -> abc.PGconn:
+    parameters = parse_dsn(dsn) | {
+        "replication": "true",
+        "application_name": "leeward",
+        "connect_timeout": CONNECT_SECONDS,
+    }
+    connection = pq.PGconn.connect(conninfo.make_conninfo(**parameters).encode())
+    if connection.status != pq.ConnStatus.OK:
+        raise NotReady(
+            f"expected a replication connection: {connection.get_error_message().strip()}",
+            code="no-replication",
+            hint="Grant the role REPLICATION and let it in by pg_hba.conf.",
+        )
+    return connection
+
+
+def _drain(connection: abc.PGconn) -> tuple[str, str]:
+    """Read all results; the SQLSTATE and message of the error, or empty texts."""
+    failed = ("", "")
+    while True:
+        while connection.is_busy():
+            _wait(connection)
+        result = connection.get_result()
+        if result is None:
+            return failed
+        if result.status == pq.ExecStatus.COPY_OUT:
+            _skip_copy(connection)
+        elif result.status == pq.ExecStatus.FATAL_ERROR:
+            failed = _said(result)
+
+
+def _skip_copy(connection: abc.PGconn) -> None:
+    while (size := connection.get_copy_data(1)[0]) >= 0:
+        if size == 0:
+            _wait(connection)
+
+
+def _wait(connection: abc.PGconn) -> None:
+    ready, _, _ = select.select([connection.socket], [], [], SILENCE_SECONDS)
+    if not ready:
+        raise Unavailable(
+            f"expected the server to go on within {SILENCE_SECONDS} s, it said nothing",
+            code="server-silent",
+            hint="Look at the server and the network; the check is tried again.",
+        )
+    try:
+        connection.consume_input()
+    except psycopg.OperationalError as error:
+        raise Unavailable(
+            "expected the base backup to go on, the connection broke", code="no-connection"
+        ) from error
+
+
+def _said(result: Any) -> tuple[str, str]:
+    state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
+    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
+    return state.decode(), message.decode(errors="replace")
+
+
+def _page_fault(said: str) -> Fault:
+    """The verdict is the server's SQLSTATE; its words only give the place, in any language."""
+    found = re.search(r'"(?:\./)?([^"]+)"\D+(\d+)', said)
+    where = f"{found[1]} block {found[2]}" if found else "the data folder"
+    return Fault("page", where, said)
+
+
+_FILES = """
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+       LATERAL (SELECT pg_relation_size(c.oid, 'main') AS size,
+                       current_setting('block_size')::bigint AS block) f
+ WHERE pg_relation_filenode(c.oid) IS NOT NULL AND c.relpersistence = 'p'
+"""
+
+# relpages never exceeds the file: VACUUM, which shortens files, sets it again. Indexes and
+# sequences have at least one page from the start.
+_SHORT_FILES = (
+    """
+SELECT pg_relation_filepath(c.oid), format('%I.%I', n.nspname, c.relname),
+       CASE c.relkind WHEN 'i' THEN 'index' WHEN 'S' THEN 'sequence' ELSE 'table' END,
+       f.size, greatest(c.relpages * f.block, f.block)
+"""
+    + _FILES
+    + """   AND (f.size < c.relpages * f.block OR (c.relkind IN ('i', 'S') AND f.size = 0))
+"""
+)
+
+_EMPTY_TABLES = (
+    """
+SELECT pg_relation_filepath(c.oid), format('%I.%I', n.nspname, c.relname)
+"""
+    + _FILES
+    + """   AND c.relkind IN ('r', 'm') AND f.size = 0 AND c.relpages <= 0
+   AND n.nspname <> 'pg_toast'
+"""
+)
+
+_FAILED_CHECKSUMS = """
+SELECT coalesce(datname, '(shared)'), checksum_failures, checksum_last_failure
+  FROM pg_stat_database
+ WHERE checksum_failures > 0 AND (%s::timestamptz IS NULL OR checksum_last_failure > %s)
+"""
+
+_LOST_SLOTS = "SELECT slot_name FROM pg_replication_slots WHERE wal_status = 'lost'"
+
+# pg_walfile_name names the segment before when it is given a boundary (up to 16), so ask for a
+# byte inside. The first 8 digits, the timeline, differ for segments from before a promotion.
+_MISSING_SEGMENTS = """
+WITH size AS (SELECT setting::bigint AS bytes FROM pg_settings WHERE name = 'wal_segment_size'),
+needed AS (
+  SELECT s.slot_name, pg_walfile_name('0/0'::pg_lsn + (g.number * bytes + 1)) AS segment
+    FROM pg_replication_slots s, size,
+         generate_series(div(s.restart_lsn - '0/0'::pg_lsn, bytes)::bigint,
+                         div(pg_current_wal_lsn() - '0/0'::pg_lsn - 1, bytes)::bigint) g(number)
+   WHERE s.restart_lsn IS NOT NULL)
+SELECT slot_name, segment FROM needed
+ WHERE substr(segment, 9) NOT IN (SELECT substr(name, 9) FROM pg_ls_waldir())
+ ORDER BY slot_name, segment
+"""
+
+_RELATIONS_TO_CHECK = """
+SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind = 'i'
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_am a ON a.oid = c.relam
+  LEFT JOIN pg_index i ON i.indexrelid = c.oid
+ WHERE c.relpersistence <> 't'
+   AND ((c.relkind IN ('r', 'm', 't') AND a.amname = 'heap')
+     OR (c.relkind = 'i' AND a.amname = 'btree' AND i.indisready AND i.indisvalid))
+ ORDER BY c.relpages DESC
+"""

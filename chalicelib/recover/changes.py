@@ -1,0 +1,262 @@
+"""Row changes per transaction, read from the text of pg_waldump.
+
+Records of a transaction come in any number of pieces, with other transactions in between, under
+its own id and those of its savepoints; only its commit says that it counts. Memory grows with the
+transactions that are open and with those worth a look, never with the length of the WAL.
+
+Source: the record descriptions of PostgreSQL 15 to 18 (src/backend/access/rmgrdesc: heapdesc.c,
+xactdesc.c, smgrdesc.c, standbydesc.c, dbasedesc.c).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from chalicelib.plan.records import parse_lsn
+
+# A transaction that changed fewer rows of every table is only counted, not kept.
+NOTABLE_ROWS = 20
+
+
+class Relfile(NamedTuple):
+    """A relation as WAL names it: oid of its database (0 for shared ones), file number."""
+
+    database: int
+    number: int
+
+
+class Rows(NamedTuple):
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+    @property
+    def changed(self) -> int:
+        """Rows that existed before and are not what they were."""
+        return self.updated + self.deleted
+
+    def plus(self, other: Rows) -> Rows:
+        return Rows(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class CreatedFile:
+    """A new file of a relation. `transient`: made with a new table, as ALTER TABLE and VACUUM
+    FULL do, and not as a new file of an old one, as TRUNCATE does."""
+
+    relfile: Relfile
+    tablespace: str
+    transient: bool
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A committed transaction. `dropped` holds (file, its tablespace)."""
+
+    xid: int
+    commit_lsn: int
+    committed_at: datetime
+    rows: dict[Relfile, Rows]
+    created: tuple[CreatedFile, ...] = ()
+    dropped: tuple[tuple[Relfile, str], ...] = ()
+    dropped_databases: tuple[int, ...] = ()
+
+    @property
+    def changed(self) -> int:
+        return sum(rows.changed for rows in self.rows.values())
+
+
+@dataclass
+class OpenChanges:
+    """What one transaction or savepoint did so far."""
+
+    rows: dict[Relfile, Rows] = field(default_factory=dict)
+    created: list[tuple[Relfile, str]] = field(default_factory=list)
+    locked: set[Relfile] = field(default_factory=set)
+    dropped_databases: list[int] = field(default_factory=list)
+
+    def add(self, relfile: Relfile, rows: Rows) -> None:
+        before = self.rows.get(relfile)
+        self.rows[relfile] = before.plus(rows) if before else rows
+
+    def absorb(self, other: OpenChanges) -> None:
+        for relfile, rows in other.rows.items():
+            self.add(relfile, rows)
+        self.created += other.created
+        self.locked |= other.locked
+        self.dropped_databases += other.dropped_databases
+
+
+@dataclass
+class Activity:
+    """What a stretch of WAL holds: how many transactions changed how many rows of each file,
+    and the notable transactions in full, in the order of their commits."""
+
+    usual: dict[Relfile, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    notable: list[Transaction] = field(default_factory=list)
+    transactions: int = 0
+
+    def absorb(self, later: Activity) -> None:
+        for relfile, counts in later.usual.items():
+            self.usual[relfile].update(counts)
+        self.notable += later.notable
+        self.transactions += later.transactions
+
+
+class ChangeScan:
+    """Feed it text in the order of the WAL; `activity` and `open` are always up to date.
+
+    `keep`: ids of transactions that count as notable whatever they did.
+    """
+
+    def __init__(
+        self,
+        open_before: dict[int, OpenChanges] | None = None,
+        *,
+        keep: frozenset[int] = frozenset(),
+    ) -> None:
+        self.open: dict[int, OpenChanges] = defaultdict(OpenChanges)
+        self.open.update(open_before or {})
+        self._keep = keep
+        self.activity = Activity()
+
+    def feed(self, text: bytes) -> Iterator[Transaction]:
+        """The transactions that commit in `text` (whole lines), in order.
+
+        A transaction's rows precede its end and no id is used twice within one piece, so all
+        rows of a piece can be counted before any of its ends is looked at.
+        """
+        self._count_rows(text)
+        for manager, xid, lsn, what, rest in _EVENT.findall(text):
+            if manager == b"Transaction":
+                committed = self._end(int(xid), lsn, what, rest)
+                if committed:
+                    yield committed
+            elif what == b"CREATE" and manager == b"Storage":
+                self._create(int(xid), rest)
+            elif what == b"LOCK" and manager == b"Standby":
+                self._lock(rest)
+            elif what == b"DROP" and manager == b"Database":
+                self._drop_databases(int(xid), rest)
+
+    def read(self, chunks: Iterable[bytes]) -> Activity:
+        """Feed all of it and fold the transactions into `activity`."""
+        for chunk in chunks:
+            for transaction in self.feed(chunk):
+                self._fold(transaction)
+        return self.activity
+
+    def _count_rows(self, text: bytes) -> None:
+        for (xid, many, one, database, number), times in Counter(_ROW.findall(text)).items():
+            rows = Rows(inserted=int(many) * times) if many else _one_row(one, times)
+            self.open[int(xid)].add(Relfile(int(database), int(number)), rows)
+
+    def _create(self, xid: int, rest: bytes) -> None:
+        found = _parse_path(rest.strip())
+        if found and xid:  # indexes are made before their transaction has an id
+            self.open[xid].created.append(found)
+
+    def _lock(self, rest: bytes) -> None:
+        for xid, database, number in _LOCK.findall(rest):
+            self.open[int(xid)].locked.add(Relfile(int(database), int(number)))
+
+    def _drop_databases(self, xid: int, rest: bytes) -> None:
+        # One path a tablespace: "dir 1663/16457 1700/16457".
+        oids = {int(oid) for oid in _DATABASE_DIR.findall(rest)}
+        self.open[xid].dropped_databases += sorted(oids)
+
+    def _end(self, xid: int, lsn: bytes, what: bytes, rest: bytes) -> Transaction | None:
+        if what not in _ENDS:
+            return None
+        if what.endswith(b"_PREPARED"):
+            text, _, rest = rest.partition(b": ")
+            xid = int(text)
+        parts = [part.strip() for part in rest.split(b";")]
+        children = _named(parts, b"subxacts: ")
+        changes = self._close(xid)
+        for child in children:
+            changes.absorb(self._close(int(child)))
+        if what.startswith(b"ABORT"):
+            return None
+        self.activity.transactions += 1
+        dropped = [_parse_path(path) for path in _named(parts, b"rels: ")]
+        files = tuple(found for found in dropped if found)
+        return _finish(xid, lsn, parts[0], changes, files)
+
+    def _close(self, xid: int) -> OpenChanges:
+        return self.open.pop(xid) if xid in self.open else OpenChanges()
+
+    def _fold(self, transaction: Transaction) -> None:
+        most = max((rows.changed for rows in transaction.rows.values()), default=0)
+        lost = transaction.dropped or transaction.dropped_databases
+        if lost or most >= NOTABLE_ROWS or transaction.xid in self._keep:
+            self.activity.notable.append(transaction)
+            return
+        for relfile, rows in transaction.rows.items():
+            if rows.changed:
+                self.activity.usual[relfile][rows.changed] += 1
+
+
+_ROW = re.compile(
+    rb"tx: +(\d+), lsn: [0-9A-F/]+, prev [0-9A-F/]+, desc: "
+    rb"(?:MULTI_INSERT(?:\+INIT)? (?:ntuples: )?(\d+),?|"
+    rb"(INSERT|UPDATE|HOT_UPDATE|DELETE)(?:\+INIT)?) "
+    rb"[^#\n]*#0: rel \d+/(\d+)/(\d+) "
+)
+_EVENT = re.compile(
+    rb"rmgr: (Transaction|Storage|Standby|Database) +len [^,]+, tx: +(\d+), lsn: ([^,]+), "
+    rb"prev [^,]+, desc: (\w+) ?([^\n]*)"
+)
+_LOCK = re.compile(rb"xid (\d+) db (\d+) rel (\d+)")
+_DATABASE_DIR = re.compile(rb"\d+/(\d+)")
+_PATH = re.compile(rb"(?:(base|pg_tblspc/\d+/[^/ ]+)/(\d+)|(global))/(\d+)$")
+_ENDS = {b"COMMIT", b"ABORT", b"COMMIT_PREPARED", b"ABORT_PREPARED"}
+
+
+def _one_row(what: bytes, times: int) -> Rows:
+    if what == b"INSERT":
+        return Rows(inserted=times)
+    return Rows(deleted=times) if what == b"DELETE" else Rows(updated=times)
+
+
+def _named(parts: list[bytes], name: bytes) -> list[bytes]:
+    for part in parts:
+        if part.startswith(name):
+            return part[len(name) :].split()
+    return []
+
+
+def _parse_path(path: bytes) -> tuple[Relfile, str] | None:
+    """ "base/5/16385" -> its file and tablespace; None for another fork or a temporary table."""
+    found = _PATH.match(path)
+    if not found:
+        return None
+    tablespace, database, shared, number = found.groups()
+    return Relfile(int(database or 0), int(number)), (tablespace or shared).decode()
+
+
+def _finish(
+    xid: int,
+    lsn: bytes,
+    at: bytes,
+    changes: OpenChanges,
+    dropped: tuple[tuple[Relfile, str], ...],
+) -> Transaction:
+    created = tuple(
+        CreatedFile(relfile, tablespace, transient=relfile in changes.locked)
+        for relfile, tablespace in changes.created
+    )
+    return Transaction(
+        xid=xid,
+        commit_lsn=parse_lsn(lsn.decode()),
+        committed_at=datetime.fromisoformat(at.decode().removesuffix(" UTC")).replace(tzinfo=UTC),
+        rows=changes.rows,
+        created=created,
+        dropped=dropped,
+        dropped_databases=tuple(changes.dropped_databases),
+    )

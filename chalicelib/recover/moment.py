@@ -1,0 +1,71 @@
+"""The moment that a person names, checked before anything is touched. Pure."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from chalicelib.errors import BadInput
+from chalicelib.plan.records import RecoveryTarget, format_time, parse_lsn, parse_time
+from chalicelib.recover.changes import Transaction
+
+FIRST_NORMAL_XID = 3  # access/transam.h
+LAST_XID = 2**32 - 1
+
+
+def parse_moment(text: str, *, timeline: int, now: datetime) -> RecoveryTarget:
+    """ "742" or "xid 742", "0/16B3748", "2026-11-22T08:30:00Z" or "end" -> a target.
+
+    Raises:
+        BadInput: code "bad-moment" when it is none of these, has no time zone or lies ahead.
+    """
+    kind, _, value = text.strip().rpartition(" ")
+    if value == "end":
+        return RecoveryTarget("end", "", timeline=timeline)
+    if kind in ("", "xid") and value.isdigit():
+        return _xid_target(value, timeline)
+    if kind in ("", "lsn") and re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", value):
+        return RecoveryTarget("lsn", value.upper(), lsn=parse_lsn(value), timeline=timeline)
+    return _time_target(text.strip(), timeline, now)
+
+
+def place_target(target: RecoveryTarget, transactions: list[Transaction]) -> RecoveryTarget:
+    """The same target with the LSN of its commit, which says which backups lie before it.
+
+    Raises:
+        BadInput: code "no-such-transaction", when the WAL holds no such commit.
+    """
+    if target.kind != "xid":
+        return target
+    for transaction in transactions:
+        if transaction.xid == int(target.value):
+            return RecoveryTarget("xid", target.value, transaction.commit_lsn, target.timeline)
+    raise BadInput(
+        f"expected a transaction that committed in the stored WAL, found no xid {target.value}",
+        code="no-such-transaction",
+        hint="Name one of the alternatives of the record, an LSN, or a time.",
+    )
+
+
+def _xid_target(value: str, timeline: int) -> RecoveryTarget:
+    if not FIRST_NORMAL_XID <= int(value) <= LAST_XID:
+        raise _bad_moment(f"found {value}, which is no transaction id")
+    return RecoveryTarget("xid", str(int(value)), timeline=timeline)
+
+
+def _time_target(text: str, timeline: int, now: datetime) -> RecoveryTarget:
+    try:
+        at = parse_time(text.removeprefix("time "))
+    except ValueError as error:
+        raise _bad_moment(f"found {text!r} (a time needs its zone)") from error
+    if at > now:
+        raise _bad_moment(f"found {format_time(at)}, which lies ahead of {format_time(now)}")
+    return RecoveryTarget("time", format_time(at), timeline=timeline)
+
+
+def _bad_moment(found: str) -> BadInput:
+    return BadInput(
+        f"expected a transaction id, an LSN or a time with its zone, {found}",
+        code="bad-moment",
+        hint="Write it as 742, as 0/16B3748 or as 2026-11-22T08:30:00Z.",
+    )
