@@ -29,6 +29,7 @@ SETTINGS = {
     "summarize_wal": "on",
     "synchronous_commit": "on",
     "track_commit_timestamp": "on",
+    "wal_keep_size": "1GB",
     "wal_level": "replica",
 }
 
