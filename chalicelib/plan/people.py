@@ -25,11 +25,15 @@ class Role(PlanPart):
 
 
 class Contact(PlanPart):
-    """A person, team or firm, and the ways to reach it. concern: what it is called for."""
+    """A person or firm, or several who take turns (`team`), and the ways to reach them.
+
+    concern: what they are called for.
+    """
 
     title: Text
     reach: dict[Literal["phone", "email", "slack", "pagerduty", "console"], Text] = {}
     external: bool = False
+    team: bool = False
     concern: Text | None = None
 
 

@@ -96,13 +96,13 @@ def _parse_iso_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """timedelta -> "1h30m"; seconds are dropped above a day, zero is "0s"."""
+    """timedelta -> "1h 30m"; seconds are dropped above a day, zero is "0s"."""
     seconds = round(value.total_seconds())
     days, rest = divmod(seconds, 86400)
     hours, rest = divmod(rest, 3600)
     minutes, rest = divmod(rest, 60)
     parts = [(days, "d"), (hours, "h"), (minutes, "m"), (0 if days else rest, "s")]
-    return "".join(f"{number}{unit}" for number, unit in parts if number) or f"{rest}s"
+    return " ".join(f"{number}{unit}" for number, unit in parts if number) or f"{rest}s"
 
 
 def parse_size(text: str) -> int:
