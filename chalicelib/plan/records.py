@@ -138,6 +138,44 @@ class RecoveryPoint(Record):
 
 
 @dataclass(frozen=True)
+class WalFinding(Record):
+    """Something unusual in a WAL tick. `gap`: recovery cannot pass it; a new full backup is due."""
+
+    code: str
+    found: str
+    gap: bool
+
+
+@dataclass(frozen=True)
+class WalTick(Record):
+    """One fetch of WAL. `end_lsn`: everything before it is durable, 0 when nothing is.
+
+    `slot_status` is PostgreSQL's wal_status; `safe_bytes` how much WAL may still be written
+    before the slot is lost, None when unlimited.
+    """
+
+    component: str
+    ticked_at: datetime
+    segments: int
+    end_lsn: int
+    timeline: int
+    slot_status: str
+    safe_bytes: int | None
+    findings: tuple[WalFinding, ...]
+    seconds: float
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "findings":
+            return tuple(WalFinding.from_json(item) for item in value)
+        return super()._revive(name, value)
+
+    @property
+    def gap(self) -> bool:
+        return any(finding.gap for finding in self.findings)
+
+
+@dataclass(frozen=True)
 class Window(Record):
     """An unbroken stretch of WAL on one timeline history that recovery can stop in.
 

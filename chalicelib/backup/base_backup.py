@@ -1,0 +1,233 @@
+"""A base backup from a running server into an object store, in constant memory.
+
+Order: archives, PostgreSQL's manifest, Leeward's manifest, catalogue. A point exists when its
+manifest does, so what a crash leaves before that is no point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import zstandard
+
+from chalicelib.errors import Refused
+from chalicelib.plan.records import PointKind, RecoveryPoint, StoredObject
+from chalicelib.ports import (
+    BaseBackup,
+    Catalogue,
+    Clock,
+    ObjectStore,
+    ObjectWriter,
+    ReplicationSource,
+    SourceFacts,
+)
+
+INCREMENTAL_SINCE = 170000
+MANIFEST_NAME = "backup_manifest"
+
+
+def take_backup(
+    source: ReplicationSource,
+    store: ObjectStore,
+    catalogue: Catalogue,
+    *,
+    component: str,
+    kind: PointKind,
+    clock: Clock,
+) -> RecoveryPoint:
+    """Take one recovery point and enter it into the catalogue.
+
+    An incremental that cannot be had becomes a full one; the point's `note` says why. Pages that
+    fail their checksum are named in the point, which is stored and never counts as clean.
+
+    Args:
+        store: the component's own objects.
+    Raises:
+        Refused: code "other-system", when the component's points are of another cluster.
+        NotReady, Unavailable: as ReplicationSource.
+    """
+    source.check_ready()
+    facts = source.facts()
+    points = catalogue.inventory().points
+    require_same_system(points, facts)
+    parent, manifest, note = None, None, ""
+    if kind == "incremental":
+        parent, note = choose_parent(points, facts)
+    if parent is not None:
+        manifest, note = _read_parent_manifest(store, parent)
+    if parent is not None and manifest is not None:
+        try:
+            return _take(source, store, catalogue, _Job(component, facts, clock, parent, manifest))
+        except Refused as refused:
+            if refused.instance_code != "no-incremental":
+                raise
+            note = refused.message
+    return _take(source, store, catalogue, _Job(component, facts, clock, note=note))
+
+
+def require_same_system(points: tuple[RecoveryPoint, ...], facts: SourceFacts) -> None:
+    """Two clusters under one component would overwrite each other's WAL.
+
+    Raises Refused (code "other-system").
+    """
+    others = {point.system_id for point in points} - {facts.system_id}
+    if others:
+        raise Refused(
+            f"expected the cluster {', '.join(sorted(others))}, found {facts.system_id}",
+            code="other-system",
+            hint="Give the new cluster a component of its own in the plan.",
+        )
+
+
+def choose_parent(
+    points: tuple[RecoveryPoint, ...], facts: SourceFacts
+) -> tuple[RecoveryPoint | None, str]:
+    """The newest point that an incremental can build on, or why there is none.
+
+    Source: PostgreSQL 17, "Making an Incremental Backup".
+    """
+    if facts.server_version < INCREMENTAL_SINCE:
+        return None, f"full: postgresql {facts.server_version // 10000} has no incrementals"
+    if not facts.summarizes_wal:
+        return None, "full: summarize_wal is off on the server"
+    fitting = [
+        point
+        for point in points
+        if not point.checksum_failures
+        and point.timeline == facts.timeline
+        and point.server_version // 10000 == facts.server_version // 10000
+    ]
+    if not fitting:
+        return None, "full: there is no clean point of this timeline to build on"
+    return max(fitting, key=lambda point: point.end_lsn), ""
+
+
+@dataclass(frozen=True)
+class _Job:
+    component: str
+    facts: SourceFacts
+    clock: Clock
+    parent: RecoveryPoint | None = None
+    parent_manifest: bytes | None = None
+    note: str = ""
+
+    @property
+    def kind(self) -> PointKind:
+        return "full" if self.parent is None else "incremental"
+
+
+def _take(
+    source: ReplicationSource, store: ObjectStore, catalogue: Catalogue, job: _Job
+) -> RecoveryPoint:
+    taken_at = job.clock.now()
+    point_id = _free_id(store, job)
+    with _PointSink(store, f"points/{point_id}") as sink:
+        backup = source.base_backup(
+            sink, label=f"leeward {point_id}", parent_manifest=job.parent_manifest
+        )
+        finished_at = job.clock.now()
+        objects = sink.finish()
+    point = RecoveryPoint(
+        id=point_id,
+        component=job.component,
+        kind=job.kind,
+        taken_at=taken_at,
+        finished_at=finished_at,
+        objects=objects,
+        source_bytes=_count_bytes(bytes(sink.manifest)),
+        encryption=store.encryption,
+        parent_id=job.parent.id if job.parent else None,
+        note=job.note,
+        **_facts_of(job.facts, backup),
+    )
+    catalogue.add(point)
+    return point
+
+
+def _facts_of(facts: SourceFacts, backup: BaseBackup) -> dict[str, Any]:
+    return {
+        "system_id": facts.system_id,
+        "server_version": facts.server_version,
+        "segment_bytes": facts.segment_bytes,
+        "timeline": backup.timeline,
+        "start_lsn": backup.start_lsn,
+        "end_lsn": backup.end_lsn,
+        "checksum_failures": backup.checksum_failures,
+    }
+
+
+def _free_id(store: ObjectStore, job: _Job) -> str:
+    """Ids have whole seconds and are never used twice, not even after a failed backup."""
+    ending = "full" if job.kind == "full" else "incr"
+    while True:
+        point_id = f"{job.clock.now():%Y%m%dT%H%M%SZ}-{ending}"
+        if not any(store.list(f"points/{point_id}/")):
+            return point_id
+        job.clock.sleep(0.2)
+
+
+def _read_parent_manifest(store: ObjectStore, parent: RecoveryPoint) -> tuple[bytes | None, str]:
+    wanted = next(item for item in parent.objects if item.key.endswith(f"/{MANIFEST_NAME}"))
+    content = store.get(wanted.key)
+    if hashlib.sha256(content).hexdigest() != wanted.sha256:
+        return None, f"full: the manifest of {parent.id} is not what was stored"
+    return content, ""
+
+
+def _count_bytes(manifest: bytes) -> int:
+    return sum(int(file["Size"]) for file in json.loads(manifest)["Files"])
+
+
+@dataclass
+class _PointSink:
+    """The port BackupSink on an object store: each archive becomes <name>.zst."""
+
+    store: ObjectStore
+    prefix: str
+    manifest: bytearray = field(default_factory=bytearray)
+    _stored: list[StoredObject] = field(default_factory=list)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _writer: ObjectWriter | None = None
+    _compressor: Any = None
+
+    def __enter__(self) -> _PointSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._open.close()
+        if kind is not None:
+            for item in self._stored:
+                self.store.delete(item.key)
+
+    def begin_archive(self, name: str, *, compressed: bool) -> None:
+        self._end_archive()
+        opened: AbstractContextManager[ObjectWriter] = self.store.open_writer(
+            f"{self.prefix}/{name}.zst"
+        )
+        self._writer = self._open.enter_context(opened)
+        self._compressor = None if compressed else zstandard.ZstdCompressor(level=1).compressobj()
+
+    def write(self, data: bytes) -> None:
+        assert self._writer is not None, "the server begins an archive before its data"
+        self._writer.write(self._compressor.compress(data) if self._compressor else data)
+
+    def write_manifest(self, data: bytes) -> None:
+        self.manifest += data
+
+    def finish(self) -> tuple[StoredObject, ...]:
+        self._end_archive()
+        self._stored.append(self.store.put(f"{self.prefix}/{MANIFEST_NAME}", bytes(self.manifest)))
+        return tuple(self._stored)
+
+    def _end_archive(self) -> None:
+        if self._writer is None:
+            return
+        if self._compressor is not None:
+            self._writer.write(self._compressor.flush())
+        self._stored.append(self._writer.commit())
+        self._writer = None
+        self._open.close()
