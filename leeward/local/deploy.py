@@ -1,0 +1,321 @@
+"""Deploys a package into the local cloud, resource by resource through AWS's own APIs.
+
+The template is the one that goes to AWS (after the SAM transform). A resource type, a function or
+a property that is not known here is an error: what was skipped in silence would be missed in AWS.
+moto's own CloudFormation is not used; it ignores half of these resources.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import BadInput
+from leeward.local.cloud import PRIMARY_REGION, LocalCloud
+from leeward.local.iam import ACCOUNT
+
+if TYPE_CHECKING:
+    from leeward.package import Package
+
+Properties = dict[str, Any]
+STACK = "leeward"
+ONLY_WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A resource that exists: what Ref and Fn::GetAtt give for it."""
+
+    ref: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What stands after a deployment: physical names by logical id, and the outputs."""
+
+    region: str
+    names: dict[str, str]
+    outputs: dict[str, Any]
+
+
+def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION) -> Deployed:
+    """Upload the zip and make every resource of the template.
+
+    Raises:
+        BadInput: code "unknown-resource" for a type, property or function not known here.
+    """
+    from leeward.package import CODE_BUCKET, CODE_KEY
+
+    storage = cloud.client("s3", region)
+    create_bucket(storage, CODE_BUCKET, region)
+    storage.put_object(Bucket=CODE_BUCKET, Key=CODE_KEY, Body=package.zip.read_bytes())
+    stack = Stack(cloud, json.loads(package.expanded.read_text()), region)
+    deployed = stack.apply()
+    cloud.note(deployed={"region": region, **deployed.outputs})
+    return deployed
+
+
+class Stack:
+    """Makes the resources of one template, each after those that it refers to."""
+
+    def __init__(self, cloud: LocalCloud, template: dict[str, Any], region: str) -> None:
+        self.region = region
+        self._cloud = cloud
+        self._template = template
+        self._made: dict[str, Made] = {}
+        self._values: dict[str, Any] = {
+            "AWS::Region": region,
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Partition": "aws",
+        } | {name: _default(it) for name, it in template.get("Parameters", {}).items()}
+
+    def apply(self) -> Deployed:
+        for logical in self._template["Resources"]:
+            self.make(logical)
+        outputs = self._template.get("Outputs", {})
+        return Deployed(
+            region=self.region,
+            names={logical: made.ref for logical, made in self._made.items()},
+            outputs={name: self.resolve(it["Value"]) for name, it in outputs.items()},
+        )
+
+    def client(self, service: str) -> Any:
+        return self._cloud.client(service, self.region)
+
+    def make(self, logical: str) -> Made:
+        """The resource, made now when it does not exist yet."""
+        if logical not in self._made:
+            resource = self._template["Resources"][logical]
+            kind = resource["Type"]
+            if kind not in KINDS:
+                raise _unknown(f"resource type {kind} of {logical}")
+            properties = self.resolve(resource.get("Properties", {}))
+            self._made[logical] = KINDS[kind](self, logical, properties)
+        return self._made[logical]
+
+    def resolve(self, value: Any) -> Any:
+        """The value with every intrinsic function in it replaced by its result."""
+        if isinstance(value, list):
+            return [self.resolve(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        if len(value) == 1:
+            name, argument = next(iter(value.items()))
+            if name == "Ref" or name.startswith("Fn::"):
+                return self._call(name, argument)
+        return {key: self.resolve(item) for key, item in value.items()}
+
+    def _call(self, name: str, argument: Any) -> Any:
+        if name == "Ref":
+            return self._ref(argument)
+        if name == "Fn::GetAtt":
+            return self._attribute(*argument)
+        if name == "Fn::Sub" and isinstance(argument, str):
+            return re.sub(r"\$\{([\w:.]+)\}", lambda it: self._named(it[1]), argument)
+        raise _unknown(f"function {name}")
+
+    def _named(self, name: str) -> str:
+        logical, _, attribute = name.partition(".")
+        return str(self._attribute(logical, attribute) if attribute else self._ref(name))
+
+    def _ref(self, name: str) -> Any:
+        return self._values[name] if name in self._values else self.make(name).ref
+
+    def _attribute(self, logical: str, attribute: str) -> str:
+        made = self.make(logical)
+        if attribute not in made.attributes:
+            raise _unknown(f"attribute {attribute} of {logical}")
+        return made.attributes[attribute]
+
+
+def _default(parameter: dict[str, str]) -> Any:
+    default = parameter["Default"]
+    return default.split(",") if parameter["Type"] == "CommaDelimitedList" else default
+
+
+def _unknown(what: str) -> BadInput:
+    return BadInput(
+        f"the local cloud does not know the {what}",
+        hint="Teach it to leeward/local/deploy.py, or do without it in the template.",
+        code="unknown-resource",
+    )
+
+
+def _only(properties: Properties, *known: str) -> None:
+    if extra := sorted(set(properties) - set(known)):
+        raise _unknown(f"property {', '.join(extra)}")
+
+
+def make_role(stack: Stack, logical: str, properties: Properties) -> Made:
+    _only(properties, "AssumeRolePolicyDocument", "Policies")
+    name = f"{STACK}-{logical}"
+    trust = json.dumps(properties["AssumeRolePolicyDocument"])
+    client = stack.client("iam")
+    role = client.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
+    for policy in properties.get("Policies", []):
+        text = json.dumps(policy["PolicyDocument"])
+        client.put_role_policy(RoleName=name, PolicyName=policy["PolicyName"], PolicyDocument=text)
+    return Made(name, {"Arn": role["Arn"]})
+
+
+def make_log_group(stack: Stack, _logical: str, properties: Properties) -> Made:
+    _only(properties, "LogGroupName", "RetentionInDays")
+    name, client = properties["LogGroupName"], stack.client("logs")
+    client.create_log_group(logGroupName=name)
+    client.put_retention_policy(logGroupName=name, retentionInDays=properties["RetentionInDays"])
+    return Made(name)
+
+
+def make_function(stack: Stack, _logical: str, properties: Properties) -> Made:
+    tags = {it["Key"]: it["Value"] for it in properties.get("Tags", [])}
+    made = stack.client("lambda").create_function(**(properties | {"Tags": tags}))
+    return Made(made["FunctionName"], {"Arn": made["FunctionArn"]})
+
+
+def make_permission(stack: Stack, logical: str, properties: Properties) -> Made:
+    stack.client("lambda").add_permission(StatementId=logical, **properties)
+    return Made(logical)
+
+
+def make_rule(stack: Stack, logical: str, properties: Properties) -> Made:
+    rest = dict(properties)
+    name = rest.pop("Name", f"{STACK}-{logical}")
+    targets = rest.pop("Targets")
+    for target in targets:
+        _only(target, "Id", "Arn", "Input")
+    if "EventPattern" in rest:
+        rest["EventPattern"] = json.dumps(rest["EventPattern"])
+    client = stack.client("events")
+    arn = client.put_rule(Name=name, **rest)["RuleArn"]
+    client.put_targets(Rule=name, Targets=targets)
+    return Made(name, {"Arn": arn})
+
+
+def make_alarm(stack: Stack, _logical: str, properties: Properties) -> Made:
+    if "MetricName" not in properties:
+        raise _unknown("alarm on metric math")
+    stack.client("cloudwatch").put_metric_alarm(**properties)
+    name = properties["AlarmName"]
+    return Made(name, {"Arn": f"arn:aws:cloudwatch:{stack.region}:{ACCOUNT}:alarm:{name}"})
+
+
+def make_key(stack: Stack, _logical: str, properties: Properties) -> Made:
+    rest = dict(properties)
+    rotates = rest.pop("EnableKeyRotation", False)
+    rest.pop("PendingWindowInDays", None)  # how long a deletion can be taken back
+    client = stack.client("kms")
+    key = client.create_key(**(rest | {"Policy": json.dumps(rest.pop("KeyPolicy"))}))
+    identity = key["KeyMetadata"]["KeyId"]
+    if rotates:
+        client.enable_key_rotation(KeyId=identity)
+    return Made(identity, {"Arn": key["KeyMetadata"]["Arn"]})
+
+
+def create_bucket(client: Any, name: str, region: str, **more: Any) -> None:
+    if region != "us-east-1":  # the one region that must not be named
+        more["CreateBucketConfiguration"] = {"LocationConstraint": region}
+    client.create_bucket(Bucket=name, **more)
+
+
+def make_bucket(stack: Stack, logical: str, properties: Properties) -> Made:
+    _only(properties, *BUCKET_SETTINGS, "ObjectLockEnabled")
+    name, client = f"{STACK}-{logical.lower()}-{stack.region}", stack.client("s3")
+    locked = bool(properties.get("ObjectLockEnabled"))
+    create_bucket(client, name, stack.region, ObjectLockEnabledForBucket=locked)
+    for setting, put in BUCKET_SETTINGS.items():
+        if setting in properties:
+            put(client, name, properties[setting])
+    return Made(name, {"Arn": f"arn:aws:s3:::{name}"})
+
+
+def _put_encryption(client: Any, bucket: str, value: Properties) -> None:
+    rules = [
+        {
+            "ApplyServerSideEncryptionByDefault": rule["ServerSideEncryptionByDefault"],
+            "BucketKeyEnabled": rule["BucketKeyEnabled"],
+        }
+        for rule in value["ServerSideEncryptionConfiguration"]
+    ]
+    client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
+
+
+def _put_lifecycle(client: Any, bucket: str, value: Properties) -> None:
+    rules = [
+        {"ID": rule["Id"], "Filter": {"Prefix": ""}} | {k: v for k, v in rule.items() if k != "Id"}
+        for rule in value["Rules"]
+    ]
+    client.put_bucket_lifecycle_configuration(
+        Bucket=bucket, LifecycleConfiguration={"Rules": rules}
+    )
+
+
+BUCKET_SETTINGS: dict[str, Callable[[Any, str, Properties], None]] = {
+    "VersioningConfiguration": lambda client, bucket, value: client.put_bucket_versioning(
+        Bucket=bucket, VersioningConfiguration=value
+    ),
+    "PublicAccessBlockConfiguration": lambda client, bucket, value: client.put_public_access_block(
+        Bucket=bucket, PublicAccessBlockConfiguration=value
+    ),
+    "OwnershipControls": lambda client, bucket, value: client.put_bucket_ownership_controls(
+        Bucket=bucket, OwnershipControls=value
+    ),
+    "BucketEncryption": _put_encryption,
+    "LifecycleConfiguration": _put_lifecycle,
+}
+
+
+def make_bucket_policy(stack: Stack, logical: str, properties: Properties) -> Made:
+    """All statements but the one that demands TLS: this cloud serves plain HTTP on loopback."""
+    _only(properties, "Bucket", "PolicyDocument")
+    document = properties["PolicyDocument"]
+    kept = [it for it in document["Statement"] if it.get("Condition") != ONLY_WITHOUT_TLS]
+    if kept:
+        text = json.dumps(document | {"Statement": kept})
+        stack.client("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=text)
+    return Made(logical)
+
+
+def make_table(stack: Stack, logical: str, properties: Properties) -> Made:
+    rest = dict(properties)
+    recovery = rest.pop("PointInTimeRecoverySpecification", None)
+    rest["SSESpecification"] = {"Enabled": rest["SSESpecification"]["SSEEnabled"]}
+    name, client = f"{STACK}-{logical}", stack.client("dynamodb")
+    table = client.create_table(TableName=name, **rest)["TableDescription"]
+    if recovery:
+        client.update_continuous_backups(TableName=name, PointInTimeRecoverySpecification=recovery)
+    return Made(name, {"Arn": table["TableArn"]})
+
+
+def make_state_machine(stack: Stack, _logical: str, properties: Properties) -> Made:
+    known = ("StateMachineName", "StateMachineType", "DefinitionString", "RoleArn")
+    _only(properties, *known, "DefinitionSubstitutions")
+    definition = properties["DefinitionString"]
+    for name, value in properties.get("DefinitionSubstitutions", {}).items():
+        definition = definition.replace(f"${{{name}}}", value)
+    made = stack.client("stepfunctions").create_state_machine(
+        name=properties["StateMachineName"],
+        definition=definition,
+        roleArn=properties["RoleArn"],
+        type=properties["StateMachineType"],
+    )
+    arn = made["stateMachineArn"]
+    return Made(arn, {"Arn": arn, "Name": properties["StateMachineName"]})
+
+
+KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
+    "AWS::CloudWatch::Alarm": make_alarm,
+    "AWS::DynamoDB::Table": make_table,
+    "AWS::Events::Rule": make_rule,
+    "AWS::IAM::Role": make_role,
+    "AWS::KMS::Key": make_key,
+    "AWS::Lambda::Function": make_function,
+    "AWS::Lambda::Permission": make_permission,
+    "AWS::Logs::LogGroup": make_log_group,
+    "AWS::S3::Bucket": make_bucket,
+    "AWS::S3::BucketPolicy": make_bucket_policy,
+    "AWS::StepFunctions::StateMachine": make_state_machine,
+}

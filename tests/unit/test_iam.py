@@ -1,0 +1,101 @@
+"""Which rights a call needs, and whether a document gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chalicelib.errors import BadInput
+from leeward.local.iam import Need, allows, needs_of, unused_grants
+from leeward.local.runner import Call
+
+TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
+
+
+def document(*statements: dict[str, Any]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": list(statements)}
+
+
+def allow(action: Any, resource: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": action, "Resource": resource}
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "parameters", "expected"),
+    [
+        ("dynamodb", "PutItem", {"TableName": "state"}, [Need("dynamodb:PutItem", TABLE)]),
+        ("s3", "ListObjectsV2", {"Bucket": "b"}, [Need("s3:ListBucket", "arn:aws:s3:::b")]),
+        ("s3", "UploadPart", {"Bucket": "b", "Key": "k/1"}, [Need("s3:PutObject", "arn:aws:s3:::b/k/1")]),
+        ("s3", "HeadObject", {"Bucket": "b", "Key": "k"}, [Need("s3:GetObject", "arn:aws:s3:::b/k")]),
+        (
+            "s3",
+            "GetObject",
+            {"Bucket": "b", "Key": "k", "VersionId": "7"},
+            [Need("s3:GetObjectVersion", "arn:aws:s3:::b/k")],
+        ),
+        (
+            "s3",
+            "PutObject",
+            {"Bucket": "b", "Key": "k", "ObjectLockRetainUntilDate": ""},
+            [
+                Need("s3:PutObject", "arn:aws:s3:::b/k"),
+                Need("s3:PutObjectRetention", "arn:aws:s3:::b/k"),
+            ],
+        ),
+        ("monitoring", "PutMetricData", {}, [Need("cloudwatch:PutMetricData", "*")]),
+        (
+            "secretsmanager",
+            "GetSecretValue",
+            {"SecretId": "db/op"},
+            [
+                Need(
+                    "secretsmanager:GetSecretValue",
+                    "arn:aws:secretsmanager:us-east-1:123456789012:secret:db/op-AbCdEf",
+                )
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_a_call_needs_its_action_on_its_resource(
+    service: str, operation: str, parameters: dict[str, str], expected: list[Need]
+) -> None:
+    assert needs_of(service, operation, parameters, "us-east-1") == expected
+
+
+def test_a_right_must_match_action_and_resource() -> None:
+    granted = [document(allow(["dynamodb:GetItem", "dynamodb:Put*"], TABLE))]
+    assert allows(granted, Need("dynamodb:PutItem", TABLE))
+    assert not allows(granted, Need("dynamodb:DeleteItem", TABLE))
+    assert not allows(granted, Need("dynamodb:PutItem", TABLE + "s"))
+    assert not allows([], Need("dynamodb:PutItem", TABLE))
+
+
+def test_a_question_mark_is_one_character() -> None:
+    granted = [document(allow("a:B", "arn:secret:db/op-??????"))]
+    assert allows(granted, Need("a:B", "arn:secret:db/op-AbCdEf"))
+    assert not allows(granted, Need("a:B", "arn:secret:db/op-other-AbCdEf"))
+
+
+def test_a_denial_wins() -> None:
+    deny = {"Effect": "Deny", "Action": "s3:*", "Resource": "*"}
+    assert not allows(
+        [document(allow("s3:*", "*"), deny)], Need("s3:GetObject", "arn:aws:s3:::b/k")
+    )
+
+
+def test_a_condition_is_never_taken_for_a_pass() -> None:
+    statement = allow("s3:*", "*") | {"Condition": {"Bool": {"aws:SecureTransport": "true"}}}
+    with pytest.raises(BadInput):
+        allows([document(statement)], Need("s3:GetObject", "arn:aws:s3:::b/k"))
+
+
+def test_grants_that_no_call_needed_are_reported() -> None:
+    documents = [
+        document(
+            allow(["dynamodb:PutItem", "dynamodb:DeleteItem"], TABLE),
+            allow(["logs:PutLogEvents", "s3:Get*"], "*"),
+        )
+    ]
+    calls = [Call("f", "dynamodb", "PutItem", {"TableName": "state"})]
+    assert unused_grants(documents, calls, "us-east-1") == ["dynamodb:DeleteItem", "s3:Get*"]
