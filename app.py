@@ -66,4 +66,4 @@ def ask(event: dict[str, Any], context: Any) -> Any:
 
 @app.lambda_function(name="record")
 def record(event: dict[str, Any], context: Any) -> Any:
-    return services.run_step(event)
+    return services.close_run(event)

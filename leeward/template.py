@@ -41,6 +41,11 @@ def machine_name(plan: Plan, scenario: str) -> str:
     return f"leeward-{plan.name}-{scenario}"
 
 
+def machine_id(scenario: str) -> str:
+    """The logical id of a scenario's state machine."""
+    return f"Scenario{_title(scenario)}"
+
+
 def alarm_name(component: str, what: str) -> str:
     """ "nexus-db-checks-failing": what a scenario's `alarms` names."""
     return f"{component}-{what}"
@@ -50,7 +55,7 @@ def _machine(plan: Plan, name: str) -> Resources:
     definition = compile_scenario(name, plan.scenarios[name])
     used = [f for f in STEP_FUNCTIONS if f"${{{logical_id(f)}}}" in json.dumps(definition)]
     return {
-        f"Scenario{_title(name)}": {
+        machine_id(name): {
             "Type": "AWS::StepFunctions::StateMachine",
             "Properties": {
                 "StateMachineName": machine_name(plan, name),

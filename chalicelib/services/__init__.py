@@ -47,6 +47,13 @@ def run_step(event: Event) -> Event:
     return run_step(event, work_of(event["uses"]), desk=build.desk())
 
 
+def close_run(event: Event) -> Event:
+    """Record how a run ended, write its report, seal its evidence."""
+    from chalicelib.services.closing import close_run
+
+    return close_run(event)
+
+
 def ask(event: Event) -> Event:
     """Put a question to people and keep the token that their answer will carry."""
     from chalicelib.services.signals import ask

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from chalicelib.evidence.text import in_units
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.explain import Explanation, StepExplanation, explain_scenario
 from leeward.plan_file import load_plan
@@ -47,14 +48,14 @@ def _print(plan: Plan, told: Explanation, console: Console) -> None:
             clock,
             f"[bold]{step.name}[/bold]",
             _what(step),
-            _minutes(step.takes_seconds),
-            _minutes(step.limit_seconds),
+            in_units(step.takes_seconds),
+            in_units(step.limit_seconds),
         )
     console.print(table)
     console.print(
-        f"expected {_minutes(told.takes_seconds)}, at worst {_minutes(told.worst_seconds)}"
-        f" without a retry; objective {_minutes(told.rto_seconds)},"
-        f" the plan's own estimate {_minutes(told.estimate_seconds)}"
+        f"expected {in_units(told.takes_seconds)}, at worst {in_units(told.worst_seconds)}"
+        f" without a retry; objective {in_units(told.rto_seconds)},"
+        f" the plan's own estimate {in_units(told.estimate_seconds)}"
     )
     console.print("[bold]When a step fails[/bold]")
     for line in told.on_failure:
@@ -70,13 +71,3 @@ def _what(step: StepExplanation) -> str:
     if step.changes:
         lines.append(f"changes: {step.changes}; undo: {step.undo}")
     return "\n".join(lines)
-
-
-def _minutes(seconds: int | None) -> str:
-    """90 -> "1 min 30 s"; None -> "unknown"."""
-    if seconds is None:
-        return "unknown"
-    hours, rest = divmod(seconds, 3600)
-    minutes, left = divmod(rest, 60)
-    parts = [(hours, "h"), (minutes, "min"), (left, "s")]
-    return " ".join(f"{n} {unit}" for n, unit in parts if n) or "0 s"

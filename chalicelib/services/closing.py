@@ -1,0 +1,78 @@
+"""The end of a run: the outcome recorded, the report written, the evidence sealed, the way freed.
+
+Order: outcome -> report -> seal -> fence released -> run ended. A death in between is healed by the
+next attempt; the incident stays open until its evidence is sealed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chalicelib.evidence.bundle import seal
+from chalicelib.evidence.entries import Outcome, incident_closed, run_finished
+from chalicelib.evidence.render import render_html, render_markdown
+from chalicelib.evidence.report import make_report
+from chalicelib.incidents.fence import release_fence
+from chalicelib.incidents.incident import end_run
+from chalicelib.incidents.run import Run, load_run
+from chalicelib.services import build
+
+TOOL = "leeward 0.1.0"
+
+
+def close_run(event: dict[str, Any]) -> dict[str, Any]:
+    """Close a run as its machine says it ended.
+
+    Args:
+        event: {"run_id", "uses": "run.close" | "run.fail", "inputs": {"failure"?}}.
+    """
+    run = load_run(event["run_id"], desk=build.desk())
+    outcome: Outcome = "recovered" if event["uses"] == "run.close" else "failed"
+    why = _why(event["inputs"].get("failure"))
+    _record_end(run, outcome, why)
+    _write_report(run)
+    seal(
+        run.incident_id,
+        store=build.evidence_store(),
+        records=build.records(),
+        signer=build.signer(),
+        tool=TOOL,
+        now=build.clock().now(),
+    )
+    release_fence(build.state(), run.component, run.run_id, clock=build.clock())
+    end_run(run.run_id, outcome, desk=build.desk())
+    return {"found": f"{outcome}: {why}" if why else outcome}
+
+
+def _record_end(run: Run, outcome: Outcome, why: str) -> None:
+    entries = [run_finished(outcome=outcome, why=why)]
+    if outcome == "recovered":
+        entries.append(incident_closed(why="the run recovered the component"))
+    for entry in entries:
+        build.records().append(
+            run.incident_id,
+            *entry,
+            actor="leeward",
+            run_id=run.run_id,
+            key=f"{run.run_id}/{entry.kind}",
+        )
+
+
+def _write_report(run: Run) -> None:
+    report = make_report(run.incident_id, build.records().read(run.incident_id), run_id=run.run_id)
+    store = build.evidence_store()
+    store.put(f"{run.incident_id}/report.html", render_html(report).encode())
+    store.put(f"{run.incident_id}/report.md", render_markdown(report).encode())
+
+
+def _why(failure: dict[str, Any] | None) -> str:
+    """ "CheckFailed: ..." from what Step Functions caught; Lambda's cause is JSON, others' text."""
+    if not failure:
+        return ""
+    cause = str(failure.get("Cause", ""))
+    try:
+        message = str(json.loads(cause)["errorMessage"])
+    except (ValueError, KeyError, TypeError):
+        message = cause
+    return f"{failure.get('Error', 'unknown')}: {message}"

@@ -1,0 +1,216 @@
+"""leeward drill SCENARIO --plan PLAN: a scenario against real damage in the local cloud."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from chalicelib.errors import BadInput
+from chalicelib.evidence.text import in_units, printable
+from chalicelib.plan.model import Plan
+from leeward.local.damage import DAMAGES
+from leeward.local.drill import DEFAULT_DAMAGE, Drill, DrillOptions, DrillResult, Told
+from leeward.plan_file import load_plan
+from leeward.wired import require_scenario, require_wired
+
+STAGES = {
+    "production": "production",
+    "cloud": "local cloud",
+    "application": "application",
+    "backup": "backup",
+    "watch": "watch",
+    "damage": "DAMAGE",
+}
+
+
+@click.command(short_help="Run a scenario against real damage in the local cloud.")
+@click.argument("scenario")
+@click.option(
+    "--plan", "plan_path", required=True, type=click.Path(path_type=Path), help="The plan's YAML."
+)
+@click.option(
+    "--damage",
+    type=click.Choice(list(DAMAGES)),
+    default=DEFAULT_DAMAGE,
+    show_default=True,
+    help="What goes wrong.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/drills"),
+    show_default=True,
+    help="Where the evidence and the report go.",
+)
+@click.option(
+    "--projects",
+    type=click.IntRange(100, 5_000_000),
+    default=20_000,
+    show_default=True,
+    help="Size of the sample data: rows of its first table; the second has four times as many.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def command(
+    scenario: str, plan_path: Path, damage: str, out: Path, projects: int, form: str
+) -> None:
+    """Run SCENARIO of a plan end to end against real damage, on this machine alone.
+
+    Starts a local AWS with the deployed package, a real PostgreSQL with a sample application that
+    writes all the time, takes real backups, does the damage, and watches the recovery. Ends with
+    the figures, the report and the evidence. Exit status 0 only when everything was recovered,
+    proven and within the plan's objectives.
+    """
+    plan = load_runnable(plan_path, scenario)
+    component = plan.scenarios[scenario].component
+    assert component is not None
+    options = DrillOptions(scenario, component, damage, out, projects=projects)
+    screen = Screen(quiet=form == "json")
+    try:
+        result = Drill(plan, options, screen.tell).run()
+    finally:
+        screen.close()
+    if form == "json":
+        click.echo(json.dumps(result_line(result)))
+    else:
+        screen.show_result(result)
+    sys.exit(1 if result.problems else 0)
+
+
+def load_runnable(plan_path: Path, scenario: str) -> Plan:
+    """The plan, if the scenario runs by itself in the local cloud.
+
+    Raises BadInput (code "not-automated") when it is of people's steps or of no database.
+    """
+    file = load_plan(plan_path)
+    require_scenario(file.plan, scenario)
+    require_wired(file)
+    chosen = file.plan.scenarios[scenario]
+    component = file.plan.components.get(chosen.component or "")
+    by_people = [step.name for step in chosen.all_steps() if step.by or step.approve]
+    if by_people or component is None or component.kind != "postgres":
+        able = [n for n, it in file.plan.scenarios.items() if not any(s.by for s in it.all_steps())]
+        raise BadInput(
+            f"scenario {scenario!r} waits for people ({', '.join(by_people) or 'no database'})",
+            hint=f"drills run what is automated: {', '.join(able) or 'no scenario of this plan'}",
+            code="not-automated",
+        )
+    return file.plan
+
+
+def result_line(result: DrillResult) -> dict[str, Any]:
+    """The last line of `--format json`: the scorecard, and what the ledger says of it."""
+    line = result.score.to_line(
+        report=str(result.folder / "report.html"), evidence=str(result.folder)
+    )
+    return line | {
+        "rows_lost": len(result.reckoning.lost),
+        "damage": [injected.what for injected in result.injected],
+        "ledger": {
+            "committed": result.reckoning.committed,
+            "recovered": result.reckoning.recovered,
+            "set_aside": result.reckoning.set_aside,
+        },
+        "seconds": result.seconds,
+        "problems": result.problems,
+    }
+
+
+class Screen:
+    """The live timeline: a line for each thing that happened, a spinner for what happens now."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._console = Console(highlight=False, quiet=quiet)
+        self._began = time.monotonic()
+        self._status: Status | None = None
+        self._wait("starting the local cloud, production and the package")
+
+    def tell(self, told: Told) -> None:
+        if told.record is not None:
+            self._tell_record(told)
+            return
+        style = "bold red" if told.kind == "damage" else ""
+        self._line(STAGES[told.kind], told.text, told.seconds, style=style)
+        waits = "waiting for the plan's schedules to notice" if told.kind == "damage" else "working"
+        self._wait(waits)
+
+    def close(self) -> None:
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def show_result(self, result: DrillResult) -> None:
+        self._console.print()
+        self._console.print(_scorecard(result))
+        for problem in result.problems:
+            self._console.print(Text(f"  not met: {problem}", style="bold red"))
+        self._console.print(f"report    {result.folder / 'report.html'}", soft_wrap=True)
+        self._console.print(f"evidence  leeward evidence verify {result.folder}", soft_wrap=True)
+
+    def _tell_record(self, told: Told) -> None:
+        record = told.record
+        assert record is not None
+        body = record.body
+        if record.kind == "incident-opened":
+            self._line("ALARM", f"{body['alarm']}: {body['reason']}", None, style="bold yellow")
+        elif record.kind == "step-started":
+            self._wait(f"{record.step}: {body['does']}")
+        elif record.kind == "step-finished":
+            self._line(record.step, str(body["found"]), body["seconds"], style="green")
+        elif record.kind == "step-failed":
+            self._line(record.step, f"{body['code']}: {body['message']}", None, style="bold red")
+        elif record.kind == "rejected-point":
+            self._line("refused", f"{body['point']}: {body['reason']}", None, style="yellow")
+        elif record.kind == "run-finished":
+            self._line("run", f"{body['outcome']} {body['why']}".strip(), None, style="bold")
+
+    def _line(self, name: str, text: str, seconds: float | None, *, style: str) -> None:
+        clock = time.monotonic() - self._began
+        took = f"{seconds:7.2f} s" if seconds is not None else " " * 9
+        line = Text(f"{clock:6.1f} s  ", style="dim")
+        line.append(f"{name:<12} ", style=style or "bold")
+        line.append(f"{took}  ", style="dim")
+        line.append(printable(text))
+        self._console.print(line)
+
+    def _wait(self, text: str) -> None:
+        if self._console.quiet or not self._console.is_terminal:
+            return
+        if self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        self._status.update(Text(text, style="dim"))
+
+
+def _scorecard(result: DrillResult) -> Table:
+    score, reckoning = result.score, result.reckoning
+    table = Table(title=f"{score.scenario}: {score.outcome}", title_justify="left", box=None)
+    for heading in ("", "measured", "objective", ""):
+        table.add_column(heading, no_wrap=heading != "")
+    rows = [
+        ("recovery time (alarm to first write)", in_units(score.rto_seconds),
+         in_units(score.rto_objective_seconds), _mark(score.rto_met)),
+        ("data lost (time)", in_units(score.rpo_seconds),
+         in_units(score.rpo_objective_seconds), _mark(score.rpo_met)),
+        ("committed rows lost", f"{len(reckoning.lost)} of {reckoning.committed:,}", "0",
+         _mark(reckoning.ok)),
+        ("set aside for a person to merge", str(reckoning.set_aside), "", ""),
+        ("detected after", in_units(score.detection_seconds), "", ""),
+        ("recovered data proven", "yes" if score.proven else "no", "yes", _mark(score.proven)),
+        ("whole drill", in_units(result.seconds), "", ""),
+    ]  # fmt: skip
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _mark(met: bool | None) -> str:
+    return "[green]met[/green]" if met else "[bold red]NOT MET[/bold red]"
