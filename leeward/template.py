@@ -23,6 +23,9 @@ SILENT_INTERVALS = 2
 CLOUDWATCH_PERIOD_SECONDS = 60
 CLOUDWATCH_LONGEST_SECONDS = 7 * 86400
 
+SIGN_OF_DAMAGE = "a check of the source failed, or a change looks wrong"
+SIGN_OF_GAP = "WAL was lost before it was stored; a new full backup is being taken"
+
 STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask", "record"})
 
 
@@ -100,7 +103,8 @@ def _machine_role() -> Resources:
 
 def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources = _schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
-    resources |= _damage_alarm(name)
+    resources |= _sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
+    resources |= _sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
     for backup in component.backups:
         if backup.when is None or backup.kind not in ("full", "incremental", "wal"):
             continue
@@ -144,14 +148,14 @@ def _schedule(
     }
 
 
-def _damage_alarm(component: str) -> Resources:
-    properties = _alarm(component, "checks-failing", "DamageSigns", CLOUDWATCH_PERIOD_SECONDS) | {
-        "AlarmDescription": f"{component}: a check of the source failed or a change looks wrong",
+def _sign_alarm(component: str, what: str, metric: str, description: str) -> Resources:
+    properties = _alarm(component, what, metric, CLOUDWATCH_PERIOD_SECONDS) | {
+        "AlarmDescription": f"{component}: {description}",
         "Statistic": "Maximum",
         "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         "TreatMissingData": "notBreaching",
     }
-    return _alarm_resource(component, "checks-failing", properties)
+    return _alarm_resource(component, what, properties)
 
 
 def _silence_alarm(component: str, backup: Backup) -> Resources:

@@ -17,10 +17,11 @@ from chalicelib.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
     from chalicelib.adapters.postgres_database import PostgresDatabases
+    from chalicelib.adapters.postgres_replication import PostgresSource
     from chalicelib.incidents.incident import Desk
     from chalicelib.plan.components import Postgres
     from chalicelib.plan.model import Plan
-    from chalicelib.ports import Clock, Metrics, ObjectStore, Records, Signer, StateStore
+    from chalicelib.ports import Catalogue, Clock, Metrics, ObjectStore, Records, Signer, StateStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -145,6 +146,13 @@ def backups(component: str) -> ObjectStore:
     return S3ObjectStore(client("s3"), environment().backup_bucket, f"{component}/")
 
 
+@cache
+def catalogue(component: str) -> Catalogue:
+    from chalicelib.adapters.catalogue import StoredCatalogue
+
+    return StoredCatalogue(backups(component), component, index=state())
+
+
 def database(component: str) -> Postgres:
     """The component, which must be a PostgreSQL database.
 
@@ -168,6 +176,13 @@ def secret_dsn(name: str) -> str:
     with mapped("secretsmanager", secret=name):
         text = client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
     return str(json.loads(text)["dsn"])
+
+
+def source(component: str) -> PostgresSource:
+    """The component's server over the replication protocol; close it after use."""
+    from chalicelib.adapters.postgres_replication import PostgresSource
+
+    return PostgresSource(secret_dsn(database(component).operator_secret))
 
 
 def operator(component: str) -> PostgresDatabases:

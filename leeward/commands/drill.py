@@ -174,11 +174,15 @@ class Screen:
 
     def _line(self, name: str, text: str, seconds: float | None, *, style: str) -> None:
         clock = time.monotonic() - self._began
-        took = f"{seconds:7.2f} s" if seconds is not None else " " * 9
-        line = Text(f"{clock:6.1f} s  ", style="dim")
-        line.append(f"{name:<12} ", style=style or "bold")
-        line.append(f"{took}  ", style="dim")
-        line.append(printable(text))
+        line = Table.grid(padding=(0, 2, 0, 0))
+        for width, justify in ((8, "right"), (11, "left"), (9, "right"), (None, "left")):
+            line.add_column(width=width, justify=justify)  # type: ignore[arg-type]
+        line.add_row(
+            Text(f"{clock:.1f} s", style="dim"),
+            Text(name, style=style or "bold"),
+            Text("" if seconds is None else f"{seconds:.2f} s", style="dim"),
+            Text(printable(text)),
+        )
         self._console.print(line)
 
     def _wait(self, text: str) -> None:

@@ -1,0 +1,60 @@
+"""What the plan's schedules do: base backups, WAL, the watch of the source.
+
+Each publishes `Taken.<kind>` when it has done its work, so that a schedule which stays silent, or
+fails, is an alarm; and `DamageSigns`, which starts the plan's scenario for damage.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.backup.base_backup import take_backup
+from chalicelib.backup.wal_fetch import fetch_wal as fetch_wal_now
+from chalicelib.backup.wal_fetch import repair_gap
+from chalicelib.plan.records import PointKind, RecoveryPoint, WalTick
+from chalicelib.services import build
+
+
+def back_up(component: str, kind: PointKind) -> dict[str, Any]:
+    """Take a base backup. Pages that fail their checksum are signs of damage."""
+    build.database(component)
+    with build.source(component) as source:
+        point = take_backup(
+            source,
+            build.backups(component),
+            build.catalogue(component),
+            component=component,
+            kind=kind,
+            clock=build.clock(),
+        )
+    taken = {f"Taken.{point.kind}": 1.0, f"Taken.{kind}": 1.0}
+    failures = float(len(point.checksum_failures))
+    build.metrics().put(component, taken | {"DamageSigns": failures})
+    return {"point": point.id, "found": _tell_point(point)}
+
+
+def fetch_wal(component: str) -> dict[str, Any]:
+    """Store the WAL since the last tick; after a gap, make the component restorable again."""
+    build.database(component)
+    ports = build.backups(component), build.catalogue(component)
+    with build.source(component) as source:
+        tick = fetch_wal_now(source, *ports, component=component, clock=build.clock())
+        if not tick.gap:
+            build.metrics().put(component, {"Taken.wal": 1.0, "WalGaps": 0.0})
+            return {"gap": False, "found": _tell_tick(tick)}
+        build.metrics().put(component, {"WalGaps": 1.0})
+        point = repair_gap(source, *ports, component=component, clock=build.clock())
+    build.metrics().put(component, {"Taken.wal": 1.0, "Taken.full": 1.0})
+    gaps = "; ".join(finding.found for finding in tick.findings)
+    return {"gap": True, "found": f"GAP: {gaps}; new slot, {_tell_point(point)}"}
+
+
+def _tell_point(point: RecoveryPoint) -> str:
+    megabytes = point.stored_bytes / 1e6
+    note = f" ({point.note})" if point.note else ""
+    bad = f"; {len(point.checksum_failures)} PAGES FAIL" if point.checksum_failures else ""
+    return f"{point.kind} backup {point.id}, {megabytes:.1f} MB stored{note}{bad}"
+
+
+def _tell_tick(tick: WalTick) -> str:
+    return f"WAL stored up to {tick.end_lsn:X}, {tick.segments} segments, slot {tick.slot_status}"
