@@ -85,7 +85,7 @@ def _print_rules(file: PlanFile, findings: list[Finding], console: Console, styl
 
 def _print_hanging(console: Console, label: str, words: str, style: str = "") -> None:
     """The label in the margin, the words wrapped beside it."""
-    lines = textwrap.wrap(words, max(20, console.width - _MARGIN))
+    lines = textwrap.wrap(words, max(20, console.width - _MARGIN), break_on_hyphens=False)
     console.print(Text.assemble((f"{label:>5}", "dim"), "  ", (lines[0], style)))
     for line in lines[1:]:
         console.print(Text.assemble(" " * _MARGIN, (line, style)))

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from graphlib import CycleError, TopologicalSorter
 
 from chalicelib.plan.check.rule import Hits, Rule
-from chalicelib.plan.check.timing import Loss, worst_loss, worst_recovery
+from chalicelib.plan.check.timing import Loss, worst_loss, worst_loss_with_site, worst_recovery
 from chalicelib.plan.model import Plan
 from chalicelib.plan.units import format_duration as show
 from chalicelib.plan.units import format_share
@@ -18,12 +18,19 @@ _FEW_INCIDENTS = 3
 
 def find_loss_beyond_rpo(plan: Plan, now: datetime) -> Hits:
     for name, component in plan.components.items():
-        loss, promised = worst_loss(component), plan.rpo_of(name)
-        if loss is not None and promised is not None and loss.total > promised:
+        promised = plan.rpo_of(name)
+        if promised is None:
+            continue
+        cases = (
+            ("", worst_loss(component)),
+            (" when its site is lost", worst_loss_with_site(plan, component)),
+        )
+        beyond = [(case, loss) for case, loss in cases if loss and loss.total > promised]
+        for case, loss in beyond[:1]:
             yield (
                 ("components", name, "backups", loss.backup),
-                f"at most {show(promised)} of {name} may be lost (RPO); up to {show(loss.total)} "
-                f"can be: {_explain(loss)}",
+                f"at most {show(promised)} of {name} may be lost (RPO); up to "
+                f"{show(loss.total)} can be{case}: {_explain(loss)}",
             )
 
 
@@ -91,8 +98,8 @@ def find_uptime_used_up(plan: Plan, now: datetime) -> Hits:
         yield (
             ("objectives", "uptime"),
             f"{format_share(uptime)} uptime allows {_hours(allowed)} of downtime a year; "
-            f"incidents at the RTO of {show(rto)} use it up: {incidents} take {used:.0%} of it, and "
-            "one more breaks the agreement",
+            f"{incidents} incidents at the RTO of {show(rto)} take {used:.0%} of it, and one more "
+            "breaks the agreement",
         )
 
 

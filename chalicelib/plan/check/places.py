@@ -8,15 +8,15 @@ from itertools import combinations
 
 from chalicelib.plan.check.regions import area_of, nearest_region, region_key, same_place
 from chalicelib.plan.check.rule import Hits, Rule
-from chalicelib.plan.components import BaseComponent
+from chalicelib.plan.check.timing import locations_off_site
 from chalicelib.plan.model import Plan
 from chalicelib.plan.places import Location, Place
 
 
 def find_no_copy_off_site(plan: Plan, now: datetime) -> Hits:
     for name, component in plan.components.items():
-        used = _locations_used(component)
-        if used and not _off_site(plan, component):
+        used = dict.fromkeys(to for backup in component.backups for to in backup.to)
+        if used and not locations_off_site(plan, component):
             yield (
                 ("components", name, "backups"),
                 f"every copy of {name} ({', '.join(used)}) lies where {name} itself is: what "
@@ -26,28 +26,13 @@ def find_no_copy_off_site(plan: Plan, now: datetime) -> Hits:
 
 def find_one_copy_off_site(plan: Plan, now: datetime) -> Hits:
     for name, component in plan.components.items():
-        outside = _off_site(plan, component)
+        outside = locations_off_site(plan, component)
         if len(outside) == 1:
             yield (
                 ("components", name, "backups"),
                 f"{outside[0]} holds the only copy of {name} outside its own site: 3-2-1 asks for "
                 "three copies that do not share their fate, and here are two",
             )
-
-
-def _locations_used(component: BaseComponent) -> list[str]:
-    return list(dict.fromkeys(name for backup in component.backups for name in backup.to))
-
-
-def _off_site(plan: Plan, component: BaseComponent) -> list[str]:
-    """The locations of a component's copies that are not where the component is."""
-    site = plan.sites[component.site] if component.site else None
-    used = {name: plan.locations[name] for name in _locations_used(component)}
-    return [
-        name
-        for name, location in used.items()
-        if location.role != "local" and not (site and same_place(site, location))
-    ]
 
 
 def find_same_area(plan: Plan, now: datetime) -> Hits:

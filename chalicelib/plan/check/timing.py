@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from chalicelib.plan.check.regions import same_place
 from chalicelib.plan.components import Backup, BaseComponent
+from chalicelib.plan.model import Plan
+from chalicelib.plan.places import Location, Site
 from chalicelib.plan.scenario import Scenario
 
 ZERO = timedelta(0)
@@ -46,6 +49,33 @@ def worst_loss(component: BaseComponent) -> Loss | None:
     """The smallest of its backups' worst cases: the best that a restore can be sure of."""
     losses = [loss_of(backup, number) for number, backup in enumerate(component.backups)]
     return min(losses, key=lambda loss: loss.total, default=None)
+
+
+def worst_loss_with_site(plan: Plan, component: BaseComponent) -> Loss | None:
+    """The same when the component's site is gone, and with it every copy that lies there.
+
+    None when no scenario loses the site, or nothing is left (LW025 tells that).
+    """
+    if not any(component.site in scenario.loses for scenario in plan.scenarios.values()):
+        return None
+    outside = set(locations_off_site(plan, component))
+    losses = [
+        loss_of(backup, number)
+        for number, backup in enumerate(component.backups)
+        if outside & set(backup.to)
+    ]
+    return min(losses, key=lambda loss: loss.total, default=None)
+
+
+def locations_off_site(plan: Plan, component: BaseComponent) -> list[str]:
+    """The locations of a component's copies that are not where the component is."""
+    site = plan.sites[component.site] if component.site else None
+    used = dict.fromkeys(name for backup in component.backups for name in backup.to)
+    return [name for name in used if not _shares_fate(site, plan.locations[name])]
+
+
+def _shares_fate(site: Site | None, location: Location) -> bool:
+    return location.role == "local" or (site is not None and same_place(site, location))
 
 
 def worst_recovery(scenario: Scenario) -> timedelta | None:
