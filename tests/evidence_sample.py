@@ -60,7 +60,7 @@ def open_incident(record: Recorder, name: str = "nexus-db-rows-changed") -> None
             rpo_objective_seconds=3600,
         ),
     )
-    record(2.0, entries.alarm_joined(alarm="nexus-api-errors", alarm_at=at(1.7)), run_id="")
+    record(1.8, entries.alarm_joined(alarm="nexus-api-errors", alarm_at=at(1.7)), run_id="")
 
 
 def the_damage(table: str = "public.projects") -> Damage:

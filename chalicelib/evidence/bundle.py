@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.errors import NotReady
+from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.chain import encode_record
 from chalicelib.evidence.records import record_key
-from chalicelib.evidence.scorecard import last_body
 from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject, digest_of
 from chalicelib.ports import ObjectStore, Records, Signer
 
@@ -99,7 +99,7 @@ def seal(
         incident=incident,
         made_at=now,
         tool=tool,
-        plan_sha256=last_body(chain, "run-started").get("plan_sha256", ""),
+        plan_sha256=text_of(last_body(chain, "run-started"), "plan_sha256"),
         chain_length=len(chain),
         chain_head=chain[-1].digest,
         files=tuple(sorted(_files(incident, store, chain), key=lambda file: file.key)),

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from chalicelib.plan.records import EvidenceRecord, Record, parse_time
+from chalicelib.evidence.body import (
+    count_of,
+    last_body,
+    moment_of,
+    number_of,
+    objects_of,
+    text_of,
+    texts_of,
+)
+from chalicelib.evidence.text import in_units
+from chalicelib.plan.records import EvidenceRecord, Record
 
 StepOutcome = Literal["ok", "failed", "unfinished"]
 
@@ -82,15 +92,24 @@ class Scorecard(Record):
     @property
     def ok(self) -> bool:
         """Recovered, proven, both objectives met, every figure known."""
-        return (
-            self.outcome == "recovered"
-            and self.proven
-            and self.rto_met is True
-            and self.rpo_met is True
-            and self.rows_lost is not None
-            and bool(self.steps)
-            and all(step.outcome == "ok" for step in self.steps)
-        )
+        return not self.shortfalls
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """What keeps the run from being green, one line each."""
+        steps = [
+            f"step {step.name} {say_outcome(step.outcome)}"
+            for step in self.steps
+            if step.outcome != "ok"
+        ]
+        return [
+            *([] if self.outcome == "recovered" else [f"the run {say_outcome(self.outcome)}"]),
+            *([] if self.proven else ["the recovered data is not proven"]),
+            *_missed("RTO", self.rto_seconds, self.rto_objective_seconds),
+            *_missed("RPO", self.rpo_seconds, self.rpo_objective_seconds),
+            *([] if self.rows_lost is not None else ["the count of lost rows is unknown"]),
+            *(steps if self.steps else ["no step was recorded"]),
+        ]
 
     def to_line(self, *, report: str, evidence: str) -> dict[str, Any]:
         """The last line of `leeward drill --format json`."""
@@ -138,21 +157,21 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
     return Scorecard(
         incident=incident,
         run_id=run_id,
-        scenario=run.get("scenario", ""),
-        component=run.get("component", ""),
-        outcome=last_body(of_run, "run-finished").get("outcome", "unfinished"),
-        plan_sha256=run.get("plan_sha256", ""),
-        alarm_at=_time(run.get("alarm_at")),
-        damaged_at=_time(last_body(of_run, "damage").get("damaged_at")),
-        first_write_at=_time(last_body(of_run, "first-write").get("at")),
-        rto_objective_seconds=run.get("rto_objective_seconds"),
-        rpo_objective_seconds=run.get("rpo_objective_seconds"),
-        last_commit_before_at=_time(loss.get("last_commit_before_at")),
-        last_commit_recovered_at=_time(
-            loss.get("last_commit_recovered_at", proof.get("last_commit_at"))
+        scenario=text_of(run, "scenario"),
+        component=text_of(run, "component"),
+        outcome=text_of(last_body(of_run, "run-finished"), "outcome", "unfinished"),
+        plan_sha256=text_of(run, "plan_sha256"),
+        alarm_at=moment_of(run, "alarm_at"),
+        damaged_at=moment_of(last_body(of_run, "damage"), "damaged_at"),
+        first_write_at=moment_of(last_body(of_run, "first-write"), "at"),
+        rto_objective_seconds=number_of(run, "rto_objective_seconds"),
+        rpo_objective_seconds=number_of(run, "rpo_objective_seconds"),
+        last_commit_before_at=moment_of(loss, "last_commit_before_at"),
+        last_commit_recovered_at=(
+            moment_of(loss, "last_commit_recovered_at") or moment_of(proof, "last_commit_at")
         ),
-        rows_lost=loss.get("rows_lost"),
-        transactions_set_aside=last_body(of_run, "set-aside").get("transactions"),
+        rows_lost=count_of(loss, "rows_lost"),
+        transactions_set_aside=count_of(last_body(of_run, "set-aside"), "transactions"),
         proven=_is_proof(proof),
         steps=score_steps(of_run),
     )
@@ -167,13 +186,9 @@ def score_steps(records: Iterable[EvidenceRecord]) -> tuple[StepScore, ...]:
     return tuple(_score_step(name, of_step) for name, of_step in by_step.items())
 
 
-def last_body(records: Iterable[EvidenceRecord], kind: str) -> dict[str, Any]:
-    """The body of the last record of this kind; empty when there is none."""
-    found: dict[str, Any] = {}
-    for record in records:
-        if record.kind == kind:
-            found = record.body
-    return found
+def say_outcome(outcome: str) -> str:
+    """ "failed", "was stopped", "has not finished": what a run or a step did."""
+    return {"unfinished": "has not finished", "stopped": "was stopped"}.get(outcome, outcome)
 
 
 def _score_step(name: str, records: list[EvidenceRecord]) -> StepScore:
@@ -188,27 +203,30 @@ def _score_step(name: str, records: list[EvidenceRecord]) -> StepScore:
     return StepScore(
         name=name,
         outcome=outcome,
-        found=last.body.get("found") or last.body.get("message") or "",
+        found=text_of(last.body, "found") or text_of(last.body, "message"),
         started_at=started_at,
         finished_at=finished_at,
-        seconds=last.body.get("seconds") if seconds is None else seconds,
+        seconds=number_of(last.body, "seconds") if seconds is None else seconds,
         attempts=max(1, len([start for start in starts if start.seq < last.seq])),
-        does=starts[0].body.get("does", "") if starts else "",
+        does=text_of(starts[0].body, "does") if starts else "",
     )
 
 
 def _is_proof(body: dict[str, Any]) -> bool:
-    checks = body.get("checks") or []
-    return bool(checks) and all(check.get("ok") is True for check in checks)
+    checks = objects_of(body, "checks")
+    whole = len(checks) == len(texts_of(body, "checks"))
+    return bool(checks) and whole and all(check.get("ok") is True for check in checks)
 
 
 def _between(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end else None
 
 
+def _missed(name: str, measured: float | None, objective: float | None) -> list[str]:
+    if _met(measured, objective):
+        return []
+    return [f"{name} is {in_units(measured)}, the objective {in_units(objective)}"]
+
+
 def _met(measured: float | None, objective: float | None) -> bool | None:
     return None if measured is None or objective is None else measured <= objective
-
-
-def _time(text: str | None) -> datetime | None:
-    return parse_time(text) if text else None

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from chalicelib.errors import BadInput, Damaged, Tampered
+from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.bundle import BUNDLE_NAME, Bundle, encode_bundle, statement
 from chalicelib.evidence.chain import Finding, decode_record, verify_chain
 from chalicelib.evidence.records import record_key
-from chalicelib.evidence.scorecard import last_body
 from chalicelib.evidence.shape import has_shape
 from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject
 
@@ -246,7 +246,7 @@ def _check_end(chain: list[EvidenceRecord], bundle: Bundle) -> Iterator[Finding]
             f"expected {bundle.chain_length} records that end in {bundle.chain_head}, "
             f"found {len(chain)} that end in {head or 'nothing'}",
         )
-    plan = last_body(chain, "run-started").get("plan_sha256", "")
+    plan = text_of(last_body(chain, "run-started"), "plan_sha256")
     if plan != bundle.plan_sha256:
         yield Finding(
             "plan-differs", BUNDLE_NAME, f"names plan {bundle.plan_sha256}, the records {plan}"

@@ -1,0 +1,81 @@
+"""A record in one sentence, for the time line of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chalicelib.evidence.body import number_of, objects_of
+from chalicelib.evidence.text import UNKNOWN, in_units
+from chalicelib.plan.records import EvidenceRecord, canonical_json
+
+# `{name}` is a field of the body; what is missing reads "unknown".
+_SENTENCES = {
+    "incident-opened": "Alarm {alarm} opened the incident ({severity}). {reason}",
+    "alarm-joined": "Alarm {alarm} joined the open incident. {reason}",
+    "run-started": "Run of {scenario} on {component} started.",
+    "step-started": "Attempt {attempt} started.",
+    "step-finished": "Done: {found}",
+    "step-failed": "Attempt failed ({code}): {message}",
+    "decision": "Decided: {what}, because {why}",
+    "damage": "Found: {found} ({how}).",
+    "chosen-point": "Recovery point {point} chosen: {reason}",
+    "rejected-point": "Recovery point {point} refused: {reason}",
+    "set-aside": "{transactions} transactions committed after the damage set aside in {object}.",
+    "first-write": "The application wrote again.",
+    "run-finished": "Run ended: {outcome}. {why}",
+    "incident-closed": "Incident closed: {why}",
+}
+
+
+def tell(record: EvidenceRecord) -> str:
+    """What the record says; a kind without a sentence is told as its name and its body."""
+    if record.kind in _TOLD:
+        return _TOLD[record.kind](record.body)
+    if record.kind in _SENTENCES:
+        return _SENTENCES[record.kind].format_map(_Known(record.body)).strip()
+    return f"{record.kind}: {canonical_json(record.body).decode()}"
+
+
+class _Known(dict[str, Any]):
+    """Null and missing fields read "unknown"."""
+
+    def __missing__(self, key: str) -> str:
+        return UNKNOWN
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        return UNKNOWN if value is None else value
+
+
+def _tell_proof(body: dict[str, Any]) -> str:
+    checks = objects_of(body, "checks")
+    passed = sum(check.get("ok") is True for check in checks)
+    return f"Recovered data verified: {passed} of {len(checks)} checks passed."
+
+
+def _tell_fence(body: dict[str, Any]) -> str:
+    known = _Known(body)
+    ended, token = known["ended"], known["token"]
+    return f"Writes stopped in {_seconds(body)}, {ended} sessions ended (fence token {token})."
+
+
+def _tell_unfence(body: dict[str, Any]) -> str:
+    return f"Writes open again after {_seconds(body)} (fence token {_Known(body)['token']})."
+
+
+def _tell_loss(body: dict[str, Any]) -> str:
+    known = _Known(body)
+    return f"Loss measured: {known['rows_lost']} committed rows ({known['how']})."
+
+
+def _seconds(body: dict[str, Any]) -> str:
+    return in_units(number_of(body, "seconds"))
+
+
+_TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
+    "proof": _tell_proof,
+    "fenced": _tell_fence,
+    "unfenced": _tell_unfence,
+    "data-loss": _tell_loss,
+}
