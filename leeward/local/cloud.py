@@ -163,7 +163,6 @@ class LocalCloud:
         """What the runner must know of a function that moto holds."""
         isolated = self.source is None
         code = self.source or self.runner.unpack(found.code_sha_256, found.code_bytes)
-        found.code_bytes = b""  # moto keeps a copy of the zip for each function
         return Function(
             name=found.function_name,
             arn=found.function_arn,

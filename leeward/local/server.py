@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,14 +22,7 @@ if TYPE_CHECKING:
 
     from leeward.local.cloud import LocalCloud
 
-SHIMS = {
-    "awslambda": "awslambda",
-    "cloudwatch": "cloudwatch",
-    "dynamodb": "dynamodb",
-    "events": "events",
-    "s3": "s3",
-    "stepfunctions": "stepfunctions",
-}
+SHIMS = ("awslambda", "cloudwatch", "dynamodb", "events", "s3", "stepfunctions")
 HOST = "127.0.0.1"
 
 
@@ -66,8 +63,9 @@ class Server:
     def _open_service(self, service: Any) -> Any:
         from moto.moto_server.werkzeug_app import create_backend_app
 
-        if name := SHIMS.get(service):
-            shim = importlib.import_module(f"leeward.local.shims.{name}")
+        if service in SHIMS:
+            with without_batch() if service == "stepfunctions" else nullcontext():
+                shim = importlib.import_module(f"leeward.local.shims.{service}")
             self._shims.enter_context(shim.install(self._cloud))
         return create_backend_app(service)
 
@@ -78,13 +76,33 @@ def forget_everything() -> None:
     moto_api_backend.reset()
 
 
+@contextmanager
+def without_batch() -> Iterator[None]:
+    """While the block runs, moto's package `batch` is its files without its start.
+
+    The interpreter of state machines wants one list of states from it, and its start brings in
+    EC2 with every instance type there is: a second of every start of the cloud.
+    """
+    import moto
+
+    hollow = ModuleType("moto.batch")
+    hollow.__path__ = [str(Path(path) / "batch") for path in moto.__path__]
+    sys.modules["moto.batch"] = hollow
+    try:
+        yield
+    finally:
+        del sys.modules["moto.batch"]
+
+
 def stop_executions(regions: tuple[str, ...]) -> None:
     """Stop every running state machine, so that none wakes up in a cloud that is gone."""
+    models = sys.modules.get("moto.stepfunctions.parser.models")
+    if models is None:
+        return
     from moto.core import DEFAULT_ACCOUNT_ID
-    from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
-    for region in regions:
-        for machine in stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID][region].state_machines:
-            for execution in machine.executions:
-                if execution.status == "RUNNING":
-                    execution.stop(stop_date=datetime.now(UTC), error=None, cause=None)
+    backends = models.stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID]
+    machines = [machine for region in regions for machine in backends[region].state_machines]
+    for execution in (it for machine in machines for it in machine.executions):
+        if execution.status == "RUNNING" and execution.exec_worker.env:
+            execution.stop(stop_date=datetime.now(UTC), error=None, cause=None)
