@@ -162,6 +162,8 @@ class Recovery:
     """How a throw-away server replays WAL: from `wal_dir` up to `target`, then `action`.
 
     `wal_dir` holds complete segments and timeline histories under PostgreSQL's own file names.
+    Files may still arrive while the server replays: a segment whose name is in `coming/` is
+    waited for, a file `failed` ends the replay, and the server names in `used/` what it took.
     `timeline` is the one to follow. "promote" opens for writing at the target, "pause" stays
     read-only at it.
     """
@@ -170,6 +172,16 @@ class Recovery:
     wal_dir: Path
     timeline: int
     action: Literal["promote", "pause"] = "promote"
+
+
+@dataclass(frozen=True)
+class ReplayPosition:
+    """What a server has replayed since it was started: up to `lsn`, the last commit among it
+    (None when there was none), and the timeline it is on now."""
+
+    lsn: int
+    last_commit_at: datetime | None
+    timeline: int
 
 
 @dataclass(frozen=True)
@@ -216,6 +228,9 @@ class DatabaseServer(Protocol):
 
         Raises NotReady when it is absent, Unavailable when it takes too long.
         """
+
+    def replay_position(self) -> ReplayPosition:
+        """Of a running server that was started with a recovery. Raises CheckFailed without."""
 
     def control_data(self) -> dict[str, str]:
         """pg_controldata's lines as name -> value."""

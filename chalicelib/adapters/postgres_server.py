@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,8 @@ from chalicelib.adapters.postgres_binaries import (
 )
 from chalicelib.adapters.postgres_files import read_major, server_processes, superuser_names
 from chalicelib.errors import CheckFailed, NotReady, Unavailable
-from chalicelib.ports import Recovery, ToolOutcome
+from chalicelib.plan.records import parse_lsn
+from chalicelib.ports import Recovery, ReplayPosition, ToolOutcome
 
 POLL_SECONDS = 0.005
 STOP_SECONDS = 60.0
@@ -39,6 +41,7 @@ SIGNALS = {"fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 # GMT is the one zone that needs no tzdata; mmap the one kind of shared memory that needs no
 # /dev/shm. No launcher of logical replication: a restored subscription would drain its publisher.
 SETTINGS = {
+    "allow_in_place_tablespaces": "on",
     "archive_mode": "off",
     "autovacuum": "off",
     "dynamic_shared_memory_type": "mmap",
@@ -159,6 +162,17 @@ class ThrowawayServer:
             ) from error
         return ToolOutcome(done.returncode, done.stdout, done.stderr)
 
+    def replay_position(self) -> ReplayPosition:
+        with psycopg.connect(self.dsn(_ANY_DATABASE), autocommit=True) as connection:
+            row = connection.execute(_POSITION).fetchone()
+        if row is None or row[0] is None:
+            raise CheckFailed(
+                "expected a server that has replayed WAL, it has not",
+                code="nothing-replayed",
+                hint="Look at the server's log for the recovery it ran.",
+            )
+        return ReplayPosition(parse_lsn(row[0]), row[1], int(row[2], 16))
+
     def control_data(self) -> dict[str, str]:
         outcome = self.run_tool("pg_controldata", "-D", str(self._data_dir), timeout_seconds=20)
         if outcome.status != 0:
@@ -187,8 +201,10 @@ class ThrowawayServer:
         (self._data_dir / "leeward-server.log").write_text("")
         self._data_dir.chmod(0o700)
         self._account.own(self._data_dir)
-        for folder in (self._data_dir, recovery.wal_dir if recovery else self._data_dir):
-            self._require_reachable(folder)
+        self._require_reachable(self._data_dir)
+        if recovery:
+            self._account.own(recovery.wal_dir)
+            self._require_reachable(recovery.wal_dir)
 
     def _require_reachable(self, folder: Path) -> None:
         self._account.let_through(folder)
@@ -279,6 +295,14 @@ class ThrowawayServer:
 _ANY_DATABASE = "template1"
 
 
+_POSITION = """
+SELECT pg_last_wal_replay_lsn()::text, pg_last_xact_replay_timestamp(),
+       CASE WHEN pg_is_in_recovery()
+            THEN (SELECT to_hex(min_recovery_end_timeline) FROM pg_control_recovery())
+            ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
+"""
+
+
 def end_processes(data_dir: Path) -> None:
     """End every server process on this folder; returns when none is left.
 
@@ -303,10 +327,9 @@ def end_processes(data_dir: Path) -> None:
 
 
 def _recovery_settings(recovery: Recovery) -> dict[str, str]:
-    # A copy, never a hard link: PostgreSQL recycles and overwrites the files it was given.
-    source = str(recovery.wal_dir).replace("%", "%%")
+    wal_dir = shlex.quote(str(recovery.wal_dir)).replace("%", "%%")
     settings = {
-        "restore_command": f'cp "{source}/%f" "%p"',
+        "restore_command": _RESTORE_COMMAND.format(wal_dir=wal_dir),
         "recovery_target_timeline": str(recovery.timeline),
         "recovery_target_inclusive": "off",
         "recovery_target_action": recovery.action,
@@ -316,6 +339,17 @@ def _recovery_settings(recovery: Recovery) -> dict[str, str]:
     if recovery.target.kind != "end":
         settings[f"recovery_target_{recovery.target.kind}"] = recovery.target.value
     return settings
+
+
+# A copy, never a hard link: PostgreSQL recycles and overwrites the files it was given. Status 1
+# means "there is no such file" and ends recovery in order; 255 stops the server.
+_RESTORE_COMMAND = (
+    "cd {wal_dir} || exit 255; n=0; "
+    'while [ ! -e "%f" ] && [ -e "coming/%f" ]; '
+    "do [ ! -e failed ] && [ $n -lt 30000 ] || exit 255; n=$((n+1)); sleep 0.02; done; "
+    '[ ! -e failed ] || exit 255; [ -e "%f" ] || exit 1; '
+    'cp "%f" "$OLDPWD/%p" || exit 255; [ ! -d used ] || : > "used/%f"'
+)
 
 
 def _watch(pid: int) -> subprocess.Popen[bytes]:
