@@ -19,9 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import zstandard
-
-from chalicelib.errors import CheckFailed, Damaged, LeewardError, NotReady, Truncated
+from chalicelib.errors import CheckFailed, Damaged, LeewardError, NotReady
 from chalicelib.plan.records import Record, RecoveryTarget, format_lsn
 from chalicelib.plan.wal import WalInventory, WalObject, follow, history_key, segment_start
 from chalicelib.ports import (
@@ -34,6 +32,7 @@ from chalicelib.ports import (
     ServerFactory,
 )
 from chalicelib.recover.restore import RECORD_NAME, Restored
+from chalicelib.recover.segments import read_segment
 
 REPLAYED_NAME = "leeward-replayed.json"
 SEGMENTS_AHEAD = 32
@@ -229,24 +228,15 @@ class WalFeed:
         waiting: deque[tuple[WalObject, Future[bytes]]] = deque()
         with ThreadPoolExecutor(FETCH_THREADS) as threads:
             for item in self._plan.segments:
-                waiting.append((item, threads.submit(self._fetch, item)))
+                waiting.append((item, threads.submit(self._read, item)))
                 if len(waiting) == FETCH_THREADS:
                     first, content = waiting.popleft()
                     yield first, content.result()
             for first, content in waiting:
                 yield first, content.result()
 
-    def _fetch(self, item: WalObject) -> bytes:
-        """Raises Truncated when it is not a whole segment of valid zstd."""
-        try:
-            content = zstandard.ZstdDecompressor().decompress(
-                self._store.get(item.key), max_output_size=self._plan.segment_bytes
-            )
-        except zstandard.ZstdError as error:
-            raise _short(item, "no zstd data") from error
-        if len(content) != self._plan.segment_bytes:
-            raise _short(item, f"{len(content)} bytes")
-        return content
+    def _read(self, item: WalObject) -> bytes:
+        return read_segment(self._store, item, self._plan.segment_bytes)
 
     def _wait_for_room(self) -> None:
         """The newest two that the server took stay: it may read them again."""
@@ -268,15 +258,6 @@ class WalFeed:
     def _fail(self, error: LeewardError) -> None:
         self._failure = error
         (self._folder / "failed").touch()
-
-
-def _short(item: WalObject, found: str) -> Truncated:
-    return Truncated(
-        f"expected a whole WAL segment in {item.key}, found {found}",
-        code="wal-unreadable",
-        hint="Copy the segment back from another location, or choose an earlier moment.",
-        key=item.key,
-    )
 
 
 def _no_room(error: OSError) -> LeewardError:
