@@ -22,10 +22,26 @@ from chalicelib.errors import NotReady
 from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.chain import encode_record
 from chalicelib.evidence.records import record_key
+from chalicelib.evidence.shape import has_shape
 from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject, digest_of
 from chalicelib.ports import ObjectStore, Records, Signer
 
 BUNDLE_NAME = "bundle.json"
+
+_SHAPE = {
+    "bundle": {
+        "incident": str,
+        "made_at": str,
+        "tool": str,
+        "plan_sha256": str,
+        "chain_length": int,
+        "chain_head": str,
+        "files": [{"key": str, "size_bytes": int, "sha256": str}],
+    },
+    "digest": str,
+}
+_SIGNATURE_SHAPE = dict.fromkeys(("algorithm", "key_id", "public_key", "fingerprint", "value"), str)
+_NONE = type(None)
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,21 @@ def encode_bundle(bundle: Bundle, signature: Signature | None) -> bytes:
     }
     whole = sealed | {"digest": digest_of(sealed)}
     return json.dumps(whole, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n"
+
+
+def parse_bundle(data: bytes) -> tuple[Bundle, Signature | None] | None:
+    """The inverse of `encode_bundle`; None for bytes that it would not have written."""
+    try:
+        whole = json.loads(data)
+        shape = _SHAPE | {"signature": _SIGNATURE_SHAPE}
+        if not has_shape(whole, shape) and not has_shape(whole, shape | {"signature": _NONE}):
+            return None
+        given = whole["signature"]
+        bundle = Bundle.from_json(whole["bundle"])
+        signature = Signature.from_json(given) if given else None
+        return (bundle, signature) if encode_bundle(bundle, signature) == data else None
+    except (ValueError, RecursionError):
+        return None
 
 
 def seal(

@@ -194,8 +194,8 @@ def say_outcome(outcome: str) -> str:
 def _score_step(name: str, records: list[EvidenceRecord]) -> StepScore:
     """A result that was recorded stands, whatever a second delivery of the step did after it."""
     starts = [record for record in records if record.kind == "step-started"]
-    finished = next((record for record in records if record.kind == "step-finished"), None)
-    last = finished or records[-1]
+    finished = [record for record in records if record.kind == "step-finished"]
+    last = (finished or records)[-1]
     outcome = _OUTCOMES.get(last.kind, "unfinished")
     started_at = starts[0].at if starts else None
     finished_at = None if outcome == "unfinished" else last.at

@@ -17,6 +17,7 @@ _SENTENCES = {
     "step-started": "Attempt {attempt} started.",
     "step-finished": "Done: {found}",
     "step-failed": "Attempt failed ({code}): {message}",
+    "asked": "Waiting for people ({kind}).",
     "decision": "Decided: {what}, because {why}",
     "damage": "Found: {found} ({how}).",
     "chosen-point": "Recovery point {point} chosen: {reason}",

@@ -11,7 +11,6 @@ bundle that is whole in itself; only a key known from elsewhere shows who made t
 from __future__ import annotations
 
 import hashlib
-import json
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,30 +18,13 @@ from typing import Any, Literal, Protocol
 
 from chalicelib.errors import BadInput, Damaged, Tampered
 from chalicelib.evidence.body import last_body, text_of
-from chalicelib.evidence.bundle import BUNDLE_NAME, Bundle, encode_bundle, statement
+from chalicelib.evidence.bundle import BUNDLE_NAME, Bundle, parse_bundle, statement
 from chalicelib.evidence.chain import Finding, decode_record, verify_chain
 from chalicelib.evidence.records import record_key
-from chalicelib.evidence.shape import has_shape
 from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject
 
 # No bundle.json or record that Leeward writes comes near; more is an attack on the reader.
 _LARGEST_BYTES = 64 << 20
-
-_SHAPE = {
-    "bundle": {
-        "incident": str,
-        "made_at": str,
-        "tool": str,
-        "plan_sha256": str,
-        "chain_length": int,
-        "chain_head": str,
-        "files": [{"key": str, "size_bytes": int, "sha256": str}],
-    },
-    "digest": str,
-}
-_SIGNATURE_SHAPE = dict.fromkeys(("algorithm", "key_id", "public_key", "fingerprint", "value"), str)
-
-_NONE = type(None)
 
 SignatureState = Literal["trusted", "key-not-given", "absent", "invalid", "unknown"]
 
@@ -176,21 +158,6 @@ def _read_bundle(files: Files, names: list[str]) -> tuple[Bundle, Signature | No
     if parsed is None:
         raise Tampered("is not what was sealed, byte for byte", code="bundle-altered")
     return parsed
-
-
-def parse_bundle(data: bytes) -> tuple[Bundle, Signature | None] | None:
-    """The inverse of `encode_bundle`; None for bytes that it would not have written."""
-    try:
-        whole = json.loads(data)
-        shape = _SHAPE | {"signature": _SIGNATURE_SHAPE}
-        if not has_shape(whole, shape) and not has_shape(whole, shape | {"signature": _NONE}):
-            return None
-        given = whole["signature"]
-        bundle = Bundle.from_json(whole["bundle"])
-        signature = Signature.from_json(given) if given else None
-        return (bundle, signature) if encode_bundle(bundle, signature) == data else None
-    except (ValueError, RecursionError):
-        return None
 
 
 def _check_files(files: Files, names: list[str], bundle: Bundle) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput, Tampered, Unavailable
@@ -19,7 +19,13 @@ from chalicelib.evidence.chain import (
     verify_chain,
 )
 from chalicelib.evidence.records import StoredRecords
-from tests.fakes_records import START, InMemoryObjects, InMemoryRecords, LosesAnswers, SteppingClock
+from tests.fakes_records import (
+    START,
+    AtomicObjectStore,
+    InMemoryRecords,
+    LosesAnswers,
+    SteppingClock,
+)
 
 STREAM = "inc-20261122T084500Z-nexus-db"
 
@@ -91,6 +97,7 @@ def test_record_written_twice_is_found():
     assert codes(chain) == {"record-doubled"}
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_byte_of_a_stored_record_can_change(data):
     stored = encode_record(make_chain(3)[-1])
@@ -155,7 +162,7 @@ def test_write_whose_answer_was_lost_is_recognised():
 
 
 def test_concurrent_appenders_make_one_chain():
-    store = InMemoryObjects()
+    store = AtomicObjectStore()
     together = threading.Barrier(8)
 
     def append(worker: int) -> None:

@@ -6,7 +6,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg.conninfo import make_conninfo
 
@@ -22,6 +22,7 @@ passwords = st.text(
 ).map(lambda text: f"Q7{text}x9Z")
 
 
+@settings(deadline=None)
 @given(passwords)
 def test_password_of_a_connection_string_is_never_written(password):
     records = InMemoryRecords()

@@ -164,6 +164,7 @@ def test_markup_in_names_and_reasons_stays_text_in_markdown():
 
 
 @pytest.mark.parametrize("frame", ["- {}\n", "| a |\n|---|\n| {} |\n", "{}\n", "1. **{}**: x\n"])
+@settings(deadline=None)
 @given(text=st.text(st.sampled_from("\\`*_{}[]()<>#+-=.!|~$&:/@ 1aw\n\t\u202e\x1b"), max_size=12))
 def test_text_survives_markdown(frame, text):
     expected = " ".join(printable(text).split())
@@ -230,7 +231,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(ODD)))
 def test_odd_record_still_gives_a_report_and_no_green_one(kind, body):
     record = Recorder()
@@ -288,6 +289,7 @@ def test_bars_stay_on_the_axis():
     assert [bar.left for bar in gantt.bars] == sorted(bar.left for bar in gantt.bars)
 
 
+@settings(deadline=None)
 @given(st.floats(0.001, 40 * 86400))
 def test_ticks_are_few_and_in_place(span):
     ticks = draw_ticks(span)

@@ -129,6 +129,21 @@ def test_second_delivery_after_the_result_changes_nothing():
     assert (step.outcome, step.seconds, step.attempts) == ("ok", 2.0, 1)
 
 
+def test_result_of_the_attempt_that_was_kept_counts():
+    record = Recorder()
+    open_incident(record)
+    record(1, entries.step_started(attempt=1), step="restore")
+    record(
+        3,
+        entries.step_finished(found="lost with its worker", outputs={}, seconds=2),
+        step="restore",
+    )
+    record(4, entries.step_started(attempt=2), step="restore")
+    record(6, entries.step_finished(found="kept", outputs={}, seconds=2), step="restore")
+    (step,) = score(record.records).steps
+    assert (step.found, step.seconds, step.attempts) == ("kept", 5.0, 2)
+
+
 def test_step_that_was_killed_is_unfinished():
     record = Recorder()
     open_incident(record)
