@@ -26,7 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from chalicelib.errors import BadInput, Refused
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.errors import BadInput, NotReady, Refused
 from leeward.local.iam import why_denied
 from leeward.local.logs import store_log
 from leeward.local.reaper import Reaper
@@ -54,7 +55,8 @@ class LocalCloud:
             from the deployed zip (which holds Linux wheels).
         schedules: fire schedules by the clock; `fire` works either way.
         speed: how many seconds of the schedules' clock pass in a second.
-        sandbox_environment: variables for every sandbox, e.g. where PostgreSQL's programs lie.
+        sandbox_environment: more variables for every sandbox. LEEWARD_POSTGRES names this
+            machine's PostgreSQL, which in AWS comes in a layer.
     """
 
     _running: ClassVar[LocalCloud | None] = None
@@ -88,6 +90,7 @@ class LocalCloud:
         self.started_at = datetime.now(UTC)
         self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         self.folder.chmod(0o711)  # PostgreSQL runs as another user when this one is root
+        self._postgres = str(find_binaries().bin_dir)
         self.reaper = Reaper()
         self.reaper.start()
         self.reaper.remove_at_end(self.folder)
@@ -189,9 +192,25 @@ class LocalCloud:
         return (PRIMARY_REGION, STANDBY_REGION)
 
     def warm(self, *names: str) -> None:
-        """Start a sandbox for each named function (all when none is named), before it is needed."""
-        known = self.functions()
-        self.runner.warm([it for it in known if not names or is_named(it.name, names)])
+        """Start a sandbox for each named function (all when none is named), before it is needed.
+
+        Raises:
+            NotReady: code "function-not-started" when one cannot be imported.
+        """
+        wanted = [it for it in self.functions() if not names or is_named(it.name, names)]
+        for name, problem in self.runner.warm(wanted).items():
+            raise NotReady(
+                f"expected {name} to start, it did not: {problem.payload}",
+                hint="Package again; what the function imports must be in requirements.txt.",
+                code="function-not-started",
+            )
+
+    def schedules(self) -> dict[str, str]:
+        """The enabled schedules of both regions: rule name and expression."""
+        from leeward.local.schedules import scheduled_rules
+
+        rules = [rule for region in self.regions for rule in scheduled_rules(region)]
+        return {rule.name: str(rule.scheduled_expression) for rule in rules}
 
     def kill_worker(self, name: str, *, wait_seconds: float = 10.0) -> int:
         """Kill the sandbox that runs the function now, waiting for one; returns its pid.
@@ -254,6 +273,7 @@ class LocalCloud:
         own = {
             "AWS_ENDPOINT_URL": self.url,
             "LEEWARD_WORK_DIR": str(folder / "leeward"),
+            "LEEWARD_POSTGRES": self._postgres,
             "AWS_SESSION_TOKEN": "leeward-local",
         }
         return CREDENTIALS | own | self.sandbox_environment

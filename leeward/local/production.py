@@ -154,6 +154,19 @@ class Production:
         """Where it is, without a secret."""
         return f"host=127.0.0.1 port={self.port} dbname={DATABASE}"
 
+    def environment(self) -> dict[str, str]:
+        """What psql and libpq need to log in as the superuser; the password is in a file."""
+        passwords = self.folder / "pgpass"
+        passwords.touch(mode=0o600)
+        passwords.write_text(f"127.0.0.1:{self.port}:*:*:{self._passwords[SUPERUSER]}\n")
+        return {
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(self.port),
+            "PGDATABASE": DATABASE,
+            "PGUSER": SUPERUSER,
+            "PGPASSFILE": str(passwords),
+        }
+
     def log_tail(self, lines: int = 20) -> str:
         with contextlib.suppress(OSError):
             text = (self.folder / "server.log").read_text(errors="replace")

@@ -18,6 +18,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,13 +102,12 @@ class Runner:
             time.sleep(0.02)
         return not self._waiting
 
-    def warm(self, functions: list[Function]) -> None:
-        """Start one sandbox for each function, all at once; failures show at the first call."""
-        threads = [threading.Thread(target=self._warm_one, args=(it,)) for it in functions]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def warm(self, functions: list[Function]) -> dict[str, Outcome]:
+        """Start one sandbox for each function, all at once; returns those that failed to."""
+        with ThreadPoolExecutor(max(len(functions), 1)) as pool:
+            problems = list(pool.map(self._warm_one, functions))
+        names = [function.name for function in functions]
+        return {name: it for name, it in zip(names, problems, strict=True) if it}
 
     def kill(self, name: str, *, wait_seconds: float = 10.0) -> int:
         """Kill the sandbox that runs `name` now, waiting until one does; returns its pid.
@@ -138,11 +138,8 @@ class Runner:
         with self._lock:
             pools, self._pools = list(self._pools.values()), {}
         boxes = [box for pool in pools for box in (*pool.idle, *pool.busy)]
-        threads = [threading.Thread(target=box.kill) for box in boxes]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(max(len(boxes), 1)) as killers:
+            list(killers.map(Sandbox.kill, boxes))
 
     def unpack(self, digest: str, code: bytes) -> Path:
         """The folder of an unpacked zip, once per content; `digest` is Lambda's CodeSha256."""
@@ -198,9 +195,10 @@ class Runner:
         self.calls.append(Call(function=function.name, denied=denied, **call))
         return denied
 
-    def _warm_one(self, function: Function) -> None:
+    def _warm_one(self, function: Function) -> Outcome | None:
         sandbox, problem = self._take(function, None)
         self._give_back(sandbox, reusable=problem is None)
+        return problem
 
     def _deliver(self, function: Function, event: Any, retries: int) -> None:
         error = ""

@@ -1,0 +1,122 @@
+"""leeward cloud up | env: the local cloud in the foreground, and how to reach it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from chalicelib.plan.model import Plan
+
+FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+DEFAULT_PLAN = "policies/plans/nexus-studio.yaml"
+
+
+@click.group(short_help="Run the local cloud.")
+def command() -> None:
+    """Run AWS and a production database on this machine."""
+
+
+@command.command(short_help="Start it and stay in the foreground.")
+@click.option("--once", is_flag=True, help="Deploy, check that every function starts, and end.")
+@click.option(
+    "--plan",
+    "plan_path",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_PLAN,
+    show_default=True,
+    help="The plan to deploy.",
+)
+@FORMAT
+def up(once: bool, plan_path: Path, form: str) -> None:
+    """Start AWS in two regions and PostgreSQL, and deploy the package with PLAN into it.
+
+    Ends with Ctrl-C, and takes everything that it started with it.
+    """
+    from leeward.plan_file import load_plan
+
+    plan = load_plan(plan_path).plan
+    with until_interrupted(), running_stage(plan, schedules=not once) as stage:
+        click.echo(json.dumps(stage) if form == "json" else render_stage(stage))
+        if not once:
+            signal.pause()
+
+
+@command.command(short_help="Print the exports that reach it.")
+@click.option("--state-dir", type=click.Path(path_type=Path), help="The folder of one cloud.")
+@FORMAT
+def env(state_dir: Path | None, form: str) -> None:
+    """Print what a shell needs to reach the newest local cloud: `eval "$(leeward cloud env)"`."""
+    from leeward.local.running import find_running
+
+    found = find_running(state_dir)
+    values = found.environment | found.notes.get("environment", {})
+    if form == "json":
+        click.echo(json.dumps(values))
+        return
+    for name, value in values.items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP unwind the block from wherever it is, and are no error."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield
+
+
+@contextmanager
+def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
+    """A cloud with production and the deployed package; yields what is up, without secrets."""
+    from leeward.local.cloud import LocalCloud
+    from leeward.local.deploy import deploy
+    from leeward.local.production import Production, store_secrets
+    from leeward.package import build_package
+
+    with LocalCloud(schedules=schedules) as cloud:
+        package = build_package(plan, cloud.folder / "package")
+        with Production(cloud.folder / "production", cloud.reaper) as production:
+            for component in plan.components.values():
+                if component.kind == "postgres":
+                    store_secrets(
+                        cloud.client("secretsmanager"),
+                        production,
+                        operator=component.operator_secret,
+                        application=component.application_secret,
+                    )
+            deployed = deploy(cloud, package)
+            cloud.warm()
+            cloud.note(environment=production.environment())
+            yield {
+                "url": cloud.url,
+                "folder": str(cloud.folder),
+                "regions": list(cloud.regions),
+                "functions": [it.name for it in cloud.functions()],
+                "schedules": cloud.schedules(),
+                "outputs": deployed.outputs,
+                "database": production.address(),
+            }
+
+
+def render_stage(stage: dict[str, Any]) -> str:
+    """What is up, for a person."""
+    facts = {
+        "AWS": f"{stage['url']}  ({', '.join(stage['regions'])})",
+        "PostgreSQL": stage["database"],
+        "state": stage["folder"],
+    } | stage["outputs"]
+    lines = [f"{name:<16}{value}" for name, value in facts.items()]
+    lines += ["functions", *(f"  {name}" for name in stage["functions"])]
+    lines += ["schedules", *(f"  {name}  {when}" for name, when in stage["schedules"].items())]
+    lines.append('In another shell: eval "$(leeward cloud env)"; Ctrl-C ends everything.')
+    return "\n".join(lines)
