@@ -20,6 +20,7 @@ from leeward.plan_problems import Problem
 
 PlanPath = tuple[str | int, ...]
 _TAG = "tag:yaml.org,2002:"
+_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
 
 
 @dataclass
@@ -86,7 +87,7 @@ def _yaml_hint(text: str, mark: Any) -> str:
 def _read(node: Node, path: PlanPath, document: Document) -> Any:
     """The node as JSON types; a part that is not allowed is reported and read as None."""
     document.values.setdefault(path, _place(node))
-    if node.anchor or str(node.tag).startswith("!") or not str(node.tag).startswith(_TAG):
+    if node.anchor or str(node.tag).removeprefix(_TAG) not in _KINDS:
         what = "an anchor or alias" if node.anchor else f"the tag {node.tag}"
         _report(document, path, f"expected plain YAML, found {what}", "write the value out in full")
         return None

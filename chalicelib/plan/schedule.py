@@ -22,7 +22,7 @@ import re
 import zoneinfo
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -60,7 +60,7 @@ class Schedule:
     @property
     def has_clock_changes(self) -> bool:
         """True when its zone has summer time (as of 2026)."""
-        zone = zoneinfo.ZoneInfo(self.time_zone)
+        zone = _zone(self.time_zone)
         noons = (
             datetime(year, month, 1, 12, tzinfo=zone)
             for year in (2026, 2027)
@@ -84,7 +84,7 @@ class Schedule:
         if self.is_rate:
             yield from _repeat(after.astimezone(UTC), _rate_interval(self.expression))
             return
-        zone = zoneinfo.ZoneInfo(self.time_zone)
+        zone = _zone(self.time_zone)
         cron = _read_cron(self.expression)
         day = after.astimezone(zone).date() - _DAY
         while True:
@@ -128,7 +128,7 @@ class _Cron:
 def _longest_interval(expression: str, time_zone: str) -> timedelta:
     if expression.startswith("rate("):
         return _rate_interval(expression)
-    zone = zoneinfo.ZoneInfo(time_zone)
+    zone = _zone(time_zone)
     longest, previous = timedelta(0), None
     for firings, complete in _observed_days(_read_cron(expression), zone):
         gaps = [later - earlier for earlier, later in pairwise(firings)] if complete else []
@@ -139,7 +139,7 @@ def _longest_interval(expression: str, time_zone: str) -> timedelta:
     return longest
 
 
-def _observed_days(cron: _Cron, zone: zoneinfo.ZoneInfo) -> Iterator[tuple[list[datetime], bool]]:
+def _observed_days(cron: _Cron, zone: tzinfo) -> Iterator[tuple[list[datetime], bool]]:
     """Each firing day's firings, in order, and whether these are all of them.
 
     Complete are the first day and those on which the clock changes; of each other day the first
@@ -147,7 +147,7 @@ def _observed_days(cron: _Cron, zone: zoneinfo.ZoneInfo) -> Iterator[tuple[list[
     """
     complete = True
     for day in filter(cron.fires_on, _observed_calendar()):
-        complete = complete or _offset(day, zone) != _offset(day + _DAY, zone)
+        complete = complete or _clock_changes_on(day, zone)
         firings = _firings_on(day, cron.times if complete else cron.edges, zone)
         if firings:
             yield firings, complete
@@ -159,16 +159,25 @@ def _observed_calendar() -> Iterator[date]:
     return (date(2024, 1, 1) + number * _DAY for number in range(12 * 365 + 3))
 
 
-def _offset(day: date, zone: zoneinfo.ZoneInfo) -> timedelta | None:
+def _clock_changes_on(day: date, zone: tzinfo) -> bool:
+    return zone is not UTC and _offset(day, zone) != _offset(day + _DAY, zone)
+
+
+def _zone(name: str) -> tzinfo:
+    """UTC needs no time zone database, which a Lambda may not have."""
+    return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
+
+
+def _offset(day: date, zone: tzinfo) -> timedelta | None:
     return datetime.combine(day, time(), tzinfo=zone).utcoffset()
 
 
-def _firings_on(day: date, times: Iterable[time], zone: zoneinfo.ZoneInfo) -> list[datetime]:
+def _firings_on(day: date, times: Iterable[time], zone: tzinfo) -> list[datetime]:
     found = {at for clock in times if (at := _instant(day, clock, zone)) is not None}
     return sorted(found)
 
 
-def _instant(day: date, clock: time, zone: zoneinfo.ZoneInfo) -> datetime | None:
+def _instant(day: date, clock: time, zone: tzinfo) -> datetime | None:
     """The first instant that shows this local time, or None in the hour that is skipped."""
     at = datetime.combine(day, clock, tzinfo=zone).astimezone(UTC)
     return at if at.astimezone(zone).time() == clock else None
@@ -193,7 +202,7 @@ def parse_schedule(text: str) -> Schedule:
 def _split_zone(text: str) -> tuple[str, str]:
     words, _, last = text.rpartition(" ")
     if words and (last == "UTC" or "/" in last and last[0].isalpha() and not text.endswith(")")):
-        return words, known_zone(last)
+        return words, last if last == "UTC" else known_zone(last)
     return text, "UTC"
 
 

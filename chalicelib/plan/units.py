@@ -173,6 +173,8 @@ def _text(value: Any, example: str) -> str:
 
 
 def _read_duration(value: Any, info: ValidationInfo) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
     if _is_number(value, info):
         return _time_span(value)
     return parse_duration(_text(value, "15m"))

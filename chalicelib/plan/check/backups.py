@@ -15,6 +15,8 @@ from chalicelib.plan.units import format_duration as show
 HOLDS_DATA = ("postgres", "bucket", "redis", "files")
 _BASES = ("full", "dump")
 _HEAVY = ("full", "dump", "incremental", "sync")
+# A daily run in a zone with summer time is 25 hours after the one before, once a year.
+_CLOCK_CHANGE = timedelta(hours=1)
 _TIERS = {
     "daily": timedelta(days=1),
     "weekly": timedelta(days=7),
@@ -175,7 +177,7 @@ def find_starved_tiers(plan: Plan, now: datetime) -> Hits:
         if not bases or component.retention is None:
             continue
         for tier, period in _TIERS.items():
-            if getattr(component.retention, tier) and min(bases) > period:
+            if getattr(component.retention, tier) and min(bases) > period + _CLOCK_CHANGE:
                 yield (
                     ("components", name, "retention", tier),
                     f"a {tier} copy of {name} is to be kept, but a full one is made every "

@@ -23,6 +23,9 @@ _RESTORES = re.compile(r"\brestor", re.IGNORECASE)
 _VERIFIES = re.compile(r"\b(verif|test|validat|check)", re.IGNORECASE)
 _FIXED_DATE = re.compile(r"20\d\d[-_]?[01]\d[-_]?[0-3]\d")
 _PG_RESTORE = re.compile(r"\bpg_restore\b[^\n;|&]*")
+# What a call writes: `-f FILE`, `--file FILE`, `> FILE`; and that it names a database or a listing.
+_WRITTEN = re.compile(r"(\s-f\s*|\s--file[= ]|>\s*)\S+")
+_HAS_TARGET = re.compile(r"\s(-d|--dbname|-l|--list)")
 
 
 def find_unrestored_component(plan: Plan, now: datetime) -> Hits:
@@ -163,14 +166,15 @@ def find_fixed_backup(plan: Plan, now: datetime) -> Hits:
 
 def find_unreadable_dump(plan: Plan, now: datetime) -> Hits:
     for path, text in _all_commands(plan):
-        for call in _PG_RESTORE.findall(text):
-            if re.search(r"\.sql\b", call):
+        for call in _PG_RESTORE.findall(text.replace("\\\n", " ")):
+            read = _WRITTEN.sub(" ", call)
+            if re.search(r"\.sql\b", read):
                 yield (
                     path,
                     "pg_restore is given a .sql file: it reads custom, directory and tar archives; "
                     "plain SQL is for psql",
                 )
-            elif not re.search(r"\s(-d|--dbname|-f|--file|-l|--list)\b", call):
+            elif read == call and not _HAS_TARGET.search(call):
                 yield path, "pg_restore is given neither a database (-d) nor a file (-f), and stops"
 
 

@@ -17,7 +17,8 @@ from chalicelib.plan.upkeep import Exercise
 _PROVES = ("restore-test", "full-drill")
 # A password between the colon and the at sign of a URL; references and stars are none.
 _DSN_PASSWORD = re.compile(r"[a-z][a-z0-9+]*://[^\s:/@]+:(?![$*{<])[^\s@/]+@", re.IGNORECASE)
-_SECRET_KEYS = re.compile(r"\b(AKIA[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----|password=\S+)")
+_PASSWORD = re.compile(r"\w*password=(?![$*{<])\S", re.IGNORECASE)
+_KEY = re.compile(r"\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _STALE_LESSON = timedelta(days=90)
 _LEVELS = {"warning": 0, "critical": 1, "emergency": 2}
 
@@ -192,7 +193,7 @@ def find_forgotten_lessons(plan: Plan, now: datetime) -> Hits:
 
 def find_secrets(plan: Plan, now: datetime) -> Hits:
     for path, text in _texts(plan.to_json(), ()):
-        if _DSN_PASSWORD.search(text) or _SECRET_KEYS.search(text):
+        if any(secret.search(text) for secret in (_DSN_PASSWORD, _PASSWORD, _KEY)):
             yield path, "a password or key stands in the plan, which many read and nobody rotates"
 
 
