@@ -20,9 +20,10 @@ from chalicelib.plan.records import parse_time
 
 @dataclass(frozen=True)
 class Run:
-    """A run as its steps see it. `moment` is a person's override of the moment to recover to."""
+    """A run as one of its steps sees it. `moment`: a person's override of what to recover to."""
 
     run_id: str
+    step: str
     incident_id: str
     scenario: str
     component: str
@@ -33,7 +34,7 @@ class Run:
 Work = Callable[[Run, dict[str, Any]], dict[str, Any]]
 
 
-def load_run(run_id: str, *, desk: Desk) -> Run:
+def load_run(run_id: str, *, desk: Desk, step: str = "") -> Run:
     """Raises BadInput (code "unknown-run") when no such run was started."""
     found = desk.state.get(f"run#{run_id}", "run")
     if found is None:
@@ -44,6 +45,7 @@ def load_run(run_id: str, *, desk: Desk) -> Run:
         )
     return Run(
         run_id=run_id,
+        step=step,
         incident_id=found["incident_id"],
         scenario=found["scenario"],
         component=found["component"],
@@ -65,18 +67,18 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     kept = desk.state.get(f"run#{run_id}", f"step#{step}")
     if kept is not None:
         return dict(kept["outputs"])
-    run = load_run(run_id, desk=desk)
+    run = load_run(run_id, desk=desk, step=step)
     attempt = _count_attempt(desk, run_id, step)
     started_at = desk.clock.now()
-    _say(desk, run, step, "step-started", {"attempt": attempt, "does": event.get("does", "")})
+    _say(desk, run, "step-started", {"attempt": attempt, "does": event.get("does", "")})
     try:
         outputs = work(run, event["inputs"])
     except LeewardError as error:
-        _say(desk, run, step, "step-failed", error.to_json() | {"attempt": attempt})
+        _say(desk, run, "step-failed", error.to_json() | {"attempt": attempt})
         raise
     seconds = round((desk.clock.now() - started_at).total_seconds(), 3)
     body = {"found": outputs["found"], "outputs": outputs, "seconds": seconds, "outcome": "ok"}
-    _say(desk, run, step, "step-finished", body, key=f"{run_id}/{step}/finished")
+    _say(desk, run, "step-finished", body, key=f"{run_id}/{step}/finished")
     desk.state.create(f"run#{run_id}", f"step#{step}", {"outputs": outputs, "seconds": seconds})
     return outputs
 
@@ -95,9 +97,7 @@ def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
             return count
 
 
-def _say(
-    desk: Desk, run: Run, step: str, kind: str, body: dict[str, Any], *, key: str = ""
-) -> None:
+def _say(desk: Desk, run: Run, kind: str, body: dict[str, Any], *, key: str = "") -> None:
     desk.records.append(
-        run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=step, key=key
+        run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=run.step, key=key
     )

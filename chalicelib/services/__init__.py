@@ -44,7 +44,8 @@ def run_step(event: Event) -> Event:
     from chalicelib.services import build
     from chalicelib.services.steps import work_of
 
-    return run_step(event, work_of(event["uses"]), desk=build.desk())
+    outputs: Event = run_step(event, work_of(event["uses"]), desk=build.desk())
+    return outputs
 
 
 def close_run(event: Event) -> Event:

@@ -178,11 +178,20 @@ def secret_dsn(name: str) -> str:
     return str(json.loads(text)["dsn"])
 
 
+def operator_dsn(component: str) -> str:
+    """Leeward's own login, on the database that the application uses now."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    found = database(component)
+    used = conninfo_to_dict(secret_dsn(found.application_secret))
+    return make_conninfo(secret_dsn(found.operator_secret), dbname=used["dbname"])
+
+
 def source(component: str) -> PostgresSource:
     """The component's server over the replication protocol; close it after use."""
     from chalicelib.adapters.postgres_replication import PostgresSource
 
-    return PostgresSource(secret_dsn(database(component).operator_secret))
+    return PostgresSource(operator_dsn(component))
 
 
 def operator(component: str) -> PostgresDatabases:
@@ -190,5 +199,4 @@ def operator(component: str) -> PostgresDatabases:
     from chalicelib.adapters.postgres_binaries import find_binaries
     from chalicelib.adapters.postgres_database import PostgresDatabases
 
-    dsn = secret_dsn(database(component).operator_secret)
-    return PostgresDatabases(dsn, find_binaries(named=environment().postgres))
+    return PostgresDatabases(operator_dsn(component), find_binaries(named=environment().postgres))

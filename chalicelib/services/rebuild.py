@@ -1,0 +1,145 @@
+"""The steps that share a recovered data folder: restore, replay, verify, load.
+
+The folder is a cache (docs/decisions/0001): each step makes again what it does not find.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.evidence.entries import chosen_point, data_loss, rejected_point
+from chalicelib.incidents.run import Run
+from chalicelib.plan.records import RecoveryTarget, format_lsn, format_time, parse_time
+from chalicelib.plan.wal import segment_start
+from chalicelib.ports import DatabaseServer
+from chalicelib.recover.loss import Loss, measure_loss
+from chalicelib.recover.replay import Replayed, read_replayed, replay
+from chalicelib.recover.restore import Restored, read_restored, restore
+from chalicelib.recover.window import find_window
+from chalicelib.services import build
+from chalicelib.services.said import say
+from chalicelib.services.wal import fetch_last_wal, wal_on_disk
+
+Outputs = dict[str, Any]
+
+
+def data_folder(run: Run) -> Path:
+    return build.environment().work_dir / run.run_id / "data"
+
+
+def server_of(data_dir: Path) -> DatabaseServer:
+    """The throw-away server of a data folder, of the right version."""
+    return ThrowawayServer(data_dir, named=build.environment().postgres)
+
+
+def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
+    """Unpack the newest clean chain; say which points were refused and why."""
+    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    note = fetch_last_wal(component) if target.kind == "end" else ""
+    restored = _restore(run, component, target)
+    for item in restored.rejected:
+        say(
+            run,
+            rejected_point(point=item["point_id"], reason=item["reason"]),
+            about=item["point_id"],
+        )
+    point = next(
+        p for p in build.catalogue(component).inventory().points if p.id == restored.point_id
+    )
+    refused = len(restored.rejected)
+    reason = (
+        "the newest clean point before the moment"
+        if not refused
+        else (f"the newest clean point before the moment; {refused} were refused")
+    )
+    say(
+        run,
+        chosen_point(point=point.id, reason=reason, taken_at=point.taken_at, chain=restored.chain),
+    )
+    size = f"{restored.source_bytes / 1e6:.0f} MB"
+    found = f"{point.id} of {format_time(point.taken_at)}, {size}, {reason}"
+    return {
+        "found": f"{found}; {note}" if note else found,
+        "point": point.id,
+        "chain": list(restored.chain),
+        "rejected": [item["point_id"] for item in restored.rejected],
+    }
+
+
+def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
+    folder = data_folder(run)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return restore(
+        build.backups(component),
+        build.catalogue(component),
+        target,
+        folder,
+        servers=server_of,
+        clock=build.clock(),
+    )
+
+
+def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:
+    """Replay up to the moment, and count what that loses."""
+    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    replayed = ensure_replayed(run, component, target)
+    loss = _measure_loss(run, component, target, replayed)
+    say(
+        run,
+        data_loss(
+            last_commit_before_at=loss.last_commit_at,
+            last_commit_recovered_at=replayed.last_commit_at
+            or (None if loss.transactions else loss.last_commit_at),
+            rows_lost=loss.rows,
+            how="commits in the stored WAL before the moment, against what was replayed",
+        ),
+    )
+    at = format_time(loss.last_commit_at) if loss.last_commit_at else "no commit"
+    return {
+        "found": f"replayed to {format_lsn(replayed.recovered_lsn)}, last commit {at}, "
+        f"{loss.transactions} committed transactions lost",
+        "recovered_lsn": replayed.recovered_lsn,
+        "last_commit_at": at,
+    }
+
+
+def ensure_replayed(run: Run, component: str, target: RecoveryTarget) -> Replayed:
+    """The run's folder at the moment: as it lies there, or made again."""
+    folder = data_folder(run)
+    done = read_replayed(folder)
+    if done is not None and done.target == target:
+        return done
+    restored = read_restored(folder)
+    if restored is None or restored.target != target:
+        restored = _restore(run, component, target)
+    return replay(
+        build.backups(component),
+        build.catalogue(component),
+        restored,
+        folder,
+        servers=server_of,
+        clock=build.clock(),
+    )
+
+
+def _measure_loss(run: Run, component: str, target: RecoveryTarget, replayed: Replayed) -> Loss:
+    inventory = build.catalogue(component).inventory()
+    window = find_window(inventory.windows, target)
+    bound = target.lsn if target.kind in ("xid", "lsn") else window.end_lsn
+    size = inventory.wal.segment_bytes
+    start = max(
+        window.start_lsn, segment_start(min(bound, replayed.recovered_lsn), size) - 8 * size
+    )
+    folder = data_folder(run).with_name("loss-wal")
+    with wal_on_disk(component, inventory, window, folder, from_lsn=start) as wal:
+        return measure_loss(
+            wal,
+            timeline=window.timeline,
+            start_lsn=start,
+            recovered_lsn=replayed.recovered_lsn,
+            bound_lsn=bound,
+            segment_bytes=size,
+            before=parse_time(target.value) if target.kind == "time" else None,
+        )

@@ -1,0 +1,32 @@
+"""Which code is behind each kind of step; imported when the kind is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from chalicelib.errors import BadInput
+from chalicelib.incidents.run import Work
+
+CODE = {
+    "database.find-damage": ("find", "find"),
+    "database.fence": ("target", "fence_step"),
+    "database.restore": ("rebuild", "restore_step"),
+    "database.replay": ("rebuild", "replay_step"),
+    "database.verify": ("rebuild", "verify_step"),
+    "database.load": ("rebuild", "load_step"),
+    "database.switch": ("target", "switch_step"),
+    "database.set-aside": ("find", "set_aside_step"),
+}
+
+
+def work_of(uses: str) -> Work:
+    """Raises BadInput (code "unknown-step-kind")."""
+    if uses not in CODE:
+        raise BadInput(
+            f"no code is bound to the step kind {uses!r}",
+            hint="deploy the version that the plan was compiled with",
+            code="unknown-step-kind",
+        )
+    module, name = CODE[uses]
+    work: Work = getattr(import_module(f"chalicelib.services.{module}"), name)
+    return work

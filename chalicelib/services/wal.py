@@ -1,0 +1,57 @@
+"""A component's stored WAL on this Lambda's disk, for reading what happened."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.backup.wal_fetch import fetch_wal
+from chalicelib.errors import NotReady, Unavailable
+from chalicelib.plan.records import Window
+from chalicelib.plan.wal import follow
+from chalicelib.ports import Inventory
+from chalicelib.recover.segments import read_segment
+from chalicelib.services import build
+
+
+def fetch_last_wal(component: str) -> str:
+    """Store what the source has written until now; "" or why that could not be done."""
+    try:
+        with build.source(component) as source:
+            fetch_wal(
+                source,
+                build.backups(component),
+                build.catalogue(component),
+                component=component,
+                clock=build.clock(),
+            )
+    except (Unavailable, NotReady) as error:
+        return f"the source gives no more WAL ({error.instance_code}): what is stored must do"
+    return ""
+
+
+@contextmanager
+def wal_on_disk(
+    component: str, inventory: Inventory, window: Window, folder: Path, *, from_lsn: int
+) -> Iterator[PgWaldump]:
+    """The segments of a window from `from_lsn` on, under PostgreSQL's names; removed after use."""
+    wal = inventory.wal
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    folder.chmod(0o755)
+    try:
+        for item in follow(wal, window.timeline):
+            if item.start_lsn + wal.segment_bytes > from_lsn:
+                content = read_segment(build.backups(component), item, wal.segment_bytes)
+                (folder / item.name).write_bytes(content)
+        yield PgWaldump(find_binaries(_major(inventory), build.environment().postgres), folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _major(inventory: Inventory) -> int:
+    return inventory.points[-1].server_version // 10000
