@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from chalicelib.adapters.postgres_binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
-from leeward.local.iam import why_denied
+from leeward.local.iam import judge
 from leeward.local.logs import store_log
 from leeward.local.reaper import Reaper
 from leeward.local.runner import Call, Runner, is_named
@@ -99,7 +99,7 @@ class LocalCloud:
             self.reaper,
             environment=self._sandbox_environment,
             on_log=store_log,
-            policy=why_denied,
+            judge=judge,
         )
         self._server = Server(self)
         self.url = self._server.start()

@@ -37,6 +37,15 @@ ACTIONS = {
     "s3:GetBucketEncryption": ["s3:GetEncryptionConfiguration"],
     "s3:GetObjectLockConfiguration": ["s3:GetBucketObjectLockConfiguration"],
 }
+# S3 uses an object's KMS key with the caller's rights.
+# Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+KEY_ACTIONS = {
+    "GetObject": ["kms:Decrypt"],
+    "PutObject": ["kms:GenerateDataKey"],
+    "CreateMultipartUpload": ["kms:GenerateDataKey"],
+    "UploadPart": ["kms:GenerateDataKey", "kms:Decrypt"],
+    "CompleteMultipartUpload": ["kms:Decrypt"],
+}
 VERSIONED = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
 ON_BUCKET = re.compile(r"s3:(ListBucket.*|GetBucket.*|GetEncryptionConfiguration)")
 
@@ -49,15 +58,31 @@ class Need:
     resource: str
 
 
-def needs_of(service: str, operation: str, parameters: dict[str, str], region: str) -> list[Need]:
-    """The rights that AWS asks for a call. `service` is botocore's signing name."""
+def needs_of(
+    service: str,
+    operation: str,
+    parameters: dict[str, str],
+    region: str,
+    bucket_key: str | None = None,
+) -> list[Need]:
+    """The rights that AWS asks for a call.
+
+    Args:
+        service: botocore's signing name.
+        parameters: those that are text; the others by name, with an empty value.
+        bucket_key: ARN of the KMS key by which the call's bucket encrypts when not told otherwise.
+    """
     name = f"{PREFIXES.get(service, service)}:{operation}"
     actions = list(ACTIONS.get(name, [name]))
     if parameters.get("VersionId"):
         actions = [VERSIONED.get(action, action) for action in actions]
     if "ObjectLockRetainUntilDate" in parameters:
         actions.append("s3:PutObjectRetention")
-    return [Need(it, _resource(service, it, parameters, region)) for it in actions]
+    needs = [Need(it, _resource(service, it, parameters, region)) for it in actions]
+    key = parameters.get("SSEKMSKeyId") or bucket_key
+    if service == "s3" and key and parameters.get("ServerSideEncryption") != "AES256":
+        needs += [Need(it, key) for it in KEY_ACTIONS.get(operation, ())]
+    return needs
 
 
 def _resource(service: str, action: str, parameters: dict[str, str], region: str) -> str:
@@ -111,18 +136,38 @@ def _matches(pattern: str, text: str) -> bool:
     return re.fullmatch(regex, text) is not None
 
 
-def why_denied(function: Function, call: dict[str, Any]) -> str | None:
-    """AWS's words when the function's role may not make the call; None when it may."""
+@dataclass(frozen=True)
+class Judgement:
+    """What a call needed; `denied` is AWS's words when the role does not have it."""
+
+    needs: tuple[Need, ...]
+    denied: str | None = None
+
+
+def judge(function: Function, call: dict[str, Any]) -> Judgement:
+    """May the function's role make the call {"service", "operation", "parameters"}?"""
     documents = role_documents(function.role)
-    for need in needs_of(**call, region=function.region):
+    key = bucket_key(call["parameters"].get("Bucket", "")) if call["service"] == "s3" else None
+    needs = tuple(needs_of(**call, region=function.region, bucket_key=key))
+    for need in needs:
         if not allows(documents, need):
             role = function.role.rpartition("/")[2]
             who = f"arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{function.name}"
-            return (
-                f"User: {who} is not authorized to perform: {need.action} on resource: "
-                f"{need.resource} because no identity-based policy allows the {need.action} action"
-            )
-    return None
+            why = f"because no identity-based policy allows the {need.action} action"
+            what = f"not authorized to perform: {need.action} on resource: {need.resource}"
+            return Judgement(needs, f"User: {who} is {what} {why}")
+    return Judgement(needs)
+
+
+def bucket_key(bucket: str) -> str | None:
+    """The KMS key of a bucket's default encryption, None when it has none of its own."""
+    from moto.s3.models import s3_backends
+
+    found = s3_backends[ACCOUNT]["aws"].buckets.get(bucket)
+    rule = (found.encryption or {}).get("Rule") if found else None
+    default = (rule or {}).get("ApplyServerSideEncryptionByDefault", {})
+    key: str | None = default.get("KMSMasterKeyID")
+    return key
 
 
 def role_documents(arn: str) -> list[dict[str, Any]]:
@@ -133,15 +178,9 @@ def role_documents(arn: str) -> list[dict[str, Any]]:
     return [json.loads(text) for text in role.policies.values()]
 
 
-def unused_grants(
-    documents: Iterable[dict[str, Any]], calls: Iterable[Call], region: str
-) -> list[str]:
-    """Actions that the documents allow and no call needed, sorted."""
-    needed = {
-        need.action
-        for call in calls
-        for need in needs_of(call.service, call.operation, call.parameters, region)
-    } | WRITTEN_BY_LAMBDA
+def unused_grants(documents: Iterable[dict[str, Any]], calls: Iterable[Call]) -> list[str]:
+    """Actions that the documents allow and none of the calls needed, sorted."""
+    needed = {need.action for call in calls for need in call.needs} | WRITTEN_BY_LAMBDA
     granted = {
         action
         for document in documents

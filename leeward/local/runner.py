@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.errors import NotReady, Throttled
+from leeward.local.iam import Judgement, Need
 from leeward.local.reaper import Reaper
 from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
 
@@ -33,12 +34,16 @@ RETRY_SECONDS = (1.0, 2.0)
 
 @dataclass(frozen=True)
 class Call:
-    """One AWS call that a function made: `service` and `operation` as botocore names them."""
+    """One AWS call that a function made: `service` and `operation` as botocore names them.
+
+    `needs` are the rights it needed, `denied` says which of them the function's role lacks.
+    """
 
     function: str
     service: str
     operation: str
     parameters: dict[str, str]
+    needs: tuple[Need, ...]
     denied: str | None = None
 
 
@@ -46,9 +51,6 @@ class Call:
 class _Pool:
     idle: list[Sandbox] = field(default_factory=list)
     busy: list[Sandbox] = field(default_factory=list)
-
-
-Policy = Callable[[Function, dict[str, Any]], str | None]
 
 
 class Runner:
@@ -61,13 +63,13 @@ class Runner:
         *,
         environment: Callable[[Path], dict[str, str]],
         on_log: Callable[[Function, str, str], None],
-        policy: Policy,
+        judge: Callable[[Function, dict[str, Any]], Judgement],
     ) -> None:
         self._folder = folder
         self._reaper = reaper
         self._environment = environment
         self._on_log = on_log
-        self._policy = policy
+        self._judge = judge
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -191,9 +193,11 @@ class Runner:
         )
 
     def _check(self, function: Function, call: dict[str, Any]) -> str | None:
-        denied = self._policy(function, call)
-        self.calls.append(Call(function=function.name, denied=denied, **call))
-        return denied
+        judged = self._judge(function, call)
+        self.calls.append(
+            Call(function=function.name, needs=judged.needs, denied=judged.denied, **call)
+        )
+        return judged.denied
 
     def _warm_one(self, function: Function) -> Outcome | None:
         sandbox, problem = self._take(function, None)

@@ -26,8 +26,18 @@ def allow(action: Any, resource: Any) -> dict[str, Any]:
     [
         ("dynamodb", "PutItem", {"TableName": "state"}, [Need("dynamodb:PutItem", TABLE)]),
         ("s3", "ListObjectsV2", {"Bucket": "b"}, [Need("s3:ListBucket", "arn:aws:s3:::b")]),
-        ("s3", "UploadPart", {"Bucket": "b", "Key": "k/1"}, [Need("s3:PutObject", "arn:aws:s3:::b/k/1")]),
-        ("s3", "HeadObject", {"Bucket": "b", "Key": "k"}, [Need("s3:GetObject", "arn:aws:s3:::b/k")]),
+        (
+            "s3",
+            "UploadPart",
+            {"Bucket": "b", "Key": "k/1"},
+            [Need("s3:PutObject", "arn:aws:s3:::b/k/1")],
+        ),
+        (
+            "s3",
+            "HeadObject",
+            {"Bucket": "b", "Key": "k"},
+            [Need("s3:GetObject", "arn:aws:s3:::b/k")],
+        ),
         (
             "s3",
             "GetObject",
@@ -90,6 +100,28 @@ def test_a_condition_is_never_taken_for_a_pass() -> None:
         allows([document(statement)], Need("s3:GetObject", "arn:aws:s3:::b/k"))
 
 
+KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
+
+
+@pytest.mark.parametrize(
+    ("operation", "parameters", "expected"),
+    [
+        ("PutObject", {}, ["kms:GenerateDataKey"]),
+        ("UploadPart", {}, ["kms:GenerateDataKey", "kms:Decrypt"]),
+        ("GetObject", {}, ["kms:Decrypt"]),
+        ("HeadObject", {}, []),
+        ("PutObject", {"ServerSideEncryption": "AES256"}, []),
+        ("DeleteObject", {}, []),
+    ],
+)
+def test_an_encrypted_bucket_needs_its_key(
+    operation: str, parameters: dict[str, str], expected: list[str]
+) -> None:
+    where = {"Bucket": "b", "Key": "k"} | parameters
+    needs = needs_of("s3", operation, where, "us-east-1", bucket_key=KEY)
+    assert [it.action for it in needs if it.resource == KEY] == expected
+
+
 def test_grants_that_no_call_needed_are_reported() -> None:
     documents = [
         document(
@@ -97,5 +129,6 @@ def test_grants_that_no_call_needed_are_reported() -> None:
             allow(["logs:PutLogEvents", "s3:Get*"], "*"),
         )
     ]
-    calls = [Call("f", "dynamodb", "PutItem", {"TableName": "state"})]
-    assert unused_grants(documents, calls, "us-east-1") == ["dynamodb:DeleteItem", "s3:Get*"]
+    needs = tuple(needs_of("dynamodb", "PutItem", {"TableName": "state"}, "us-east-1"))
+    calls = [Call("f", "dynamodb", "PutItem", {"TableName": "state"}, needs)]
+    assert unused_grants(documents, calls) == ["dynamodb:DeleteItem", "s3:Get*"]
