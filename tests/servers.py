@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -112,8 +117,6 @@ def _create(folder: Path, settings: dict[str, str]) -> RealServer:
 @cache
 def _template() -> Path:
     """A data folder that initdb made once for this process; removed when the process ends."""
-    import atexit
-
     folder = Path(tempfile.mkdtemp(prefix="leeward-initdb-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     (folder / "password").write_text("secret")
@@ -142,12 +145,23 @@ def _launch(data: Path, port: int, folder: Path) -> subprocess.Popen[bytes]:
         "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
     ]  # fmt: skip
     with (folder / "server.log").open("ab") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **as_server_user())
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            preexec_fn=_end_with_parent,
+            **as_server_user(),
+        )
+
+
+def _end_with_parent() -> None:
+    """A killed test run leaves no server behind (Linux; prctl PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 
 
 def _wait_until_ready(server: RealServer, seconds: float = 20) -> None:
-    import time
-
     deadline = time.monotonic() + seconds
     while True:
         try:
