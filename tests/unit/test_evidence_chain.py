@@ -118,6 +118,27 @@ def test_what_is_no_record_is_refused(data):
     assert "records/000001.json" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"seq":1', b'"seq": 1'),
+        (b'"seq":1', b'"seq":true'),
+        (b'"seq":1', b'"seq":0,"seq":1'),
+        (b'"step":""', b'"more":1,"step":""'),
+        (b"00.000000Z", b"00.000000+00:00"),
+        (b"choice", b"\\u0063hoice"),
+        (b"\n", b""),
+    ],
+)
+def test_record_has_no_second_spelling(old, new):
+    (record,) = make_chain(1)
+    stored = encode_record(record)
+    assert old in stored
+    with pytest.raises(Tampered) as caught:
+        decode_record(stored.replace(old, new), where="record")
+    assert caught.value.instance_code == "not-a-record"
+
+
 def test_appended_records_are_read_back_in_order():
     records = InMemoryRecords()
     written = [records.append(STREAM, "decision", {"n": n}, actor="leeward") for n in range(4)]
