@@ -15,7 +15,7 @@ from psycopg import OperationalError, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from chalicelib.errors import NotReady, Unavailable
+from chalicelib.errors import LeewardError, NotReady, Unavailable
 from chalicelib.ports import TimelineEnd
 
 CONNECT_SECONDS = 10
@@ -64,7 +64,7 @@ class ReplicationConnection:
         conninfo = make_conninfo("", **(parameters | own))
         self._pq = pq.PGconn.connect(conninfo.encode())
         if self._pq.status != pq.ConnStatus.OK:
-            raise self._refused_login(conninfo)
+            raise refused_login(self._pq, parameters)
         self._pq.notice_handler = self._on_notice
         self._pq.nonblocking = 1
 
@@ -213,25 +213,41 @@ class ReplicationConnection:
             if not writable:
                 raise _broken()
 
-    def _refused_login(self, conninfo: str) -> NotReady | Unavailable:
-        said = self._pq.get_error_message().strip().splitlines()[-1]
-        if pq.PGconn.ping(conninfo.encode()) == pq.Ping.NO_RESPONSE:
-            return Unavailable(
-                f"expected the server to answer: {said}",
-                code="no-connection",
-                hint="Check that the server runs and that this machine may reach it.",
-            )
-        if self._pq.used_password or self._pq.needs_password:
-            return NotReady(
-                f"expected the server to take the password: {said}",
-                code="wrong-password",
-                hint="Correct the password in the secret or the DSN.",
-            )
-        return NotReady(
-            f"expected the server to allow a replication connection: {said}",
-            code="login-refused",
-            hint="Allow the role in pg_hba.conf for the database `replication`.",
+
+def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> LeewardError:
+    """What a failed connection means. libpq gives no SQLSTATE here, so its state is asked."""
+    said = failed.get_error_message().strip().splitlines()[-1] if failed else "no answer in time"
+    conninfo = make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **parameters})
+    if pq.PGconn.ping(conninfo.encode()) in (pq.Ping.NO_RESPONSE, pq.Ping.NO_ATTEMPT):
+        return Unavailable(
+            f"expected the server to answer: {said}",
+            code="no-connection",
+            hint="Check that the server runs and that this machine may reach it.",
         )
+    if _enters(make_conninfo(conninfo, dbname="template1")):
+        return NotReady(
+            f"expected to be let into the database: {said}",
+            code="no-such-database",
+            hint="Name a database that exists and that the role may connect to.",
+        )
+    if failed and (failed.used_password or failed.needs_password):
+        return NotReady(
+            f"expected the server to take the password: {said}",
+            code="wrong-password",
+            hint="Correct the password in the secret or the DSN.",
+        )
+    return NotReady(
+        f"expected the server to let the role in: {said}",
+        code="login-refused",
+        hint="Allow the role in pg_hba.conf, for its database and for `replication`.",
+    )
+
+
+def _enters(conninfo: str) -> bool:
+    trial = pq.PGconn.connect(conninfo.encode())
+    entered = trial.status == pq.ConnStatus.OK
+    trial.finish()
+    return entered
 
 
 class WalMessages:
@@ -255,8 +271,10 @@ class WalMessages:
             self.ended = TimelineEnd(int(timeline or 0), (int(high, 16) << 32) + int(low, 16))
 
     def confirm(self, lsn: int) -> None:
+        # After the end of a timeline nothing can be said any more; the next stream says it.
         self._confirmed = lsn
-        self._connection.confirm(lsn)
+        if self.ended is None:
+            self._connection.confirm(lsn)
 
 
 def _broken() -> Unavailable:

@@ -9,13 +9,14 @@ from typing import Any, Self
 
 import psycopg
 
-from chalicelib.adapters.postgres_database import PostgresSession, mapped_errors, parse_dsn
+from chalicelib.adapters.postgres_database import PostgresSession, parse_dsn
 from chalicelib.adapters.postgres_protocol import (
     CONNECT_SECONDS,
     Refusal,
     ReplicationConnection,
     Row,
     WalMessages,
+    refused_login,
 )
 from chalicelib.errors import Damaged, LeewardError, NotReady, Refused, Unavailable
 from chalicelib.plan.records import format_lsn, parse_lsn
@@ -197,8 +198,11 @@ class PostgresSource:
             "options": f"{self._parameters.get('options') or ''} "
             f"-c statement_timeout={SQL_SECONDS * 1000}",
         }
-        with mapped_errors():
-            return psycopg.connect(autocommit=True, **(self._parameters | own | changed))
+        parameters = self._parameters | own | changed
+        try:
+            return psycopg.connect(autocommit=True, **parameters)
+        except psycopg.OperationalError as error:
+            raise refused_login(error.pgconn, self._parameters | changed) from error
 
 
 def _receive_archives(

@@ -81,13 +81,13 @@ def fetch_wal(
     """
     started_at = clock.now()
     tick = _Tick(source, store, component, slot or slot_name(component))
-    before = _known_progress(catalogue, tick.facts)
-    after = tick.run(before)
-    after = replace(after, relations=tick.store_relations(after.relations, started_at))
-    if after.end_lsn:
-        noted = {**_plain(after), "ticked_at": format_time(started_at), "gap": tick.gap}
-        catalogue.note_wal_progress(noted)
-    return tick.report(after, started_at, clock.now())
+    progress = _known_progress(catalogue, tick.facts)
+    if tick.belongs_to(progress):
+        progress = tick.run(progress)
+        digest = tick.store_relations(progress.relations, started_at)
+        progress = replace(progress, relations=digest)
+        catalogue.note_wal_progress({**_plain(progress), "ticked_at": format_time(started_at)})
+    return tick.report(progress, started_at, clock.now())
 
 
 def repair_gap(
@@ -107,11 +107,10 @@ def repair_gap(
     require_same_system(catalogue.inventory().points, source.facts())
     name = slot or slot_name(component)
     source.drop_slot(name)
-    made = source.create_slot(name)
-    facts = source.facts()
-    start = Progress(facts.system_id, facts.timeline, made.restart_lsn or facts.flush_lsn)
-    catalogue.note_wal_progress(_plain(start))
+    source.create_slot(name)
     point = take_backup(source, store, catalogue, component=component, kind="full", clock=clock)
+    start = segment_start(point.start_lsn, point.segment_bytes)
+    catalogue.note_wal_progress(_plain(Progress(point.system_id, point.timeline, start)))
     fetch_wal(source, store, catalogue, component=component, clock=clock, slot=name)
     return point
 
@@ -146,26 +145,23 @@ class _Tick:
         self._segments = 0
         self._findings: list[WalFinding] = []
 
-    @property
-    def gap(self) -> bool:
-        return any(finding.gap for finding in self._findings)
-
-    def run(self, before: Progress | None) -> Progress:
-        """Returns the new progress; the old one when nothing may be stored."""
+    def belongs_to(self, before: Progress | None) -> bool:
+        """Whether this server's WAL continues what is stored. A finding when it does not."""
         facts = self.facts
-        nothing = before or Progress(facts.system_id, facts.timeline, 0)
         if before and before.system_id != facts.system_id:
             found = f"expected cluster {before.system_id}, found {facts.system_id}"
             self._find("other-system", found)
-            return nothing
-        if before and before.timeline > facts.timeline:
+        elif before and before.timeline > facts.timeline:
             found = f"expected timeline {before.timeline} or later, found {facts.timeline}"
             self._find("other-history", found)
-            return nothing
+        return not self._findings
+
+    def run(self, before: Progress | None) -> Progress:
+        """Returns the new progress; the old one when there is nothing that can be stored."""
         self._status = self._own_slot(expected=before is not None)
         if self._status.restart_lsn is None or self._status.wal_status == "lost":
             self._find("slot-lost", f"slot {self._slot} has lost its WAL")
-            return nothing
+            return before or Progress(self.facts.system_id, self.facts.timeline, 0)
         until = self._source.tick()
         reached = self._catch_up(before, until)
         self._status = self._source.slot(self._slot) or self._status
@@ -181,20 +177,23 @@ class _Tick:
 
     def _catch_up(self, before: Progress | None, until: int) -> Progress:
         """From where the store ends; from where the slot begins when the server cannot."""
-        facts = self.facts
         kept_from = segment_start(self._status.restart_lsn or 0, self._segment_bytes)
+        fresh = Progress(self.facts.system_id, self.facts.timeline, kept_from)
         if before is None or not before.end_lsn:
-            fresh = Progress(facts.system_id, facts.timeline, kept_from)
-            return self._follow_timelines(fresh, kept_from, until)
-        start = segment_start(before.end_lsn, self._segment_bytes)
+            return self._reach(fresh, until) or fresh
+        reached = self._reach(before, until)
+        if reached is None and kept_from > segment_start(before.end_lsn, self._segment_bytes):
+            reached = self._reach(fresh, until)
+        return reached or before
+
+    def _reach(self, progress: Progress, until: int) -> Progress | None:
+        """None, and a finding, when the server no longer has the WAL."""
+        start = segment_start(progress.end_lsn, self._segment_bytes)
         try:
-            return self._follow_timelines(before, start, until)
+            return self._follow_timelines(progress, start, until)
         except Damaged as missing:
             self._find("wal-gap", missing.message)
-        if kept_from <= start:
-            return before
-        fresh = Progress(facts.system_id, facts.timeline, kept_from)
-        return self._follow_timelines(fresh, kept_from, until)
+            return None
 
     def _follow_timelines(self, progress: Progress, start: int, until: int) -> Progress:
         if progress.timeline < self.facts.timeline:
@@ -294,13 +293,15 @@ class _Tick:
             self._store.put(f"relations/{at:%Y%m%dT%H%M%S.%fZ}.json", canonical_json(content))
         return digest
 
-    def report(self, progress: Progress, started_at: datetime, ended_at: datetime) -> WalTick:
+    def report(
+        self, progress: Progress | None, started_at: datetime, ended_at: datetime
+    ) -> WalTick:
         return WalTick(
             component=self._component,
             ticked_at=started_at,
             segments=self._segments,
-            end_lsn=progress.end_lsn,
-            timeline=progress.timeline,
+            end_lsn=progress.end_lsn if progress else 0,
+            timeline=self.facts.timeline,
             slot_status=self._status.wal_status,
             safe_bytes=self._status.safe_bytes,
             findings=tuple(self._findings),
