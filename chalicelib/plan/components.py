@@ -31,7 +31,6 @@ class Backup(PlanPart):
     takes: Duration | None = None
     copied_within: Duration | None = None
     to: tuple[Name, ...] = ()
-    encrypted: bool | None = None
 
     @model_validator(mode="after")
     def _has_a_schedule(self) -> Backup:
@@ -169,14 +168,12 @@ class Redis(BaseComponent):
     """A Redis instance."""
 
     kind: Literal["redis"]
-    address: Text | None = None
 
 
 class Files(BaseComponent):
     """Folders of a server."""
 
     kind: Literal["files"]
-    paths: tuple[Text, ...] = ()
 
 
 class Git(BaseComponent):
@@ -193,7 +190,6 @@ class Service(BaseComponent):
     deployment: Text | None = None
     replicas: Annotated[int, Field(ge=0)] | None = None
     units: tuple[Text, ...] = ()
-    health: Text | None = None
 
 
 class Names(BaseComponent):
@@ -208,7 +204,6 @@ class Names(BaseComponent):
     zone: Text
     provider: Literal["route53", "other"]
     failover: Literal["change-records", "health-check", "routing-control"]
-    ttl: Duration | None = None
 
 
 class Cdn(BaseComponent):

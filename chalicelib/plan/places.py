@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.base import PlanPart, Text
 from chalicelib.plan.units import Duration
 
 Provider = Literal["aws", "gcp", "azure", "own"]
@@ -56,6 +56,3 @@ class Location(Place):
     path: Text | None = None
     encryption: Encryption | None = None
     locked_for: Duration | None = None
-
-
-Locations = dict[Name, Location]

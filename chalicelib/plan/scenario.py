@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Any, Literal
@@ -11,8 +10,6 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from chalicelib.plan.base import Name, PlanPart, Text
 from chalicelib.plan.units import Duration
-
-REFERENCE = re.compile(r"\$\{([a-z][a-z0-9-]*)\.([a-z_][a-z0-9_]*)\}")
 
 
 class Estimate(PlanPart):
@@ -81,12 +78,6 @@ class Step(PlanPart):
         """The component it acts on, when its inputs name one."""
         named = self.inputs.get("component")
         return named if isinstance(named, str) and "$" not in named else None
-
-    def references(self) -> Iterator[tuple[str, str, str]]:
-        """(input, step or "run", output or field) of every reference in the inputs."""
-        for name, value in self.inputs.items():
-            for source, field in REFERENCE.findall(str(value)):
-                yield name, source, field
 
 
 class Together(PlanPart):

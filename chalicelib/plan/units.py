@@ -5,7 +5,6 @@
     Rate       int, bytes/s "50 MB/s"                                   JSON: bytes per second
     Share      float, 0..1  "80%"                                       JSON: the fraction
     Quantity   any of these with its unit                               JSON: {"value", "unit"}
-    TimeZone   str          an IANA name                                JSON: the name
 
 A number without a unit is refused where a person writes it (validation context {"written": True})
 and is the JSON form elsewhere. Months and years vary in length: here a month is 31 days and a year
@@ -21,7 +20,6 @@ from datetime import date, timedelta
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -212,7 +210,6 @@ Duration = Annotated[timedelta, BeforeValidator(_read_duration), PlainSerializer
 Size = Annotated[int, BeforeValidator(_read_size)]
 Rate = Annotated[int, BeforeValidator(_read_rate)]
 Share = Annotated[float, BeforeValidator(_read_share)]
-TimeZone = Annotated[str, AfterValidator(known_zone)]
 
 Unit = Literal["seconds", "bytes", "share", "count"]
 

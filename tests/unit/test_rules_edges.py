@@ -52,13 +52,12 @@ def test_loss_exactly_at_the_objective_is_no_finding() -> None:
     assert messages("LW001", backups(FULL, log)) == []
 
 
-@pytest.mark.parametrize(("zone", "loss"), [("UTC", []), ("Europe/Berlin", ["2h between"])])
-def test_the_hour_that_comes_twice_counts_in_the_worst_loss(zone: str, loss: list[str]) -> None:
+@pytest.mark.parametrize(("zone", "fires"), [("UTC", False), ("Europe/Berlin", True)])
+def test_the_hour_that_comes_twice_counts_in_the_worst_loss(zone: str, fires: bool) -> None:
     log = f"kind: wal, when: hourly {zone}, takes: 0s, copied_within: 0s, to: {EVERYWHERE}"
 
-    found = messages("LW001", backups(FULL, log))
-    assert [words in message for words, message in zip(loss, found, strict=True)] == [True] * len(
-        loss
+    assert (
+        any("2h between two runs" in one for one in messages("LW001", backups(FULL, log))) is fires
     )
 
 
