@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chalicelib.errors import NotReady
+from chalicelib.errors import NotReady, Tampered
 from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.chain import encode_record
 from chalicelib.evidence.records import record_key
@@ -141,9 +141,19 @@ def seal(
 
 
 def copy_evidence(incident: str, store: ObjectStore, folder: Path) -> Path:
-    """Write everything of the incident to `folder`, for `leeward evidence verify`."""
+    """Write everything of the incident to `folder`, for `leeward evidence verify`.
+
+    Raises:
+        Tampered: an object's name leads out of the folder.
+    """
     for listed in store.list(f"{incident}/"):
         target = folder / listed.key.removeprefix(f"{incident}/")
+        if not target.resolve().is_relative_to(folder.resolve()):
+            raise Tampered(
+                f"expected only names below {incident}/, found {listed.key!r}",
+                code="not-a-plain-file",
+                hint="find out who could write to the evidence bucket; nothing was written there",
+            )
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("wb") as file:
             file.writelines(store.read(listed.key))

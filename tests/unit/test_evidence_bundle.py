@@ -252,6 +252,14 @@ def test_nothing_is_sealed_without_records_or_on_a_broken_chain():
     assert f"{INCIDENT}/bundle.json" not in run.objects
 
 
+def test_object_whose_name_leads_out_of_the_folder_is_not_copied(tmp_path):
+    run = recovered_run()
+    run.store.put(f"{INCIDENT}/../../outside", b"x")
+    with pytest.raises(Tampered, match="outside"):
+        copy_evidence(INCIDENT, run.store, tmp_path / "a" / "b")
+    assert not (tmp_path / "outside").exists()
+
+
 def test_fingerprint_is_of_the_key_and_not_of_its_spelling():
     assert fingerprint_of(SIGNER.pem.replace(b"\n", b"\r\n")) == SIGNER.fingerprint
     with pytest.raises(BadInput):
