@@ -18,6 +18,7 @@ COMMANDS = {
     "drill": "Run a scenario against real damage in the local cloud.",
     "prove": "Back up, restore and verify any PostgreSQL you can reach.",
     "cloud": "Run the local cloud.",
+    "package": "Make the zip and the CloudFormation template.",
     "evidence": "Verify an evidence bundle.",
 }
 

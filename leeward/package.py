@@ -224,7 +224,12 @@ def _requirements() -> list[str]:
 
 def _make_libraries(requirements: str) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        from chalice.deploy.packager import DependencyBuilder, MissingDependencyError
+        from chalice.deploy.packager import (
+            DependencyBuilder,
+            MissingDependencyError,
+            NoSuchPackageError,
+            PackageDownloadError,
+        )
         from chalice.utils import OSUtils
 
         listed = folder / "requirements.txt"
@@ -241,6 +246,13 @@ def _make_libraries(requirements: str) -> Callable[[Path], None]:
                 f"expected a wheel for Lambda's {abi} of every library, found none of {names}",
                 hint="Package with the version of Python that the functions run.",
                 code="no-libraries",
+            ) from error
+        except (NoSuchPackageError, PackageDownloadError) as error:
+            raise NotReady(
+                f"expected to fetch every library for Lambda's {abi}, could not",
+                hint="Packaging for the first time needs the package index; look at pip's words.",
+                code="no-libraries",
+                output=str(error)[-2000:],
             ) from error
         write_tree(site, folder / "libraries.zip")
         shutil.rmtree(site)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from chalicelib.adapters.postgres_binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
-from leeward.local.iam import judge
+from leeward.local.iam import Rights, compare_rights, judge
 from leeward.local.logs import store_log
 from leeward.local.reaper import Reaper
 from leeward.local.runner import Call, Runner, is_named
@@ -224,6 +224,10 @@ class LocalCloud:
         """The AWS calls that functions made, oldest first; of one function when named."""
         made = list(self.runner.calls)
         return [it for it in made if name is None or is_named(it.function, (name,))]
+
+    def rights(self) -> dict[str, Rights]:
+        """For each function: which rights it lacked, and which it has and never needed so far."""
+        return {it.name: compare_rights(it.role, self.calls(it.name)) for it in self.functions()}
 
     @property
     def lost(self) -> list[tuple[str, Any, str]]:

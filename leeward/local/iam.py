@@ -189,3 +189,18 @@ def unused_grants(documents: Iterable[dict[str, Any]], calls: Iterable[Call]) ->
         for action in _listed(statement["Action"])
     }
     return sorted(it for it in granted if not any(_matches(it, used) for used in needed))
+
+
+@dataclass(frozen=True)
+class Rights:
+    """How a function's documents fit what it did: `denied` lacked, `unused` allowed too much."""
+
+    denied: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def compare_rights(role: str, calls: Iterable[Call]) -> Rights:
+    """Compare the documents of a role with every call that was made with it."""
+    made = list(calls)
+    denied = sorted({it.denied for it in made if it.denied})
+    return Rights(tuple(denied), tuple(unused_grants(role_documents(role), made)))

@@ -1,0 +1,28 @@
+"""The package that the tests of this folder look at, made once for each of them."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from leeward.package import Package, build_package
+from leeward.plan_file import load_plan
+
+ROOT = Path(__file__).parents[2]
+PLANS = ROOT / "policies" / "plans"
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    plan = load_plan(PLANS / "nexus-studio.yaml").plan
+    return build_package(plan, tmp_path_factory.mktemp("package"))
+
+
+@pytest.fixture(scope="session")
+def unpacked(package: Package, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(package.zip) as archive:
+        archive.extractall(folder)
+    return folder
