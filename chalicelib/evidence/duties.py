@@ -25,6 +25,9 @@ class Duty:
     urgent: bool = False
 
 
+# The last of these says whether the application can write.
+_ABOUT_WRITES = ("fenced", "unfenced", "first-write")
+
 # (heading, questions) that only people can answer.
 QUESTIONS = (
     (
@@ -70,8 +73,8 @@ def list_duties(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Dut
 
 
 def _open_fence(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Duty]:
-    fences = [record for record in run if record.kind in ("fenced", "unfenced")]
-    if fences and fences[-1].kind == "fenced":
+    writes = [record.kind for record in run if record.kind in _ABOUT_WRITES]
+    if writes and writes[-1] == "fenced":
         yield Duty(
             f"Writes to {score.component or UNKNOWN} are still stopped",
             "they stay stopped until a run recovers, or a person lets the application's role log "

@@ -260,6 +260,14 @@ def test_fence_that_was_opened_is_no_duty():
     assert not any("still stopped" in duty.what for duty in report_of(record.records).duties)
 
 
+def test_application_that_writes_is_not_said_to_be_stopped():
+    record = Recorder()
+    open_incident(record)
+    find_and_fence(record)
+    record(9, entries.first_write(at=at(9)))
+    assert not any("still stopped" in duty.what for duty in report_of(record.records).duties)
+
+
 def test_lost_rows_are_the_first_thing_to_do():
     record = Recorder()
     open_incident(record)
