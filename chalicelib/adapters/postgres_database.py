@@ -21,6 +21,17 @@ from chalicelib.ports import Session, ToolOutcome
 CONNECT_SECONDS = 10
 ADMIN_DATABASES = ("postgres", "template1")
 
+# A row that a policy hides must be an error and never a smaller count; a value must read the same
+# on every server. GMT needs no tzdata.
+SESSION_SETTINGS = {
+    "row_security": "off",
+    "timezone": "GMT",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+}
+
 # libpq's parameter -> the environment variable of the same meaning (libpq, "Environment
 # Variables"); `options` and time limits are left out: they are this session's own.
 ENVIRONMENT = {
@@ -127,8 +138,7 @@ class PostgresDatabases:
     ) -> psycopg.Connection[tuple[Any, ...]]:
         own = [str(self._parameters.get("options") or "")]
         own.append(f"-c statement_timeout={int(timeout_seconds * 1000)}")
-        # A row that a policy hides must be an error and never a smaller count.
-        own.append("-c row_security=off")
+        own += [f"-c {name}={value}" for name, value in SESSION_SETTINGS.items()]
         if read_only:
             own.append("-c default_transaction_read_only=on")
         changed = {

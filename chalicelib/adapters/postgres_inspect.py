@@ -8,38 +8,38 @@ amcheck (the extension, and EXECUTE on its functions).
 from __future__ import annotations
 
 import re
-import select
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import psycopg
-from psycopg import conninfo, pq
-from psycopg.pq import abc
-
 from chalicelib.adapters.postgres_database import (
-    CONNECT_SECONDS,
     PostgresDatabases,
     map_sqlstate,
     parse_dsn,
 )
-from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
+from chalicelib.adapters.postgres_protocol import Refusal, ReplicationConnection
+from chalicelib.errors import BadInput, Damaged, NotReady
 from chalicelib.ports import Databases, Fault, Session
 
-SILENCE_SECONDS = 60
 AMCHECK_SECONDS = 800
 AMCHECK_CONNECTIONS = 2
+AMCHECK_SCHEMA = "leeward_amcheck"
 DATA_CORRUPTED = "XX001"
-WARNING = "01000"
 
 
 class PostgresInspector:
     """The port Inspector for the server and role that `dsn` names."""
 
-    def __init__(self, dsn: str, databases: Databases | None = None) -> None:
+    def __init__(
+        self, dsn: str, databases: Databases | None = None, *, may_install: bool = False
+    ) -> None:
+        """`may_install`: add amcheck for the time of a check where it is absent. For throw-away
+        servers alone."""
         self._dsn = dsn
+        self._may_install = may_install
         self._databases = databases or PostgresDatabases(dsn)
 
     def missing_files(self, database: str = "") -> tuple[Fault, ...]:
@@ -77,8 +77,25 @@ class PostgresInspector:
     def damaged_indexes(
         self, database: str = "", *, heapallindexed: bool = True
     ) -> tuple[Fault, ...]:
+        with self._amcheck_schema(database) as schema:
+            return self._check_all(database, schema, heapallindexed)
+
+    @contextmanager
+    def _amcheck_schema(self, database: str) -> Iterator[str]:
+        with self._databases.session(database) as session:
+            if self._may_install:
+                session.execute(f"DROP SCHEMA IF EXISTS {AMCHECK_SCHEMA} CASCADE")
+            found = session.query(_AMCHECK)
+            if found or not self._may_install:
+                yield _required_schema(found)
+                return
+            session.execute(f"CREATE SCHEMA {AMCHECK_SCHEMA}")
+            session.execute(f"CREATE EXTENSION amcheck SCHEMA {AMCHECK_SCHEMA}")
+            yield AMCHECK_SCHEMA
+            session.execute(f"DROP SCHEMA {AMCHECK_SCHEMA} CASCADE")
+
+    def _check_all(self, database: str, schema: str, heapallindexed: bool) -> tuple[Fault, ...]:
         with self._databases.session(database, read_only=True) as session:
-            schema = _amcheck_schema(session)
             checks = [_Check(*row) for row in session.query(_RELATIONS_TO_CHECK)]
         lanes = [checks[lane::AMCHECK_CONNECTIONS] for lane in range(AMCHECK_CONNECTIONS)]
         with ThreadPoolExecutor(AMCHECK_CONNECTIONS) as pool:
@@ -124,11 +141,7 @@ def _amcheck(session: Session, schema: str, check: _Check, heapallindexed: bool)
             yield Fault("index" if check.is_index else "page", check.name, error.message)
 
 
-def _amcheck_schema(session: Session) -> str:
-    found = session.query(
-        "SELECT quote_ident(n.nspname) FROM pg_extension e"
-        " JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'"
-    )
+def _required_schema(found: list[tuple[Any, ...]]) -> str:
     if not found:
         raise NotReady(
             "expected the extension amcheck in the database, found none",
@@ -160,79 +173,20 @@ def _require_checksums(session: Session) -> None:
 
 def _drop_base_backup(dsn: str) -> Iterator[Fault]:
     """Stream a base backup to nowhere: the server reads and checks every page of every file."""
-    notices: list[tuple[str, str]] = []
-    connection = _connect_for_replication(dsn)
-    connection.notice_handler = lambda result: notices.append(_said(result))
+    warnings: list[str] = []
+    connection = ReplicationConnection(parse_dsn(dsn))
+    connection.on_notice(warnings.append)
     try:
-        connection.send_query(b"BASE_BACKUP (CHECKPOINT 'fast', WAL false, MANIFEST 'no')")
-        state, said = _drain(connection)
+        connection.begin_copy_out("BASE_BACKUP (CHECKPOINT 'fast', WAL false, MANIFEST 'no')")
+        for _ in connection.received():
+            pass
+        list(connection.results())
+    except Refusal as refusal:
+        if refusal.sqlstate != DATA_CORRUPTED:
+            raise map_sqlstate(refusal.sqlstate, refusal.said) from refusal
+        yield from (_page_fault(said) for said in warnings or [refusal.said])
     finally:
-        connection.finish()
-    if state not in ("", DATA_CORRUPTED):
-        raise map_sqlstate(state, said)
-    named = [said for code, said in notices if code == WARNING]
-    yield from (_page_fault(said) for said in named)
-    if state and not named:
-        yield Fault("page", "the data folder", said)
-
-
-def _connect_for_replication(dsn: str) -> abc.PGconn:
-    parameters = parse_dsn(dsn) | {
-        "replication": "true",
-        "application_name": "leeward",
-        "connect_timeout": CONNECT_SECONDS,
-    }
-    connection = pq.PGconn.connect(conninfo.make_conninfo(**parameters).encode())
-    if connection.status != pq.ConnStatus.OK:
-        raise NotReady(
-            f"expected a replication connection: {connection.get_error_message().strip()}",
-            code="no-replication",
-            hint="Grant the role REPLICATION and let it in by pg_hba.conf.",
-        )
-    return connection
-
-
-def _drain(connection: abc.PGconn) -> tuple[str, str]:
-    """Read all results; the SQLSTATE and message of the error, or empty texts."""
-    failed = ("", "")
-    while True:
-        while connection.is_busy():
-            _wait(connection)
-        result = connection.get_result()
-        if result is None:
-            return failed
-        if result.status == pq.ExecStatus.COPY_OUT:
-            _skip_copy(connection)
-        elif result.status == pq.ExecStatus.FATAL_ERROR:
-            failed = _said(result)
-
-
-def _skip_copy(connection: abc.PGconn) -> None:
-    while (size := connection.get_copy_data(1)[0]) >= 0:
-        if size == 0:
-            _wait(connection)
-
-
-def _wait(connection: abc.PGconn) -> None:
-    ready, _, _ = select.select([connection.socket], [], [], SILENCE_SECONDS)
-    if not ready:
-        raise Unavailable(
-            f"expected the server to go on within {SILENCE_SECONDS} s, it said nothing",
-            code="server-silent",
-            hint="Look at the server and the network; the check is tried again.",
-        )
-    try:
-        connection.consume_input()
-    except psycopg.OperationalError as error:
-        raise Unavailable(
-            "expected the base backup to go on, the connection broke", code="no-connection"
-        ) from error
-
-
-def _said(result: Any) -> tuple[str, str]:
-    state = result.error_field(pq.DiagnosticField.SQLSTATE) or b""
-    message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or b""
-    return state.decode(), message.decode(errors="replace")
+        connection.close()
 
 
 def _page_fault(said: str) -> Fault:
@@ -293,6 +247,11 @@ needed AS (
 SELECT slot_name, segment FROM needed
  WHERE substr(segment, 9) NOT IN (SELECT substr(name, 9) FROM pg_ls_waldir())
  ORDER BY slot_name, segment
+"""
+
+_AMCHECK = """
+SELECT quote_ident(n.nspname) FROM pg_extension e
+  JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'
 """
 
 _RELATIONS_TO_CHECK = """

@@ -1,0 +1,213 @@
+"""Verify a recovered database on a throw-away server: what the plan asserts, what it is made of.
+
+Each check is named and timed. A check that could not run has failed, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import partial
+
+from chalicelib.errors import CheckFailed, LeewardError
+from chalicelib.plan.components import Assertion, DatabaseChecks, Freshness
+from chalicelib.plan.records import CheckResult, format_time
+from chalicelib.ports import Clock, Databases, DatabaseServer, Inspector, Session
+from chalicelib.verify.schema import Schema, read_schema
+
+READ_SECONDS = 800
+NAMED = 5
+
+# An index-only scan answers count(*) without reading a page of the table, so that a damaged one
+# goes unseen.
+READ_THE_HEAP = (
+    "SET enable_indexonlyscan = off",
+    "SET enable_indexscan = off",
+    "SET enable_bitmapscan = off",
+)
+
+
+def verify_database(
+    databases: Databases,
+    inspector: Inspector,
+    checks: DatabaseChecks,
+    *,
+    moment: datetime,
+    clock: Clock,
+    schema: Schema | None = None,
+) -> tuple[CheckResult, ...]:
+    """Run every check on the database that `databases` names.
+
+    Args:
+        moment: what was recovered to; the newest rows are measured against it.
+        schema: as it was recorded last before `moment`; None when it never was, which fails the
+            plan's schema_digest.
+    """
+    planned = [
+        *_assertions(databases, checks.assertions),
+        *_freshness(databases, checks.freshness, moment),
+        ("tables-readable", lambda: _read_tables(databases)),
+        ("indexes-valid", lambda: _check_indexes_valid(databases)),
+        ("collations", lambda: _compare_collations(databases)),
+    ]
+    if checks.schema_digest:
+        planned.append(("schema-digest", lambda: _compare_schema(databases, schema)))
+    if checks.amcheck:
+        planned.append(("amcheck", lambda: _run_amcheck(inspector)))
+    return tuple(run_check(name, check, clock) for name, check in planned)
+
+
+def verify_pages(server: DatabaseServer, *, clock: Clock) -> CheckResult:
+    """Every page's checksum, by pg_checksums on the folder of the server, which it stops."""
+    return run_check("page-checksums", lambda: _check_pages(server), clock)
+
+
+def run_check(name: str, check: Callable[[], str], clock: Clock) -> CheckResult:
+    """`check` returns what it found, or raises CheckFailed; any of our errors is a failure."""
+    started = clock.now()
+    try:
+        found, ok = check(), True
+    except LeewardError as error:
+        found, ok = error.message, False
+    return CheckResult(name, ok, found, (clock.now() - started).total_seconds())
+
+
+Planned = tuple[str, Callable[[], str]]
+
+
+def _assertions(databases: Databases, assertions: tuple[Assertion, ...]) -> Iterator[Planned]:
+    for assertion in assertions:
+        yield f"assertion:{assertion.name}", partial(check_assertion, databases, assertion)
+
+
+def _freshness(
+    databases: Databases, freshness: tuple[Freshness, ...], moment: datetime
+) -> Iterator[Planned]:
+    for rule in freshness:
+        name = f"freshness:{rule.table}.{rule.column}"
+        yield name, partial(check_freshness, databases, rule, moment)
+
+
+def check_assertion(databases: Databases, assertion: Assertion) -> str:
+    """The value, in words. Raises CheckFailed when it is not what the plan expects."""
+    with databases.session(timeout_seconds=READ_SECONDS, read_only=True) as session:
+        _read_the_heap(session)
+        rows = session.query(assertion.sql)
+    if len(rows) != 1 or len(rows[0]) != 1 or not isinstance(rows[0][0], (int, float, Decimal)):
+        raise _failed(f"expected one number, found {len(rows)} rows")
+    value = rows[0][0]
+    if not assertion.holds(float(value)):
+        raise _failed(f"expected {assertion.expect.strip()}, found {value}")
+    return f"{value} (expected {assertion.expect.strip()})"
+
+
+def check_freshness(databases: Databases, rule: Freshness, moment: datetime) -> str:
+    """The newest row's age at `moment`. Raises CheckFailed when it is too old or there is none."""
+    table, column = _quoted(rule.table), _quoted(rule.column)
+    with databases.session(timeout_seconds=READ_SECONDS, read_only=True) as session:
+        [(newest,)] = session.query(f"SELECT max({column})::timestamptz FROM {table}")
+    if newest is None:
+        raise _failed(f"expected rows in {rule.table}, found none")
+    age = moment - newest
+    words = f"newest row {format_time(newest)}, {age.total_seconds():.1f} s before"
+    if age > rule.max_age:
+        raise _failed(f"{words}; expected at most {rule.max_age.total_seconds():.0f} s")
+    return words
+
+
+def _quoted(name: str) -> str:
+    """schema.table as the plan writes it -> "schema"."table"."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+
+
+def _read_tables(databases: Databases) -> str:
+    with databases.session(timeout_seconds=READ_SECONDS, read_only=True) as session:
+        _read_the_heap(session)
+        tables = [str(name) for (name,) in session.query(_TABLES)]
+        rows = sum(int(session.query(f"SELECT count(*) FROM ONLY {name}")[0][0]) for name in tables)
+    return f"{rows} rows of {len(tables)} tables"
+
+
+def _check_indexes_valid(databases: Databases) -> str:
+    """An unfinished CREATE INDEX CONCURRENTLY is no damage; a constraint without its index is."""
+    with databases.session(read_only=True) as session:
+        invalid = session.query(_INVALID_INDEXES)
+    broken = [str(name) for name, enforces in invalid if enforces]
+    if broken:
+        raise _failed(f"invalid indexes that enforce constraints: {_few(broken)}")
+    names = [str(name) for name, _ in invalid]
+    return f"invalid: {_few(names)}" if names else "no invalid index"
+
+
+def _compare_collations(databases: Databases) -> str:
+    """Another version of the collation library orders text otherwise, here and not at the source:
+    amcheck would call sound indexes corrupt. It says nothing about the data."""
+    with databases.session(read_only=True) as session:
+        drifted = [f"{name} {was} here {now}" for name, was, now in session.query(_COLLATIONS)]
+    return f"other versions here: {_few(drifted)}" if drifted else "the versions agree"
+
+
+def _compare_schema(databases: Databases, expected: Schema | None) -> str:
+    with databases.session(read_only=True) as session:
+        found = read_schema(session)
+    if expected is None:
+        raise _failed("no schema was recorded before, so there is nothing to compare with")
+    differences = expected.differences(found)
+    if differences:
+        raise _failed(f"{len(differences)} differences: {_few(differences)}")
+    return f"{len(found.objects)} objects, digest {found.digest[:12]}"
+
+
+def _run_amcheck(inspector: Inspector) -> str:
+    faults = inspector.damaged_indexes()
+    if faults:
+        raise _failed(_few([f"{fault.where}: {fault.what}" for fault in faults]))
+    return "tables and indexes agree"
+
+
+def _check_pages(server: DatabaseServer) -> str:
+    server.stop("fast")
+    outcome = server.run_tool(
+        "pg_checksums", "--check", "--pgdata", str(server.data_dir), timeout_seconds=READ_SECONDS
+    )
+    if outcome.status != 0:
+        raise _failed((outcome.errors or outcome.output).strip().splitlines()[-1])
+    return "; ".join(" ".join(line.split()) for line in outcome.output.splitlines()[1:4])
+
+
+def _read_the_heap(session: Session) -> None:
+    for setting in READ_THE_HEAP:
+        session.execute(setting)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _failed(message: str) -> CheckFailed:
+    return CheckFailed(message, hint="Look at the record of the verification.")
+
+
+_TABLES = """
+SELECT format('%I.%I', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
+   AND (c.relkind = 'r' OR c.relispopulated)
+"""
+
+_INVALID_INDEXES = """
+SELECT indexrelid::regclass::text, indisunique OR indisprimary OR indisexclusion
+  FROM pg_index WHERE NOT (indisvalid AND indisready AND indislive)
+"""
+
+_COLLATIONS = """
+SELECT datname::text, datcollversion, pg_database_collation_actual_version(oid)
+  FROM pg_database
+ WHERE datname = current_database()
+   AND datcollversion <> pg_database_collation_actual_version(oid)
+UNION ALL
+SELECT collname::text, collversion, pg_collation_actual_version(oid)
+  FROM pg_collation WHERE collversion <> pg_collation_actual_version(oid)
+"""
