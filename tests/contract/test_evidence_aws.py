@@ -89,7 +89,7 @@ def client(service: str, endpoint: str, attempts: int = 5) -> Any:
 
 @pytest.fixture
 def bucket(endpoint: str, request: pytest.FixtureRequest) -> str:
-    """A bucket of its own with Object Lock, seven years by default, as infra/ makes it."""
+    """A bucket of its own with Object Lock, seven years by default."""
     name = f"evidence-{abs(hash(request.node.nodeid)):x}"
     s3 = client("s3", endpoint)
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
