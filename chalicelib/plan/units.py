@@ -109,6 +109,8 @@ def parse_size(text: str) -> int:
     if match is None or match[2].lower() not in _BYTES:
         raise ValueError("expected a size such as 500 MB, 10 GB or 5 GiB")
     number, unit = float(match[1]), match[2].lower()
+    if number > 1e12:
+        raise ValueError("expected a size of at most 12 digits and a larger unit")
     return round(number * _BYTES[unit])
 
 
@@ -225,7 +227,7 @@ def parse_quantity(text: str) -> Parsed:
         ("share", parse_share),
         ("bytes", parse_size),
         ("seconds", lambda words: seconds_of(parse_duration(words))),
-        ("count", float),
+        ("count", _parse_count),
     )
     for unit, read in readers:
         try:
@@ -233,6 +235,12 @@ def parse_quantity(text: str) -> Parsed:
         except ValueError:
             continue
     raise ValueError("expected an amount with its unit, such as 5 min, 80% or 10 GB")
+
+
+def _parse_count(text: str) -> float:
+    if not re.fullmatch(r"\d{1,15}(\.\d+)?", text):
+        raise ValueError("expected a number")
+    return float(text)
 
 
 class Quantity(BaseModel):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chalicelib.errors import PlanError
+from chalicelib.plan.check.lint import check_plan
 from leeward.plan_file import MAX_BYTES, load_plan
+from leeward.plan_yaml import parse_yaml
 
 ROOT = Path(__file__).parents[2]
 SOUND = (ROOT / "docs/sound-plan.yaml").read_text()
@@ -134,6 +143,44 @@ def test_many_problems_are_cut_short_and_counted(tmp_path: Path) -> None:
     assert error.message.startswith("50 problems")
     assert "and 30 more" in error.message
     assert len(error.context["problems"]) == 50
+
+
+JUNK = st.sampled_from(
+    [None, 0, -1, 3.5, True, "", "x", "4h", "$(date)", [], {}, ["a"], {"a": 1}, [None], "9" * 400]
+)
+
+
+def places(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place in the data, the outermost first."""
+    yield path
+    if isinstance(data, dict | list):
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from places(value, (*path, key))
+
+
+def told_about(file: Path) -> list[str]:
+    """What a person hears: findings, or why it is no plan."""
+    try:
+        plan = load_plan(file).plan
+    except PlanError as error:
+        return [problem["message"] for problem in error.context["problems"]] or [""]
+    return [one.message for one in check_plan(plan, now=datetime(2026, 11, 22, tzinfo=UTC))]
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_a_plan_with_anything_anywhere_is_a_plan_or_refused(data: st.DataObject) -> None:
+    plan = parse_yaml(SOUND, Path("plan.yaml")).data
+    *path, last = data.draw(st.sampled_from([place for place in places(plan) if place]))
+    part = plan
+    for key in path:
+        part = part[key]
+    part[last] = data.draw(JUNK)
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "plan.yaml"
+        file.write_text(json.dumps(plan))
+        assert all(told_about(file))
 
 
 def test_line_of_a_part_and_of_what_is_not_written() -> None:

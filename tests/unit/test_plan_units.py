@@ -108,6 +108,18 @@ def test_share_survives_being_written(thousandths: int) -> None:
     assert parse_share(format_share(share)) == share
 
 
+@pytest.mark.parametrize("text", ["", "10", "GB", "10 XB", "-1 GB", "9" * 400 + " GB", "inf GB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["", "nan", "inf", "-1", "101%", "9" * 400, "many"])
+def test_what_is_no_quantity_is_refused(text: str) -> None:
+    with pytest.raises(ValidationError, match="expected an amount"):
+        Quantity.model_validate(text)
+
+
 def test_decimal_and_binary_sizes_differ() -> None:
     assert (parse_size("10 GB"), parse_size("5 GiB")) == (10**10, 5 * 2**30)
 
