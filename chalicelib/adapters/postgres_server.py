@@ -31,7 +31,7 @@ from chalicelib.adapters.postgres_binaries import (
 )
 from chalicelib.adapters.postgres_files import read_major, server_processes, superuser_names
 from chalicelib.errors import CheckFailed, NotReady, Unavailable
-from chalicelib.plan.records import parse_lsn
+from chalicelib.plan.records import parse_lsn, parse_time
 from chalicelib.ports import Recovery, ReplayPosition, ToolOutcome
 
 POLL_SECONDS = 0.005
@@ -336,8 +336,13 @@ def _recovery_settings(recovery: Recovery) -> dict[str, str]:
         # Read-only answers during replay stop it when the source raised a limit in between.
         "hot_standby": "on" if recovery.action == "pause" else "off",
     }
-    if recovery.target.kind != "end":
-        settings[f"recovery_target_{recovery.target.kind}"] = recovery.target.value
+    target = recovery.target
+    if target.kind == "time":
+        # Read before the server knows any zone by name, so with a numeric offset.
+        at = parse_time(target.value)
+        settings["recovery_target_time"] = f"{at:%Y-%m-%d %H:%M:%S.%f}+00"
+    elif target.kind != "end":
+        settings[f"recovery_target_{target.kind}"] = target.value
     return settings
 
 

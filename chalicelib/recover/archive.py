@@ -16,7 +16,7 @@ import struct
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import google_crc32c
 import zstandard
@@ -26,8 +26,6 @@ from chalicelib.plan.records import StoredObject
 from chalicelib.ports import ObjectStore
 
 TAR_BLOCK = 512
-# Compressed input is sliced, else one call may return 16 MiB times the compression ratio.
-SLICE_BYTES = 256 << 10
 COPY_BYTES = 1 << 20
 PAGE_BYTES = 8192
 INCREMENTAL_PREFIX = "INCREMENTAL."
@@ -58,16 +56,29 @@ def read_verified(store: ObjectStore, item: StoredObject) -> Iterator[bytes]:
 
 
 def decompress(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
-    """zstd frames -> bytes. All chunks are consumed, so that their digest is checked too."""
-    stream = zstandard.ZstdDecompressor().decompressobj()
-    for chunk in chunks:
-        for start in range(0, len(chunk), SLICE_BYTES):
-            try:
-                yield stream.decompress(chunk[start : start + SLICE_BYTES])
-            except zstandard.ZstdError as error:
-                raise _unreadable(name, "is no zstd stream") from error
-    if not stream.eof:
-        raise _unreadable(name, "ends in the middle of its zstd stream")
+    """A zstd frame -> bytes, in pieces of bounded size whatever the ratio of compression.
+
+    All chunks are consumed, so that their digest is checked too; one that ends too early does
+    not hold a whole archive.
+    """
+    reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], _Reader(chunks)))
+    try:
+        while piece := reader.read(COPY_BYTES):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise _unreadable(name, "is no zstd stream") from error
+    for _ in chunks:
+        pass
+
+
+class _Reader:
+    """What zstandard reads from: an iterator of chunks as a file."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int) -> bytes:
+        return next((chunk for chunk in self._chunks if chunk), b"")
 
 
 class ByteStream:

@@ -1,0 +1,502 @@
+"""Restore and replay of real backups: to the instant, from the newest clean point, or not."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import zstandard
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.postgres_files import server_processes
+from chalicelib.adapters.postgres_replication import PostgresSource
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.backup.base_backup import take_backup
+from chalicelib.backup.wal_fetch import fetch_wal
+from chalicelib.errors import (
+    CheckFailed,
+    Damaged,
+    LeewardError,
+    NotReady,
+    OutsideWindow,
+    Unavailable,
+)
+from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
+from chalicelib.recover.archive import DataFolder
+from chalicelib.recover.replay import Replayed, read_replayed, replay
+from chalicelib.recover.restore import Restored, read_restored, restore
+from chalicelib.recover.window import choose_points
+from tests.servers import RealServer, running_server
+
+CLOCK = SystemClock()
+
+
+@dataclass
+class World:
+    """A component's store, and where recovery puts its data."""
+
+    root: Path
+    store: FolderObjectStore
+    moments: dict[str, Any]
+
+    @property
+    def catalogue(self) -> StoredCatalogue:
+        return StoredCatalogue(self.store, "db")
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "work" / "data"
+
+    def restore(self, target: RecoveryTarget) -> Restored:
+        return restore(
+            self.store, self.catalogue, target, self.folder, servers=ThrowawayServer, clock=CLOCK
+        )
+
+    def replay(self, restored: Restored) -> Replayed:
+        return replay(
+            self.store, self.catalogue, restored, self.folder,
+            servers=ThrowawayServer, clock=CLOCK, timeout_seconds=60,
+        )  # fmt: skip
+
+    def recover(self, target: RecoveryTarget) -> tuple[Restored, Replayed]:
+        restored = self.restore(target)
+        return restored, self.replay(restored)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with ThrowawayServer(self.folder) as server:
+            server.start()
+            server.wait_until("ready", timeout_seconds=20)
+            with psycopg.connect(server.dsn()) as connection:
+                return connection.execute(sql).fetchall()  # type: ignore[call-overload]
+
+    def file(self, pattern: str) -> Path:
+        [found] = (self.root / "store").glob(pattern)
+        return found
+
+    @property
+    def bad_transaction(self) -> RecoveryTarget:
+        return RecoveryTarget("xid", str(self.moments["xid"]), self.moments["lsn"])
+
+
+END = RecoveryTarget("end", "")
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """full, changes, incremental, changes, incremental, good, bad, good: all with WAL."""
+    root = tmp_path_factory.mktemp("history")
+    world = World(root, FolderObjectStore(root / "store"), {})
+    with running_server() as server:
+        place = server.folder / "fast"
+        shutil.copytree(server.data / "pg_notify", place)
+        os.chown(place, server.data.stat().st_uid, server.data.stat().st_gid)
+        server.run(
+            f"create tablespace fast location '{place}'",
+            "create table t (id int, note text)",
+            "insert into t select i, repeat('x', 200) from generate_series(1, 8000) i",
+            "create table shrinks as select i as id from generate_series(1, 50000) i",
+            "create table gone as select 1 as id",
+            "create table in_fast tablespace fast as select generate_series(1, 500) as id",
+        )
+        with PostgresSource(server.dsn()) as source:
+            take_history(world, server, source)
+    return world
+
+
+def take_history(world: World, server: RealServer, source: PostgresSource) -> None:
+    def take(kind: PointKind) -> None:
+        take_backup(source, world.store, world.catalogue, component="db", kind=kind, clock=CLOCK)
+
+    def tick() -> None:
+        fetch_wal(source, world.store, world.catalogue, component="db", clock=CLOCK)
+
+    tick()
+    take("full")
+    server.run(
+        "update t set note = 'changed' where id % 10 = 0",
+        "delete from shrinks where id > 100",
+        "vacuum shrinks",
+        "drop table gone",
+        "create table grown as select repeat('y', 500) as x from generate_series(1, 500)",
+        "insert into in_fast values (501)",
+    )
+    take("incremental")
+    tick()
+    server.run("insert into grown select repeat('z', 500) from generate_series(1, 500)")
+    take("incremental")
+    server.run("insert into t values (-1, 'good')")
+    world.moments["before"] = server.run("select clock_timestamp()")[0][0]
+    with server.connect() as connection, connection.transaction():
+        [world.moments["xid"]] = connection.execute("select pg_current_xact_id()").fetchone()
+        connection.execute("delete from t")
+    world.moments["lsn"] = parse_lsn(server.run("select pg_current_wal_lsn()::text")[0][0])
+    server.run("insert into t values (-2, 'after')")
+    world.moments["after"] = server.run("select clock_timestamp()")[0][0]
+    tick()
+
+
+@pytest.fixture
+def world(history: World, tmp_path: Path) -> Iterator[World]:
+    """A copy whose store a test may damage."""
+    shutil.copytree(history.root / "store", tmp_path / "store")
+    copy = World(tmp_path, FolderObjectStore(tmp_path / "store"), history.moments)
+    yield copy
+    if copy.folder.is_dir():
+        assert server_processes(copy.folder) == []
+
+
+def test_everything_before_the_bad_transaction_and_nothing_of_it(world: World) -> None:
+    restored, replayed = world.recover(world.bad_transaction)
+    assert len(restored.chain) == 3
+    assert world.query("select count(*), min(id) from t") == [(8001, -1)]
+    assert world.query("select count(*) from t where note = 'changed'") == [(800,)]
+    assert world.query("select count(*), max(id) from shrinks") == [(100, 100)]
+    assert world.query("select count(*) from grown") == [(1000,)]
+    assert world.query("select count(*) from in_fast") == [(501,)]
+    assert world.query("select to_regclass('gone')") == [(None,)]
+    assert replayed.timeline == 2
+    assert replayed.last_commit_at is not None
+    assert replayed.last_commit_at < world.moments["after"]
+    assert replayed.recovered_lsn <= world.moments["lsn"]
+    assert read_replayed(world.folder) == replayed
+
+
+def test_the_recovered_pages_are_whole(world: World) -> None:
+    world.recover(world.bad_transaction)
+    server = ThrowawayServer(world.folder)
+    outcome = server.run_tool(
+        "pg_checksums", "--check", "-D", str(world.folder), timeout_seconds=60
+    )
+    assert outcome.status == 0, outcome.output + outcome.errors
+
+
+def test_to_the_end(world: World) -> None:
+    _, replayed = world.recover(END)
+    assert world.query("select id from t") == [(-2,)]
+    assert replayed.last_commit_at is not None
+    assert replayed.last_commit_at > world.moments["after"] - timedelta(seconds=5)
+
+
+def test_to_a_time(world: World) -> None:
+    world.recover(RecoveryTarget("time", format_time(world.moments["before"])))
+    assert world.query("select count(*), min(id) from t") == [(8001, -1)]
+
+
+def test_to_an_lsn(world: World) -> None:
+    _, replayed = world.recover(
+        RecoveryTarget("lsn", format_lsn_of(world.moments["lsn"]), world.moments["lsn"])
+    )
+    assert world.query("select count(*) from t") == [(0,)]
+    assert replayed.recovered_lsn <= world.moments["lsn"]
+
+
+def format_lsn_of(lsn: int) -> str:
+    return f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"
+
+
+def test_the_source_is_not_written_to(world: World) -> None:
+    """The restored folder holds its tablespace inside, not where the source has it."""
+    world.recover(END)
+    links = [path for path in world.folder.rglob("*") if path.is_symlink()]
+    assert links == []
+    assert list((world.folder / "pg_tblspc").iterdir())
+
+
+def flip_byte(path: Path, at: float = 0.5) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * at)] ^= 0xFF
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def change_manifest(path: Path) -> None:
+    manifest = path.parent / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes().replace(b'"timeline":1', b'"timeline":2'))
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (flip_byte, ("digest-mismatch", "archive-unreadable")),
+        (truncate, ("object-short", "archive-unreadable")),
+        (remove, ("object-missing",)),
+        (change_manifest, ("tampered",)),
+    ],
+)
+def test_a_damaged_point_is_refused_reported_and_the_next_older_used(
+    world: World, damage: Callable[[Path], None], code: tuple[str, ...]
+) -> None:
+    newest = world.catalogue.inventory().points[-1]
+    damage(world.file(f"points/{newest.id}/base.tar.zst"))
+    restored, _ = world.recover(world.bad_transaction)
+    assert len(restored.chain) == 2
+    [rejected] = [item for item in restored.rejected if item["point_id"] == newest.id]
+    assert rejected["code"] in (*code, "quarantined")
+    assert world.query("select count(*), min(id) from t") == [(8001, -1)]
+    again, _ = world.recover(END)
+    assert newest.id not in again.chain
+
+
+def test_a_damaged_full_leaves_nothing_of_its_chain(world: World) -> None:
+    oldest = world.catalogue.inventory().points[0]
+    flip_byte(world.file(f"points/{oldest.id}/base.tar.zst"))
+    with pytest.raises(Damaged) as caught:
+        world.restore(END)
+    assert caught.value.instance_code == "no-clean-point"
+    assert len(caught.value.context["rejected"]) == 3
+    assert list(world.folder.iterdir()) == []
+
+
+def test_an_object_exchanged_together_with_its_manifest_is_tampered(
+    history: World, tmp_path: Path
+) -> None:
+    """The index remembers the digest that the writer of the bucket cannot change."""
+    from tests.fakes_state import InMemoryState
+
+    shutil.copytree(history.root / "store", tmp_path / "store")
+    store = FolderObjectStore(tmp_path / "store")
+    points = StoredCatalogue(store, "db").inventory().points
+    index = InMemoryState()
+    for point in points:
+        entry = {"digest": "0" * 64, "state": "taken"}
+        index.create("catalogue#db", point.id, entry)
+    inventory = StoredCatalogue(store, "db", index=index).inventory()
+    assert inventory.points == ()
+    assert {item.code for item in inventory.rejected} == {"tampered"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        RecoveryTarget("time", "2001-01-01T00:00:00Z"),
+        RecoveryTarget("time", "2999-01-01T00:00:00Z"),
+        RecoveryTarget("lsn", "0/1", 1),
+        RecoveryTarget("xid", "800", 1 << 60),
+        RecoveryTarget("xid", "800", 0x3000000, timeline=7),
+    ],
+)
+def test_a_moment_outside_is_refused_before_anything_is_touched(
+    world: World, target: RecoveryTarget
+) -> None:
+    world.folder.mkdir(parents=True)
+    (world.folder / "kept").write_text("as it was")
+    with pytest.raises(OutsideWindow) as caught:
+        world.restore(target)
+    assert (world.folder / "kept").read_text() == "as it was"
+    assert "timeline 1" in caught.value.message
+
+
+def test_a_moment_after_the_last_commit_is_not_taken_for_reached(world: World) -> None:
+    restored = world.restore(END)
+    beyond = RecoveryTarget("time", format_time(world.moments["after"] + timedelta(days=1)))
+    changed = Restored(**{**vars(restored), "target": beyond})
+    with pytest.raises(CheckFailed) as caught:
+        world.replay(changed)
+    assert caught.value.instance_code == "target-not-reached"
+    assert read_replayed(world.folder) is None
+
+
+@pytest.mark.parametrize("damage", [flip_byte, truncate, remove])
+def test_damaged_wal_ends_the_replay_with_its_name(
+    world: World, damage: Callable[[Path], None]
+) -> None:
+    restored = world.restore(END)
+    [first, *_] = [
+        item for item in world.catalogue.inventory().wal.segments
+        if item.end_lsn > restored.start_lsn
+    ]  # fmt: skip
+    damage(world.root / "store" / first.key)
+    with pytest.raises(Damaged) as caught:
+        world.replay(restored)
+    assert caught.value.instance_code in ("wal-gap", "wal-unreadable", "object-missing")
+    assert read_replayed(world.folder) is None
+
+
+def test_a_gap_in_the_wal_splits_the_window(world: World) -> None:
+    segments = world.catalogue.inventory().wal.segments
+    (world.root / "store" / segments[-2].key).unlink()
+    inventory = world.catalogue.inventory()
+    assert all(window.end_lsn <= segments[-2].start_lsn for window in inventory.windows)
+    with pytest.raises(OutsideWindow):
+        choose_points(inventory, world.bad_transaction)
+
+
+KILLED = """
+import sys, threading, os, signal
+from pathlib import Path
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.plan.records import RecoveryTarget
+from chalicelib.recover.replay import replay
+from chalicelib.recover.restore import restore
+
+root, kind = Path(sys.argv[1]), sys.argv[2]
+store = FolderObjectStore(root / "store")
+catalogue = StoredCatalogue(store, "db")
+folder = root / "work" / "data"
+end = RecoveryTarget("end", "")
+say = lambda *_: print("now", flush=True)
+if kind == "restore":
+    import chalicelib.recover.restore as module
+    unpack = module._unpack_point
+    module._unpack_point = lambda *a: (unpack(*a), say(), signal.pause())
+restored = restore(store, catalogue, end, folder, servers=ThrowawayServer, clock=SystemClock())
+import chalicelib.recover.replay as module
+wait = ThrowawayServer.wait_until
+ThrowawayServer.wait_until = lambda *a, **k: (wait(*a, **k), say(), signal.pause())
+replay(store, catalogue, restored, folder, servers=ThrowawayServer, clock=SystemClock())
+"""
+
+
+@pytest.mark.parametrize("step", ["restore", "replay"])
+def test_a_worker_killed_in_the_middle_is_started_over(world: World, step: str) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(world.root), step], stdout=subprocess.PIPE, text=True
+    )
+    with worker:
+        assert worker.stdout
+        assert worker.stdout.readline() == "now\n"
+        worker.send_signal(signal.SIGKILL)
+    assert read_restored(world.folder) is None
+    assert read_replayed(world.folder) is None
+    world.recover(END)
+    assert world.query("select id from t") == [(-2,)]
+
+
+def test_a_store_that_does_not_answer_quarantines_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer(key: str) -> Iterator[bytes]:
+        raise Unavailable("the store did not answer", hint="wait")
+        yield b""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.store, "read", no_answer)
+        patch.setattr(world.store, "get", FolderObjectStore(world.root / "store").get)
+        with pytest.raises(Unavailable):
+            world.restore(END)
+    assert world.catalogue.inventory().rejected == ()
+
+
+def test_a_full_disk_is_one_error_and_leaves_an_empty_folder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("chalicelib.recover.archive._write_all", full)
+        with pytest.raises(NotReady) as caught:
+            world.restore(END)
+    assert caught.value.instance_code == "no-disk-space"
+    assert list(world.folder.iterdir()) == []
+    assert world.catalogue.inventory().rejected == ()
+
+
+def test_too_little_disk_is_refused_before_anything_is_touched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.folder.mkdir(parents=True)
+    (world.folder / "kept").write_text("as it was")
+    little = shutil.disk_usage(world.root)._replace(free=1 << 20)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: little)
+    with pytest.raises(NotReady) as caught:
+        world.restore(END)
+    assert caught.value.instance_code == "no-disk-space"
+    assert (world.folder / "kept").read_text() == "as it was"
+
+
+def tar_of(*members: tuple[str, bytes, bytes]) -> Iterator[bytes]:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, kind, content in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.size = kind, len(content)
+            info.linkname = "/etc" if kind == tarfile.SYMTYPE else ""
+            tar.addfile(info, io.BytesIO(content))
+    yield buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("../outside", tarfile.REGTYPE),
+        ("base/../../outside", tarfile.REGTYPE),
+        ("/outside", tarfile.REGTYPE),
+        ("base/link", tarfile.SYMTYPE),
+        ("base/device", tarfile.CHRTYPE),
+    ],
+)
+def test_an_archive_cannot_write_elsewhere(tmp_path: Path, name: str, kind: bytes) -> None:
+    folder = DataFolder(tmp_path / "data")
+    with pytest.raises(Damaged):
+        folder.unpack(tar_of((name, kind, b"")), "base.tar")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_files_that_the_server_did_not_list_are_refused(tmp_path: Path) -> None:
+    folder = DataFolder(tmp_path)
+    folder.unpack(tar_of(("PG_VERSION", tarfile.REGTYPE, b"17")), "base.tar")
+    with pytest.raises(Damaged):
+        folder.end_point(b'{"Files": []}', incremental=False)
+
+
+def test_a_backup_without_a_copy_of_the_wal_is_refused_as_a_point(world: World) -> None:
+    for row in list(world.store.list("wal/")):
+        world.store.delete(row.key)
+    with pytest.raises(OutsideWindow):
+        world.restore(END)
+
+
+def test_memory_does_not_grow_with_the_compression(tmp_path: Path) -> None:
+    """256 MiB of zeros are 8 KiB of zstd; unpacked at once they would be 256 MiB of memory."""
+    from chalicelib.recover.archive import decompress
+
+    packed = zstandard.ZstdCompressor().compress(bytes(256 << 20))
+    largest = max(len(piece) for piece in decompress(iter([packed]), "base"))
+    assert largest <= 16 << 20
+
+
+def test_errors_are_ours(world: World) -> None:
+    shutil.rmtree(world.root / "store" / "points")
+    with pytest.raises(LeewardError):
+        world.restore(END)
+
+
+def test_replay_overlaps_with_fetching_and_holds_a_few_segments(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.recover.replay.SEGMENTS_AHEAD", 2)
+    slow_get = world.store.get
+
+    def get(key: str) -> bytes:
+        time.sleep(0.1)
+        return slow_get(key)
+
+    monkeypatch.setattr(world.store, "get", get)
+    world.recover(END)
+    assert world.query("select id from t") == [(-2,)]
