@@ -78,9 +78,11 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
         raise
     seconds = round((desk.clock.now() - started_at).total_seconds(), 3)
     body = {"found": outputs["found"], "outputs": outputs, "seconds": seconds, "outcome": "ok"}
-    _say(desk, run, "step-finished", body, key=f"{run_id}/{step}/finished")
-    desk.state.create(f"run#{run_id}", f"step#{step}", {"outputs": outputs, "seconds": seconds})
-    return outputs
+    said = _say(desk, run, "step-finished", body, key=f"{run_id}/{step}/finished")
+    # What stands in the record is the step's result, also when an earlier attempt wrote it.
+    result = {"outputs": said["outputs"], "seconds": said["seconds"]}
+    desk.state.create(f"run#{run_id}", f"step#{step}", result)
+    return dict(result["outputs"])
 
 
 def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
@@ -97,7 +99,10 @@ def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
             return count
 
 
-def _say(desk: Desk, run: Run, kind: str, body: dict[str, Any], *, key: str = "") -> None:
-    desk.records.append(
+def _say(
+    desk: Desk, run: Run, kind: str, body: dict[str, Any], *, key: str = ""
+) -> dict[str, Any]:
+    record = desk.records.append(
         run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=run.step, key=key
     )
+    return record.body

@@ -1,7 +1,7 @@
 """The end of a run: the outcome recorded, the report written, the evidence sealed, the way freed.
 
-Order: outcome -> report -> seal -> fence released -> run ended. A death in between is healed by the
-next attempt; the incident stays open until its evidence is sealed.
+Order: outcome -> fence released -> run ended -> report -> seal. Nothing joins an incident that has
+ended, so what is sealed stays whole; a death in between is healed by the next attempt.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
     outcome: Outcome = "recovered" if event["uses"] == "run.close" else "failed"
     why = _why(event["inputs"].get("failure"))
     _record_end(run, outcome, why)
+    release_fence(build.state(), run.component, run.run_id, clock=build.clock())
+    end_run(run.run_id, outcome, desk=build.desk())
     _write_report(run)
     seal(
         run.incident_id,
@@ -40,8 +42,6 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
         tool=TOOL,
         now=build.clock().now(),
     )
-    release_fence(build.state(), run.component, run.run_id, clock=build.clock())
-    end_run(run.run_id, outcome, desk=build.desk())
     return {"found": f"{outcome}: {why}" if why else outcome}
 
 
