@@ -7,6 +7,7 @@ the logical ids that Chalice gives them. Parts that do not depend on the plan ar
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from chalicelib.plan.components import Backup, Postgres
@@ -31,7 +32,7 @@ STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask"
 
 def plan_resources(plan: Plan) -> Resources:
     """Every resource that follows from the plan, by logical id."""
-    resources = _machine_role()
+    resources = _machine_role() | _evidence_lock(plan)
     for name in plan.scenarios:
         resources |= _machine(plan, name)
     for name, component in plan.components.items():
@@ -71,6 +72,23 @@ def _machine(plan: Plan, name: str) -> Resources:
             },
         }
     }
+
+
+def _evidence_lock(plan: Plan) -> Resources:
+    """Evidence cannot be deleted, by anybody, before the plan's longest promise for records ends.
+
+    Source: S3 Object Lock's compliance mode ("can't be overwritten or deleted by any user").
+    """
+    kept = [record.keep for record in plan.compliance.records if record.keep is not None]
+    if not kept:
+        return {}
+    rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": _whole_days(max(kept))}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    return {"EvidenceBucket": {"Properties": {"ObjectLockConfiguration": lock}}}
+
+
+def _whole_days(period: timedelta) -> int:
+    return -(-int(period.total_seconds()) // 86400)
 
 
 def _machine_role() -> Resources:
