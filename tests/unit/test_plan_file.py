@@ -124,6 +124,28 @@ def test_a_file_that_is_not_there_or_a_folder_is_told(tmp_path: Path) -> None:
             load_plan(path)
 
 
+@pytest.mark.parametrize("told", ["ada", "commander", "chat", "status"])
+def test_an_alarm_goes_to_contacts_roles_and_channels(told: str, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    file.write_text(SOUND.replace("notify: [on-call]", f"notify: [{told}]"))
+
+    assert load_plan(file).plan.thresholds[0].notify == (told,)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        ("title: Database corruption", "title: 12", "quote it when it looks like a number"),
+        ("kind: restore-test", "kind: restore-test\n    manual: 1", "true or false"),
+        ("takes: 20m", "takes: 20", "with a unit"),
+    ],
+)
+def test_values_are_not_bent_into_another_type(
+    right: str, wrong: str, message: str, tmp_path: Path
+) -> None:
+    assert message in refusal(tmp_path, SOUND.replace(right, wrong)).message
+
+
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + SOUND.replace("\n", "\r\n").encode())

@@ -77,6 +77,14 @@ def test_the_strictest_promise_of_what_is_restored_counts() -> None:
     assert plan.rpo_of("user-files") == timedelta(hours=24)
 
 
+def test_a_scenario_without_a_class_is_held_to_the_strictest_of_its_components() -> None:
+    plan = load_plan(PLANS / "artist-tech.yaml").plan
+    scenario = plan.scenarios["infrastructure-failure"].model_copy(update={"system": None})
+    changed = plan.model_copy(update={"scenarios": {"all": scenario}})
+
+    assert changed.rto_of_scenario("all") == timedelta(hours=4)
+
+
 def step(name: str, minutes: int | None, approve_minutes: int = 0) -> Step:
     approve = (
         Approval(by=("boss",), within=timedelta(minutes=approve_minutes))

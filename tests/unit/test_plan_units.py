@@ -51,6 +51,7 @@ class Amounts(BaseModel):
         ("PT15M", 900),
         ("P1DT2H", 93600),
         ("7 years", 7 * 366 * 86400),
+        ("2 months", 2 * 31 * 86400),
         ("0m", 0),
     ],
 )

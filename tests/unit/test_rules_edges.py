@@ -149,7 +149,7 @@ components: {{ names: {{ failover: {failover}, provider: {provider} }} }}
         ("pg_restore --clean -d shop /b/x.sql", True),
         ("pg_restore -d shop /b/x.dump", False),
         ("pg_restore -dshop /b/x.dump", False),
-        ("pg_restore --dbname=shop \\\n /b/x.dump", False),
+        ("pg_restore --clean \\\n --dbname=shop /b/x.dump", False),
         ("pg_restore -f out.sql /b/x.dump", False),
         ("pg_restore /b/x.dump > out.sql", False),
         ("psql -f /b/x.sql", False),
@@ -214,6 +214,15 @@ escalation:
   - { who: Grace, contact: grace, only: Major incidents }
 """
     assert messages("LW055", text) == []
+
+
+def test_levels_that_begin_together_are_out_of_order() -> None:
+    text = """
+thresholds:
+  - { metric: Disk, above: 80%, level: warning, notify: [on-call] }
+  - { metric: Disk, above: 80%, level: critical, notify: [on-call] }
+"""
+    assert len(messages("LW067", text)) == 1
 
 
 def test_a_team_needs_no_cover() -> None:
