@@ -61,9 +61,11 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     from leeward.template import plan_resources
 
     out_dir.mkdir(parents=True, exist_ok=True)
-    parts = [json.loads(path.read_text()) for path in sorted((ROOT / "infra").glob("*.json"))]
+    sources = read_sources()
+    parts = [json.loads(data) for name, data in sources.items() if name.startswith("infra/")]
     parts.append({"Parameters": plan_parameters(plan), "Resources": plan_resources(plan)})
-    made = cached("template", _digest(_source_bytes(), json.dumps(parts)), _make_template(parts))
+    seen = [item for name, data in sources.items() for item in (name, data)]
+    made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()
     package = Package(
         out_dir / "deployment.zip", out_dir / "template.json", out_dir / "expanded.json"
@@ -120,46 +122,42 @@ def cached(kind: str, digest: str, make: Callable[[Path], None]) -> Path:
 
 def _digest(*parts: bytes | str) -> str:
     digest = hashlib.sha256()
-    for part in (*parts, version("chalice"), version("aws-sam-translator"), sys.version):
+    tools = (version("chalice"), version("aws-sam-translator"), sys.version)
+    for part in (*parts, *tools, Path(__file__).read_bytes()):
         data = part.encode() if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8) + data)
     return digest.hexdigest()
 
 
-def _source_files() -> Iterator[Path]:
+def read_sources() -> dict[str, bytes]:
+    """What Chalice needs to see of the project, by path; read once, so that what is packaged is
+    what the cache knows it by."""
+    found: list[Path] = []
     for source in SOURCES:
         path = ROOT / source
-        found = [path] if path.is_file() else sorted(path.rglob("*"))
-        yield from (it for it in found if it.is_file() and it.suffix != ".pyc")
+        found += [path] if path.is_file() else sorted(path.rglob("*"))
+    files = [it for it in found if it.is_file() and it.suffix != ".pyc"]
+    return {str(it.relative_to(ROOT)): it.read_bytes() for it in files}
 
 
-def _source_bytes() -> bytes:
-    digest = hashlib.sha256()
-    for path in _source_files():
-        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
-    return digest.digest()
-
-
-def _make_template(parts: list[dict[str, Any]]) -> Callable[[Path], None]:
+def _make_template(
+    sources: dict[str, bytes], parts: list[dict[str, Any]]
+) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="leeward-package-") as temporary:
             project = Path(temporary)
-            _copy_sources(project)
+            for name, data in sources.items():
+                (project / name).parent.mkdir(parents=True, exist_ok=True)
+                (project / name).write_bytes(data)
             (project / "requirements.txt").touch()  # the libraries are added from their cache
             merged = project / "merge.json"
             merged.write_text(json.dumps(merge_parts(parts)))
             _run_chalice(project, merged, folder)
+            _compile_application(folder / "deployment.zip", project / "application")
         expanded = expand_template(json.loads((folder / "sam.json").read_text()))
         (folder / "expanded.json").write_text(json.dumps(expanded, indent=1) + "\n")
 
     return make
-
-
-def _copy_sources(project: Path) -> None:
-    for path in _source_files():
-        target = project / path.relative_to(ROOT)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
 
 
 def merge_parts(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -194,6 +192,13 @@ def _run_chalice(project: Path, merged: Path, folder: Path) -> None:
             code="not-packaged",
             output=done.stderr.strip()[-2000:],
         )
+
+
+def _compile_application(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as source:
+        source.extractall(folder)
+    compile_tree(folder)
+    write_tree(folder, archive)
 
 
 def expand_template(template: dict[str, Any]) -> dict[str, Any]:
@@ -254,18 +259,34 @@ def _make_libraries(requirements: str) -> Callable[[Path], None]:
                 code="no-libraries",
                 output=str(error)[-2000:],
             ) from error
+        compile_tree(site)
         write_tree(site, folder / "libraries.zip")
         shutil.rmtree(site)
 
     return make
 
 
+def compile_tree(folder: Path) -> None:
+    """Put bytecode beside every module: Lambda's folder of code is read-only, so that without it
+    each cold start would compile all that it imports.
+
+    Valid without looking at the source (unchecked hash), and the same for the same source.
+    """
+    command = [sys.executable, "-S", "-m", "compileall", "-q", "-j", "0"]
+    subprocess.run(
+        [*command, "--invalidation-mode", "unchecked-hash", str(folder)],
+        cwd="/",
+        env={"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        check=True,
+    )
+
+
 def write_tree(folder: Path, archive: Path) -> None:
     """A zip of a folder: the same content gives the same bytes."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
         for path in sorted(it for it in folder.rglob("*") if it.is_file()):
-            if path.suffix != ".pyc":
-                add_file(target, str(path.relative_to(folder)), path.read_bytes())
+            add_file(target, str(path.relative_to(folder)), path.read_bytes())
 
 
 def add_file(archive: zipfile.ZipFile, name: str, data: bytes) -> None:

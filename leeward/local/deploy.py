@@ -7,8 +7,11 @@ moto's own CloudFormation is not used; it ignores half of these resources.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,9 +53,11 @@ def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION)
     """
     from leeward.package import CODE_BUCKET, CODE_KEY
 
-    storage = cloud.client("s3", region)
+    storage, code = cloud.client("s3", region), package.zip.read_bytes()
+    digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
+    threading.Thread(target=cloud.runner.unpack, args=(digest, code), daemon=True).start()
     create_bucket(storage, CODE_BUCKET, region)
-    storage.put_object(Bucket=CODE_BUCKET, Key=CODE_KEY, Body=package.zip.read_bytes())
+    storage.put_object(Bucket=CODE_BUCKET, Key=CODE_KEY, Body=code)
     stack = Stack(cloud, json.loads(package.expanded.read_text()), region)
     deployed = stack.apply()
     cloud.note(deployed={"region": region, **deployed.outputs})
@@ -265,6 +270,9 @@ BUCKET_SETTINGS: dict[str, Callable[[Any, str, Properties], None]] = {
     ),
     "BucketEncryption": _put_encryption,
     "LifecycleConfiguration": _put_lifecycle,
+    "ObjectLockConfiguration": lambda client, bucket, value: client.put_object_lock_configuration(
+        Bucket=bucket, ObjectLockConfiguration=value
+    ),
 }
 
 

@@ -10,13 +10,13 @@ Contract, as AWS's:
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 import json
+import subprocess
+import sys
 import threading
 import time
 import uuid
-import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -72,6 +72,7 @@ class Runner:
         self._judge = judge
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
+        self._unpacking = threading.Lock()
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
@@ -144,13 +145,19 @@ class Runner:
             list(killers.map(Sandbox.kill, boxes))
 
     def unpack(self, digest: str, code: bytes) -> Path:
-        """The folder of an unpacked zip, once per content; `digest` is Lambda's CodeSha256."""
+        """The folder of an unpacked zip, once per content; `digest` is Lambda's CodeSha256.
+
+        Another process unpacks: 3,000 files take a second and a half of this one's time.
+        """
         folder = self._folder / "code" / base64.b64decode(digest).hex()[:16]
-        with self._lock:
+        with self._unpacking:
             if not folder.exists():
-                part = folder.with_suffix(".part")
-                with zipfile.ZipFile(io.BytesIO(code)) as archive:
-                    archive.extractall(part)
+                part, archive = folder.with_suffix(".part"), folder.with_suffix(".zip")
+                part.mkdir(parents=True)
+                archive.write_bytes(code)
+                command = [sys.executable, "-I", "-S", "-m", "zipfile", "-e"]
+                subprocess.run([*command, str(archive), str(part)], check=True)
+                archive.unlink()
                 part.rename(folder)
         return folder
 
