@@ -17,7 +17,7 @@ from chalicelib.adapters.postgres_server import ThrowawayServer
 from chalicelib.plan.components import Assertion, DatabaseChecks, Freshness
 from chalicelib.plan.records import CheckResult
 from chalicelib.verify.database import verify_database, verify_pages
-from chalicelib.verify.digests import compare_digests, table_digests
+from chalicelib.recover.digests import compare_digests, table_digests
 from chalicelib.verify.schema import Schema, read_schema
 from leeward.local.damage import DAMAGES, Victim
 from leeward.local.sample_app import create_schema
