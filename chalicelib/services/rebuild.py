@@ -8,19 +8,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres_inspect import PostgresInspector
 from chalicelib.adapters.postgres_server import ThrowawayServer
-from chalicelib.evidence.entries import chosen_point, data_loss, rejected_point
+from chalicelib.errors import CheckFailed
+from chalicelib.evidence.body import last_body
+from chalicelib.evidence.entries import chosen_point, data_loss, proven, rejected_point
+from chalicelib.incidents.fence import require_fence
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import RecoveryTarget, format_lsn, format_time, parse_time
+from chalicelib.plan.records import (
+    CheckResult,
+    EvidenceRecord,
+    Proof,
+    RecoveryTarget,
+    format_lsn,
+    format_time,
+    parse_time,
+)
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import DatabaseServer
+from chalicelib.recover.load import load_database, recovery_name
 from chalicelib.recover.loss import Loss, measure_loss
 from chalicelib.recover.replay import Replayed, read_replayed, replay
 from chalicelib.recover.restore import Restored, read_restored, restore
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.said import say
+from chalicelib.services.schemas import schema_before
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
+from chalicelib.verify.database import verify_database, verify_pages
+
+START_SECONDS = 60
 
 Outputs = dict[str, Any]
 
@@ -29,7 +48,7 @@ def data_folder(run: Run) -> Path:
     return build.environment().work_dir / run.run_id / "data"
 
 
-def server_of(data_dir: Path) -> DatabaseServer:
+def server_of(data_dir: Path) -> ThrowawayServer:
     """The throw-away server of a data folder, of the right version."""
     return ThrowawayServer(data_dir, named=build.environment().postgres)
 
@@ -143,3 +162,89 @@ def _measure_loss(run: Run, component: str, target: RecoveryTarget, replayed: Re
             segment_bytes=size,
             before=parse_time(target.value) if target.kind == "time" else None,
         )
+
+
+def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
+    """Run the plan's checks on the recovered data; any that fails stops the run.
+
+    Raises CheckFailed (code "recovered-data-unsound") naming each that failed.
+    """
+    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    started_at = build.clock().now()
+    replayed = ensure_replayed(run, component, target)
+    checks = _run_checks(run, component, replayed)
+    proof = Proof(
+        component=component,
+        point_id=last_body(_records(run), "chosen-point").get("point", ""),
+        proven_at=build.clock().now(),
+        target=target,
+        recovered_lsn=replayed.recovered_lsn,
+        last_commit_at=replayed.last_commit_at,
+        checks=checks,
+        seconds={"verify": (build.clock().now() - started_at).total_seconds()},
+    )
+    say(run, proven(proof), about=format_time(started_at))
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        raise CheckFailed(
+            "the recovered data is not sound: "
+            + "; ".join(f"{check.name}: {check.found}" for check in failed),
+            code="recovered-data-unsound",
+            hint="nothing was switched; choose an earlier moment, or mend the check in the plan",
+        )
+    names = ", ".join(check.name for check in checks)
+    return {"found": f"{len(checks)} checks passed: {names}", "proof": proof.to_json()}
+
+
+def _records(run: Run) -> list[EvidenceRecord]:
+    return [it for it in build.records().read(run.incident_id) if it.run_id == run.run_id]
+
+
+def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResult, ...]:
+    plan, folder = build.database(component).checks, data_folder(run)
+    moment = replayed.last_commit_at or build.clock().now()
+    with server_of(folder) as server:
+        server.start()
+        server.wait_until("ready", timeout_seconds=START_SECONDS)
+        databases = databases_of(server, build.operator(component).database)
+        inspector = PostgresInspector(server.dsn(databases.database), databases)
+        schema = schema_before(component, moment)
+        checks = verify_database(
+            databases, inspector, plan, moment=moment, clock=build.clock(), schema=schema
+        )
+        if plan.page_checksums:
+            checks = (*checks, verify_pages(server, clock=build.clock()))
+    return checks
+
+
+def databases_of(server: DatabaseServer, database: str) -> PostgresDatabases:
+    """A throw-away server's databases, by its superuser."""
+    return PostgresDatabases(
+        server.dsn(database), find_binaries(named=build.environment().postgres)
+    )
+
+
+def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
+    """Load the recovered database into the target server, under a name of its own."""
+    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    ensure_replayed(run, component, target)
+    require_fence(build.state(), component, run.run_id)
+    operator, folder = build.operator(component), data_folder(run)
+    name = recovery_name(operator.database, run.run_id.split("-")[1].lower())
+    with server_of(folder) as server:
+        server.start()
+        server.wait_until("ready", timeout_seconds=START_SECONDS)
+        loaded = load_database(
+            databases_of(server, operator.database),
+            operator,
+            name,
+            run_id=run.run_id,
+            folder=folder.with_name("dump"),
+            clock=build.clock(),
+        )
+    left_out = f"; left out: {', '.join(loaded.left_out)}" if loaded.left_out else ""
+    return {
+        "found": f"database {name}: {loaded.tables} tables, {loaded.rows:,} rows, equal to the "
+        f"recovered ones{left_out}",
+        "database": name,
+    }
