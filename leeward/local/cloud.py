@@ -22,6 +22,7 @@ import tempfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -37,6 +38,7 @@ from leeward.local.schedules import Ticker
 from leeward.local.server import Server, stop_executions
 
 if TYPE_CHECKING:
+    from boto3 import Session
     from botocore.client import BaseClient
     from moto.awslambda.models import LambdaFunction
 
@@ -260,18 +262,22 @@ class LocalCloud:
         return self.runner.wait_idle(seconds)
 
     def _new_client(self, service: str, region: str) -> BaseClient:
-        import boto3
         from botocore.config import Config
 
         config = Config(
             retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=50
         )
-        session = boto3.Session(
+        make: Callable[..., BaseClient] = self._session.client
+        return make(service, region_name=region, endpoint_url=self.url, config=config)
+
+    @cached_property
+    def _session(self) -> Session:
+        import boto3
+
+        return boto3.Session(
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
-        make: Callable[..., BaseClient] = session.client
-        return make(service, region_name=region, endpoint_url=self.url, config=config)
 
     def _sandbox_environment(self, folder: Path) -> dict[str, str]:
         own = {
