@@ -336,7 +336,10 @@ class ReplicationSource(Protocol):
     def slot(self, name: str) -> SlotStatus | None: ...
 
     def create_slot(self, name: str, *, temporary: bool = False) -> SlotStatus:
-        """Keeps WAL from now on; no error when it exists. Temporary: ends with this source."""
+        """Keeps WAL from now on; no error when it exists.
+
+        Temporary: ends with this source; the name stays temporary when it is made again.
+        """
 
     def drop_slot(self, name: str) -> None:
         """No error when there is none."""

@@ -16,6 +16,7 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -132,12 +133,16 @@ class Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def own(self, path: Path) -> None:
-        """Give a tree to this account; symbolic links are followed one step (tablespaces)."""
+        """Give a tree to this account; symbolic links are followed one step (tablespaces).
+
+        What vanishes meanwhile need not be given.
+        """
         if os.geteuid() != 0:
             return
         for parent, folders, files in os.walk(path, followlinks=True):
             for name in (".", *folders, *files):
-                os.chown(os.path.join(parent, name), self.uid, self.gid)
+                with suppress(FileNotFoundError):
+                    os.chown(os.path.join(parent, name), self.uid, self.gid)
 
     def reaches(self, folder: Path) -> bool:
         """Whether every folder on the way down lets this account through."""

@@ -41,6 +41,7 @@ class PostgresSource:
         self._parameters = parse_dsn(dsn)
         self._replication: ReplicationConnection | None = None
         self._sql: psycopg.Connection[Any] | None = None
+        self._temporary_slots: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -101,17 +102,21 @@ class PostgresSource:
         return _slot_status(rows[0]) if rows else None
 
     def create_slot(self, name: str, *, temporary: bool = False) -> SlotStatus:
-        kind = "TEMPORARY PHYSICAL" if temporary else "PHYSICAL"
-        command = f'CREATE_REPLICATION_SLOT "{name}" {kind} RESERVE_WAL'
-        try:
-            self._connection().query(command)
-        except Refusal as refusal:
-            if refusal.sqlstate != "42710":  # it exists
-                raise _not_ready(refusal) from refusal
+        if temporary:
+            self._temporary_slots.add(name)
+        self._create_slot(name)
         status = self.slot(name)
         if status is None:
             raise Unavailable(f"expected slot {name}, it is gone again", hint="Try again.")
         return status
+
+    def _create_slot(self, name: str) -> None:
+        kind = "TEMPORARY PHYSICAL" if name in self._temporary_slots else "PHYSICAL"
+        try:
+            self._connection().query(f'CREATE_REPLICATION_SLOT "{name}" {kind} RESERVE_WAL')
+        except Refusal as refusal:
+            if refusal.sqlstate != "42710":  # it exists
+                raise _not_ready(refusal) from refusal
 
     def drop_slot(self, name: str) -> None:
         try:
@@ -178,6 +183,9 @@ class PostgresSource:
             except Refusal as refusal:
                 if refusal.sqlstate not in NOT_SUPPORTED or not compression:
                     raise _no_backup(refusal, incremental) from refusal
+                # The server drops a session's temporary slots with every error in it.
+                for name in self._temporary_slots:
+                    self._create_slot(name)
         raise AssertionError("the last compression is none")
 
     def _connection(self) -> ReplicationConnection:

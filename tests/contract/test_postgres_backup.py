@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from chalicelib.ports import ObjectStore
 from tests.clusters import fresh_cluster
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
 from tests.fakes_state import InMemoryState
+from tests.faults import stalling_proxy
 from tests.servers import RealServer, running_server
 
 CLOCK = SystemClock()
@@ -401,40 +402,6 @@ def test_a_server_that_is_not_running_is_unavailable() -> None:
                 act()
             assert caught.value.instance_code == "no-connection"
             assert "hidden-word" not in str(caught.value.to_json())
-
-
-@contextmanager
-def stalling_proxy(port: int, *, after_bytes: int) -> Iterator[int]:
-    """A TCP proxy to `port` that passes so many bytes of the server's, then goes silent."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    opened: list[socket.socket] = [listener]
-
-    def pump(source: socket.socket, target: socket.socket, limit: float) -> None:
-        passed = 0
-        try:
-            while passed < limit and (data := source.recv(4096)):
-                target.sendall(data)
-                passed += len(data)
-        except OSError:
-            return
-
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", port))
-            opened.extend((client, server))
-            for pair in ((client, server, float("inf")), (server, client, after_bytes)):
-                threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    threading.Thread(target=serve, daemon=True).start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        for item in opened:
-            item.close()
 
 
 @pytest.mark.parametrize("after_bytes", [0, 100_000])

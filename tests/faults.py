@@ -1,0 +1,40 @@
+"""Networks that fail for real."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+@contextmanager
+def stalling_proxy(port: int, *, after_bytes: int) -> Iterator[int]:
+    """A TCP proxy to `port` that passes so many bytes of each answer, then goes silent."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    opened: list[socket.socket] = [listener]
+
+    def pump(source: socket.socket, target: socket.socket, limit: float) -> None:
+        passed = 0
+        with suppress(OSError):
+            while passed < limit and (data := source.recv(4096)):
+                target.sendall(data)
+                passed += len(data)
+            if passed < limit:
+                target.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", port))
+                opened.extend((client, server))
+                for pair in ((client, server, float("inf")), (server, client, after_bytes)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        for item in opened:
+            item.close()
