@@ -1,0 +1,85 @@
+"""Secrets Manager: the addresses of databases, {"dsn": ...}, and pointing one to another database.
+
+The version before keeps the stage AWSPREVIOUS. No password is in an error or a log.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+from uuid import NAMESPACE_OID, uuid5
+
+from psycopg.conninfo import make_conninfo
+
+from chalicelib.adapters.aws_errors import mapped
+from chalicelib.adapters.postgres_database import parse_dsn
+from chalicelib.errors import NotReady
+
+
+@dataclass(frozen=True)
+class Address:
+    """A secret's content. `version` is its id; `repr` leaves the content out."""
+
+    content: dict[str, Any]
+    version: str
+
+    @property
+    def dsn(self) -> str:
+        return str(self.content["dsn"])
+
+    @property
+    def database(self) -> str:
+        parameters = parse_dsn(self.dsn)
+        return str(parameters.get("dbname") or parameters.get("user") or "postgres")
+
+    def __repr__(self) -> str:
+        return f"Address(version={self.version!r})"
+
+
+class SecretAddresses:
+    """Reads and rewrites them with a Secrets Manager client."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def read(self, name: str) -> Address:
+        """Raises NotReady (code "bad-secret") when it is not {"dsn": ...}."""
+        with mapped("secretsmanager", secret=name):
+            answer = self._client.get_secret_value(SecretId=name)
+        try:
+            content = json.loads(answer["SecretString"])
+            return Address({**content, "dsn": str(content["dsn"])}, answer["VersionId"])
+        except (KeyError, TypeError, ValueError):
+            raise NotReady(
+                f'expected {{"dsn": ...}} in the secret {name}, found something else',
+                code="bad-secret",
+                hint="Store the address as one JSON object with the key dsn.",
+            ) from None
+
+    def point_to(self, name: str, database: str) -> str:
+        """Change the database's name in the address and nothing else; the database before it.
+
+        Safe to repeat: an address that names the database already stays as it is, and two workers
+        of one run that meet here store one version: its id comes from the version it replaces.
+        """
+        address = self.read(name)
+        before = address.database
+        if before != database:
+            content = {**address.content, "dsn": with_database(address.dsn, database)}
+            with mapped("secretsmanager", secret=name):
+                self._client.put_secret_value(
+                    SecretId=name,
+                    SecretString=json.dumps(content),
+                    ClientRequestToken=str(uuid5(NAMESPACE_OID, f"{address.version}/{database}")),
+                )
+        return before
+
+
+def with_database(dsn: str, database: str) -> str:
+    """The same address, in the form that it had, for another database of the server."""
+    parts = urlsplit(dsn)
+    if parts.scheme in ("postgresql", "postgres"):
+        return parts._replace(path="/" + quote(database, safe="")).geturl()
+    return make_conninfo(**(parse_dsn(dsn) | {"dbname": database}))
