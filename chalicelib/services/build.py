@@ -6,7 +6,6 @@ does not pay for them at its cold start.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ from chalicelib.errors import BadInput, NotReady
 if TYPE_CHECKING:
     from chalicelib.adapters.postgres_database import PostgresDatabases
     from chalicelib.adapters.postgres_replication import PostgresSource
+    from chalicelib.adapters.secrets import SecretAddresses
     from chalicelib.incidents.incident import Desk
     from chalicelib.plan.components import Postgres
     from chalicelib.plan.model import Plan
@@ -169,22 +169,20 @@ def database(component: str) -> Postgres:
     return found
 
 
-def secret_dsn(name: str) -> str:
-    """The address in a secret, read afresh: a switch may have changed it a second ago."""
-    from chalicelib.adapters.aws_errors import mapped
+@cache
+def addresses() -> SecretAddresses:
+    from chalicelib.adapters.secrets import SecretAddresses
 
-    with mapped("secretsmanager", secret=name):
-        text = client("secretsmanager").get_secret_value(SecretId=name)["SecretString"]
-    return str(json.loads(text)["dsn"])
+    return SecretAddresses(client("secretsmanager"))
 
 
 def operator_dsn(component: str) -> str:
-    """Leeward's own login, on the database that the application uses now."""
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    """Leeward's own login, on the database that the application uses at this moment."""
+    from chalicelib.adapters.secrets import with_database
 
     found = database(component)
-    used = conninfo_to_dict(secret_dsn(found.application_secret))
-    return make_conninfo(secret_dsn(found.operator_secret), dbname=used["dbname"])
+    used = addresses().read(found.application_secret).database
+    return with_database(addresses().read(found.operator_secret).dsn, used)
 
 
 def source(component: str) -> PostgresSource:
