@@ -21,6 +21,8 @@ from chalicelib.plan.records import parse_lsn
 
 # A transaction that changed fewer rows of every table is only counted, not kept.
 NOTABLE_ROWS = 20
+# FirstNormalObjectId (PostgreSQL, access/transam.h): lower numbers are initdb's.
+FIRST_USER_NUMBER = 16384
 
 
 class Relfile(NamedTuple):
@@ -56,7 +58,8 @@ class CreatedFile:
 
 @dataclass(frozen=True)
 class Transaction:
-    """A committed transaction. `dropped` holds (file, its tablespace)."""
+    """A committed transaction. `dropped` holds (file, its tablespace); `children` the ids of its
+    savepoints, which its rows may carry as their xmin."""
 
     xid: int
     commit_lsn: int
@@ -65,6 +68,7 @@ class Transaction:
     created: tuple[CreatedFile, ...] = ()
     dropped: tuple[tuple[Relfile, str], ...] = ()
     dropped_databases: tuple[int, ...] = ()
+    children: tuple[int, ...] = ()
 
     @property
     def changed(self) -> int:
@@ -177,16 +181,28 @@ class ChangeScan:
             text, _, rest = rest.partition(b": ")
             xid = int(text)
         parts = [part.strip() for part in rest.split(b";")]
-        children = _named(parts, b"subxacts: ")
+        children = tuple(int(child) for child in _named(parts, b"subxacts: "))
         changes = self._close(xid)
         for child in children:
-            changes.absorb(self._close(int(child)))
+            changes.absorb(self._close(child))
         if what.startswith(b"ABORT"):
             return None
         self.activity.transactions += 1
-        dropped = [_parse_path(path) for path in _named(parts, b"rels: ")]
-        files = tuple(found for found in dropped if found)
-        return _finish(xid, lsn, parts[0], changes, files)
+        paths = [_parse_path(path) for path in _named(parts, b"rels: ")]
+        created = tuple(
+            CreatedFile(relfile, tablespace, transient=relfile in changes.locked)
+            for relfile, tablespace in changes.created
+        )
+        return Transaction(
+            xid=xid,
+            commit_lsn=parse_lsn(lsn.decode()),
+            committed_at=_parse_time(parts[0]),
+            rows=changes.rows,
+            created=created,
+            dropped=tuple(path for path in paths if path),
+            dropped_databases=tuple(changes.dropped_databases),
+            children=children,
+        )
 
     def _close(self, xid: int) -> OpenChanges:
         return self.open.pop(xid) if xid in self.open else OpenChanges()
@@ -240,23 +256,6 @@ def _parse_path(path: bytes) -> tuple[Relfile, str] | None:
     return Relfile(int(database or 0), int(number)), (tablespace or shared).decode()
 
 
-def _finish(
-    xid: int,
-    lsn: bytes,
-    at: bytes,
-    changes: OpenChanges,
-    dropped: tuple[tuple[Relfile, str], ...],
-) -> Transaction:
-    created = tuple(
-        CreatedFile(relfile, tablespace, transient=relfile in changes.locked)
-        for relfile, tablespace in changes.created
-    )
-    return Transaction(
-        xid=xid,
-        commit_lsn=parse_lsn(lsn.decode()),
-        committed_at=datetime.fromisoformat(at.decode().removesuffix(" UTC")).replace(tzinfo=UTC),
-        rows=changes.rows,
-        created=created,
-        dropped=dropped,
-        dropped_databases=tuple(changes.dropped_databases),
-    )
+def _parse_time(text: bytes) -> datetime:
+    """ "2026-11-22 08:50:36.155409 UTC": pg_waldump was told to print UTC."""
+    return datetime.fromisoformat(text.decode().removesuffix(" UTC")).replace(tzinfo=UTC)

@@ -24,6 +24,8 @@ class Relation:
         return self.kind == "r" and not self.name.startswith(_SYSTEM_SCHEMAS)
 
 
+# How a file is called that no map names.
+UNNAMED = "file "
 _SYSTEM_SCHEMAS = ("pg_catalog.", "pg_toast.", "information_schema.")
 
 
@@ -53,7 +55,7 @@ class Relations:
         """The table's name, that of its table for a TOAST table, or its numbers."""
         relation = self.get(relfile)
         if relation is None:
-            return f"file {relfile.database}/{relfile.number}"
+            return f"{UNNAMED}{relfile.database}/{relfile.number}"
         return relation.parent or relation.name
 
     def lives(self, name: str) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import format_time
 from chalicelib.recover.changes import (
+    FIRST_USER_NUMBER,
     NOTABLE_ROWS,
     Activity,
     CreatedFile,
@@ -26,8 +27,6 @@ from chalicelib.recover.changes import (
 )
 from chalicelib.recover.relations import Relation, Relations
 
-# FirstNormalObjectId (PostgreSQL, access/transam.h): lower numbers are initdb's.
-FIRST_USER_NUMBER = 16384
 # So much of a table changed at once is suspect also when the table is small.
 HALF_TABLE_SHARE = 0.5
 # A job that did the same this often is routine, when nobody knows a moment of health before it.
