@@ -198,7 +198,10 @@ class _Load:
             raise _failed("pg_restore --list", contents)
         with self.target.session(self.new_name, read_only=True) as session:
             forbidden = {str(name) for (name,) in session.query(_FORBIDDEN_EXTENSIONS)}
-        wanted, left_out = _leave_out(contents.output, forbidden)
+        with self.recovered.session(read_only=True) as session:
+            members = session.query(_EXTENSION_FUNCTIONS, (sorted(forbidden),))
+        granted = tuple(f" ACL {schema} FUNCTION {name}(" for schema, name in members)
+        wanted, left_out = _leave_out(contents.output, forbidden, granted)
         (self.folder / "wanted.list").write_text(wanted)
         outcome = self.target.run_tool(
             "pg_restore",
@@ -240,8 +243,11 @@ def read_mark(target: Databases, name: str) -> dict[str, Any] | None:
     return dict(content.get("leeward", {})) if isinstance(content, dict) else {}
 
 
-def _leave_out(contents: str, forbidden: set[str]) -> tuple[str, tuple[str, ...]]:
-    """The table of contents without these extensions and their comments, and who they are.
+def _leave_out(
+    contents: str, forbidden: set[str], granted: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
+    """The table of contents without these extensions, their comments and privileges on their
+    functions; and who they are.
 
     An entry reads "2; 3079 16390 EXTENSION - amcheck" (pg_restore, "--list").
     """
@@ -250,7 +256,7 @@ def _leave_out(contents: str, forbidden: set[str]) -> tuple[str, tuple[str, ...]
         words = line.split()
         if "EXTENSION" in words[3:6] and words[words.index("EXTENSION") + 1 :][-1] in forbidden:
             left_out.append(words[-1])
-        else:
+        elif not any(member in line for member in granted):
             kept.append(line)
     return "\n".join(kept) + "\n", tuple(sorted(set(left_out)))
 
@@ -328,4 +334,14 @@ SELECT concat(CASE setrole WHEN 0 THEN 'ALTER DATABASE '
                                 'session_preload_libraries') THEN value
                    ELSE quote_literal(value) END)
   FROM settings, fresh
+"""
+
+_EXTENSION_FUNCTIONS = """
+SELECT n.nspname, p.proname
+  FROM pg_extension e
+  JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid
+                  AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e'
+  JOIN pg_proc p ON p.oid = d.objid
+  JOIN pg_namespace n ON n.oid = p.pronamespace
+ WHERE e.extname = ANY (%s)
 """
