@@ -18,7 +18,15 @@ from chalicelib.adapters.postgres_protocol import (
     WalMessages,
     refused_login,
 )
-from chalicelib.errors import Damaged, LeewardError, NotReady, Refused, Unavailable
+from chalicelib.adapters.postgres_refusals import (
+    mapped_incremental,
+    mapped_refusals,
+    refused_backup,
+    refused_command,
+    refused_wal,
+    require_ready,
+)
+from chalicelib.errors import Unavailable
 from chalicelib.plan.records import format_lsn, parse_lsn
 from chalicelib.ports import BackupSink, BaseBackup, SlotStatus, SourceFacts
 
@@ -30,7 +38,6 @@ COMPRESSIONS = (
 )
 NOT_SUPPORTED = ("0A000", "42601", "22023")
 SQL_SECONDS = 60
-OLDEST_VERSION, NEWEST_VERSION = 15, 18
 
 
 class PostgresSource:
@@ -61,15 +68,11 @@ class PostgresSource:
         self._replication = self._sql = None
 
     def check_ready(self, *, slots_needed: int = 0) -> None:
-        [row] = self._session().query(_READINESS)
-        found = dict(zip(_READINESS_NAMES, row, strict=True))
-        for code, wrong, expected, hint in _requirements(found, slots_needed):
-            if wrong:
-                raise NotReady(f"expected {expected}", code=code, hint=hint)
+        require_ready(self._session(), slots_needed)
 
     def facts(self) -> SourceFacts:
         connection = self._connection()
-        with _mapped_refusals():
+        with mapped_refusals():
             [(system_id, timeline, flushed, _)] = connection.query("IDENTIFY_SYSTEM")
             [(segment_size,)] = connection.query("SHOW wal_segment_size")
             summarizes = connection.server_version >= 170000 and connection.query(
@@ -89,13 +92,18 @@ class PostgresSource:
     ) -> BaseBackup:
         connection = self._connection()
         if parent_manifest is not None:
-            with _refused_incremental():
+            with mapped_incremental():
                 connection.upload("UPLOAD_MANIFEST", parent_manifest)
         begun, compressed = self._begin_backup(label, incremental=parent_manifest is not None)
         failures: list[str] = []
         connection.on_notice(failures.append)
-        _receive_archives(connection, sink, compressed)
-        return _finish_backup(connection, begun, failures)
+        try:
+            _receive_archives(connection, sink, compressed)
+            return _finish_backup(connection, begun, failures)
+        except BaseException:
+            # Only a new connection gets out of the middle of a stream.
+            self.close()
+            raise
 
     def slot(self, name: str) -> SlotStatus | None:
         rows = self._session().query(_SLOT, (name,))
@@ -116,14 +124,14 @@ class PostgresSource:
             self._connection().query(f'CREATE_REPLICATION_SLOT "{name}" {kind} RESERVE_WAL')
         except Refusal as refusal:
             if refusal.sqlstate != "42710":  # it exists
-                raise _not_ready(refusal) from refusal
+                raise refused_command(refusal) from refusal
 
     def drop_slot(self, name: str) -> None:
         try:
             self._connection().query(f'DROP_REPLICATION_SLOT "{name}" WAIT')
         except Refusal as refusal:
             if refusal.sqlstate != "42704":  # there is none
-                raise _not_ready(refusal) from refusal
+                raise refused_command(refusal) from refusal
 
     @contextmanager
     def stream_wal(self, slot: str, *, start_lsn: int, timeline: int) -> Iterator[WalMessages]:
@@ -134,21 +142,21 @@ class PostgresSource:
                 f"TIMELINE {timeline}"
             )
         except Refusal as refusal:
-            raise _missing_wal(refusal, start_lsn) from refusal
+            raise refused_wal(refusal, start_lsn) from refusal
         stream = WalMessages(connection)
         try:
             yield stream
             if stream.ended is None:
                 connection.end_copy_both()
         except Refusal as refusal:
-            raise _missing_wal(refusal, start_lsn) from refusal
+            raise refused_wal(refusal, start_lsn) from refusal
         except BaseException:
-            # Only a connection of its own can leave a stream in the middle.
+            # Only a new connection gets out of the middle of a stream.
             self.close()
             raise
 
     def timeline_history(self, timeline: int) -> bytes:
-        with _mapped_refusals():
+        with mapped_refusals():
             [(_, content)] = self._connection().query(f"TIMELINE_HISTORY {timeline}")
         return (content or "").encode()
 
@@ -182,7 +190,7 @@ class PostgresSource:
                 return self._connection().begin_copy_out(command), bool(compression)
             except Refusal as refusal:
                 if refusal.sqlstate not in NOT_SUPPORTED or not compression:
-                    raise _no_backup(refusal, incremental) from refusal
+                    raise refused_backup(refusal, incremental) from refusal
                 # The server drops a session's temporary slots with every error in it.
                 for name in self._temporary_slots:
                     self._create_slot(name)
@@ -252,7 +260,7 @@ def _end_of_backup(connection: ReplicationConnection) -> tuple[int, bool]:
             ended.append(result)
     except Refusal as refusal:
         if refusal.sqlstate != "XX001" or not ended:  # data_corrupted
-            raise _not_ready(refusal) from refusal
+            raise refused_command(refusal) from refusal
         failed = True
     return parse_lsn(str(ended[0][0][0])), failed
 
@@ -267,108 +275,6 @@ def _slot_status(row: tuple[Any, ...]) -> SlotStatus:
     )
 
 
-def _requirements(found: dict[str, Any], slots_needed: int) -> list[tuple[str, bool, str, str]]:
-    """(code, whether it is missing, what was expected and found, hint)."""
-    version = found["version"] // 10000
-    slots_free = found["max_slots"] - found["slots"]
-    senders_free = found["max_senders"] - found["senders"]
-    return [
-        (
-            "unsupported-version",
-            not OLDEST_VERSION <= version <= NEWEST_VERSION,
-            f"postgresql {OLDEST_VERSION} to {NEWEST_VERSION}, found {version}",
-            "Use a release of Leeward that knows this version.",
-        ),
-        (
-            "source-is-standby",
-            found["standby"],
-            "a primary, found a standby",
-            "Name the primary server in the DSN.",
-        ),
-        (
-            "no-replication-right",
-            not found["may_replicate"],
-            f"role {found['role']} to have the REPLICATION right, it has not",
-            f"Run ALTER ROLE {found['role']} REPLICATION as a superuser.",
-        ),
-        (
-            "wal-level-too-low",
-            found["wal_level"] == "minimal",
-            "wal_level replica or logical, found minimal",
-            "Set wal_level = replica and max_wal_senders = 10, then restart the server.",
-        ),
-        (
-            "no-wal-sender",
-            senders_free < 1,
-            f"a free WAL sender, found {found['senders']} of {found['max_senders']} in use",
-            "Raise max_wal_senders and restart the server.",
-        ),
-        (
-            "no-free-slot",
-            slots_free < slots_needed,
-            f"a free replication slot, found {found['slots']} of {found['max_slots']} in use",
-            "Raise max_replication_slots and restart the server, or drop a slot nobody uses.",
-        ),
-    ]
-
-
-# SQLSTATE -> (class, code, hint); PostgreSQL, appendix A.
-_REFUSALS: dict[str, tuple[type[LeewardError], str, str]] = {
-    "42501": (NotReady, "no-replication-right", "Give the role the REPLICATION right."),
-    "53400": (NotReady, "no-free-slot", "Raise max_replication_slots, or drop an unused slot."),
-    "53300": (NotReady, "no-wal-sender", "Raise max_wal_senders and restart the server."),
-    "55006": (Unavailable, "slot-in-use", "Another worker uses the slot; it is tried again."),
-    "XX001": (Damaged, "database-unreadable", "Treat the database as damaged."),
-    "58P01": (Damaged, "database-unreadable", "Treat the database as damaged: a file is gone."),
-}
-
-
-def _not_ready(refusal: Refusal) -> LeewardError:
-    kind, code, hint = _REFUSALS.get(
-        refusal.sqlstate, (Unavailable, "server-refused", "Look at the server's log.")
-    )
-    said = f"expected the server to do it, it refused: {refusal.said}"
-    return kind(said, code=code, hint=hint, sqlstate=refusal.sqlstate)
-
-
-def _no_backup(refusal: Refusal, incremental: bool) -> LeewardError:
-    if not incremental:
-        return _not_ready(refusal)
-    return Refused(
-        f"expected an incremental backup, the server refused: {refusal.said}",
-        code="no-incremental",
-        hint="Take a full backup; set summarize_wal = on for later incrementals.",
-        sqlstate=refusal.sqlstate,
-    )
-
-
-def _missing_wal(refusal: Refusal, start_lsn: int) -> LeewardError:
-    if refusal.sqlstate == "55006":
-        return _not_ready(refusal)
-    return Damaged(
-        f"expected WAL from {format_lsn(start_lsn)} on, the server refused: {refusal.said}",
-        code="wal-missing",
-        hint="Take a new full backup; recovery cannot pass this gap.",
-        sqlstate=refusal.sqlstate,
-    )
-
-
-@contextmanager
-def _mapped_refusals() -> Iterator[None]:
-    try:
-        yield
-    except Refusal as refusal:
-        raise _not_ready(refusal) from refusal
-
-
-@contextmanager
-def _refused_incremental() -> Iterator[None]:
-    try:
-        yield
-    except Refusal as refusal:
-        raise _no_backup(refusal, incremental=True) from refusal
-
-
 def _parse_size(text: str) -> int:
     """PostgreSQL's "16MB", "1GB" -> bytes."""
     units = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
@@ -379,18 +285,6 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-_READINESS_NAMES = (
-    "version", "standby", "role", "may_replicate", "wal_level", "max_senders", "senders",
-    "max_slots", "slots",
-)  # fmt: skip
-_READINESS = """
-SELECT current_setting('server_version_num')::int, pg_is_in_recovery(), current_user::text,
-       (SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user),
-       current_setting('wal_level'), current_setting('max_wal_senders')::int,
-       (SELECT count(*) FROM pg_stat_replication),
-       current_setting('max_replication_slots')::int,
-       (SELECT count(*) FROM pg_replication_slots)
-"""
 _SLOT = """
 SELECT slot_name::text, restart_lsn::text, wal_status, safe_wal_size
   FROM pg_replication_slots WHERE slot_name = %s

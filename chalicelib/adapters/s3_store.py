@@ -38,14 +38,18 @@ READ_ATTEMPTS = 6
 LONGEST_PAUSE_SECONDS = 10.0
 
 
-def connect_s3(region: str, endpoint_url: str | None = None) -> Any:
+def connect_s3(
+    region: str | None = None, endpoint_url: str | None = None, *, attempts: int = 9
+) -> Any:
     """A client that rides out about a minute of 503, SlowDown and resets.
+
+    The region and the endpoint are those of the environment when they are None.
 
     Bodies carry a SHA-256 checksum that S3 verifies, so they are not hashed again for the
     signature.
     """
     config = Config(
-        retries={"mode": "standard", "max_attempts": 9},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=5,
         read_timeout=30,
         max_pool_connections=16,

@@ -16,9 +16,10 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.folder_store import FolderObjectStore
 from chalicelib.adapters.s3_store import MIB, S3ObjectStore, connect_s3
-from chalicelib.errors import DigestMismatch, NotReady, Refused, Truncated
+from chalicelib.errors import DigestMismatch, NotReady, Refused, Throttled, Truncated
 from chalicelib.ports import ObjectStore
 from tests.fakes import InMemoryObjectStore
+from tests.faults import failing_http_proxy
 
 BIG = os.urandom(1 << 16) * 400  # 25 MiB: several parts and several ranges
 
@@ -281,6 +282,37 @@ def test_a_missing_bucket_and_a_full_disk_are_named(s3_client: Any, tmp_path: Pa
     with pytest.raises(NotReady) as caught, full.open_writer("k") as writer:
         raise OSError(28, "No space left on device", writer)
     assert caught.value.instance_code == "no-disk-space"
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["503", "reset"])
+def test_a_store_that_fails_for_a_while_is_waited_for(s3_client: Any, reset: bool) -> None:
+    bucket = f"waited-for-{reset}".lower()
+    s3_client.create_bucket(Bucket=bucket)
+    port = int(s3_client.meta.endpoint_url.rpartition(":")[2])
+    for act in (
+        lambda store: store.put("k", b"content"),
+        lambda store: write_large(store),
+        lambda store: store.get("k"),
+        lambda store: b"".join(store.read("large")) == BIG or pytest.fail("changed"),
+        lambda store: list(store.list()),
+    ):
+        with failing_http_proxy(port, failures=2, reset=reset) as proxy:
+            client = connect_s3("us-east-1", f"http://127.0.0.1:{proxy}")
+            act(S3ObjectStore(client, bucket, part_bytes=5 * MIB))
+
+
+def write_large(store: ObjectStore) -> None:
+    with store.open_writer("large") as writer:
+        writer.write(BIG)
+        writer.commit()
+
+
+def test_a_store_that_fails_for_good_is_throttled(s3_client: Any) -> None:
+    port = int(s3_client.meta.endpoint_url.rpartition(":")[2])
+    with failing_http_proxy(port, failures=1000, reset=False) as proxy:
+        client = connect_s3("us-east-1", f"http://127.0.0.1:{proxy}", attempts=2)
+        with pytest.raises(Throttled):
+            S3ObjectStore(client, "any").put("k", b"")
 
 
 @pytest.mark.parametrize("key", ["", "/x", "a//b", "../x", "a/..", ".incoming/x"])

@@ -1,0 +1,143 @@
+"""The catalogue of a component: what counts as a recovery point, with and without its index."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.errors import Refused
+from chalicelib.plan.records import RecoveryPoint, canonical_json
+from tests.fakes import InMemoryObjectStore
+from tests.fakes_state import InMemoryState
+
+AT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
+
+
+class Shelf:
+    def __init__(self) -> None:
+        self.store = InMemoryObjectStore()
+        self.index = InMemoryState()
+        self.indexed = StoredCatalogue(self.store, "db", index=self.index)
+        self.plain = StoredCatalogue(self.store, "db")
+
+    def add(self, point_id: str) -> RecoveryPoint:
+        stored = self.store.put(f"points/{point_id}/base.tar.zst", b"data")
+        point = RecoveryPoint(
+            id=point_id, component="db", kind="full", taken_at=AT, finished_at=AT, system_id="1",
+            server_version=170010, timeline=1, start_lsn=1, end_lsn=2, objects=(stored,),
+            source_bytes=4, encryption="none",
+        )  # fmt: skip
+        self.indexed.add(point)
+        return point
+
+    def rejected(self) -> list[tuple[str, str]]:
+        """With the index; without it the same, unless a test says otherwise."""
+        return [(item.point_id, item.code) for item in self.indexed.inventory().rejected]
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def test_a_point_counts_from_its_manifest_on(shelf: Shelf) -> None:
+    shelf.store.put("points/unfinished/base.tar.zst", b"half")
+    point = shelf.add("p1")
+    for catalogue in (shelf.indexed, shelf.plain):
+        assert catalogue.inventory().points == (point,)
+        assert catalogue.inventory().rejected == ()
+
+
+def test_an_id_is_used_once(shelf: Shelf) -> None:
+    point = shelf.add("p1")
+    with pytest.raises(Refused) as caught:
+        shelf.indexed.add(point)
+    assert caught.value.instance_code == "exists"
+
+
+def test_a_manifest_that_changed_is_tampered(shelf: Shelf) -> None:
+    shelf.add("p1")
+    key = "points/p1/manifest.json"
+    shelf.store.objects[key] = shelf.store.objects[key].replace(b'"end_lsn":2', b'"end_lsn":3')
+    assert shelf.rejected() == [("p1", "tampered")]
+    assert [item.code for item in shelf.plain.inventory().rejected] == ["tampered"]
+
+
+def test_a_manifest_rewritten_with_its_digest_contradicts_the_index(shelf: Shelf) -> None:
+    shelf.add("p1")
+    other = Shelf()
+    other.add("p2")
+    manifest = json.loads(other.store.objects["points/p2/manifest.json"])
+    renamed = RecoveryPoint.from_json({**manifest["point"], "id": "p1", "end_lsn": 99})
+    forged = Shelf()
+    forged.store.objects["points/p1/base.tar.zst"] = b"data"
+    forged.plain.add(renamed)
+    shelf.store.objects["points/p1/manifest.json"] = forged.store.objects["points/p1/manifest.json"]
+    assert shelf.rejected() == [("p1", "tampered")]
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b'{"point": 1, "digest": ""}', b'{"point": {}}', b"\xff"]
+)
+def test_a_manifest_that_is_none_is_rejected_and_hides_no_other(
+    shelf: Shelf, content: bytes
+) -> None:
+    shelf.add("p1")
+    good = shelf.add("p2")
+    shelf.store.objects["points/p1/manifest.json"] = content
+    assert shelf.rejected() == [("p1", "tampered")]
+    assert shelf.indexed.inventory().points == (good,)
+
+
+def test_a_manifest_copied_to_another_id_is_rejected(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.store.objects["points/p9/manifest.json"] = shelf.store.objects["points/p1/manifest.json"]
+    assert shelf.rejected() == [("p9", "tampered")]
+
+
+def test_a_missing_object_or_manifest_is_rejected(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.add("p2")
+    shelf.store.delete("points/p1/base.tar.zst")
+    shelf.store.delete("points/p2/manifest.json")
+    assert shelf.rejected() == [("p1", "object-missing"), ("p2", "object-missing")]
+
+
+@pytest.mark.parametrize("kept", ["object", "index"])
+def test_either_mark_of_quarantine_is_enough(shelf: Shelf, kept: str) -> None:
+    shelf.add("p1")
+    shelf.indexed.quarantine("p1", code="digest-mismatch", reason="flipped", at=AT)
+    shelf.indexed.quarantine("p1", code="digest-mismatch", reason="flipped", at=AT)
+    if kept == "object":
+        shelf.index = InMemoryState()
+        shelf.indexed = StoredCatalogue(shelf.store, "db", index=shelf.index)
+    else:
+        shelf.store.delete("points/p1/quarantine.json")
+    inventory = shelf.indexed.inventory()
+    assert inventory.points == ()
+    [rejected] = inventory.rejected
+    assert rejected.code == "quarantined"
+    assert "flipped" in rejected.reason
+
+
+def test_a_quarantine_note_that_cannot_be_read_still_counts(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.store.put("points/p1/quarantine.json", b"\xff")
+    assert shelf.rejected() == [("p1", "quarantined")]
+
+
+def test_progress_is_the_last_that_was_noted(shelf: Shelf) -> None:
+    assert shelf.indexed.wal_progress() == {}
+    shelf.indexed.note_wal_progress({"end_lsn": 1, "partial": "k"})
+    shelf.indexed.note_wal_progress({"end_lsn": 2, "partial": ""})
+    assert shelf.indexed.wal_progress() == {"end_lsn": 2, "partial": ""}
+    assert shelf.plain.wal_progress() == {}
+
+
+def test_manifests_have_one_byte_form(shelf: Shelf) -> None:
+    shelf.add("p1")
+    content = shelf.store.objects["points/p1/manifest.json"]
+    assert content == canonical_json(json.loads(content))
