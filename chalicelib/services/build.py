@@ -176,12 +176,15 @@ def addresses() -> SecretAddresses:
     return SecretAddresses(client("secretsmanager"))
 
 
-def operator_dsn(component: str) -> str:
-    """Leeward's own login, on the database that the application uses at this moment."""
+def operator_dsn(component: str, name: str = "") -> str:
+    """Leeward's own login, on the database that the application uses at this moment.
+
+    `name`: on that database instead.
+    """
     from chalicelib.adapters.secrets import with_database
 
     found = database(component)
-    used = addresses().read(found.application_secret).database
+    used = name or addresses().read(found.application_secret).database
     return with_database(addresses().read(found.operator_secret).dsn, used)
 
 
@@ -192,9 +195,11 @@ def source(component: str) -> PostgresSource:
     return PostgresSource(operator_dsn(component))
 
 
-def operator(component: str) -> PostgresDatabases:
-    """The component's server, as Leeward's own role."""
+def operator(component: str, name: str = "") -> PostgresDatabases:
+    """The component's server, as Leeward's own role; see `operator_dsn`."""
     from chalicelib.adapters.postgres_binaries import find_binaries
     from chalicelib.adapters.postgres_database import PostgresDatabases
 
-    return PostgresDatabases(operator_dsn(component), find_binaries(named=environment().postgres))
+    return PostgresDatabases(
+        operator_dsn(component, name), find_binaries(named=environment().postgres)
+    )

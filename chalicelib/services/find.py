@@ -55,7 +55,7 @@ def _search_from(
     with wal_on_disk(component, inventory, window, folder, from_lsn=start) as wal:
         search = Search(
             activity=ChangeScan().read(wal.dump(window.timeline, start, window.end_lsn)),
-            relations=_relations(component, databases),
+            relations=relations_of(component, databases),
             inspector=PostgresInspector(build.operator_dsn(component), databases),
             thresholds=build.database(component).damage,
             timeline=window.timeline,
@@ -64,7 +64,7 @@ def _search_from(
         return find_damage(search, moment=moment)
 
 
-def _relations(component: str, databases: Databases) -> Relations:
+def relations_of(component: str, databases: Databases) -> Relations:
     """File numbers to names: the maps stored with the backups, and what the source has now."""
     store = build.backups(component)
     maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]

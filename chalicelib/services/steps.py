@@ -15,7 +15,7 @@ CODE = {
     "database.verify": ("rebuild", "verify_step"),
     "database.load": ("rebuild", "load_step"),
     "database.switch": ("target", "switch_step"),
-    "database.set-aside": ("find", "set_aside_step"),
+    "database.set-aside": ("aside", "set_aside_step"),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.errors import NotReady
 from chalicelib.evidence.entries import fenced, first_write, unfenced
 from chalicelib.incidents.fence import acquire_fence, require_fence
 from chalicelib.incidents.run import Run
@@ -18,6 +19,8 @@ Outputs = dict[str, Any]
 
 # Of the step's 300 s: what the application is given to come back by itself.
 WAIT_SECONDS = 240
+# Sort key of what the run found when it fenced.
+DAMAGED = "damaged"
 
 
 def fence_step(run: Run, inputs: dict[str, Any]) -> Outputs:
@@ -25,9 +28,9 @@ def fence_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     component = inputs["component"]
     role = build.database(component).application_role
     token = acquire_fence(build.state(), component, run.run_id, clock=build.clock())
-    stopped = stop_writes(
-        build.operator(component), role, token=token, run_id=run.run_id, clock=build.clock()
-    )
+    databases = build.operator(component)
+    build.state().create(f"run#{run.run_id}", DAMAGED, {"database": databases.database})
+    stopped = stop_writes(databases, role, token=token, run_id=run.run_id, clock=build.clock())
     say(run, fenced(token=token, ended=stopped.ended, seconds=stopped.seconds))
     return {
         "found": f"{role} is refused, {stopped.ended} sessions ended in {stopped.seconds:.2f} s, "
@@ -48,9 +51,8 @@ def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     found = build.database(component)
     token = require_fence(build.state(), component, run.run_id)
     databases = build.operator(component)
-    damaged = build.addresses().read(found.application_secret).database
-    if damaged != name:
-        retire_database(databases, damaged, found.application_role)
+    damaged = damaged_database(run)
+    retire_database(databases, damaged, found.application_role)
     writes_before = _writes_before(run, databases, name)
     build.addresses().point_to(found.application_secret, name)
     switched_at = build.clock().now()
@@ -72,6 +74,18 @@ def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "switched_at": format_time(switched_at),
         "first_write_at": format_time(first_at),
     }
+
+
+def damaged_database(run: Run) -> str:
+    """The database that the application used when it was fenced; the secret names another later."""
+    kept = build.state().get(f"run#{run.run_id}", DAMAGED)
+    if kept is None:
+        raise NotReady(
+            "the run has not stopped writes, so no database is known to be the damaged one",
+            hint="put a database.fence step before this one in the plan",
+            code="not-fenced",
+        )
+    return str(kept["database"])
 
 
 def _writes_before(run: Run, databases: Databases, name: str) -> int:

@@ -269,14 +269,14 @@ class Drill:
         self._tell(Told(kind, text, round(time.monotonic() - began, 3)))
 
 
-def _set_aside_assets(folder: Path) -> set[int]:
-    """The ids of assets in the set-aside file; none when nothing was set aside."""
+def _set_aside_assets(folder: Path) -> set[str]:
+    """The paths of assets in the set-aside file; none when nothing was set aside."""
     file = folder / "set-aside.jsonl"
-    found: set[int] = set()
+    found: set[str] = set()
     for line in file.read_text().splitlines() if file.exists() else ():
         for row in json.loads(line).get("rows", ()):
             if row["table"] == "public.assets":
-                found.add(int(row["row"]["id"]))
+                found.add(str(row["row"]["path"]))
     return found
 
 

@@ -24,8 +24,8 @@ class Reckoning:
     committed: int
     recovered: int
     set_aside: int
-    lost: tuple[int, ...]
-    too_far: tuple[int, ...]
+    lost: tuple[str, ...]
+    too_far: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
@@ -42,7 +42,7 @@ def reckon(
     ledger: Iterable[dict[str, Any]],
     *,
     dsn: str,
-    set_aside_assets: set[int],
+    set_aside_assets: set[str],
     damaged_at: datetime | None,
     damaged_database: str,
 ) -> Reckoning:
@@ -50,13 +50,13 @@ def reckon(
 
     Args:
         dsn: of the database that the application uses now.
-        set_aside_assets: ids of assets in the set-aside file.
+        set_aside_assets: paths of assets in the set-aside file.
         damaged_at: when the drill began its damage; None when it harmed no data.
         damaged_database: entries written to it after the damage may be set aside; to no other.
     """
     entries = list(ledger)
     with psycopg.connect(dsn) as connection:
-        rows = connection.execute("SELECT id FROM assets").fetchall()
+        rows = connection.execute("SELECT path FROM assets").fetchall()
     present = {row[0] for row in rows}
     missing = [entry for entry in entries if entry["asset"] not in present]
     aside = [entry for entry in missing if entry["asset"] in set_aside_assets]

@@ -2,7 +2,8 @@
 
 It reads its database's address from Secrets Manager at start and whenever a connection breaks, as
 an application that Leeward can switch must. Each committed transaction is appended to the ledger
-(one JSON line: xid, asset, project, committed_at) after PostgreSQL acknowledged it: what the ledger
+(one JSON line: xid, asset, project, committed_at; the asset by its path, which is never used
+twice, as an id is after a recovery) once PostgreSQL acknowledged it: what the ledger
 holds and neither the recovered database nor the set-aside file has, was lost.
 
 Run as `python -m leeward.local.sample_app --secret NAME --ledger FILE [--port N] [--rate N]`; it
@@ -110,10 +111,11 @@ class Studio:
 
     def _write(self, connection: psycopg.Connection[Any], project: int) -> dict[str, Any]:
         with connection.transaction():
+            path = f"scenes/{random.getrandbits(64):x}.blend"
             row = connection.execute(
                 "INSERT INTO assets (project_id, path, size_bytes) VALUES (%s, %s, %s) "
-                "RETURNING id, pg_current_xact_id()::text",
-                (project, f"scenes/{random.getrandbits(64):x}.blend", random.randint(1, 10**7)),
+                "RETURNING pg_current_xact_id()::text",
+                (project, path, random.randint(1, 10**7)),
             ).fetchone()
             assert row is not None
             connection.execute(
@@ -123,8 +125,8 @@ class Studio:
             )
         at = datetime.now(UTC).isoformat()
         return {
-            "xid": int(row[1]),
-            "asset": row[0],
+            "xid": int(row[0]),
+            "asset": path,
             "project": project,
             "database": self.database,
             "committed_at": at,

@@ -1,0 +1,23 @@
+"""Drills for tests: small, quick, and with somebody who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from leeward.commands.drill import load_runnable
+from leeward.local.drill import Drill, DrillOptions, DrillResult, Told
+
+PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
+SCENARIO = "database-corruption"
+
+
+def make_drill(out: Path, damage: str, tell: Callable[[Told], None] = lambda told: None) -> Drill:
+    plan = load_runnable(PLAN, SCENARIO)
+    options = DrillOptions(SCENARIO, "nexus-db", damage, out, projects=2000, rate=100)
+    return Drill(plan, options, tell)
+
+
+def run_drill(out: Path, damage: str) -> tuple[DrillResult, list[Told]]:
+    heard: list[Told] = []
+    return make_drill(out, damage, heard.append).run(), heard

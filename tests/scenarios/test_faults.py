@@ -1,0 +1,97 @@
+"""A recovery whose workers die in the middle, whose alarm comes twice: the same end, one run."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from chalicelib.errors import NotReady
+from chalicelib.evidence.chain import decode_record
+from chalicelib.plan.records import EvidenceRecord, format_time
+from chalicelib.scenarios.steps import STEP_KINDS
+from leeward.local.drill import Told
+from tests.scenarios.drills import SCENARIO, make_drill
+
+
+def read_records(folder: Path) -> list[EvidenceRecord]:
+    files = sorted((folder / "records").glob("*.json"))
+    return [decode_record(file.read_bytes(), where=file.name) for file in files]
+
+
+# How far into the first and into the second attempt of each step its worker is killed.
+KILL_AFTER_SECONDS = (0.02, 0.3)
+
+
+def test_every_step_survives_two_deaths_of_its_worker(tmp_path: Path) -> None:
+    killed: list[tuple[str, int]] = []
+    drill = make_drill(tmp_path, "update-without-where", lambda told: strike(told))
+    steps = {step.name: step for step in drill.plan.scenarios[SCENARIO].all_steps()}
+
+    def strike(told: Told) -> None:
+        record = told.record
+        if record is None or record.kind != "step-started":
+            return
+        attempt = record.body["attempt"]
+        if attempt > len(KILL_AFTER_SECONDS):
+            return
+        function = STEP_KINDS[steps[record.step].uses or ""].function
+        threading.Thread(target=kill, args=(function, record.step, attempt)).start()
+
+    def kill(function: str, step: str, attempt: int) -> None:
+        time.sleep(KILL_AFTER_SECONDS[attempt - 1])
+        try:
+            drill.cloud.kill_worker(function, wait_seconds=0.05)
+            killed.append((step, attempt))
+        except NotReady:
+            return
+
+    result = drill.run()
+    assert result.problems == []
+    assert {step for step, _ in killed} >= set(steps) - {"set-aside"}, killed
+    attempts = {step.name: step.attempts for step in result.score.steps}
+    assert sum(attempts.values()) >= len(steps) + len(steps) // 2, (attempts, killed)
+
+
+def alarm_event(body: dict[str, Any], at: str) -> dict[str, Any]:
+    """As EventBridge sends it; the incident's record holds what the alarm said."""
+    state = {"value": "ALARM", "timestamp": at, "reason": body["reason"]}
+    return {
+        "source": "aws.cloudwatch",
+        "detail-type": "CloudWatch Alarm State Change",
+        "detail": {"alarmName": body["alarm"], "state": state},
+    }
+
+
+def test_alarms_that_come_twice_start_one_run(tmp_path: Path) -> None:
+    drill = make_drill(tmp_path, "delete-without-where", lambda told: repeat(told))
+    answers: list[dict[str, Any]] = []
+
+    def repeat(told: Told) -> None:
+        record = told.record
+        if record is None or record.kind != "incident-opened":
+            return
+        same = alarm_event(record.body, record.body["alarm_at"])
+        later = alarm_event(record.body, format_time(record.at))
+        client = drill.cloud.client("lambda")
+        with ThreadPoolExecutor(4) as at_once:
+            for event in (same, later, same, later):
+                at_once.submit(lambda it=event: answers.append(invoke(client, it)))
+
+    result = drill.run()
+    assert result.problems == []
+    assert [answer["incidents"] for answer in answers] == [[result.score.incident]] * 4
+    kinds = Counter(told_record.kind for told_record in read_records(result.folder))
+    assert (kinds["incident-opened"], kinds["run-started"], kinds["alarm-joined"]) == (1, 1, 1)
+
+
+def invoke(client: Any, event: dict[str, Any]) -> dict[str, Any]:
+    answer = client.invoke(
+        FunctionName="leeward-primary-on_alarm", Payload=json.dumps(event).encode()
+    )
+    assert "FunctionError" not in answer
+    return dict(json.loads(answer["Payload"].read()))
