@@ -21,6 +21,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +80,7 @@ class LocalCloud:
         self._schedules = schedules
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.RLock()
+        self._ending = ExitStack()
 
     def start(self) -> Self:
         """Raises Refused when this process runs a cloud already."""
@@ -88,14 +90,29 @@ class LocalCloud:
                 hint="Stop it first, or start the second one in another process.",
                 code="cloud-running",
             )
-        LocalCloud._running = self
+        with ExitStack() as ending:
+            LocalCloud._running = self
+            ending.callback(_forget_running)
+            self._start_parts(ending)
+            self._ending = ending.pop_all()
+        return self
+
+    def stop(self) -> None:
+        """End everything that was started. Safe to repeat."""
+        self._ending.close()
+
+    def _start_parts(self, ending: ExitStack) -> None:
         self.started_at = datetime.now(UTC)
+        self._postgres = str(find_binaries().bin_dir)
         self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         self.folder.chmod(0o711)  # PostgreSQL runs as another user when this one is root
-        self._postgres = str(find_binaries().bin_dir)
         self.reaper = Reaper()
+        ending.callback(self.reaper.stop)
         self.reaper.start()
         self.reaper.remove_at_end(self.folder)
+        server = Server(self)
+        ending.callback(server.stop)
+        self.url = server.start()
         self.runner = Runner(
             self.folder,
             self.reaper,
@@ -103,23 +120,12 @@ class LocalCloud:
             on_log=store_log,
             judge=judge,
         )
-        self._server = Server(self)
-        self.url = self._server.start()
+        ending.callback(self.runner.stop)
+        ending.callback(stop_executions, self.regions)
+        ticker = Ticker(self, speed=self.speed, schedules=self._schedules)
+        ending.callback(ticker.stop)
+        ticker.start()
         self.write_state()
-        self._ticker = Ticker(self, speed=self.speed, schedules=self._schedules)
-        self._ticker.start()
-        return self
-
-    def stop(self) -> None:
-        """End everything that was started. Safe to repeat."""
-        if LocalCloud._running is not self:
-            return
-        self._ticker.stop()
-        stop_executions(self.regions)
-        self.runner.stop()
-        self._server.stop()
-        self.reaper.stop()
-        LocalCloud._running = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -287,3 +293,7 @@ class LocalCloud:
             "AWS_SESSION_TOKEN": "leeward-local",
         }
         return CREDENTIALS | own | self.sandbox_environment
+
+
+def _forget_running() -> None:
+    LocalCloud._running = None

@@ -14,11 +14,13 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput
 from leeward.local.cloud import PRIMARY_REGION, LocalCloud
 from leeward.local.iam import ACCOUNT
+from leeward.local.schedules import next_due
 
 if TYPE_CHECKING:
     from leeward.package import Package
@@ -194,6 +196,8 @@ def make_rule(stack: Stack, logical: str, properties: Properties) -> Made:
         _only(target, "Id", "Arn", "Input")
     if "EventPattern" in rest:
         rest["EventPattern"] = json.dumps(rest["EventPattern"])
+    if "ScheduleExpression" in rest:
+        next_due(rest["ScheduleExpression"], datetime.now(UTC))  # one that is none fails here
     client = stack.client("events")
     arn = client.put_rule(Name=name, **rest)["RuleArn"]
     client.put_targets(Rule=name, Targets=targets)

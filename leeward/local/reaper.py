@@ -37,10 +37,12 @@ class Reaper:
         )
 
     def watch_group(self, pgid: int) -> None:
+        """Raises BrokenPipeError when the reaper is gone: nothing may run unwatched."""
         self._tell(f"watch {pgid}")
 
     def forget_group(self, pgid: int) -> None:
-        self._tell(f"forget {pgid}")
+        with contextlib.suppress(BrokenPipeError):
+            self._tell(f"forget {pgid}")
 
     def remove_at_end(self, folder: Path) -> None:
         self._tell(f"folder {folder}")

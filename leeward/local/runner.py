@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from leeward.local.iam import Judgement, Need
 from leeward.local.reaper import Reaper
 from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
 
+CALLS_KEPT = 100_000
 RETRY_SECONDS = (1.0, 2.0)
 """Waits before the two retries of an asynchronous event; AWS waits 60 and 120."""
 
@@ -76,7 +78,7 @@ class Runner:
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
-        self.calls: list[Call] = []
+        self.calls: deque[Call] = deque(maxlen=CALLS_KEPT)
         self.lost: list[tuple[str, Any, str]] = []
 
     def invoke(self, function: Function, event: Any, *, limit: int | None = None) -> Outcome:
@@ -137,8 +139,8 @@ class Runner:
         return [box for box in busy if box.invoking and is_named(box.function.name, (name,))]
 
     def stop(self) -> None:
-        self._stopping = True
         with self._lock:
+            self._stopping = True
             pools, self._pools = list(self._pools.values()), {}
         boxes = [box for pool in pools for box in (*pool.idle, *pool.busy)]
         with ThreadPoolExecutor(max(len(boxes), 1)) as killers:
@@ -163,6 +165,8 @@ class Runner:
 
     def _take(self, function: Function, limit: int | None) -> tuple[Sandbox, Outcome | None]:
         with self._lock:
+            if self._stopping:
+                raise Throttled("the local cloud is stopping")
             pool = self._pools.setdefault(function.arn, _Pool())
             if limit is not None and len(pool.busy) >= limit:
                 raise Throttled(f"{function.name} runs {limit} times already, its limit")
