@@ -466,9 +466,10 @@ class Inspector(Protocol):
         """Reads every page of the server from disk: as long as a full backup."""
 
     def damaged_indexes(
-        self, database: str = "", *, heapallindexed: bool = True
+        self, database: str = "", *, part: int = 0, parts: int = 1
     ) -> tuple[Fault, ...]:
-        """amcheck over all tables and indexes of a database."""
+        """amcheck over the tables and btree indexes of a database, or over one of `parts` parts
+        of about the same number; every row must have its index entries."""
 
 
 class WalText(Protocol):

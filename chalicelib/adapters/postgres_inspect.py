@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from chalicelib.adapters.postgres_database import (
@@ -75,10 +76,10 @@ class PostgresInspector:
         return tuple(_drop_base_backup(self._dsn))
 
     def damaged_indexes(
-        self, database: str = "", *, heapallindexed: bool = True
+        self, database: str = "", *, part: int = 0, parts: int = 1
     ) -> tuple[Fault, ...]:
         with self._amcheck_schema(database) as schema:
-            return self._check_all(database, schema, heapallindexed)
+            return self._check_all(database, schema, part, parts)
 
     @contextmanager
     def _amcheck_schema(self, database: str) -> Iterator[str]:
@@ -94,27 +95,20 @@ class PostgresInspector:
             yield AMCHECK_SCHEMA
             session.execute(f"DROP SCHEMA {AMCHECK_SCHEMA} CASCADE")
 
-    def _check_all(self, database: str, schema: str, heapallindexed: bool) -> tuple[Fault, ...]:
+    def _check_all(self, database: str, schema: str, part: int, parts: int) -> tuple[Fault, ...]:
         with self._databases.session(database, read_only=True) as session:
-            checks = [_Check(*row) for row in session.query(_RELATIONS_TO_CHECK)]
+            rows = session.query(_RELATIONS_TO_CHECK, (parts, part))
+            checks = [_Check(*row) for row in rows]
         lanes = [checks[lane::AMCHECK_CONNECTIONS] for lane in range(AMCHECK_CONNECTIONS)]
         with ThreadPoolExecutor(AMCHECK_CONNECTIONS) as pool:
-            found = pool.map(
-                lambda lane: self._check_lane(database, schema, lane, heapallindexed), lanes
-            )
+            found = pool.map(partial(self._check_lane, database, schema), lanes)
             return tuple(fault for faults in found for fault in faults)
 
-    def _check_lane(
-        self, database: str, schema: str, checks: list[_Check], heapallindexed: bool
-    ) -> list[Fault]:
+    def _check_lane(self, database: str, schema: str, checks: list[_Check]) -> list[Fault]:
         with self._databases.session(
             database, timeout_seconds=AMCHECK_SECONDS, read_only=True
         ) as session:
-            return [
-                fault
-                for check in checks
-                for fault in _amcheck(session, schema, check, heapallindexed)
-            ]
+            return [fault for check in checks for fault in _amcheck(session, schema, check)]
 
 
 @dataclass(frozen=True)
@@ -124,10 +118,11 @@ class _Check:
     is_index: bool
 
 
-def _amcheck(session: Session, schema: str, check: _Check, heapallindexed: bool) -> Iterator[Fault]:
+def _amcheck(session: Session, schema: str, check: _Check) -> Iterator[Fault]:
     try:
         if check.is_index:
-            session.query(f"SELECT {schema}.bt_index_check(%s, %s)", (check.oid, heapallindexed))
+            # Also that every row of the table has its entry (heapallindexed).
+            session.query(f"SELECT {schema}.bt_index_check(%s, true)", (check.oid,))
             return
         for block, line, message in session.query(
             f"SELECT blkno, offnum, msg FROM {schema}.verify_heapam(%s, check_toast => true)"
@@ -255,12 +250,12 @@ SELECT quote_ident(n.nspname) FROM pg_extension e
 """
 
 _RELATIONS_TO_CHECK = """
-SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind = 'i'
+SELECT c.oid, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'i'
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_am a ON a.oid = c.relam
   LEFT JOIN pg_index i ON i.indexrelid = c.oid
- WHERE c.relpersistence <> 't'
+ WHERE c.relpersistence <> 't' AND c.oid::bigint %% %s = %s
    AND ((c.relkind IN ('r', 'm', 't') AND a.amname = 'heap')
      OR (c.relkind = 'i' AND a.amname = 'btree' AND i.indisready AND i.indisvalid))
  ORDER BY c.relpages DESC

@@ -5,15 +5,16 @@ Each check is named and timed. A check that could not run has failed, and says w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 
-from chalicelib.errors import CheckFailed, LeewardError
+from chalicelib.errors import CheckFailed
 from chalicelib.plan.components import Assertion, DatabaseChecks, Freshness
 from chalicelib.plan.records import CheckResult, format_time
 from chalicelib.ports import Clock, Databases, DatabaseServer, Inspector, Session
+from chalicelib.verify.checks import Check, run_checks
 from chalicelib.verify.schema import Schema, read_schema
 
 READ_SECONDS = 800
@@ -44,46 +45,33 @@ def verify_database(
         schema: as it was recorded last before `moment`; None when it never was, which fails the
             plan's schema_digest.
     """
-    planned = [
+    planned: list[Check] = [
         *_assertions(databases, checks.assertions),
         *_freshness(databases, checks.freshness, moment),
-        ("tables-readable", lambda: _read_tables(databases)),
-        ("indexes-valid", lambda: _check_indexes_valid(databases)),
-        ("collations", lambda: _compare_collations(databases)),
+        ("tables-readable", partial(_read_tables, databases)),
+        ("indexes-valid", partial(_check_indexes_valid, databases)),
+        ("collations", partial(_compare_collations, databases)),
     ]
     if checks.schema_digest:
-        planned.append(("schema-digest", lambda: _compare_schema(databases, schema)))
+        planned.append(("schema-digest", partial(_compare_schema, databases, schema)))
     if checks.amcheck:
-        planned.append(("amcheck", lambda: _run_amcheck(inspector)))
-    return tuple(run_check(name, check, clock) for name, check in planned)
+        planned.append(("amcheck", partial(_run_amcheck, inspector)))
+    return run_checks(planned, clock).results
 
 
 def verify_pages(server: DatabaseServer, *, clock: Clock) -> CheckResult:
     """Every page's checksum, by pg_checksums on the folder of the server, which it stops."""
-    return run_check("page-checksums", lambda: _check_pages(server), clock)
+    return run_checks([("page-checksums", partial(_check_pages, server))], clock).results[0]
 
 
-def run_check(name: str, check: Callable[[], str], clock: Clock) -> CheckResult:
-    """`check` returns what it found, or raises CheckFailed; any of our errors is a failure."""
-    started = clock.now()
-    try:
-        found, ok = check(), True
-    except LeewardError as error:
-        found, ok = error.message, False
-    return CheckResult(name, ok, found, (clock.now() - started).total_seconds())
-
-
-Planned = tuple[str, Callable[[], str]]
-
-
-def _assertions(databases: Databases, assertions: tuple[Assertion, ...]) -> Iterator[Planned]:
+def _assertions(databases: Databases, assertions: tuple[Assertion, ...]) -> Iterator[Check]:
     for assertion in assertions:
         yield f"assertion:{assertion.name}", partial(check_assertion, databases, assertion)
 
 
 def _freshness(
     databases: Databases, freshness: tuple[Freshness, ...], moment: datetime
-) -> Iterator[Planned]:
+) -> Iterator[Check]:
     for rule in freshness:
         name = f"freshness:{rule.table}.{rule.column}"
         yield name, partial(check_freshness, databases, rule, moment)

@@ -1,0 +1,70 @@
+"""Checks of the running source, each minute: what the plan asserts and what the server knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
+
+from chalicelib.errors import CheckFailed
+from chalicelib.plan.components import DatabaseChecks
+from chalicelib.ports import Clock, Databases, Fault, Inspector
+from chalicelib.verify.checks import Check, Outcome, run_checks
+from chalicelib.verify.database import check_assertion, check_freshness
+
+# amcheck reads about 166 MiB/s; a larger database is checked in parts, one a minute.
+AMCHECK_BYTES = 512 << 20
+
+
+def watch_database(
+    databases: Databases,
+    inspector: Inspector,
+    checks: DatabaseChecks,
+    *,
+    since: datetime | None,
+    clock: Clock,
+    more: Iterable[Check] = (),
+) -> Outcome:
+    """Run every check once.
+
+    Args:
+        since: page checksum failures from before it are known already.
+        more: checks of the caller's own, run last.
+    """
+    now = clock.now()
+    planned: list[Check] = [
+        ("files", partial(_expect_none, inspector.missing_files)),
+        ("page-checksums", partial(_expect_none, partial(inspector.failed_checksums, since))),
+    ]
+    planned += [
+        (f"assertion:{it.name}", partial(check_assertion, databases, it))
+        for it in checks.assertions
+    ]
+    planned += [
+        (f"freshness:{it.table}.{it.column}", partial(check_freshness, databases, it, now))
+        for it in checks.freshness
+    ]
+    if checks.amcheck:
+        planned.append(("amcheck", partial(_check_part, databases, inspector, now)))
+    return run_checks([*planned, *more], clock)
+
+
+def _expect_none(look: Callable[[], tuple[Fault, ...]]) -> str:
+    faults = look()
+    if faults:
+        more = f" and {len(faults) - 1} more" if len(faults) > 1 else ""
+        raise CheckFailed(
+            f"{faults[0].where}: {faults[0].what}{more}",
+            hint="Treat the database as damaged; a recovery keeps all its transactions.",
+        )
+    return "none"
+
+
+def _check_part(databases: Databases, inspector: Inspector, now: datetime) -> str:
+    """The tables and indexes whose turn it is: each comes up once in `parts` minutes."""
+    with databases.session(read_only=True) as session:
+        [(size,)] = session.query("SELECT pg_database_size(current_database())")
+    parts = -(-int(size) // AMCHECK_BYTES)
+    part = int(now.timestamp() // 60) % parts
+    _expect_none(partial(inspector.damaged_indexes, part=part, parts=parts))
+    return f"part {part + 1} of {parts} is sound"

@@ -1,0 +1,187 @@
+"""The watch of a running source: each damage gives a sign within one look, and load gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres_inspect import PostgresInspector
+from chalicelib.adapters.postgres_wal_tail import recent_wal
+from chalicelib.errors import Unavailable
+from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks
+from chalicelib.recover.relations import Relations, gather_relations, read_relations
+from chalicelib.recover.watch_wal import Look, WalMark, look_at_wal, tell_look
+from chalicelib.verify.checks import Outcome
+from chalicelib.verify.watch import watch_database
+from leeward.local.damage import DAMAGES, Injected, Victim
+from leeward.local.sample_app import create_schema
+from tests.servers import RealServer, running_server
+
+CHECKS = DatabaseChecks(
+    assertions=(Assertion(name="exist", sql="SELECT count(*) FROM projects", expect="> 0"),)
+)
+PROJECTS = 1500
+
+
+class Watch:
+    """What one component's watch keeps between its looks."""
+
+    def __init__(self, server: RealServer, folder: Path) -> None:
+        self.server = server
+        self.operator = server.dsn("nexus", "leeward", "operator")
+        self.folder = folder
+        self.mark: WalMark | None = None
+        self.relations = self._live()
+
+    def _live(self) -> Relations:
+        with PostgresDatabases(self.operator).session() as session:
+            return gather_relations("nexus", [], read_relations(session))
+
+    def look(self) -> Look:
+        from_lsn = self.mark.lsn if self.mark else None
+        with recent_wal(self.operator, find_binaries(), self.folder, from_lsn=from_lsn) as tail:
+            mark = self.mark or WalMark(tail.timeline, tail.start_lsn, False, {})
+            with PostgresDatabases(self.operator).session() as session:
+                self.relations.learn(read_relations(session)[1])
+            thresholds = DamageThresholds(rows=1000, times_usual=20)
+            look = look_at_wal(tail.wal, mark, tail.end_lsn, self.relations, thresholds)
+        self.mark = WalMark.from_json(look.mark.to_json())
+        return look
+
+    def run(self) -> Outcome:
+        databases = PostgresDatabases(self.operator)
+        return watch_database(
+            databases,
+            PostgresInspector(self.operator, databases),
+            CHECKS,
+            since=None,
+            clock=SystemClock(),
+            more=[("transactions", lambda: tell_look(self.look()))],
+        )
+
+    def injure(self, name: str, table: str = "") -> Injected:
+        return DAMAGES[name](Victim(self.server.dsn("nexus"), self.server.data, table=table))
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    with running_server() as server:
+        server.run(
+            "CREATE ROLE leeward LOGIN REPLICATION PASSWORD 'operator'",
+            "GRANT pg_read_all_data, pg_monitor TO leeward",
+            "CREATE DATABASE nexus",
+        )
+        server.run(
+            "CREATE EXTENSION amcheck",
+            "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO leeward",
+            database="nexus",
+        )
+        create_schema(server.dsn("nexus"), projects=PROJECTS)
+        server.run("VACUUM ANALYZE", database="nexus")
+        watch = Watch(server, tmp_path / "wal")
+        watch.look()
+        yield watch
+
+
+SIGNS = {
+    "update-without-where": {"transactions"},
+    "delete-without-where": {"transactions"},
+    "truncate": {"transactions"},
+    "drop-table": {"transactions"},
+    "wrong-migration": {"transactions"},
+    "heap-bytes": {"amcheck"},
+    "relation-file": {"files", "amcheck"},
+    "index-mismatch": {"amcheck"},
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_each_damage_gives_a_sign(watch: Watch, name: str) -> None:
+    sound = watch.run()
+    assert sound.ok, sound
+    injected = watch.injure(name)
+    seen = watch.run()
+    assert set(seen.signs) == SIGNS[name]
+    assert seen.unable == ()
+    words = " ".join(result.found for result in seen.results if not result.ok)
+    assert str(injected.xid or "") in words
+
+
+def test_a_page_that_failed_stays_a_sign_until_it_is_old(watch: Watch) -> None:
+    watch.injure("heap-bytes")
+    watch.run()
+    deadline = SystemClock().now().timestamp() + 10
+    while "page-checksums" not in watch.run().signs:
+        assert SystemClock().now().timestamp() < deadline
+        SystemClock().sleep(0.1)
+
+
+def test_counts_a_transaction_that_is_longer_than_a_look(watch: Watch) -> None:
+    with watch.server.connect("nexus") as slow:
+        slow.execute("BEGIN")
+        xid = slow.execute("DELETE FROM assets RETURNING pg_current_xact_id()::text").fetchone()
+        watch.server.run("CHECKPOINT", "SELECT pg_logical_emit_message(true, '', '')")
+        assert watch.look().suspects == ()
+        watch.server.run("SELECT pg_switch_wal()", "SELECT pg_logical_emit_message(true, '', '')")
+        assert watch.look().suspects == ()
+        slow.execute("COMMIT")
+    [suspect] = watch.look().suspects
+    assert (str(suspect.xid), suspect.rows) == ((xid or ("",))[0], PROJECTS * 4)
+
+
+def test_counts_each_transaction_once(watch: Watch) -> None:
+    looked = 0
+    for number in range(1, 41):
+        watch.server.run(f"UPDATE projects SET owner = 'x' WHERE id = {number}", database="nexus")
+        if number % 7 == 0:
+            looked += watch.look().transactions
+    looked += watch.look().transactions
+    assert looked == 40
+    assert watch.look().transactions == 0
+    assert watch.mark is not None
+    assert watch.mark.open == {}
+
+
+def test_small_transactions_are_no_sign_however_many(watch: Watch) -> None:
+    watch.server.run(
+        "DO $$ BEGIN FOR n IN 1..1500 LOOP UPDATE projects SET owner = 'x' WHERE id = n;"
+        " COMMIT; END LOOP; END $$",
+        database="nexus",
+    )
+    look = watch.look()
+    assert (look.transactions, look.suspects) == (PROJECTS, ())
+
+
+def test_what_cannot_run_is_no_sign_of_damage(watch: Watch) -> None:
+    watch.server.run("DROP EXTENSION amcheck", database="nexus")
+    seen = watch.run()
+    assert (seen.signs, seen.unable, seen.ok) == ((), ("amcheck",), False)
+    watch.server.stop()
+    gone = watch.run()
+    assert gone.signs == ()
+    assert set(gone.unable) == {
+        "files", "page-checksums", "assertion:exist", "amcheck", "transactions",
+    }  # fmt: skip
+
+
+def test_a_failed_assertion_is_a_sign(watch: Watch) -> None:
+    watch.server.run("TRUNCATE projects CASCADE", database="nexus")
+    assert set(watch.run().signs) == {"assertion:exist", "transactions"}
+
+
+def test_says_that_the_wal_is_gone(watch: Watch) -> None:
+    assert watch.mark is not None
+    watch.mark = replace(watch.mark, lsn=16 << 20)
+    first = watch.server.data / "pg_wal" / "000000010000000000000001"
+    watch.server.run("SELECT pg_switch_wal()", "CHECKPOINT")
+    first.unlink()
+    with pytest.raises(Unavailable) as raised:
+        watch.look()
+    assert raised.value.instance_code == "wal-removed"
+    assert not watch.folder.exists()
