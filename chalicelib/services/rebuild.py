@@ -14,7 +14,7 @@ from chalicelib.adapters.postgres_inspect import PostgresInspector
 from chalicelib.adapters.postgres_server import ThrowawayServer
 from chalicelib.errors import CheckFailed
 from chalicelib.evidence.body import last_body
-from chalicelib.evidence.entries import chosen_point, data_loss, proven, rejected_point
+from chalicelib.evidence.entries import chosen_point, data_loss, decision, proven, rejected_point
 from chalicelib.incidents.fence import require_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import (
@@ -27,7 +27,7 @@ from chalicelib.plan.records import (
     parse_time,
 )
 from chalicelib.plan.wal import segment_start
-from chalicelib.ports import DatabaseServer
+from chalicelib.ports import Databases, DatabaseServer
 from chalicelib.recover.load import load_database, recovery_name
 from chalicelib.recover.loss import Loss, measure_loss
 from chalicelib.recover.replay import Replayed, read_replayed, replay
@@ -40,6 +40,7 @@ from chalicelib.services.wal import fetch_last_wal, wal_on_disk
 from chalicelib.verify.database import verify_database, verify_pages
 
 START_SECONDS = 60
+REINDEX_SECONDS = 600
 
 Outputs = dict[str, Any]
 
@@ -207,6 +208,7 @@ def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResu
         server.start()
         server.wait_until("ready", timeout_seconds=START_SECONDS)
         databases = databases_of(server, build.operator(component).database)
+        _rebuild_indexes(run, databases)
         inspector = PostgresInspector(server.dsn(databases.database), databases)
         schema = schema_before(component, moment)
         checks = verify_database(
@@ -215,6 +217,24 @@ def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResu
         if plan.page_checksums:
             checks = (*checks, verify_pages(server, clock=build.clock()))
     return checks
+
+
+def _rebuild_indexes(run: Run, databases: Databases) -> None:
+    """When indexes are the damage that was found: their tables are whole, and WAL brings them back
+    as they were. Only those that were named; all that is checked afterwards must be sound."""
+    damage = last_body(_records(run), "damage")
+    if damage.get("kind") != "index":
+        return
+    with databases.session(timeout_seconds=REINDEX_SECONDS) as session:
+        named = session.query(
+            "SELECT format('REINDEX INDEX %%s', c.oid::regclass) FROM pg_class c "
+            "WHERE c.oid = ANY (SELECT to_regclass(unnest(%s::text[]))) AND c.relkind = 'i'",
+            (list(damage["tables"]),),
+        )
+        for (statement,) in named:
+            session.execute(str(statement))
+            why = "it disagrees with its table, which is whole"
+            say(run, decision(what=str(statement), why=why), about=str(statement))
 
 
 def databases_of(server: DatabaseServer, database: str) -> PostgresDatabases:
