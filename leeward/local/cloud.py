@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from chalicelib.adapters.postgres_binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
-from leeward.local.iam import Rights, compare_rights, judge
+from leeward.local.iam import ACCOUNT, Rights, compare_rights, judge
 from leeward.local.logs import store_log
 from leeward.local.reaper import Reaper
 from leeward.local.runner import Call, Runner, is_named
@@ -190,9 +190,8 @@ class LocalCloud:
     def functions(self) -> list[Function]:
         """Every deployed function, in both regions."""
         from moto.awslambda.models import lambda_backends
-        from moto.core import DEFAULT_ACCOUNT_ID
 
-        backends = [lambda_backends[DEFAULT_ACCOUNT_ID][region] for region in self.regions]
+        backends = [lambda_backends[ACCOUNT][region] for region in self.regions]
         return [self.function_of(found) for it in backends for found in it.list_functions()]
 
     @property

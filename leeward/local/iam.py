@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leeward.local.sandbox import Function
 
 ACCOUNT = "123456789012"
+"""The account of a caller that moto has no user for."""
 WRITTEN_BY_LAMBDA = {"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"}
 """Grants that the Lambda service itself uses with the function's role."""
 

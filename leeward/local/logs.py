@@ -6,6 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from leeward.local.iam import ACCOUNT
+
 if TYPE_CHECKING:
     from leeward.local.sandbox import Function
 
@@ -36,7 +38,6 @@ def _group(function: Function) -> str:
 
 
 def _backend(function: Function) -> Any:
-    from moto.core import DEFAULT_ACCOUNT_ID
     from moto.logs.models import logs_backends
 
-    return logs_backends[DEFAULT_ACCOUNT_ID][function.region]
+    return logs_backends[ACCOUNT][function.region]

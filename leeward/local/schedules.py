@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cronsim import CronSim, CronSimError
 
 from chalicelib.errors import BadInput
+from leeward.local.iam import ACCOUNT
 
 if TYPE_CHECKING:
     from moto.events.models import Rule
@@ -58,10 +59,9 @@ def scheduled_rules(region: str) -> list[Rule]:
     """The enabled rules with a schedule, on every bus of the region."""
     if "moto.events.models" not in sys.modules:
         return []
-    from moto.core import DEFAULT_ACCOUNT_ID
     from moto.events.models import events_backends
 
-    buses = list(events_backends[DEFAULT_ACCOUNT_ID][region].event_buses.values())
+    buses = list(events_backends[ACCOUNT][region].event_buses.values())
     rules = [rule for bus in buses for rule in list(bus.rules.values())]
     return [rule for rule in rules if rule.scheduled_expression and rule.state == "ENABLED"]
 
@@ -108,7 +108,8 @@ class Ticker:
 
         now = self.now()
         for rule in scheduled_rules(region):
-            due = self._due.setdefault(rule.arn, next_due(rule.scheduled_expression, now))
+            expression = str(rule.scheduled_expression)
+            due = self._due.setdefault(rule.arn, next_due(expression, now))
             if due <= now:
                 deliver(self._cloud, rule, scheduled_event(rule, due))
-                self._due[rule.arn] = next_due(rule.scheduled_expression, now)
+                self._due[rule.arn] = next_due(expression, now)

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from leeward.local.iam import ACCOUNT
+
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
 
@@ -99,9 +101,8 @@ def stop_executions(regions: tuple[str, ...]) -> None:
     models = sys.modules.get("moto.stepfunctions.parser.models")
     if models is None:
         return
-    from moto.core import DEFAULT_ACCOUNT_ID
 
-    backends = models.stepfunctions_parser_backends[DEFAULT_ACCOUNT_ID]
+    backends = models.stepfunctions_parser_backends[ACCOUNT]
     machines = [machine for region in regions for machine in backends[region].state_machines]
     for execution in (it for machine in machines for it in machine.executions):
         if execution.status == "RUNNING" and execution.exec_worker.env:

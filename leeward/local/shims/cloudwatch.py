@@ -22,9 +22,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from moto.cloudwatch.models import Alarm, CloudWatchBackend, Statistics, cloudwatch_backends
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.events.models import events_backends
 
+from leeward.local.iam import ACCOUNT
 from leeward.local.shims import replaced
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def install(_cloud: LocalCloud) -> Iterator[None]:
 
 def tick(region: str, now: datetime) -> None:
     """Evaluate the region's alarms: data points grow old, missing ones become missing."""
-    evaluate_all(cloudwatch_backends[DEFAULT_ACCOUNT_ID][region], now=now)
+    evaluate_all(cloudwatch_backends[ACCOUNT][region], now=now)
 
 
 def evaluate_all(backend: CloudWatchBackend, *, now: datetime) -> None:
@@ -180,4 +180,4 @@ def announce(alarm: Alarm, before: dict[str, Any]) -> None:
         "Resources": [alarm.alarm_arn],
     }
     region = alarm.alarm_arn.split(":")[3]
-    events_backends[DEFAULT_ACCOUNT_ID][region].put_events([event])
+    events_backends[ACCOUNT][region].put_events([event])

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from moto.awslambda.models import LambdaFunction
 from moto.awslambda.utils import get_backend as lambda_backend
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.events.models import Rule
 from moto.stepfunctions.responses import get_backend as stepfunctions_backend
 
 from chalicelib.errors import BadInput
+from leeward.local.iam import ACCOUNT
 from leeward.local.shims import replaced
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def scheduled_event(rule: Rule, at: datetime) -> dict[str, Any]:
         "id": str(uuid.uuid4()),
         "detail-type": "Scheduled Event",
         "source": "aws.events",
-        "account": DEFAULT_ACCOUNT_ID,
+        "account": ACCOUNT,
         "time": event_time(at),
         "region": rule.region_name,
         "resources": [rule.arn],
@@ -82,7 +82,7 @@ def deliver(cloud: LocalCloud, rule: Rule, event: dict[str, Any]) -> None:
 
 
 def _to_function(cloud: LocalCloud, rule: Rule, arn: str, payload: Any) -> None:
-    function = lambda_backend(DEFAULT_ACCOUNT_ID, rule.region_name).get_function(arn)
+    function = lambda_backend(ACCOUNT, rule.region_name).get_function(arn)
     if not may_invoke(function, rule):
         cloud.runner.lost.append((function.function_name, payload, f"{rule.arn} may not invoke it"))
         return
@@ -99,5 +99,5 @@ def may_invoke(function: LambdaFunction, rule: Rule) -> bool:
 
 
 def _to_state_machine(region: str, arn: str, payload: Any) -> None:
-    backend = stepfunctions_backend(DEFAULT_ACCOUNT_ID, region)
+    backend = stepfunctions_backend(ACCOUNT, region)
     backend.start_execution(arn, str(uuid.uuid4()), json.dumps(payload))
