@@ -99,17 +99,19 @@ class OpenChanges:
 @dataclass
 class Activity:
     """What a stretch of WAL holds: how many transactions changed how many rows of each file,
-    and the notable transactions in full, in the order of their commits."""
+    the notable transactions in full, in the order of their commits, and when the last committed."""
 
     usual: dict[Relfile, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     notable: list[Transaction] = field(default_factory=list)
     transactions: int = 0
+    last_commit_at: datetime | None = None
 
     def absorb(self, later: Activity) -> None:
         for relfile, counts in later.usual.items():
             self.usual[relfile].update(counts)
         self.notable += later.notable
         self.transactions += later.transactions
+        self.last_commit_at = later.last_commit_at or self.last_commit_at
 
 
 class ChangeScan:
@@ -208,6 +210,7 @@ class ChangeScan:
         return self.open.pop(xid) if xid in self.open else OpenChanges()
 
     def _fold(self, transaction: Transaction) -> None:
+        self.activity.last_commit_at = transaction.committed_at
         most = max((rows.changed for rows in transaction.rows.values()), default=0)
         lost = transaction.dropped or transaction.dropped_databases
         if lost or most >= NOTABLE_ROWS or transaction.xid in self._keep:

@@ -33,7 +33,7 @@ def fetch_wal(event: Event) -> Event:
 
 def watch(event: Event) -> Event:
     """Probe a component and publish what fails: {"component"}."""
-    from chalicelib.services.jobs import watch
+    from chalicelib.services.watching import watch
 
     return watch(event["component"])
 

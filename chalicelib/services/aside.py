@@ -12,7 +12,7 @@ from chalicelib.recover.changes import ChangeScan
 from chalicelib.recover.set_aside import SetAside, set_aside
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
-from chalicelib.services.find import relations_of
+from chalicelib.services.relations import relations_of
 from chalicelib.services.said import say
 from chalicelib.services.target import damaged_database
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk

@@ -34,6 +34,7 @@ class Environment:
     backup_bucket: str
     evidence_bucket: str
     machine_prefix: str
+    data_key: str
     signing_key: str
     plan: Path
     work_dir: Path
@@ -48,6 +49,7 @@ def environment() -> Environment:
         backup_bucket=_required("LEEWARD_BACKUP_BUCKET"),
         evidence_bucket=_required("LEEWARD_EVIDENCE_BUCKET"),
         machine_prefix=_required("LEEWARD_STATE_MACHINE_PREFIX"),
+        data_key=_required("LEEWARD_DATA_KEY"),
         signing_key=_required("LEEWARD_SIGNING_KEY"),
         plan=Path(os.environ.get("LEEWARD_PLAN", ROOT / "plan.json")),
         work_dir=Path(os.environ.get("LEEWARD_WORK_DIR", "/tmp/leeward")),
@@ -105,7 +107,8 @@ def state() -> StateStore:
 def evidence_store() -> ObjectStore:
     from chalicelib.adapters.s3_store import S3ObjectStore
 
-    return S3ObjectStore(client("s3"), environment().evidence_bucket)
+    here = environment()
+    return S3ObjectStore(client("s3"), here.evidence_bucket, kms_key_id=here.data_key)
 
 
 @cache
@@ -143,7 +146,10 @@ def backups(component: str) -> ObjectStore:
     """The component's own part of the backup bucket."""
     from chalicelib.adapters.s3_store import S3ObjectStore
 
-    return S3ObjectStore(client("s3"), environment().backup_bucket, f"{component}/")
+    here = environment()
+    return S3ObjectStore(
+        client("s3"), here.backup_bucket, f"{component}/", kms_key_id=here.data_key
+    )
 
 
 @cache

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.errors import CheckFailed, Damaged, Unavailable
+from chalicelib.errors import CheckFailed
 from chalicelib.evidence.entries import damage_found
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, RecoveryTarget, Window
 from chalicelib.plan.wal import segment_start
-from chalicelib.ports import Databases, Inventory
+from chalicelib.ports import Inventory
 from chalicelib.recover.changes import ChangeScan
 from chalicelib.recover.find import Search, find_damage
-from chalicelib.recover.relations import Relations, gather_relations, read_relations
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
+from chalicelib.services.relations import relations_of
 from chalicelib.services.said import say
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
+from chalicelib.services.watching import watched_until
 
 # WAL that is searched first: 1 GiB takes about 15 s to read (measured at 65 to 75 MiB/s).
 FIRST_SEARCH_SEGMENTS = 64
@@ -60,21 +60,6 @@ def _search_from(
             thresholds=build.database(component).damage,
             timeline=window.timeline,
             now=build.clock().now(),
+            since=watched_until(component),
         )
         return find_damage(search, moment=moment)
-
-
-def relations_of(component: str, databases: Databases) -> Relations:
-    """File numbers to names: the maps stored with the backups, and what the source has now."""
-    store = build.backups(component)
-    maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]
-    try:
-        with databases.session(read_only=True) as session:
-            live = read_relations(session)
-    except (Damaged, Unavailable):
-        # The database itself does not open: what is stored must name its files.
-        with databases.admin_session() as session:
-            name = databases.database
-            found = session.query("SELECT oid FROM pg_database WHERE datname = %s", (name,))
-            live = (int(found[0][0]), {})
-    return gather_relations(databases.database, maps, live)

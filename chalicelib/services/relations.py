@@ -1,0 +1,26 @@
+"""Names for the files that a component's WAL speaks of."""
+
+from __future__ import annotations
+
+import json
+
+from chalicelib.errors import Damaged, Unavailable
+from chalicelib.ports import Databases
+from chalicelib.recover.relations import Relations, gather_relations, read_relations
+from chalicelib.services import build
+
+
+def relations_of(component: str, databases: Databases) -> Relations:
+    """File numbers to names: the maps stored with the backups, and what the source has now."""
+    store = build.backups(component)
+    maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]
+    try:
+        with databases.session(read_only=True) as session:
+            live = read_relations(session)
+    except (Damaged, Unavailable):
+        # The database itself does not open: what is stored must name its files.
+        with databases.admin_session() as session:
+            name = databases.database
+            found = session.query("SELECT oid FROM pg_database WHERE datname = %s", (name,))
+            live = (int(found[0][0]), {})
+    return gather_relations(databases.database, maps, live)
