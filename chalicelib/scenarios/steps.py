@@ -112,6 +112,17 @@ STEP_KINDS: dict[str, StepKind] = {
             undo="dropdb of the recovery database, which the record names",
         ),
         StepKind(
+            uses="database.hand-over",
+            function="rebuild",
+            does="store the recovered data folder for a host, with the commands to start it there",
+            inputs={"component": True, "target": True},
+            outputs=("object", "sha256"),
+            timeout_seconds=900,
+            depends=(*_STATE, _SECRET),
+            changes="an archive of the recovered data folder in the object store",
+            undo="delete handover/<run_id>/ in the component's part of the store",
+        ),
+        StepKind(
             uses="database.switch",
             function="switch",
             does="point the application to the recovered database and open writes",

@@ -14,6 +14,7 @@ CODE = {
     "database.replay": ("rebuild", "replay_step"),
     "database.verify": ("rebuild", "verify_step"),
     "database.load": ("rebuild", "load_step"),
+    "database.hand-over": ("hand_over", "hand_over_step"),
     "database.switch": ("target", "switch_step"),
     "database.set-aside": ("aside", "set_aside_step"),
 }
