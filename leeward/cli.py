@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import sys
+from itertools import pairwise
 from typing import Any
 
 import click
 
-from chalicelib.errors import LeewardError
+from chalicelib.errors import BadInput, LeewardError, NotReady
 
 COMMANDS = {
     "check": "Check a plan for contradictions.",
@@ -21,6 +23,9 @@ COMMANDS = {
     "package": "Make the zip and the CloudFormation template.",
     "evidence": "Verify an evidence bundle.",
 }
+OTHERS_WORDS = ("log", "output")
+"""Where an error's context keeps what another program said."""
+SHOWN_LINES = 20
 
 
 class LazyCommands(click.Group):
@@ -31,7 +36,9 @@ class LazyCommands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
+            if cmd_name.startswith("-"):
+                return None
+            raise click.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         module = importlib.import_module(f"leeward.commands.{cmd_name}")
         command: click.Command = module.command
         return command
@@ -44,25 +51,77 @@ class LazyCommands(click.Group):
 @click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="leeward")
 def cli() -> None:
-    """A disaster-recovery plan that runs."""
+    """A disaster-recovery plan that runs.
+
+    \b
+    leeward drill database-corruption --plan policies/plans/nexus-studio.yaml
+    leeward check policies/plans/nexus-studio.yaml
+    leeward prove postgresql://role@host/database
+
+    Exit status: 0 done; 1 refused, failed, or something wrong was found; 2 the input cannot be
+    used; 130 ended by Ctrl-C. Every error has a code: ERROR [code] and a HINT on stderr, or with
+    --format json one object {"error": ...} on stdout.
+    """
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command and exit; the help of `leeward` tells the exit status.
+
+    What Leeward raises on purpose, and what click says of wrong words, becomes one error without
+    a traceback. Anything else keeps its traceback.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        sys.exit(cli.main(args=words, prog_name="leeward", standalone_mode=False))
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        end_with(as_leeward_error(error), words)
+    except click.Abort:
+        sys.exit(130)
+    except LeewardError as error:
+        end_with(error, words)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        end_with(disk_full(error), words)
+
+
+def disk_full(error: OSError) -> NotReady:
+    return NotReady(
+        f"expected room to write {error.filename or 'what was to be written'}, the disk is full",
+        hint="make room there, or name another temporary folder in TMPDIR",
+        code="no-disk-space",
+    )
+
+
+def as_leeward_error(error: click.ClickException) -> BadInput:
+    """click's words about a wrong command, option or value, in the form of all other errors."""
+    said = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "leeward"
+    return BadInput(
+        said[:1].lower() + said[1:],
+        hint=f"`{path} --help` tells what can be given",
+        code="bad-usage",
+    )
+
+
+def end_with(error: LeewardError, words: list[str]) -> None:
+    """Show the error and exit: 2 when the input cannot be used, otherwise 1."""
+    show_error(error, as_json="--format=json" in words or ("--format", "json") in pairwise(words))
+    sys.exit(2 if error.code in ("plan-unreadable", "bad-input") else 1)
 
 
 def show_error(error: LeewardError, *, as_json: bool) -> None:
     """One error for a person (stderr) or for a machine (one JSON line on stdout)."""
     if as_json:
-        click.echo(json.dumps({"error": error.to_json()}))
+        click.echo(json.dumps({"error": error.to_json()}, default=str))
         return
     click.echo(f"ERROR [{error.instance_code}]: {error.message}", err=True)
     if error.hint:
         click.echo(f"HINT: {error.hint}", err=True)
-
-
-def main(arguments: list[str] | None = None) -> Any:
-    """Exit status: 0 done, 1 refused or failed, 2 the input cannot be used."""
-    words = sys.argv[1:] if arguments is None else arguments
-    try:
-        return cli.main(args=words, prog_name="leeward", standalone_mode=True)
-    except LeewardError as error:
-        asked_json = "json" in words and "--format" in words or "--format=json" in words
-        show_error(error, as_json=asked_json)
-        sys.exit(2 if error.code in ("plan-unreadable", "bad-input") else 1)
+    for name in OTHERS_WORDS:
+        for line in str(error.context.get(name, "")).splitlines()[-SHOWN_LINES:]:
+            click.echo(f"  {name}: {line}", err=True)

@@ -61,15 +61,16 @@ def load_plan(path: str | Path) -> PlanFile:
 
 def _read_text(file: Path) -> str:
     try:
-        raw = file.read_bytes() if file.stat().st_size <= MAX_BYTES else None
+        with file.open("rb") as stream:
+            raw = stream.read(MAX_BYTES + 1)
     except OSError as error:
         raise PlanError(
             f"{file}: expected a plan, found: {(error.strerror or 'cannot be read').lower()}",
             hint="name a YAML file, such as policies/plans/nexus-studio.yaml",
         ) from error
-    if raw is None:
+    if len(raw) > MAX_BYTES:
         raise PlanError(
-            f"{file}: expected a plan of at most {MAX_BYTES} bytes, found {file.stat().st_size}",
+            f"{file}: expected a plan of at most {MAX_BYTES} bytes, found more",
             hint="a plan is written by hand: look whether this is the right file",
         )
     return _decode(file, raw)

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from datetime import UTC, datetime
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from rich.text import Text
 from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.lint import check_plan, title_of
 from chalicelib.scenarios.wiring import check_wiring
+from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import PlanFile, load_plan
 
 _MARGIN = 7
@@ -24,14 +26,22 @@ _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 
 
 @click.command()
-@click.argument("plan", type=click.Path())
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
-def command(plan: str, form: str) -> None:
-    """Check a plan for contradictions.
+@click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
+@FORMAT
+def command(plan_path: Path, form: str) -> None:
+    """Check PLAN for contradictions: what it promises and cannot keep.
+
+    Each finding has a rule (docs/rules.md), its line, what follows from it and how to mend it.
+    Errors, then warnings (a gap or a risk), then notes (what cannot be judged), then what the plan
+    accepts.
 
     Exit status: 0 without errors (accepted ones aside), 1 with, 2 when PLAN is no plan.
+
+    \b
+    Example:
+    leeward check policies/plans/nexus-studio.yaml
     """
-    file = load_plan(plan)
+    file = load_plan(plan_path)
     findings = check_plan(file.plan, now=datetime.now(UTC), also=check_wiring(file.plan))
     if form == "json":
         click.echo(json.dumps(findings_as_json(file, findings), indent=2))

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from leeward.options import FORMAT, PLAN_PATH
+
 if TYPE_CHECKING:
     from chalicelib.plan.model import Plan
 
-FORMAT = click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
 DEFAULT_PLAN = "policies/plans/nexus-studio.yaml"
 
 
 @click.group(short_help="Run the local cloud.")
 def command() -> None:
-    """Run AWS and a production database on this machine."""
+    """Run AWS and a production database on this machine: docs/local-cloud.md."""
 
 
 @command.command(short_help="Start it and stay in the foreground.")
@@ -30,16 +31,24 @@ def command() -> None:
 @click.option(
     "--plan",
     "plan_path",
-    type=click.Path(path_type=Path),
+    type=PLAN_PATH,
     default=DEFAULT_PLAN,
     show_default=True,
     help="The plan to deploy.",
 )
 @FORMAT
 def up(once: bool, plan_path: Path, form: str) -> None:
-    """Start AWS in two regions and PostgreSQL, and deploy the package with PLAN into it.
+    """Start AWS in two regions and PostgreSQL, and deploy the package with the plan into it.
 
-    Ends with Ctrl-C, and takes everything that it started with it.
+    Says where everything is, stays in the foreground, and on Ctrl-C takes everything that it
+    started with it. Any number of them run side by side.
+
+    Exit status: 0 when it was ended; 1 when something did not start; 2 when the plan cannot be
+    used.
+
+    \b
+    Example:
+    leeward cloud up --plan policies/plans/nexus-studio.yaml
     """
     from leeward.plan_file import load_plan
 
@@ -54,7 +63,15 @@ def up(once: bool, plan_path: Path, form: str) -> None:
 @click.option("--state-dir", type=click.Path(path_type=Path), help="The folder of one cloud.")
 @FORMAT
 def env(state_dir: Path | None, form: str) -> None:
-    """Print what a shell needs to reach the newest local cloud: `eval "$(leeward cloud env)"`."""
+    """Print the exports with which aws, psql and boto3 reach a local cloud: the newest of this
+    user, or the one in --state-dir (the folder that `leeward cloud up` calls its state).
+
+    Exit status: 0; 1 when none runs.
+
+    \b
+    Example:
+    eval "$(leeward cloud env)"; aws lambda list-functions
+    """
     from leeward.local.running import find_running
 
     found = find_running(state_dir)

@@ -19,6 +19,7 @@ from chalicelib.evidence.text import in_units, printable
 from chalicelib.plan.model import Plan
 from leeward.local.damage import DAMAGES
 from leeward.local.drill import DEFAULT_DAMAGE, Drill, DrillOptions, DrillResult, Told
+from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan
 from leeward.wired import require_scenario, require_wired
 
@@ -34,31 +35,32 @@ STAGES = {
 
 @click.command(short_help="Run a scenario against real damage in the local cloud.")
 @click.argument("scenario")
-@click.option(
-    "--plan", "plan_path", required=True, type=click.Path(path_type=Path), help="The plan's YAML."
-)
+@click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
 @click.option(
     "--damage",
     type=click.Choice(list(DAMAGES)),
     default=DEFAULT_DAMAGE,
     show_default=True,
-    help="What goes wrong.",
+    metavar="NAME",
+    help=f"What goes wrong: {', '.join(DAMAGES)}.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     default=Path("build/drills"),
     show_default=True,
     help="Where the evidence and the report go.",
 )
 @click.option(
     "--projects",
+    metavar="N",
     type=click.IntRange(100, 5_000_000),
     default=20_000,
     show_default=True,
     help="Size of the sample data: rows of its first table; the second has four times as many.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@FORMAT
 def command(
     scenario: str, plan_path: Path, damage: str, out: Path, projects: int, form: str
 ) -> None:
@@ -66,10 +68,18 @@ def command(
 
     Starts a local AWS with the deployed package, a real PostgreSQL with a sample application that
     writes all the time, takes real backups, does the damage, and watches the recovery. Ends with
-    the figures, the report and the evidence. Exit status 0 only when everything was recovered,
-    proven and within the plan's objectives.
+    the figures, the report and the evidence; everything else that it made is gone then.
+
+    Exit status: 0 only when everything was recovered, proven and within the plan's objectives;
+    1 when not; 2 when there is no such scenario, or it waits for people; 130 after Ctrl-C, which
+    ends everything that was started.
+
+    \b
+    Example:
+    leeward drill database-corruption --plan policies/plans/nexus-studio.yaml
     """
     plan = load_runnable(plan_path, scenario)
+    require_writable(out)
     component = plan.scenarios[scenario].component
     assert component is not None
     options = DrillOptions(scenario, component, damage, out, projects=projects)

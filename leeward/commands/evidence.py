@@ -12,6 +12,7 @@ from chalicelib.errors import BadInput
 from chalicelib.evidence.text import printable
 from chalicelib.evidence.verify import Verdict, fingerprint_of, verify_evidence
 from leeward.evidence_files import open_evidence
+from leeward.options import FORMAT
 
 _SIGNED = {
     "trusted": "valid, by the key you named",
@@ -31,12 +32,19 @@ def command() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) that you trust.")
 @click.option("--fingerprint", default="", help="SHA-256 of the key that you trust, in hex.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@FORMAT
 @click.pass_context
 def verify(ctx: click.Context, path: Path, key: Path | None, fingerprint: str, form: str) -> None:
     """Check every byte of the bundle at PATH, a folder or a zip.
 
+    Works offline, without a plan and without AWS. Says what the result proves and what it does
+    not: docs/evidence.md.
+
     Exit status: 0 whole, 1 not what was sealed, 2 PATH or the key cannot be used.
+
+    \b
+    Example:
+    leeward evidence verify build/drills/inc-20261122T084500Z-nexus-db
     """
     verdict = verify_evidence(open_evidence(path), fingerprint=_trusted(key, fingerprint))
     click.echo(json.dumps(verdict.to_json()) if form == "json" else _in_words(path, verdict))

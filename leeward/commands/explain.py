@@ -12,19 +12,26 @@ from rich.table import Table
 from chalicelib.evidence.text import in_units
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.explain import Explanation, StepExplanation, explain_scenario
+from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 from leeward.wired import require_scenario, require_wired
 
 
 @click.command(short_help="Print one scenario of a plan as the run it will be.")
-@click.argument("plan_path", metavar="PLAN", type=click.Path(path_type=Path))
+@click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
 @click.argument("scenario")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@FORMAT
 def command(plan_path: Path, scenario: str, form: str) -> None:
     """Print SCENARIO of PLAN as the run it will be.
 
     Each step with who does it, what it needs (service, plane, region), what it changes and how
     that is undone; how long it takes, at worst too; and what stays in effect when it fails.
+
+    Exit status: 0; 2 when PLAN is no plan or has no such scenario.
+
+    \b
+    Example:
+    leeward explain policies/plans/nexus-studio.yaml database-corruption
     """
     file = load_plan(plan_path)
     require_scenario(file.plan, scenario)

@@ -7,21 +7,43 @@ from pathlib import Path
 
 import click
 
+from leeward.options import FORMAT, PLAN_PATH, writing_to
+
 
 @click.command(short_help="Make the zip and the CloudFormation template.")
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@click.option("--plan", "plan_path", type=PLAN_PATH, required=True, help="The plan's YAML.")
+@click.option(
+    "--out",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder to write to.",
+)
+@FORMAT
 def command(plan_path: Path, out: Path, form: str) -> None:
-    """Package the application with PLAN; needs no credentials.
+    """Package the application with the plan; needs no credentials.
 
+    \b
+    deployment.zip   the application, its libraries and the plan
+    template.json    the CloudFormation (SAM) template around it
+    expanded.json    the same after the SAM transform
+
+    The first time it fetches the pinned libraries for Lambda's Linux from the package index.
     Deploy with `aws cloudformation package` and `aws cloudformation deploy --capabilities
     CAPABILITY_NAMED_IAM`.
+
+    Exit status: 0; 1 when it could not be made; 2 when the plan or DIR cannot be used.
+
+    \b
+    Example:
+    leeward package --plan policies/plans/nexus-studio.yaml --out build/package
     """
     from leeward.package import build_package
     from leeward.plan_file import load_plan
 
-    package = build_package(load_plan(plan_path).plan, out)
+    plan = load_plan(plan_path).plan
+    with writing_to(out):
+        package = build_package(plan, out)
     if form == "json":
         click.echo(json.dumps({"zip": str(package.zip), "template": str(package.template)}))
         return

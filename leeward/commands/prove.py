@@ -16,19 +16,22 @@ from rich.text import Text
 
 from chalicelib.evidence.text import day_and_clock, in_units, printable
 from chalicelib.plan.records import CheckResult
+from leeward.options import FORMAT, require_writable
 from leeward.prove import ProofOfServer, Prover
 
 
 @click.command(short_help="Back up, restore and verify any PostgreSQL you can reach.")
 @click.argument("dsn")
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@FORMAT
 @click.option(
     "--keep-backup",
-    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    type=click.Path(path_type=Path),
     help="Keep the backup and its WAL in this folder; docs/restore-by-hand.md restores it.",
 )
 @click.option(
     "--binaries",
+    metavar="DIR",
     type=click.Path(exists=True, file_okay=False),
     help="Folder of the PostgreSQL programs to use; of the server's major version.",
 )
@@ -37,9 +40,18 @@ def command(dsn: str, form: str, keep_backup: Path | None, binaries: str | None)
 
     DSN: postgresql://role@host/database or libpq's key=value pairs, of a role with the
     REPLICATION right; its password may come from PGPASSWORD or ~/.pgpass. Servers of versions 15
-    to 18. Nothing on the server is changed. Exit status 0 only when every check passed.
+    to 18. Nothing on the server is changed, and nothing is left there or here.
+
+    Exit status: 0 only when every check passed; 1 when one did not, or the proof could not be
+    made; 2 when DSN cannot be used; 130 after Ctrl-C.
+
+    \b
+    Example:
+    leeward prove postgresql://backup@db.example.org/app
     """
     signal.signal(signal.SIGTERM, _end_in_order)
+    if keep_backup:
+        require_writable(keep_backup)
     screen = Screen(quiet=form == "json")
     try:
         found = Prover(dsn, screen.tell, keep=keep_backup, binaries=binaries).run()
