@@ -92,12 +92,12 @@ def read_relations(session: Session) -> tuple[int, dict[int, Relation]]:
 def gather_relations(
     database: str, maps: Iterable[dict[str, Any]], live: tuple[int, dict[int, Relation]]
 ) -> Relations:
-    """`maps`: the stored ones, oldest first."""
+    """`maps`: the stored ones, oldest first. `live` is empty when the database does not open."""
     oid, now = live
     relations = Relations(oid)
-    for content in maps:
-        relations.learn(parse_relation_map(content, database))
-    relations.learn(now)
+    for numbered in (*(parse_relation_map(content, database) for content in maps), now):
+        if numbered:
+            relations.learn(numbered)
     return relations
 
 

@@ -1,0 +1,199 @@
+"""Which transactions are suspect, which are routine, and which moment is meant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import BadInput
+from chalicelib.plan.components import DamageThresholds
+from chalicelib.plan.records import RecoveryTarget, format_lsn
+from chalicelib.recover.bisect import bisect_states
+from chalicelib.recover.changes import Activity, CreatedFile, Relfile, Rows, Transaction
+from chalicelib.recover.moment import parse_moment, place_target
+from chalicelib.recover.relations import Relation, Relations
+from chalicelib.recover.set_aside import is_after
+from chalicelib.recover.suspects import decide_suspects
+
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+TABLE, NEW, OTHER = Relfile(5, 16384), Relfile(5, 16500), Relfile(5, 16700)
+THRESHOLDS = DamageThresholds(rows=1000, times_usual=20)
+
+
+def transaction(xid: int, *, minute: int = 0, **more: Any) -> Transaction:
+    fields = {"rows": {}} | more
+    return Transaction(xid, xid * 100, NOON + timedelta(minutes=minute), **fields)
+
+
+def relations(*, alive: bool = True, rows: int | None = 50_000) -> Relations:
+    found = Relations(5)
+    found.learn({16384: Relation("public.projects", "r", rows=rows)})
+    found.learn({16500: Relation("public.projects", "r")} if alive else {1: Relation("x", "r")})
+    return found
+
+
+def judge(*notable: Transaction, usual: int = 1, **more: Any) -> tuple[Any, ...]:
+    activity = Activity({TABLE: Counter({usual: 500})}, list(notable), 500 + len(notable))
+    known = more.pop("known", None) or relations()
+    return decide_suspects(activity, known, THRESHOLDS, **more)
+
+
+def deleting(xid: int, count: int, *, minute: int = 0, file: Relfile = TABLE) -> Transaction:
+    return transaction(xid, minute=minute, rows={file: Rows(deleted=count)})
+
+
+def test_far_more_than_the_neighbours() -> None:
+    [suspect] = judge(deleting(700, 5000))
+    assert (suspect.kind, suspect.rows, suspect.strong) == ("mass-delete", 5000, True)
+    assert suspect.why == "deleted 5000 rows of public.projects at once, where 1 is usual"
+
+
+@pytest.mark.parametrize(("count", "usual"), [(999, 1), (5000, 251)])
+def test_too_few_or_too_usual(count: int, usual: int) -> None:
+    assert judge(deleting(700, count), usual=usual) == ()
+
+
+def test_inserts_alone_damage_nothing() -> None:
+    assert judge(transaction(700, rows={TABLE: Rows(inserted=10**6)})) == ()
+
+
+def test_another_database_is_another_story() -> None:
+    assert judge(deleting(700, 5000, file=Relfile(6, 16384))) == ()
+
+
+def test_catalogues_toast_and_views_do_not_count() -> None:
+    known = relations()
+    known.learn({
+        16600: Relation("pg_toast.pg_toast_16384", "t", parent="public.projects"),
+        16700: Relation("public.totals", "m"),
+        16800: Relation("pg_catalog.pg_largeobject", "r"),
+    })  # fmt: skip
+    files = (Relfile(5, number) for number in (1259, 16600, 16700, 16800))
+    assert judge(*(deleting(700, 5000, file=file) for file in files), known=known) == ()
+
+
+def test_what_was_done_when_all_was_well_is_routine() -> None:
+    purge = [deleting(100 + minute, 5000, minute=minute) for minute in (0, 10)]
+    [suspect] = judge(*purge, since=NOON + timedelta(minutes=5))
+    assert (suspect.xid, suspect.strong) == (110, False)
+
+
+def test_the_first_of_the_like_comes_first() -> None:
+    found = judge(deleting(701, 9000, minute=2), deleting(700, 5000, minute=1))
+    assert [suspect.xid for suspect in found] == [700, 701]
+
+
+def test_a_small_one_before_a_large_one_stays_behind_it() -> None:
+    found = judge(deleting(701, 50_000, minute=2), deleting(700, 1500, minute=1))
+    assert [suspect.xid for suspect in found] == [701, 700]
+
+
+def replacing(*created: CreatedFile, tablespace: str = "base", copied: int = 0) -> Transaction:
+    rows = {NEW: Rows(inserted=copied)} if copied else {}
+    return transaction(700, rows=rows, created=created, dropped=((TABLE, tablespace),))
+
+
+def new(*, transient: bool, tablespace: str = "base", file: Relfile = NEW) -> CreatedFile:
+    return CreatedFile(file, tablespace, transient)
+
+
+@pytest.mark.parametrize(
+    ("made", "kinds"),
+    [
+        (replacing(new(transient=False)), ["truncate"]),
+        (replacing(new(transient=True), copied=900), ["rewrite"]),
+        (replacing(new(transient=True)), []),  # VACUUM FULL, CLUSTER
+        (replacing(new(transient=False, tablespace="pg_tblspc/1/PG_17")), []),  # SET TABLESPACE
+        (replacing(), ["drop"]),
+        (replacing(new(transient=True, file=OTHER), copied=0), []),  # replaced again since
+    ],
+)
+def test_a_file_that_went(made: Transaction, kinds: list[str]) -> None:
+    assert [suspect.kind for suspect in judge(made)] == kinds
+
+
+def test_a_dropped_table_is_dropped_whatever_was_created_beside_it() -> None:
+    made = replacing(new(transient=True, file=OTHER))
+    [suspect] = judge(made, known=relations(alive=False))
+    assert (suspect.kind, suspect.rows) == ("drop", 50_000)
+
+
+def test_an_empty_table_is_no_loss_and_an_unknown_one_may_be() -> None:
+    [empty] = judge(replacing(), known=relations(rows=0))
+    assert not empty.strong
+    [unknown] = judge(replacing(), known=relations(rows=None))
+    assert unknown.strong
+    assert "unknown number" in unknown.why
+
+
+def test_the_whole_database() -> None:
+    [suspect] = judge(transaction(700, dropped_databases=(5,)))
+    assert (suspect.kind, suspect.tables) == ("drop", ("the whole database",))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "value"),
+    [
+        ("742", "xid", "742"),
+        ("xid 742", "xid", "742"),
+        ("0/16b3748", "lsn", "0/16B3748"),
+        ("lsn 2A/0", "lsn", "2A/0"),
+        ("2026-11-22T10:30:00+02:00", "time", "2026-11-22T08:30:00.000000Z"),
+        ("2026-11-22 08:30:00Z", "time", "2026-11-22T08:30:00.000000Z"),
+        ("end", "end", ""),
+    ],
+)
+def test_a_moment_in_a_persons_words(text: str, kind: str, value: str) -> None:
+    target = parse_moment(text, timeline=3, now=NOON)
+    assert (target.kind, target.value, target.timeline) == (kind, value, 3)
+
+
+@pytest.mark.parametrize("text", ["2", "-5", "xid", "0/", "G/1", "noon", "2026-11-22T08:30:00",
+                                  "2026-11-22T12:00:01Z", "lsn 742", ""])  # fmt: skip
+def test_no_moment(text: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        parse_moment(text, timeline=1, now=NOON)
+    assert raised.value.instance_code == "bad-moment"
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_every_lsn_can_be_named(lsn: int) -> None:
+    assert parse_moment(format_lsn(lsn), timeline=1, now=NOON).lsn == lsn
+
+
+def test_an_xid_is_placed_by_its_commit() -> None:
+    target = RecoveryTarget("xid", "700")
+    assert place_target(target, [deleting(700, 1)]).lsn == 70_000
+    with pytest.raises(BadInput):
+        place_target(target, [deleting(701, 1)])
+
+
+@given(st.integers(1, 300), st.data())
+def test_bisection_finds_the_step_in_few_restores(count: int, data: st.DataObject) -> None:
+    wrong = data.draw(st.integers(0, count - 1))
+    asked: list[int] = []
+
+    def is_sound_before(step: int) -> bool:
+        asked.append(step)
+        return step <= wrong
+
+    assert bisect_states(range(count), is_sound_before) == wrong
+    assert len(asked) <= count.bit_length()
+
+
+def test_what_comes_after_a_target() -> None:
+    before, bad, after = (deleting(xid, 1, minute=xid - 700) for xid in (699, 700, 701))
+    at = bad.committed_at.isoformat()
+    targets = {
+        RecoveryTarget("xid", "700", bad.commit_lsn): [after],
+        RecoveryTarget("lsn", "", bad.commit_lsn): [bad, after],
+        RecoveryTarget("time", at): [bad, after],
+        RecoveryTarget("end", ""): [],
+    }
+    for target, expected in targets.items():
+        assert [it for it in (before, bad, after) if is_after(target)(it)] == expected
