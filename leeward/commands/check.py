@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from chalicelib.evidence.text import printable
 from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.lint import check_plan, title_of
 from chalicelib.scenarios.wiring import check_wiring
@@ -95,7 +96,9 @@ def _print_rules(file: PlanFile, findings: list[Finding], console: Console, styl
 
 def _print_hanging(console: Console, label: str, words: str, style: str = "") -> None:
     """The label in the margin, the words wrapped beside it."""
-    lines = textwrap.wrap(words, max(20, console.width - _MARGIN), break_on_hyphens=False)
+    lines = textwrap.wrap(
+        printable(words), max(20, console.width - _MARGIN), break_on_hyphens=False
+    )
     console.print(Text.assemble((f"{label:>5}", "dim"), "  ", (lines[0], style)))
     for line in lines[1:]:
         console.print(Text.assemble(" " * _MARGIN, (line, style)))

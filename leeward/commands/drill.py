@@ -83,7 +83,7 @@ def command(
     component = plan.scenarios[scenario].component
     assert component is not None
     options = DrillOptions(scenario, component, damage, out, projects=projects)
-    screen = Screen(quiet=form == "json")
+    screen = Screen(Console(highlight=False, quiet=form == "json"))
     try:
         result = Drill(plan, options, screen.tell).run()
     finally:
@@ -137,8 +137,8 @@ def result_line(result: DrillResult) -> dict[str, Any]:
 class Screen:
     """The live timeline: a line for each thing that happened, a spinner for what happens now."""
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._console = Console(highlight=False, quiet=quiet)
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._began = time.monotonic()
         self._status: Status | None = None
         self._wait("starting the local cloud, production and the package")
@@ -162,8 +162,11 @@ class Screen:
         self._console.print(_scorecard(result))
         for problem in result.problems:
             self._console.print(Text(f"  not met: {problem}", style="bold red"))
-        self._console.print(f"report    {result.folder / 'report.html'}", soft_wrap=True)
-        self._console.print(f"evidence  leeward evidence verify {result.folder}", soft_wrap=True)
+        for line in (
+            f"report    {result.folder / 'report.html'}",
+            f"evidence  leeward evidence verify {result.folder}",
+        ):
+            self._console.print(line, soft_wrap=True, markup=False)
 
     def _tell_record(self, told: Told) -> None:
         record = told.record

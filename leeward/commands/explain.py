@@ -7,9 +7,11 @@ from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
-from chalicelib.evidence.text import in_units
+from chalicelib.evidence.text import in_units, printable
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.explain import Explanation, StepExplanation, explain_scenario
 from leeward.options import FORMAT, PLAN_PATH
@@ -44,8 +46,10 @@ def command(plan_path: Path, scenario: str, form: str) -> None:
 
 
 def _print(plan: Plan, told: Explanation, console: Console) -> None:
-    console.print(f"[bold]{told.title}[/bold]  {plan.organisation}, scenario {told.scenario}")
-    console.print("starts when: " + "; ".join(told.starts_when) if told.starts_when else "")
+    title, organisation = escape(printable(told.title)), escape(printable(plan.organisation))
+    console.print(f"[bold]{title}[/bold]  {organisation}, scenario {told.scenario}")
+    if told.starts_when:
+        console.print("starts when: " + escape(printable("; ".join(told.starts_when))))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("", "step", "what happens", "expected", "at most"):
         table.add_column(heading, justify="right" if heading in ("expected", "at most") else "left")
@@ -66,15 +70,24 @@ def _print(plan: Plan, told: Explanation, console: Console) -> None:
     )
     console.print("[bold]When a step fails[/bold]")
     for line in told.on_failure:
-        console.print(f"  {line}")
+        console.print(Padding(line, (0, 0, 0, 2)))
 
 
 def _what(step: StepExplanation) -> str:
-    lines = [f"{step.says}: {step.does}", f"[dim]by {step.who}[/dim]"]
+    lines = [f"{escape(printable(step.says))}: {step.does}", f"[dim]by {step.who}[/dim]"]
     if step.approval:
         lines.append(f"[yellow]asks first:[/yellow] {step.approval}")
     if step.needs:
-        lines.append(f"[dim]needs {', '.join(step.needs)}[/dim]")
+        lines.append(f"[dim]needs {_by_place(step.needs)}[/dim]")
     if step.changes:
         lines.append(f"changes: {step.changes}; undo: {step.undo}")
     return "\n".join(lines)
+
+
+def _by_place(needs: tuple[str, ...]) -> str:
+    """("s3 (data plane, x)", "dynamodb (data plane, x)") -> "s3, dynamodb (data plane, x)"."""
+    services: dict[str, list[str]] = {}
+    for need in needs:
+        service, _, place = need.partition(" (")
+        services.setdefault(place, []).append(service)
+    return "; ".join(f"{', '.join(names)} ({place}" for place, names in services.items())

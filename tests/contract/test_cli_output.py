@@ -106,3 +106,14 @@ def test_json_is_one_document(tmp_path: Path) -> None:
 def test_a_plan_from_a_pipe() -> None:
     done = run("check", "/dev/stdin", stdin=NEXUS.read_text())
     assert done.stdout.splitlines()[-1].startswith("/dev/stdin: ")
+
+
+@pytest.mark.parametrize("words", [("check",), ("explain", "ransomware")])
+def test_words_of_a_plan_are_only_words(words: tuple[str, ...], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    hostile = r'title: "[/] [red]\e[31m [[link"'
+    plan.write_text(NEXUS.read_text().replace("title: Ransomware Attack", hostile))
+    done = run(words[0], plan, *words[1:], COLUMNS="200")
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+    assert r"[/] [red]\x1b[31m [[link" in done.stdout
