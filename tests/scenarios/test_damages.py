@@ -9,6 +9,7 @@ import pytest
 
 from leeward.commands.drill import result_line
 from leeward.local.damage import DAMAGES
+from leeward.local.drill import DAMAGES_TO_BACKUPS
 from tests.scenarios.drills import run_drill
 
 # What the run must say it found, by damage.
@@ -47,7 +48,7 @@ def test_it_is_found_and_recovered(damage: str, tmp_path: Path) -> None:
         assert said["xid"] == injected.xid
 
     refused = [record.body["point"] for record in records if record.kind == "rejected-point"]
-    assert bool(refused) == (damage == "backup-object")
+    assert bool(refused) == (damage in DAMAGES_TO_BACKUPS)
     if damage == "wal-segment":
         assert any("GAP" in told.text for told in heard)
 

@@ -61,8 +61,14 @@ def alarm_event(body: dict[str, Any], at: str) -> dict[str, Any]:
     """As EventBridge sends it; the incident's record holds what the alarm said."""
     state = {"value": "ALARM", "timestamp": at, "reason": body["reason"]}
     return {
-        "source": "aws.cloudwatch",
+        "version": "0",
+        "id": "8d3f6f0a-0000-0000-0000-000000000000",
         "detail-type": "CloudWatch Alarm State Change",
+        "source": "aws.cloudwatch",
+        "account": "123456789012",
+        "time": at,
+        "region": "us-east-1",
+        "resources": [],
         "detail": {"alarmName": body["alarm"], "state": state},
     }
 
@@ -79,8 +85,7 @@ def test_alarms_that_come_twice_start_one_run(tmp_path: Path) -> None:
         later = alarm_event(record.body, format_time(record.at))
         client = drill.cloud.client("lambda")
         with ThreadPoolExecutor(4) as at_once:
-            for event in (same, later, same, later):
-                at_once.submit(lambda it=event: answers.append(invoke(client, it)))
+            answers.extend(at_once.map(lambda it: invoke(client, it), [same, later] * 2))
 
     result = drill.run()
     assert result.problems == []
@@ -93,5 +98,6 @@ def invoke(client: Any, event: dict[str, Any]) -> dict[str, Any]:
     answer = client.invoke(
         FunctionName="leeward-primary-on_alarm", Payload=json.dumps(event).encode()
     )
-    assert "FunctionError" not in answer
-    return dict(json.loads(answer["Payload"].read()))
+    body: dict[str, Any] = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, body
+    return body
