@@ -25,6 +25,7 @@ CLOUDWATCH_PERIOD_SECONDS = 60
 CLOUDWATCH_LONGEST_SECONDS = 7 * 86400
 
 SIGN_OF_DAMAGE = "a check of the source failed, or a change looks wrong"
+SIGN_OF_BLINDNESS = "a check of the source could not run; nothing is known until it does"
 SIGN_OF_GAP = "WAL was lost before it was stored; a new full backup is being taken"
 
 STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask", "record"})
@@ -122,6 +123,7 @@ def _machine_role() -> Resources:
 def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources = _schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
     resources |= _sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
+    resources |= _sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
     resources |= _sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
     for backup in component.backups:
         if backup.when is None or backup.kind not in ("full", "incremental", "wal"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import CheckFailed, Damaged, Unavailable
@@ -32,11 +33,12 @@ class WalMark(Record):
 
 @dataclass(frozen=True)
 class Look:
-    """`suspects`: strong ones, the likeliest first."""
+    """`suspects`: strong ones, the likeliest first. `last_commit_at`: by the server's clock."""
 
     mark: WalMark
     suspects: tuple[Suspect, ...]
     transactions: int
+    last_commit_at: datetime | None = None
 
 
 def look_at_wal(
@@ -62,7 +64,7 @@ def look_at_wal(
     suspects = decide_suspects(scan.activity, relations, thresholds)
     after = WalMark(mark.timeline, place.lsn, place.seen, _entries(scan.open))
     strong = tuple(suspect for suspect in suspects if suspect.strong)
-    return Look(after, strong, scan.activity.transactions)
+    return Look(after, strong, scan.activity.transactions, scan.activity.last_commit_at)
 
 
 def tell_look(look: Look) -> str:

@@ -262,6 +262,10 @@ def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             folder=folder.with_name("dump"),
             clock=build.clock(),
         )
+    for extension in loaded.left_out:
+        mend = f"a superuser must: CREATE EXTENSION {extension} in {name}"
+        why = f"the operator's role may not create it; {mend}"
+        say(run, decision(what=f"extension {extension} was left out", why=why), about=extension)
     left_out = f"; left out: {', '.join(loaded.left_out)}" if loaded.left_out else ""
     return {
         "found": f"database {name}: {loaded.tables} tables, {loaded.rows:,} rows, equal to the "

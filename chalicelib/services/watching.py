@@ -1,7 +1,7 @@
 """The watch of a component: probes of the source, and a look at every change in its WAL.
 
-What was looked at and found good is remembered by the server's own commit times; what looks wrong
-is not passed over, so that the alarm stays until a recovery or a person has dealt with it.
+What was looked at and found good is remembered by its place in the WAL; what looks wrong is not
+passed over, so that the alarm stays until a recovery or a person has dealt with it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,10 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.errors import CheckFailed
-from chalicelib.plan.records import CheckResult, RecoveryTarget, format_time, parse_time
+from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases
-from chalicelib.recover.changes import Activity, ChangeScan
-from chalicelib.recover.suspects import decide_suspects
+from chalicelib.recover.watch_wal import Look, WalMark, look_at_wal, tell_look
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.relations import relations_of
@@ -25,81 +23,69 @@ from chalicelib.verify.checks import Outcome
 from chalicelib.verify.schema import read_schema
 from chalicelib.verify.watch import watch_database
 
-# WAL before the part that is new, to know what is usual.
-NEIGHBOUR_SEGMENTS = 2
-WATCHED = "sound"
+SOUND = "sound"
 
 
 def watch(component: str) -> dict[str, Any]:
     """Run every check once and publish each; remember what was sound."""
     database, databases = build.database(component), build.operator(component)
-    seen = _Seen()
+    looks: list[Look] = []
     outcome = watch_database(
         databases,
         PostgresInspector(build.operator_dsn(component), databases),
         database.checks,
         since=watched_until(component),
         clock=build.clock(),
-        more=[("changes", lambda: _look_at_changes(component, databases, seen))],
+        more=[("changes", lambda: tell_look(_look(component, databases, looks)))],
     )
     _publish(component, outcome)
     if outcome.ok:
-        _remember(component, databases, seen)
+        _remember(component, databases, looks[-1])
     failed = [result for result in outcome.results if not result.ok]
     return {"failed": [result.name for result in failed], "found": _tell(outcome, failed)}
 
 
 def watched_until(component: str) -> datetime | None:
-    """The commit up to which everything looked sound, by the server's clock; None before that."""
-    kept = build.state().get(_partition(component), WATCHED)
-    return parse_time(kept["commit_at"]) if kept else None
+    """The last commit up to which everything was sound, by the server's own clock."""
+    kept = build.state().get(_partition(component), SOUND)
+    return parse_time(kept["commit_at"]) if kept and kept["commit_at"] else None
 
 
-class _Seen:
-    """How far the look at the changes came."""
-
-    lsn: int = 0
-    commit_at: datetime | None = None
-
-
-def _look_at_changes(component: str, databases: Databases, seen: _Seen) -> str:
-    """Raises CheckFailed when a transaction looks like damage."""
-    activity = _read_changes(component, seen)
-    since, thresholds = watched_until(component), build.database(component).damage
-    relations = relations_of(component, databases)
-    suspects = decide_suspects(activity, relations, thresholds, since=since)
-    strong = [suspect for suspect in suspects if suspect.strong]
-    if strong:
-        raise CheckFailed(
-            f"transaction {strong[0].xid} {strong[0].why}",
-            hint="if this was meant, raise the component's `damage` thresholds in the plan",
-        )
-    return f"{activity.transactions} transactions, none suspicious"
-
-
-def _read_changes(component: str, seen: _Seen) -> Activity:
+def _look(component: str, databases: Databases, looks: list[Look]) -> Look:
+    """Read on in the stored WAL from where it last looked sound."""
     inventory = build.catalogue(component).inventory()
     window = find_window(inventory.windows, RecoveryTarget("end", ""))
-    size = inventory.wal.segment_bytes
-    kept = build.state().get(_partition(component), WATCHED) or {"lsn": window.start_lsn}
-    from_lsn = max(window.start_lsn, int(kept["lsn"]) - NEIGHBOUR_SEGMENTS * size)
-    first = segment_start(min(from_lsn, window.end_lsn), size)
+    mark = _mark(component, window)
     folder = build.environment().work_dir / "watch" / component
+    first = segment_start(mark.lsn, inventory.wal.segment_bytes)
     with wal_on_disk(component, inventory, window, folder, from_lsn=first) as wal:
-        activity = ChangeScan().read(wal.dump(window.timeline, first, window.end_lsn))
-    seen.lsn, seen.commit_at = window.end_lsn, activity.last_commit_at
-    return activity
+        relations = relations_of(component, databases)
+        thresholds = build.database(component).damage
+        looks.append(look_at_wal(wal, mark, window.end_lsn, relations, thresholds))
+    return looks[-1]
 
 
-def _remember(component: str, databases: Databases, seen: _Seen) -> None:
-    now = build.clock().now()
+def _mark(component: str, window: Window) -> WalMark:
+    """The start of the window when the last look was elsewhere: before a gap, on another
+    timeline."""
+    kept = build.state().get(_partition(component), SOUND)
+    mark = WalMark.from_json(kept["mark"]) if kept else None
+    if mark is None or mark.timeline != window.timeline or mark.lsn < window.start_lsn:
+        return WalMark(window.timeline, window.start_lsn, seen=False, open={})
+    return mark
+
+
+def _remember(component: str, databases: Databases, look: Look) -> None:
     with databases.session() as session:
-        record_schema(component, databases.database, read_schema(session), at=now)
-    if seen.commit_at is None:
-        return
-    item = {"lsn": seen.lsn, "commit_at": format_time(seen.commit_at), "at": format_time(now)}
-    if not build.state().create(_partition(component), WATCHED, item):
-        build.state().replace(_partition(component), WATCHED, item, expected={})
+        schema = read_schema(session)
+    record_schema(component, databases.database, schema, at=build.clock().now())
+    commit_at = look.last_commit_at or watched_until(component)
+    item = {
+        "commit_at": format_time(commit_at) if commit_at else "",
+        "mark": look.mark.to_json(),
+    }
+    if not build.state().create(_partition(component), SOUND, item):
+        build.state().replace(_partition(component), SOUND, item, expected={})
 
 
 def _publish(component: str, outcome: Outcome) -> None:
