@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from chalicelib.adapters.postgres_inspect import PostgresInspector
@@ -13,8 +14,9 @@ from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
 from chalicelib.recover.changes import ChangeScan
 from chalicelib.recover.find import Search, find_damage
-from chalicelib.recover.window import find_window
+from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
+from chalicelib.services.bisect import Bisection
 from chalicelib.services.relations import relations_of
 from chalicelib.services.said import say
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
@@ -25,10 +27,16 @@ FIRST_SEARCH_SEGMENTS = 64
 
 
 def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
-    """Search all the WAL there is up to now, the source's files and pages."""
-    component = inputs["component"]
+    """Search all the WAL there is up to now, the source's files and pages.
+
+    Raises OutsideWindow when a person named a moment that cannot be reached.
+    """
+    component, moment = inputs["component"], str(inputs.get("moment") or "")
     note = fetch_last_wal(component)
-    damage = _search(run, component, str(inputs.get("moment") or ""))
+    damage = _search(run, component, moment)
+    if moment:
+        # What cannot be reached is refused here, before a later step stops anybody's writes.
+        choose_points(build.catalogue(component).inventory(), damage.target)
     say(run, damage_found(damage))
     found = f"{damage.found}; {note}" if note else damage.found
     return {"found": found, "damage": damage.to_json(), "target": damage.target.to_json()}
@@ -52,7 +60,9 @@ def _search_from(
     databases = build.operator(component)
     folder = build.environment().work_dir / run.run_id / "wal"
     start = segment_start(from_lsn, inventory.wal.segment_bytes)
+    since = watched_until(component)
     with wal_on_disk(component, inventory, window, folder, from_lsn=start) as wal:
+        bisection = Bisection(run, component, wal, window, since)
         search = Search(
             activity=ChangeScan().read(wal.dump(window.timeline, start, window.end_lsn)),
             relations=relations_of(component, databases),
@@ -60,6 +70,8 @@ def _search_from(
             thresholds=build.database(component).damage,
             timeline=window.timeline,
             now=build.clock().now(),
-            since=watched_until(component),
+            since=since,
+            commits=partial(bisection.commits, start),
+            is_sound=bisection.is_sound if build.database(component).checks.assertions else None,
         )
         return find_damage(search, moment=moment)
