@@ -31,6 +31,7 @@ from leeward.local.application import Application
 from leeward.local.cloud import LocalCloud
 from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.deploy import deploy
+from leeward.local.iam import Rights
 from leeward.local.ledger import Reckoning, read_ledger, reckon
 from leeward.local.production import APPLICATION, DATABASE, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
@@ -71,7 +72,7 @@ class Told:
 class DrillResult:
     """`reckoning`: the application's ledger against its database; `problems`: why it is not ok.
 
-    `seconds`: of the whole drill; `work_seconds`: of the recovery's steps alone.
+    `rights`: what each function may do and did; `seconds`: of the whole drill.
     """
 
     score: Scorecard
@@ -79,6 +80,7 @@ class DrillResult:
     injected: tuple[Injected, ...]
     folder: Path
     seconds: float
+    rights: dict[str, Rights]
     problems: list[str] = field(default_factory=list)
 
 
@@ -246,7 +248,12 @@ class Drill:
             damaged_database=DATABASE,
         )
         result = DrillResult(
-            score, reckoning, injected, folder, round(time.monotonic() - started, 3)
+            score,
+            reckoning,
+            injected,
+            folder,
+            round(time.monotonic() - started, 3),
+            self.cloud.rights(),
         )
         result.problems = [*_problems(result), *_not_serving(health, score)]
         return result
@@ -283,11 +290,13 @@ def _set_aside_assets(folder: Path) -> set[str]:
 def _problems(result: DrillResult) -> list[str]:
     """Why the drill did not succeed; empty when it did. What is not known counts against it."""
     score, reckoning = result.score, result.reckoning
+    denied = {name: rights.denied for name, rights in result.rights.items() if rights.denied}
     checks = {
         f"the run ended as {score.outcome}": score.outcome == "recovered",
         "the recovered data is not proven": score.proven,
         f"RTO {score.rto_seconds} s is not within the objective": score.rto_met is True,
         f"RPO {score.rpo_seconds} s is not within the objective": score.rpo_met is True,
+        f"rights were lacking: {denied}": not denied,
         f"committed rows are lost: {reckoning.lost}": not reckoning.lost,
         f"recovered to before the damage by too much: {reckoning.too_far}": not reckoning.too_far,
         f"the run says {score.rows_lost} rows lost, the ledger {len(reckoning.lost)}": (
