@@ -198,16 +198,16 @@ _FILES = """
  WHERE pg_relation_filenode(c.oid) IS NOT NULL AND c.relpersistence = 'p'
 """
 
-# relpages never exceeds the file: VACUUM, which shortens files, sets it again. Indexes and
-# sequences have at least one page from the start.
+# relpages never exceeds the file: VACUUM, which shortens files, sets it again. That of an index or
+# a sequence is at least 1 from the start.
 _SHORT_FILES = (
     """
 SELECT pg_relation_filepath(c.oid), format('%I.%I', n.nspname, c.relname),
        CASE c.relkind WHEN 'i' THEN 'index' WHEN 'S' THEN 'sequence' ELSE 'table' END,
-       f.size, greatest(c.relpages * f.block, f.block)
+       f.size, c.relpages * f.block
 """
     + _FILES
-    + """   AND (f.size < c.relpages * f.block OR (c.relkind IN ('i', 'S') AND f.size = 0))
+    + """   AND f.size < c.relpages * f.block
 """
 )
 

@@ -163,6 +163,29 @@ def test_finds_physical_damage_and_goes_to_the_end(production: RealServer, name:
     assert injected.file.split("/")[-1] in damage.found + str(damage.tables)
 
 
+@pytest.mark.parametrize("relation", ["assets_project", "assets_id_seq", "scratch"])
+def test_finds_whichever_file_is_gone(production: RealServer, relation: str) -> None:
+    production.run("CREATE TABLE scratch (n int)", "CHECKPOINT", database="nexus")
+    scene = Scene(production)
+    path = production.run(f"SELECT pg_relation_filepath('{relation}')", database="nexus")[0][0]
+    (production.data / path).unlink()
+    damage = scene.find()
+    assert (damage.kind, damage.tables) == ("relation-file", (path,))
+    assert relation in damage.found
+
+
+def test_finds_a_page_that_is_bad_on_disk_alone(production: RealServer) -> None:
+    """Every query still reads the good copy in memory."""
+    production.run("CHECKPOINT", "SELECT sum(size_bytes) FROM assets", database="nexus")
+    scene = Scene(production)
+    path = production.run("SELECT pg_relation_filepath('assets')", database="nexus")[0][0]
+    with (production.data / path).open("r+b") as heap:
+        heap.seek(3 * 8192 + 4000)
+        heap.write(b"\xff" * 64)
+    damage = scene.find()
+    assert (damage.kind, damage.tables) == ("page", (f"{path} block 3",))
+
+
 def test_finds_a_missing_segment_that_a_slot_needs(production: RealServer) -> None:
     production.run("SELECT pg_create_physical_replication_slot('leeward', true)")
     scene = Scene(production)
