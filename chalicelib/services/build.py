@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
+    from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres_database import PostgresDatabases
     from chalicelib.adapters.postgres_replication import PostgresSource
     from chalicelib.adapters.secrets import SecretAddresses
@@ -34,6 +35,7 @@ class Environment:
     backup_bucket: str
     evidence_bucket: str
     machine_prefix: str
+    function_prefix: str
     data_key: str
     signing_key: str
     plan: Path
@@ -49,6 +51,7 @@ def environment() -> Environment:
         backup_bucket=_required("LEEWARD_BACKUP_BUCKET"),
         evidence_bucket=_required("LEEWARD_EVIDENCE_BUCKET"),
         machine_prefix=_required("LEEWARD_STATE_MACHINE_PREFIX"),
+        function_prefix=_required("LEEWARD_FUNCTION_PREFIX"),
         data_key=_required("LEEWARD_DATA_KEY"),
         signing_key=_required("LEEWARD_SIGNING_KEY"),
         plan=Path(os.environ.get("LEEWARD_PLAN", ROOT / "plan.json")),
@@ -139,6 +142,13 @@ def desk() -> Desk:
 
     workflows = StepFunctions(client("stepfunctions"), environment().machine_prefix)
     return Desk(state(), records(), workflows, clock())
+
+
+@cache
+def functions() -> LambdaFunctions:
+    from chalicelib.adapters.lambda_functions import LambdaFunctions
+
+    return LambdaFunctions(client("lambda"), environment().function_prefix)
 
 
 @cache

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.errors import BadInput
+from chalicelib.errors import BadInput, LeewardError
 from chalicelib.incidents.incident import Signal, handle_signal
 from chalicelib.incidents.question import put_question
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
+from chalicelib.plan.scenario import Scenario
+from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.services import build
+from chalicelib.telemetry import logger
 
 
 def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
@@ -36,7 +39,18 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
                 desk=build.desk(),
             )
             opened.append(incident.id)
+            _warm(scenario)
     return {"alarm": signal.name, "incidents": opened}
+
+
+def _warm(scenario: Scenario) -> None:
+    """Let the functions of the later steps start while the first one works: a cold start each is
+    seconds of the recovery time. A function that cannot be asked starts when its step comes."""
+    used = {STEP_KINDS[step.uses].function for step in scenario.all_steps() if step.uses}
+    try:
+        build.functions().warm(sorted(used | {"record"}))
+    except LeewardError as error:
+        logger.warning("functions were not warmed", extra=error.to_json())
 
 
 def _read_signal(event: dict[str, Any]) -> Signal:

@@ -27,6 +27,7 @@ WRITTEN_BY_LAMBDA = {"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLog
 
 PREFIXES = {"monitoring": "cloudwatch"}
 ACTIONS = {
+    "lambda:Invoke": ["lambda:InvokeFunction"],
     "s3:ListObjectsV2": ["s3:ListBucket"],
     "s3:HeadBucket": ["s3:ListBucket"],
     "s3:ListObjectVersions": ["s3:ListBucketVersions"],
