@@ -19,6 +19,7 @@ Resources = dict[str, Any]
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
 WATCH_SCHEDULE = "rate(1 minute)"
+WATCH_SILENT_MINUTES = 5
 # A schedule may be late by its own interval before its silence is an alarm.
 SILENT_INTERVALS = 2
 CLOUDWATCH_PERIOD_SECONDS = 60
@@ -122,6 +123,7 @@ def _machine_role() -> Resources:
 
 def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources = _schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
+    resources |= _watch_silence_alarm(name)
     resources |= _sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
     resources |= _sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
     resources |= _sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
@@ -192,6 +194,18 @@ def _silence_alarm(component: str, backup: Backup) -> Resources:
         "EvaluationPeriods": min(-(-longest // period), CLOUDWATCH_LONGEST_SECONDS // period),
     }
     return _alarm_resource(component, what, properties)
+
+
+def _watch_silence_alarm(component: str) -> Resources:
+    """Fires when nobody has looked at the source for WATCH_SILENT_MINUTES."""
+    properties = _alarm(component, "watch-silent", "Taken.watch", CLOUDWATCH_PERIOD_SECONDS) | {
+        "AlarmDescription": f"{component}: nobody looks at the source; its checks are not green",
+        "Statistic": "Sum",
+        "ComparisonOperator": "LessThanThreshold",
+        "TreatMissingData": "breaching",
+        "EvaluationPeriods": WATCH_SILENT_MINUTES,
+    }
+    return _alarm_resource(component, "watch-silent", properties)
 
 
 def _alarm(component: str, what: str, metric: str, period: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The folder is a cache (docs/decisions/0001): each step makes again what it does 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
 def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
     folder = data_folder(run)
+    _forget_other_runs(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
     return restore(
         build.backups(component),
@@ -99,6 +101,13 @@ def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
         servers=server_of,
         clock=build.clock(),
     )
+
+
+def _forget_other_runs(own: Path) -> None:
+    """A warm sandbox's disk still holds what earlier runs cached there."""
+    for other in own.parent.glob("run-*"):
+        if other != own:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:

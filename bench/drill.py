@@ -1,0 +1,75 @@
+"""What the orchestration of a recovery costs: everything between the alarm and the end of the run
+that is not a step at work.
+
+Whole drills in the local cloud, one after the other; medians. A step's own seconds are its work:
+PostgreSQL, the object store, the WAL. The rest is alarms, state machine, starts of functions,
+records and state.
+
+    python -m bench.drill [--rounds N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from bench.lab import publish, table
+from chalicelib.evidence.chain import decode_record
+from leeward.commands.drill import load_runnable
+from leeward.local.drill import DEFAULT_DAMAGE, Drill, DrillOptions, DrillResult
+
+PLAN = Path(__file__).parents[1] / "policies" / "plans" / "nexus-studio.yaml"
+SCENARIO = "database-corruption"
+PROJECTS = 20_000
+
+
+def one_drill() -> dict[str, float]:
+    """Seconds of one drill: from the alarm to the last record, the steps' own, the rest."""
+    plan = load_runnable(PLAN, SCENARIO)
+    component = plan.scenarios[SCENARIO].component
+    assert component is not None
+    with tempfile.TemporaryDirectory() as out:
+        options = DrillOptions(SCENARIO, component, DEFAULT_DAMAGE, Path(out), projects=PROJECTS)
+        result = Drill(plan, options, lambda told: None).run()
+        if result.problems:
+            raise SystemExit(f"the drill failed: {result.problems}")
+        return figures_of(result)
+
+
+def figures_of(result: DrillResult) -> dict[str, float]:
+    files = sorted((result.folder / "records").glob("*.json"))
+    records = [decode_record(file.read_bytes(), where=file.name) for file in files]
+    assert result.score.alarm_at is not None
+    assert result.score.rto_seconds is not None
+    run = (records[-1].at - result.score.alarm_at).total_seconds()
+    work = sum(r.body["seconds"] for r in records if r.kind == "step-finished")
+    return {
+        "drill": result.seconds,
+        "rto": result.score.rto_seconds,
+        "run": round(run, 3),
+        "work": round(work, 3),
+        "orchestration": round(run - work, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    rounds = [one_drill() for _ in range(parser.parse_args().rounds)]
+    middle = {name: round(median(one[name] for one in rounds), 2) for name in rounds[0]}
+    share = middle["orchestration"] / middle["run"]
+    lines = [
+        ["whole drill, from a warm set-up", f"{middle['drill']:.1f}"],
+        ["recovery time: alarm to the application's first write", f"{middle['rto']:.1f}"],
+        ["run: alarm to the last record", f"{middle['run']:.1f}"],
+        ["of it, steps at work", f"{middle['work']:.1f}"],
+        ["of it, orchestration", f"{middle['orchestration']:.1f} ({share:.0%})"],
+    ]
+    text = "## The drill and its orchestration\n\n" + table(["what", "seconds"], lines)
+    publish("drill", text, {"rounds": rounds, "median": middle})
+
+
+if __name__ == "__main__":
+    main()
