@@ -57,17 +57,7 @@ class Channel(PlanPart):
     after: only once an outage lasts longer.
     """
 
-    kind: Literal[
-        "slack",
-        "pagerduty",
-        "email",
-        "war-room",
-        "status-page",
-        "social",
-        "support",
-        "press",
-        "law",
-    ]
+    kind: ChannelKind
     says: Text
     address: Text | None = None
     hosted_in: tuple[Name, ...] = ()
