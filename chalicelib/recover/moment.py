@@ -29,6 +29,12 @@ def parse_moment(text: str, *, timeline: int, now: datetime) -> RecoveryTarget:
     return _time_target(text.strip(), timeline, now)
 
 
+def named_transactions(text: str) -> frozenset[int]:
+    """The transaction that a person names, to be kept by a ChangeScan however little it did."""
+    value = text.strip().removeprefix("xid ").strip()
+    return frozenset({int(value)}) if value.isdigit() else frozenset()
+
+
 def place_target(target: RecoveryTarget, transactions: list[Transaction]) -> RecoveryTarget:
     """The same target with the LSN of its commit, which says which backups lie before it.
 

@@ -19,6 +19,7 @@ from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_lsn
 from chalicelib.recover.changes import Activity, ChangeScan, Transaction
 from chalicelib.recover.find import Search, find_damage
+from chalicelib.recover.moment import named_transactions
 from chalicelib.recover.relations import gather_relations, read_relations
 from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.sample_app import create_schema
@@ -103,19 +104,20 @@ class Scene:
     def _wal(self) -> PgWaldump:
         return PgWaldump(find_binaries(), self.server.data / "pg_wal")
 
-    def activity(self) -> Activity:
-        return ChangeScan().read(self._wal().dump(1, self.start, self._lsn()))
+    def activity(self, moment: str = "") -> Activity:
+        scan = ChangeScan(keep=named_transactions(moment))
+        return scan.read(self._wal().dump(1, self.start, self._lsn()))
 
     def commits(self) -> list[Transaction]:
         scan = ChangeScan()
         chunks = self._wal().dump(1, self.start, self._lsn())
         return [transaction for chunk in chunks for transaction in scan.feed(chunk)]
 
-    def search(self, **more: object) -> Search:
+    def search(self, moment: str = "", **more: object) -> Search:
         with self.databases.session() as session:
             live = read_relations(session)
         return Search(
-            activity=self.activity(),
+            activity=self.activity(moment),
             relations=gather_relations("nexus", [self.map], live),
             inspector=PostgresInspector(self.operator, self.databases),
             thresholds=THRESHOLDS,
@@ -126,7 +128,7 @@ class Scene:
         )
 
     def find(self, moment: str = "") -> Damage:
-        return find_damage(self.search(), moment=moment)
+        return find_damage(self.search(moment), moment=moment)
 
     def injure(self, name: str, table: str = "") -> Injected:
         return DAMAGES[name](Victim(self.server.dsn("nexus"), self.server.data, table=table))
