@@ -16,8 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from chalicelib.errors import CheckFailed, Refused
+from chalicelib.errors import CheckFailed, Damaged, Refused
 from chalicelib.plan.records import Record
 from chalicelib.ports import Clock, Databases, Session, ToolOutcome
 from chalicelib.recover.digests import compare_digests, table_digests
@@ -102,7 +103,10 @@ class _Load:
     jobs: int
 
     def make_room(self, mark: dict[str, Any] | None) -> None:
-        """Drop what a dead attempt of this run left; refuse what is anybody else's."""
+        """Drop what a dead attempt of this run left; refuse what is anybody else's.
+
+        On a server that cannot drop, it is renamed to leeward_abandoned_... and stays.
+        """
         with self.target.admin_session() as session:
             if not session.query("SELECT 1 FROM pg_database WHERE datname = %s", (self.new_name,)):
                 return
@@ -114,7 +118,16 @@ class _Load:
                 hint="Rename or drop it, then start the run again.",
             )
         with self.target.admin_session(timeout_seconds=LOAD_SECONDS) as session:
-            _run(session, "DROP DATABASE %I WITH (FORCE)", self.new_name)
+            try:
+                _run(session, "DROP DATABASE %I WITH (FORCE)", self.new_name)
+            except Damaged:
+                # A drop needs a checkpoint, and a server that misses a file can make none.
+                _run(
+                    session,
+                    "ALTER DATABASE %I RENAME TO %I",
+                    self.new_name,
+                    f"leeward_abandoned_{uuid4().hex}",
+                )
 
     def create(self) -> None:
         """Marked right after its creation; a death between the two leaves it empty and unmarked.

@@ -165,6 +165,26 @@ def test_takes_over_from_a_worker_that_died(
     assert load(source, target, tmp_path).rows == 2602
 
 
+def test_takes_over_on_a_server_that_misses_a_file(source: RealServer, tmp_path: Path) -> None:
+    """Such a server can make no checkpoint, and so it cannot drop a database."""
+    with running_server() as damaged:
+        damaged.run(*ROLES)
+        damaged.run("CREATE TABLE hot (n int)", "CHECKPOINT", database="nexus")
+        path = damaged.run("SELECT pg_relation_filepath('hot')", database="nexus")[0][0]
+        damaged.run("INSERT INTO hot SELECT generate_series(1, 1000)", database="nexus")
+        (damaged.data / path).unlink()
+        with pytest.raises(KeyboardInterrupt):
+            load_database(
+                recovered(source),
+                DiesAt(operator(damaged), "pg_restore"),  # type: ignore[arg-type]
+                NEW,
+                run_id="run-1",
+                folder=tmp_path / "dump",
+                clock=SystemClock(),
+            )
+        assert load(source, damaged, tmp_path).rows == 2602
+
+
 def test_takes_over_what_was_created_and_not_yet_marked(
     source: RealServer, target: RealServer, tmp_path: Path
 ) -> None:
