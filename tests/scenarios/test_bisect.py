@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -46,7 +47,8 @@ def test_exactly_the_transaction_that_broke_the_assertion_is_undone(
     monkeypatch.setitem(DAMAGES, "one-row", change_one_row)
     heard: list[Told] = []
     stage = make_drill(tmp_path, "one-row")
-    result = Drill(with_assertion(stage.plan), stage.options, heard.append).run()
+    options = replace(stage.options, rate=20)
+    result = Drill(with_assertion(stage.plan), options, heard.append).run()
     assert result.problems == [], bodies(heard, "step-failed")
     [damage] = bodies(heard, "damage")
     assert damage["kind"] == "suspected"

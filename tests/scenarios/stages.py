@@ -1,0 +1,181 @@
+"""The stage of a drill, for tests that act on it themselves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.dynamodb_state import DynamoDbState
+from chalicelib.adapters.step_functions import StepFunctions
+from chalicelib.incidents.incident import Desk, Incident, Signal, handle_signal, start_run
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import EvidenceRecord
+from chalicelib.ports import ObjectStore
+from leeward.local.drill import Drill, DrillOptions
+from leeward.local.production import APPLICATION, SUPERUSER
+from leeward.template import machine_id
+from tests.clouds import wait_for
+from tests.scenarios.drills import PLAN, SCENARIO, load_runnable
+
+COMPONENT = "nexus-db"
+RUN_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that is over. `status` is Step Functions'."""
+
+    run_id: str
+    status: str
+    records: list[EvidenceRecord]
+
+    def bodies(self, kind: str, step: str = "") -> list[dict[str, Any]]:
+        """Of this run's records, and of those that belong to none."""
+        return [
+            it.body
+            for it in self.records
+            if it.kind == kind and it.run_id in ("", self.run_id) and step in ("", it.step)
+        ]
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        [found] = self.bodies("run-finished")
+        return found
+
+    def error(self, step: str) -> dict[str, Any]:
+        return self.bodies("step-failed", step)[-1]
+
+
+class Stage(Drill):
+    """A drill whose acts are called one by one; everything runs until the test ends."""
+
+    def prepare(self, stack: ExitStack) -> None:
+        self._set_stage(stack)
+        self._take_backups()
+
+    def damage(self, name: str) -> Any:
+        return self._inject(name)
+
+    def noticed(self) -> str:
+        """The incident that the plan's schedules and alarm open."""
+        return self._wait_for_incident()
+
+    @property
+    def desk(self) -> Desk:
+        client = self.cloud.client
+        state = DynamoDbState(client("dynamodb"), self.deployed.names["StateTable"])
+        machine = self.deployed.names[machine_id(SCENARIO)]
+        workflows = StepFunctions(client("stepfunctions"), machine.removesuffix(SCENARIO))
+        return Desk(state, self.records, workflows, SystemClock())
+
+    def declare(self, *, moment: str | None = None) -> str:
+        """A person declares an incident, and may name the moment to recover to."""
+        signal = Signal("declared", datetime.now(UTC), "a person says so")
+        incident = handle_signal(
+            signal, scenario=SCENARIO, component=COMPONENT, severity="SEV1", run_body={},
+            desk=self.desk, moment=moment,
+        )  # fmt: skip
+        return incident.id
+
+    def start_another(self) -> str:
+        """A second run of the scenario, as nothing but a person's hand could start it."""
+        now = datetime.now(UTC)
+        incident = Incident(
+            f"inc-{now:%Y%m%dT%H%M%SZ}-by-hand", COMPONENT, SCENARIO, "SEV1", "by-hand", now, now
+        )
+        start_run(incident, run_body={}, desk=self.desk)
+        return incident.id
+
+    def ended(self, incident: str) -> Ended:
+        """Waits for the incident's run to end."""
+        run_id = "run-" + incident.removeprefix("inc-")
+        machine = self.deployed.names[machine_id(SCENARIO)]
+        arn = machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
+        client = self.cloud.client("stepfunctions")
+
+        def status() -> str | None:
+            found = str(client.describe_execution(executionArn=arn)["status"])
+            return None if found == "RUNNING" else found
+
+        found = wait_for(status, f"{run_id} did not end", seconds=RUN_SECONDS)
+        return Ended(run_id, found, self.records.read(incident))
+
+    def answer(self, incident: str, step: str) -> None:
+        """Do a person's step, once it has been asked for."""
+        run_id = "run-" + incident.removeprefix("inc-")
+        question = wait_for(
+            lambda: self.desk.state.get(f"run#{run_id}", f"question#do#{step}"),
+            f"{step} was never asked for",
+            seconds=RUN_SECONDS,
+        )
+        output = json.dumps({"found": "done", "answer": "done", "by": "a test"})
+        self.cloud.client("stepfunctions").send_task_success(
+            taskToken=question["token"], output=output
+        )
+
+    def secret(self) -> str:
+        """What the application reads."""
+        found = self.cloud.client("secretsmanager").get_secret_value(
+            SecretId=self.database.application_secret
+        )
+        return str(found["SecretString"])
+
+    def is_fenced(self) -> bool:
+        with psycopg.connect(self.production.dsn(SUPERUSER)) as connection:
+            rows = connection.execute(
+                "SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", (APPLICATION,)
+            ).fetchall()
+        return rows == [(False,)]
+
+    def databases(self) -> set[str]:
+        with psycopg.connect(self.production.dsn(SUPERUSER)) as connection:
+            return {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+
+    def wait_for_record(self, incident: str, kind: str, step: str = "") -> EvidenceRecord:
+        def look() -> EvidenceRecord | None:
+            chain = self.records.read(incident)
+            return next((it for it in chain if it.kind == kind and step in ("", it.step)), None)
+
+        found: EvidenceRecord = wait_for(look, f"no record {kind} came", seconds=RUN_SECONDS)
+        return found
+
+
+@contextmanager
+def stage(out: Path, change: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Stage]:
+    """The local cloud with production, application and backups, under a changed plan.
+
+    `change` edits the JSON of nexus-studio's plan.
+    """
+    data = load_runnable(PLAN, SCENARIO).to_json()
+    if change:
+        change(data)
+    options = DrillOptions(SCENARIO, COMPONENT, "", out, projects=1000, rate=50)
+    made = Stage(Plan.from_json(data), options, lambda told: None)
+    with ExitStack() as stack:
+        made.prepare(stack)
+        yield made
+
+
+def steps_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = plan["scenarios"][SCENARIO]["steps"]
+    return steps
+
+
+def checks_of(plan: dict[str, Any]) -> dict[str, Any]:
+    checks: dict[str, Any] = plan["components"][COMPONENT]["checks"]
+    return checks
+
+
+def overwrite_middle(store: ObjectStore, key: str) -> None:
+    """One byte of an object is another, as a bad disk or a hand would have it."""
+    data = bytearray(store.get(key))
+    data[len(data) // 2] ^= 0xFF
+    store.put(key, bytes(data))
