@@ -106,13 +106,6 @@ class Activity:
     transactions: int = 0
     last_commit_at: datetime | None = None
 
-    def absorb(self, later: Activity) -> None:
-        for relfile, counts in later.usual.items():
-            self.usual[relfile].update(counts)
-        self.notable += later.notable
-        self.transactions += later.transactions
-        self.last_commit_at = later.last_commit_at or self.last_commit_at
-
 
 class ChangeScan:
     """Feed it text in the order of the WAL; `activity` and `open` are always up to date.

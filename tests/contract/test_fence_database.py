@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -12,6 +15,7 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.postgres_database import PostgresDatabases
 from chalicelib.errors import BadInput, CheckFailed, Fenced, NotReady
 from chalicelib.recover.fence import open_writes, read_fence, stop_writes
+from chalicelib.recover.switch import retire_database
 from tests.servers import RealServer, running_server
 
 CLOCK = SystemClock()
@@ -182,3 +186,28 @@ def test_says_which_right_is_missing(server: RealServer) -> None:
         stop_writes(weak, "nexus_app", token=1, run_id="r", clock=CLOCK)
     assert raised.value.instance_code == "missing-right"
     assert role_state(server)[0] is True
+
+
+def unfence(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from leeward.cli import main; main()", "unfence", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_person_opens_what_a_dead_run_closed(
+    server: RealServer, operator: PostgresDatabases
+) -> None:
+    before = role_state(server)
+    dsn = server.dsn("nexus", "leeward", "operator")
+    stop_writes(operator, "nexus_app", token=7, run_id="run-dead", clock=CLOCK)
+    retire_database(operator, "nexus", "nexus_app")
+    done = unfence(dsn, "nexus_app", "--reinstate", "nexus", "--format", "json")
+    assert json.loads(done.stdout) == {
+        "role": "nexus_app", "opened": True, "held": {"token": 7, "run_id": "run-dead"},
+    }  # fmt: skip
+    assert role_state(server) == before
+    application(server).close()
+    again = unfence(dsn, "nexus_app")
+    assert (again.returncode, again.stdout) == (0, "nexus_app was not fenced\n")
+    unknown = unfence(dsn, "nobody_knows")
+    assert unknown.returncode == 2
+    assert "ERROR [no-such-role]" in unknown.stderr
