@@ -36,6 +36,11 @@ def in_units(seconds: float | None) -> str:
     return f"{whole} s"
 
 
+def counted(number: int, word: str) -> str:
+    """ "1 session", "80,163 rows"."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def clock(at: datetime | None) -> str:
     """ "08:45:03.120" in UTC."""
     return at.strftime("%H:%M:%S.%f")[:-3] if at else UNKNOWN

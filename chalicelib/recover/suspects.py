@@ -205,7 +205,7 @@ class _Judge:
         deleted = rows.deleted > rows.updated
         kind, verb = ("mass-delete", "deleted") if deleted else ("mass-update", "updated")
         table = self.relations.name_of(relfile)
-        why = f"{verb} {rows.changed} rows of {table} at once, where {usual} is usual"
+        why = f"{verb} {rows.changed:,} rows of {table} at once, where {usual} is usual"
         if self._is_routine(alike):
             why += f"; {len(alike)} other transactions did the like"
         return _Loss(kind, table, rows.changed, why, strong=not self._is_routine(alike))

@@ -11,7 +11,8 @@ from typing import Any
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal as fetch_wal_now
 from chalicelib.backup.wal_fetch import repair_gap
-from chalicelib.plan.records import PointKind, RecoveryPoint, WalTick
+from chalicelib.evidence.text import counted
+from chalicelib.plan.records import PointKind, RecoveryPoint, WalTick, format_lsn
 from chalicelib.services import build
 
 
@@ -57,4 +58,5 @@ def _tell_point(point: RecoveryPoint) -> str:
 
 
 def _tell_tick(tick: WalTick) -> str:
-    return f"WAL stored up to {tick.end_lsn:X}, {tick.segments} segments, slot {tick.slot_status}"
+    stored = counted(tick.segments, "segment")
+    return f"WAL stored up to {format_lsn(tick.end_lsn)}, {stored}, slot {tick.slot_status}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib.errors import NotReady
 from chalicelib.evidence.entries import fenced, first_write, unfenced
+from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence, require_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import format_time
@@ -33,8 +34,8 @@ def fence_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     stopped = stop_writes(databases, role, token=token, run_id=run.run_id, clock=build.clock())
     say(run, fenced(token=token, ended=stopped.ended, seconds=stopped.seconds))
     return {
-        "found": f"{role} is refused, {stopped.ended} sessions ended in {stopped.seconds:.2f} s, "
-        f"fencing token {token}; to undo: ALTER ROLE {role} LOGIN",
+        "found": f"{role} is refused, {counted(stopped.ended, 'session')} ended"
+        f" in {stopped.seconds:.2f} s, fencing token {token}; to undo: ALTER ROLE {role} LOGIN",
         "token": token,
         "ended": stopped.ended,
         "fenced_at": format_time(build.clock().now()),

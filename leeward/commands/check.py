@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.evidence.text import printable
+from chalicelib.evidence.text import counted, printable
 from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.lint import check_plan, title_of
 from chalicelib.scenarios.wiring import check_wiring
@@ -106,12 +106,8 @@ def _print_hanging(console: Console, label: str, words: str, style: str = "") ->
 
 def _summary(file: PlanFile, open_ones: list[Finding], accepted: int) -> Text:
     counts = [
-        _count(sum(one.severity == severity for one in open_ones), severity)
+        counted(sum(one.severity == severity for one in open_ones), severity)
         for severity in _SEVERITIES
     ]
     tail = f"; {accepted} accepted" if accepted else ""
     return Text(f"{file.path}: {', '.join(counts)}{tail}")
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -50,7 +50,7 @@ def deleting(xid: int, count: int, *, minute: int = 0, file: Relfile = TABLE) ->
 def test_far_more_than_the_neighbours() -> None:
     [suspect] = judge(deleting(700, 5000))
     assert (suspect.kind, suspect.rows, suspect.strong) == ("mass-delete", 5000, True)
-    assert suspect.why == "deleted 5000 rows of public.projects at once, where 1 is usual"
+    assert suspect.why == "deleted 5,000 rows of public.projects at once, where 1 is usual"
 
 
 @pytest.mark.parametrize(("count", "usual"), [(999, 1), (5000, 251)])
