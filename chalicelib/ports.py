@@ -109,6 +109,9 @@ class Workflows(Protocol):
     def start(self, scenario: str, run_id: str, payload: dict[str, Any]) -> None:
         """Start once: the same run_id again is no error and starts nothing."""
 
+    def is_running(self, scenario: str, run_id: str) -> bool:
+        """False when it has ended, however, and when it was never started."""
+
 
 class Records(Protocol):
     """The evidence: one hash chain of records a stream (an incident's id), append only."""

@@ -36,7 +36,7 @@ def plan_resources(plan: Plan) -> Resources:
     """Every resource that follows from the plan, by logical id."""
     resources = _machine_role() | _evidence_lock(plan)
     for name in plan.scenarios:
-        resources |= _machine(plan, name)
+        resources |= _machine(plan, name) | _run_alarms(name)
     for name, component in plan.components.items():
         if isinstance(component, Postgres):
             resources |= _database(plan, name, component)
@@ -91,6 +91,28 @@ def _evidence_lock(plan: Plan) -> Resources:
 
 def _whole_days(period: timedelta) -> int:
     return -(-int(period.total_seconds()) // 86400)
+
+
+def _run_alarms(scenario: str) -> Resources:
+    """A run that ended badly, or was ended, wakes somebody: the recorder may have died with it."""
+    resources: Resources = {}
+    for metric in ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"):
+        what = metric.removeprefix("Executions")
+        properties = {
+            "AlarmName": f"{scenario}-run-{what.lower()}",
+            "AlarmDescription": f"a run of {scenario} did not recover: {what.lower()}",
+            "Namespace": "AWS/States",
+            "MetricName": metric,
+            "Dimensions": [{"Name": "StateMachineArn", "Value": {"Ref": machine_id(scenario)}}],
+            "Statistic": "Sum",
+            "Period": CLOUDWATCH_PERIOD_SECONDS,
+            "EvaluationPeriods": 1,
+            "Threshold": 1,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "notBreaching",
+        }
+        resources |= _alarm_resource(scenario, f"run-{what.lower()}", properties)
+    return resources
 
 
 def _machine_role() -> Resources:
@@ -220,8 +242,8 @@ def _alarm(component: str, what: str, metric: str, period: int) -> dict[str, Any
     }
 
 
-def _alarm_resource(component: str, what: str, properties: dict[str, Any]) -> Resources:
-    logical = f"Alarm{_title(component)}{_title(what)}"
+def _alarm_resource(subject: str, what: str, properties: dict[str, Any]) -> Resources:
+    logical = f"Alarm{_title(subject)}{_title(what)}"
     return {logical: {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}
 
 

@@ -60,9 +60,13 @@ def _body(item: dict[str, Any]) -> dict[str, Any]:
 class InMemoryWorkflows:
     def __init__(self) -> None:
         self.started: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.stopped: set[str] = set()
 
     def start(self, scenario: str, run_id: str, payload: dict[str, Any]) -> None:
         self.started.setdefault(run_id, (scenario, payload))
+
+    def is_running(self, scenario: str, run_id: str) -> bool:
+        return run_id in self.started and run_id not in self.stopped
 
 
 class ManualClock:

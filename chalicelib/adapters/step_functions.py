@@ -29,3 +29,15 @@ class StepFunctions:
                 # The same name: this run was started before, with this or with an older input.
                 if error_code(error) != "ExecutionAlreadyExists":
                     raise
+
+    def is_running(self, scenario: str, run_id: str) -> bool:
+        machine = self._arn_prefix + scenario
+        execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
+        with mapped("states", scenario=scenario, run_id=run_id):
+            try:
+                answer = self._client.describe_execution(executionArn=execution)
+            except ClientError as error:
+                if error_code(error) == "ExecutionDoesNotExist":
+                    return False
+                raise
+        return bool(answer["status"] == "RUNNING")

@@ -11,10 +11,11 @@ signal delivered again after its incident has ended opens nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from chalicelib.errors import Refused
 from chalicelib.plan.records import Record, format_time
 from chalicelib.ports import Clock, Records, StateStore, Workflows
 
@@ -33,7 +34,10 @@ class Signal(Record):
 
 @dataclass(frozen=True)
 class Incident(Record):
-    """`id` is inc-<opened at>-<component>; the run of an incident is run-<the same>."""
+    """`id` is inc-<opened at>-<component>; its runs are run-<the same>, then run-<the same>-2, ...
+
+    `runs`: how many were started; the last one counts.
+    """
 
     id: str
     component: str
@@ -43,10 +47,12 @@ class Incident(Record):
     signal_at: datetime
     opened_at: datetime
     status: str = "open"
+    runs: int = 1
 
     @property
     def run_id(self) -> str:
-        return "run-" + self.id.removeprefix("inc-")
+        first = "run-" + self.id.removeprefix("inc-")
+        return first if self.runs == 1 else f"{first}-{self.runs}"
 
 
 @dataclass(frozen=True)
@@ -67,29 +73,90 @@ def handle_signal(
     severity: str,
     run_body: dict[str, Any],
     desk: Desk,
-    moment: str | None = None,
 ) -> Incident:
     """Open the component's incident or join the one that is open, and see that its run runs.
 
+    A signal never starts a second run: where the first one failed, a person decides (`declare`).
+
     Args:
         run_body: what the `run-started` record says besides the scenario (plan digest, objectives).
-        moment: a person's override of the moment to recover to; None lets the run find it.
     """
     incident, opened = _open_or_join(signal, scenario, component, severity, desk)
     if incident.status != "open":
         return incident
+    _record_signal(signal, incident, opened, actor="leeward", desk=desk)
+    if incident.scenario == scenario and incident.runs == 1:
+        start_run(incident, run_body=run_body, desk=desk)
+    return incident
+
+
+def declare(
+    signal: Signal,
+    *,
+    actor: str,
+    scenario: str,
+    component: str,
+    severity: str,
+    run_body: dict[str, Any],
+    desk: Desk,
+    moment: str | None = None,
+) -> Incident:
+    """A person starts a run: of a new incident, or the next one where the last run failed.
+
+    Args:
+        moment: the person's own moment to recover to; None lets the run find it.
+    Raises:
+        Refused: code "run-running", while the incident's last run has not ended.
+    """
+    incident, opened = _open_or_join(signal, scenario, component, severity, desk)
+    _record_signal(signal, incident, opened, actor=actor, desk=desk)
+    if not opened:
+        incident = _next_run(incident, scenario, desk)
+    start_run(incident, run_body=run_body, desk=desk, moment=moment)
+    return incident
+
+
+def _record_signal(
+    signal: Signal, incident: Incident, opened: bool, *, actor: str, desk: Desk
+) -> None:
     body = {
         "alarm": signal.name,
         "alarm_at": format_time(signal.raised_at),
         "reason": signal.reason,
     }
-    about = {"component": component, "scenario": scenario, "severity": severity}
-    kind, body = ("incident-opened", body | about) if opened else ("alarm-joined", body)
+    if opened:
+        body |= {
+            "component": incident.component,
+            "scenario": incident.scenario,
+            "severity": incident.severity,
+        }
+    kind = "incident-opened" if opened else "alarm-joined"
     key = f"{kind}/{signal.name}/{body['alarm_at']}"
-    desk.records.append(incident.id, kind, body, actor="leeward", key=key)
-    if incident.scenario == scenario:
-        start_run(incident, run_body=run_body, desk=desk, moment=moment)
-    return incident
+    desk.records.append(incident.id, kind, body, actor=actor, key=key)
+
+
+def _next_run(incident: Incident, scenario: str, desk: Desk) -> Incident:
+    """The incident with one run more, once the one before has ended, recorded or not."""
+    last = desk.state.get(f"run#{incident.run_id}", "run")
+    if last is not None and last["status"] == "running":
+        if desk.workflows.is_running(last["scenario"], incident.run_id):
+            raise Refused(
+                f"run {incident.run_id} of {incident.id} is still running",
+                hint="wait for its end, or stop its execution, and declare again",
+                code="run-running",
+            )
+        end_run(incident.run_id, "failed", desk=desk)
+    more = replace(incident, runs=incident.runs + 1, scenario=scenario)
+    expected = {"id": incident.id, "runs": incident.runs}
+    if not desk.state.replace(
+        INCIDENTS, _open_key(incident.component), more.to_json(), expected=expected
+    ):
+        raise Refused(
+            f"{incident.id} changed while its next run was being declared",
+            hint="look at the incident, and declare again if it is still open",
+            code="run-running",
+        )
+    return more
 
 
 def start_run(

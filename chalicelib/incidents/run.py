@@ -99,9 +99,7 @@ def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
             return count
 
 
-def _say(
-    desk: Desk, run: Run, kind: str, body: dict[str, Any], *, key: str = ""
-) -> dict[str, Any]:
+def _say(desk: Desk, run: Run, kind: str, body: dict[str, Any], *, key: str = "") -> dict[str, Any]:
     record = desk.records.append(
         run.incident_id, kind, body, actor="leeward", run_id=run.run_id, step=run.step, key=key
     )

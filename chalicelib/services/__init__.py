@@ -11,10 +11,13 @@ Event = dict[str, Any]
 
 
 def on_alarm(event: Event) -> Event:
-    """A CloudWatch alarm went to ALARM: open or join the incidents that the plan names for it."""
-    from chalicelib.services.signals import handle_alarm
+    """A CloudWatch alarm went to ALARM: open or join the incidents that the plan names for it.
 
-    return handle_alarm(event)
+    A person who declares one comes in by the same door.
+    """
+    from chalicelib.services.signals import on_signal
+
+    return on_signal(event)
 
 
 def back_up(event: Event) -> Event:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError
-from chalicelib.incidents.incident import Signal, handle_signal
+from chalicelib.incidents.incident import Signal, declare, handle_signal
 from chalicelib.incidents.question import put_question
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
@@ -14,6 +14,47 @@ from chalicelib.plan.scenario import Scenario
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.services import build
 from chalicelib.telemetry import logger
+
+# The source of events that a person sends (leeward run).
+DECLARED_BY = "leeward.operator"
+
+
+def on_signal(event: dict[str, Any]) -> dict[str, Any]:
+    """An alarm of CloudWatch's, or a person's declaration: both come as EventBridge events."""
+    if event.get("source") == DECLARED_BY:
+        return handle_declaration(event)
+    return handle_alarm(event)
+
+
+def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
+    """Start a run that a person asked for.
+
+    Args:
+        event: `detail` is {"scenario", "reason", "by", "at", "moment" or null}.
+    Raises:
+        BadInput: code "bad-declaration".
+        Refused: code "run-running".
+    """
+    detail = event["detail"]
+    scenario = build.plan().scenarios.get(str(detail.get("scenario")))
+    if scenario is None or scenario.component is None or not detail.get("reason"):
+        raise BadInput(
+            f"expected a scenario of a component of {build.plan().name} and a reason",
+            hint=f"one of: {', '.join(build.plan().scenarios)}",
+            code="bad-declaration",
+        )
+    incident = declare(
+        Signal(f"declared by {detail['by']}", parse_time(detail["at"]), detail["reason"]),
+        actor=detail["by"],
+        scenario=detail["scenario"],
+        component=scenario.component,
+        severity=scenario.severity,
+        run_body=_promises(build.plan(), detail["scenario"], scenario.component),
+        desk=build.desk(),
+        moment=detail.get("moment"),
+    )
+    _warm(scenario)
+    return {"incident": incident.id, "run": incident.run_id}
 
 
 def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:

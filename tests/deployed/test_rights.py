@@ -18,7 +18,8 @@ RARE = {
     "s3:AbortMultipartUpload": "an upload that broke",
     "s3:DeleteObject": "objects of a backup that broke; partial WAL that was superseded",
 }
-RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt"}}  # an alarm that joins reads the records
+# An alarm that joins reads the records; a person's next run asks whether the last one still runs.
+RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution"}}
 # These run in no unattended scenario.
 UNATTENDED_NEVER = {"ask"}
 ROOT = Path(__file__).parents[2]

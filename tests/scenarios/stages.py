@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ import psycopg
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.step_functions import StepFunctions
-from chalicelib.incidents.incident import Desk, Incident, Signal, handle_signal, start_run
+from chalicelib.incidents.incident import Desk, Incident, start_run
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord
 from chalicelib.ports import ObjectStore
@@ -77,13 +80,23 @@ class Stage(Drill):
         return Desk(state, self.records, workflows, SystemClock())
 
     def declare(self, *, moment: str | None = None) -> str:
-        """A person declares an incident, and may name the moment to recover to."""
-        signal = Signal("declared", datetime.now(UTC), "a person says so")
-        incident = handle_signal(
-            signal, scenario=SCENARIO, component=COMPONENT, severity="SEV1", run_body={},
-            desk=self.desk, moment=moment,
+        """A person starts the scenario with `leeward run`, and may name the moment."""
+        done = self.run_command(moment=moment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.declared: dict[str, str] = json.loads(done.stdout)
+        return self.declared["incident"]
+
+    def run_command(self, *, moment: str | None = None) -> subprocess.CompletedProcess[str]:
+        more = ["--moment", moment] if moment else []
+        return subprocess.run(
+            [
+                str(Path(sys.executable).with_name("leeward")), "run", SCENARIO,
+                "--plan", str(PLAN), "--reason", "a person says so", "--format", "json", *more,
+            ],
+            env=os.environ | self.cloud.environment(),
+            capture_output=True,
+            text=True,
         )  # fmt: skip
-        return incident.id
 
     def start_another(self) -> str:
         """A second run of the scenario, as nothing but a person's hand could start it."""
@@ -94,9 +107,9 @@ class Stage(Drill):
         start_run(incident, run_body={}, desk=self.desk)
         return incident.id
 
-    def ended(self, incident: str) -> Ended:
-        """Waits for the incident's run to end."""
-        run_id = "run-" + incident.removeprefix("inc-")
+    def ended(self, incident: str, run_id: str = "") -> Ended:
+        """Waits for the incident's first run to end, or for the one that is named."""
+        run_id = run_id or "run-" + incident.removeprefix("inc-")
         machine = self.deployed.names[machine_id(SCENARIO)]
         arn = machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
         client = self.cloud.client("stepfunctions")

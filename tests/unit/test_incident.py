@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.errors import BadInput, CheckFailed
+from chalicelib.errors import BadInput, CheckFailed, Refused
 from chalicelib.evidence.records import StoredRecords
-from chalicelib.incidents.incident import Desk, Incident, Signal, end_run, handle_signal
+from chalicelib.incidents.incident import Desk, Incident, Signal, declare, end_run, handle_signal
 from chalicelib.incidents.run import Run, run_step
 from tests.fakes_records import AtomicObjectStore
 from tests.fakes_state import InMemoryState, InMemoryWorkflows, ManualClock
@@ -125,6 +125,53 @@ def test_a_death_after_any_call_is_healed_by_the_next_delivery(desk: Desk, last:
     assert list(started(desk)) == [incident.run_id]
     kinds = [record.kind for record in desk.records.read(incident.id)]
     assert kinds == ["incident-opened", "run-started"]
+
+
+def declare_again(desk: Desk, moment: str | None = None) -> Incident:
+    at = desk.clock.now()
+    return declare(
+        Signal("declared by somebody", at, "it is still wrong"),
+        actor="somebody",
+        scenario="corruption",
+        component="db",
+        severity="SEV1",
+        run_body={},
+        desk=desk,
+        moment=moment,
+    )
+
+
+def test_a_person_starts_the_next_run_after_a_failed_one(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    end_run(first.run_id, "failed", desk=desk)
+    desk.clock.sleep(60)
+    second = declare_again(desk, moment="742")
+    assert (second.id, second.run_id) == (first.id, f"{first.run_id}-2")
+    assert started(desk)[second.run_id][1]["run"]["moment"] == "742"
+    assert [r.actor for r in desk.records.read(first.id) if r.kind == "alarm-joined"] == [
+        "somebody"
+    ]
+
+
+def test_a_run_that_died_unrecorded_is_followed_and_a_living_one_is_not(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    desk.clock.sleep(60)
+    with pytest.raises(Refused) as refused:
+        declare_again(desk)
+    assert refused.value.instance_code == "run-running"
+    assert isinstance(desk.workflows, InMemoryWorkflows)
+    desk.workflows.stopped.add(first.run_id)
+    assert declare_again(desk).run_id == f"{first.run_id}-2"
+
+
+def test_a_signal_starts_no_second_run(desk: Desk) -> None:
+    first = raise_alarm(desk)
+    end_run(first.run_id, "failed", desk=desk)
+    desk.clock.sleep(60)
+    second = declare_again(desk)
+    end_run(second.run_id, "failed", desk=desk)
+    raise_alarm(desk, Signal(SIGNAL.name, desk.clock.now(), "again"))
+    assert len(started(desk)) == 2
 
 
 def step_event(incident: Incident) -> dict[str, Any]:

@@ -1,0 +1,93 @@
+"""leeward run SCENARIO --plan PLAN --reason TEXT: a person starts a recovery for real."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from chalicelib.errors import BadInput, NotReady, Refused
+from chalicelib.plan.records import format_time
+from chalicelib.services.signals import DECLARED_BY
+from leeward.plan_file import load_plan
+from leeward.wired import require_scenario, require_wired
+
+FUNCTION = "leeward-primary-on_alarm"
+
+
+@click.command(short_help="Start a scenario for real, with a reason.")
+@click.argument("scenario")
+@click.option(
+    "--plan", "plan_path", required=True, type=click.Path(path_type=Path), help="The plan's YAML."
+)
+@click.option("--reason", required=True, help="Why; it stands in the evidence.")
+@click.option(
+    "--moment",
+    help="Recover to just before this: a transaction id, an LSN, a time with its zone, or `end`."
+    " Without it the run finds the moment itself.",
+)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+def command(scenario: str, plan_path: Path, reason: str, moment: str | None, form: str) -> None:
+    """Start SCENARIO of PLAN for real, in the AWS account that the environment names.
+
+    Opens an incident, or starts the next run of one whose last run failed. Refused while a run of
+    the same incident is still going on. `eval "$(leeward cloud env)"` points to the local cloud.
+
+    \b
+    Exit status: 0 started, 1 refused or not deployed, 2 the input cannot be used.
+    Example: leeward run database-corruption --plan plan.yaml \\
+                 --reason "wrong import at noon" --moment 2026-11-22T12:00:00Z
+    """
+    file = load_plan(plan_path)
+    require_scenario(file.plan, scenario)
+    require_wired(file)
+    if not reason.strip():
+        hint = "say in one line why"
+        raise BadInput("expected a reason, found none", hint=hint, code="no-reason")
+    now = format_time(datetime.now(UTC))
+    detail = {"scenario": scenario, "reason": reason, "by": getpass.getuser(), "at": now,
+              "moment": moment}  # fmt: skip
+    answer = invoke(FUNCTION, event_of(detail, now))
+    if form == "json":
+        click.echo(json.dumps(answer))
+        return
+    click.echo(f"incident {answer['incident']}\nrun      {answer['run']}")
+
+
+def event_of(detail: dict[str, Any], at: str) -> dict[str, Any]:
+    """The envelope in which EventBridge sends events."""
+    return {
+        "version": "0",
+        "id": f"declared-{at}",
+        "detail-type": "Run Declared",
+        "source": DECLARED_BY,
+        "account": "",
+        "time": at,
+        "region": "",
+        "resources": [],
+        "detail": detail,
+    }
+
+
+def invoke(function: str, event: dict[str, Any]) -> dict[str, Any]:
+    """The function's answer. Raises Refused with what the function refused, NotReady."""
+    import boto3
+
+    from chalicelib.adapters.aws_errors import mapped
+
+    with mapped("lambda", function=function):
+        answer = boto3.client("lambda").invoke(
+            FunctionName=function, Payload=json.dumps(event).encode()
+        )
+    body: dict[str, Any] = json.loads(answer["Payload"].read())
+    if "FunctionError" not in answer:
+        return body
+    kind, said = body.get("errorType"), str(body.get("errorMessage"))
+    if kind == Refused.__name__:
+        hint = "wait for the run that is going on, or stop it"
+        raise Refused(said, hint=hint, code="run-running")
+    raise NotReady(f"{function} failed: {kind}: {said}", hint="look at the function's log")
