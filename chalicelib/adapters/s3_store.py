@@ -80,7 +80,9 @@ class S3ObjectStore:
 
     @property
     def encryption(self) -> str:
-        return f"SSE-KMS {self._kms_key_id}" if self._kms_key_id else "SSE-S3 AES-256"
+        if self._kms_key_id:
+            return f"SSE-KMS {self._kms_key_id}"
+        return "the bucket's own default (S3 encrypts with AES-256 at least)"
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         digest = hashlib.sha256(data)
@@ -131,7 +133,7 @@ class S3ObjectStore:
 
     def _at_rest(self) -> dict[str, Any]:
         if not self._kms_key_id:
-            return {"ServerSideEncryption": "AES256"}
+            return {}
         return {
             "ServerSideEncryption": "aws:kms",
             "SSEKMSKeyId": self._kms_key_id,

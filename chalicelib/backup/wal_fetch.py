@@ -43,6 +43,7 @@ from chalicelib.ports import (
 )
 
 ZSTD_LEVEL = 1
+ZEROS = bytes(1 << 20)
 
 
 def slot_name(component: str) -> str:
@@ -237,8 +238,9 @@ class _Tick:
     ) -> Progress:
         timeline = progress.timeline
         segment = memoryview(buffer)[: self._segment_bytes]
-        self._store.put(segment_key(timeline, start, self._segment_bytes), _compress(segment))
+        content = _compress(segment, self._segment_bytes)
         segment.release()
+        self._store.put(segment_key(timeline, start, self._segment_bytes), content)
         end = start + self._segment_bytes
         stream.confirm(end)
         self._segments += 1
@@ -252,10 +254,8 @@ class _Tick:
         end = start + len(buffer)
         if not buffer or end <= progress.end_lsn and progress.partial:
             return progress
-        # Full length, as PostgreSQL reads it: renamed to the segment's name it can be replayed.
-        buffer += bytes(self._segment_bytes - len(buffer))
         key = partial_key(progress.timeline, end, self._segment_bytes)
-        self._store.put(key, _compress(buffer))
+        self._store.put(key, _compress(buffer, self._segment_bytes))
         stream.confirm(end)
         if progress.partial and progress.partial != key:
             self._store.delete(progress.partial)
@@ -312,5 +312,11 @@ class _Tick:
         self._findings.append(WalFinding(code, found, gap))
 
 
-def _compress(data: bytearray | memoryview) -> bytes:
-    return zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(data)
+def _compress(data: bytearray | memoryview, full_bytes: int) -> bytes:
+    """Filled up with zeros to the full length, as PostgreSQL reads a segment: a partial one that
+    is renamed to the segment's name can be replayed."""
+    stream = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=full_bytes)
+    pieces = [stream.compress(data)]
+    for start in range(len(data), full_bytes, len(ZEROS)):
+        pieces.append(stream.compress(ZEROS[: full_bytes - start]))
+    return b"".join([*pieces, stream.flush()])
