@@ -216,7 +216,7 @@ class ReplicationConnection:
 
 def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> LeewardError:
     """What a failed connection means. libpq gives no SQLSTATE here, so its state is asked."""
-    said = failed.get_error_message().strip().splitlines()[-1] if failed else "no answer in time"
+    said = _last_words(failed) if failed else "no answer in time"
     conninfo = make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **parameters})
     if pq.PGconn.ping(conninfo.encode()) in (pq.Ping.NO_RESPONSE, pq.Ping.NO_ATTEMPT):
         return Unavailable(
@@ -241,6 +241,15 @@ def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> L
         code="login-refused",
         hint="Allow the role in pg_hba.conf, for its database and for `replication`.",
     )
+
+
+def _last_words(failed: pq.abc.PGconn) -> str:
+    """What libpq says of the last address that it tried, without its question (an indented line).
+
+    Not get_error_message: of a connection that psycopg has given up it says "is closed" alone.
+    """
+    lines = failed.error_message.decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip() and line[0] != "\t"), "nothing")
 
 
 def _enters(conninfo: str) -> bool:

@@ -219,7 +219,7 @@ def _scorecard(result: DrillResult) -> Table:
          in_units(score.rpo_objective_seconds), _mark(score.rpo_met)),
         ("committed rows lost", f"{len(reckoning.lost)} of {reckoning.committed:,}", "0",
          _mark(reckoning.ok)),
-        ("  of them set aside, to be merged", str(reckoning.set_aside), "", ""),
+        ("committed rows set aside, to be merged", str(reckoning.set_aside), "", ""),
         ("detected after", in_units(score.detection_seconds), "", ""),
         ("recovered data proven", "yes" if score.proven else "no", "yes", _mark(score.proven)),
         ("whole drill", in_units(result.seconds), "", ""),

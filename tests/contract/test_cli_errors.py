@@ -101,6 +101,14 @@ def test_an_error_is_one_json_document_when_asked(what: str) -> None:
     assert error["code"] == code
 
 
+def test_a_server_that_is_not_there() -> None:
+    done = run("prove", "postgresql://somebody:geheim@127.0.0.1:1/app")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-2].startswith("ERROR [no-connection]: ")
+    assert "Connection refused" in done.stderr
+    assert "geheim" not in done.stderr
+
+
 def test_without_words_there_is_help() -> None:
     done = run()
     assert (done.returncode, done.stdout) == (2, "")
