@@ -13,6 +13,7 @@ import click
 from chalicelib.errors import BadInput, NotReady, Refused
 from chalicelib.plan.records import format_time
 from chalicelib.services.signals import DECLARED_BY
+from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 from leeward.wired import require_scenario, require_wired
 
@@ -21,26 +22,26 @@ FUNCTION = "leeward-primary-on_alarm"
 
 @click.command(short_help="Start a scenario for real, with a reason.")
 @click.argument("scenario")
-@click.option(
-    "--plan", "plan_path", required=True, type=click.Path(path_type=Path), help="The plan's YAML."
-)
+@click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
 @click.option("--reason", required=True, help="Why; it stands in the evidence.")
 @click.option(
     "--moment",
     help="Recover to just before this: a transaction id, an LSN, a time with its zone, or `end`."
     " Without it the run finds the moment itself.",
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text")
+@FORMAT
 def command(scenario: str, plan_path: Path, reason: str, moment: str | None, form: str) -> None:
     """Start SCENARIO of PLAN for real, in the AWS account that the environment names.
 
     Opens an incident, or starts the next run of one whose last run failed. Refused while a run of
     the same incident is still going on. `eval "$(leeward cloud env)"` points to the local cloud.
 
+    Exit status: 0 started; 1 refused or not deployed; 2 the input cannot be used.
+
     \b
-    Exit status: 0 started, 1 refused or not deployed, 2 the input cannot be used.
-    Example: leeward run database-corruption --plan plan.yaml \\
-                 --reason "wrong import at noon" --moment 2026-11-22T12:00:00Z
+    Example:
+    leeward run database-corruption --plan policies/plans/nexus-studio.yaml \\
+        --reason "wrong import at noon" --moment 2026-11-22T12:00:00Z
     """
     file = load_plan(plan_path)
     require_scenario(file.plan, scenario)
