@@ -15,6 +15,7 @@ import psycopg
 from psycopg import conninfo
 
 from chalicelib.adapters.postgres_binaries import Binaries
+from chalicelib.adapters.postgres_protocol import last_words
 from chalicelib.errors import BadInput, Damaged, LeewardError, NotReady, Unavailable
 from chalicelib.ports import Session, ToolOutcome
 
@@ -177,7 +178,7 @@ def mapped_errors() -> Iterator[None]:
 
 def map_error(error: psycopg.Error) -> LeewardError:
     state = error.sqlstate or ""
-    said = (error.diag.message_primary or str(error)).strip().splitlines()[-1]
+    said = last_words(error.diag.message_primary or str(error))
     if not state and isinstance(error, psycopg.OperationalError):
         return Unavailable(
             f"expected the server to answer: {said}",

@@ -216,7 +216,8 @@ class ReplicationConnection:
 
 def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> LeewardError:
     """What a failed connection means. libpq gives no SQLSTATE here, so its state is asked."""
-    said = _last_words(failed) if failed else "no answer in time"
+    # Not get_error_message: of a connection given up by psycopg it says "is closed" alone.
+    said = last_words(failed.error_message.decode(errors="replace")) if failed else "no answer"
     conninfo = make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **parameters})
     if pq.PGconn.ping(conninfo.encode()) in (pq.Ping.NO_RESPONSE, pq.Ping.NO_ATTEMPT):
         return Unavailable(
@@ -243,13 +244,10 @@ def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> L
     )
 
 
-def _last_words(failed: pq.abc.PGconn) -> str:
-    """What libpq says of the last address that it tried, without its question (an indented line).
-
-    Not get_error_message: of a connection that psycopg has given up it says "is closed" alone.
-    """
-    lines = failed.error_message.decode(errors="replace").splitlines()
-    return next((line for line in reversed(lines) if line.strip() and line[0] != "\t"), "nothing")
+def last_words(said: str) -> str:
+    """What libpq says of the last address that it tried, without its question (an indented line)."""
+    lines = (line for line in reversed(said.splitlines()) if line.strip() and line[0] != "\t")
+    return next(lines, "nothing").strip()
 
 
 def _enters(conninfo: str) -> bool:

@@ -29,6 +29,8 @@ def command(dsn: str, role: str, reinstate: str | None, form: str) -> None:
     relies on it. What it undoes is what the run found: a role that could not log in before stays
     so. Safe to repeat.
 
+    Exit status: 0, also when the role was not fenced; 1 refused or no answer; 2 DSN cannot be used.
+
     \b
     Example:
     leeward unfence postgresql://leeward@db.example.org/nexus nexus_app
