@@ -245,7 +245,7 @@ def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> L
 
 
 def last_words(said: str) -> str:
-    """What libpq says of the last address that it tried, without its question (an indented line)."""
+    """What libpq says of the last address that it tried, without its question below (indented)."""
     lines = (line for line in reversed(said.splitlines()) if line.strip() and line[0] != "\t")
     return next(lines, "nothing").strip()
 
