@@ -71,7 +71,7 @@ STEP_KINDS: dict[str, StepKind] = {
             timeout_seconds=120,
             depends=(*_STATE, _SECRET, _DATABASE),
             changes="the application's role cannot log in",
-            undo="let the role log in again, with the statement that the record holds",
+            undo="leeward unfence DSN ROLE",
         ),
         StepKind(
             uses="database.restore",

@@ -14,6 +14,7 @@ from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
 from chalicelib.recover.changes import ChangeScan
 from chalicelib.recover.find import Search, find_damage
+from chalicelib.recover.moment import named_transactions
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.bisect import Bisection
@@ -64,7 +65,9 @@ def _search_from(
     with wal_on_disk(component, inventory, window, folder, from_lsn=start) as wal:
         bisection = Bisection(run, component, wal, window, since)
         search = Search(
-            activity=ChangeScan().read(wal.dump(window.timeline, start, window.end_lsn)),
+            activity=ChangeScan(keep=named_transactions(moment)).read(
+                wal.dump(window.timeline, start, window.end_lsn)
+            ),
             relations=relations_of(component, databases),
             inspector=PostgresInspector(build.operator_dsn(component), databases),
             thresholds=build.database(component).damage,

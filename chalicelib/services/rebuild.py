@@ -218,7 +218,7 @@ def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResu
         server.wait_until("ready", timeout_seconds=START_SECONDS)
         databases = databases_of(server, build.operator(component).database)
         _rebuild_indexes(run, databases)
-        inspector = PostgresInspector(server.dsn(databases.database), databases)
+        inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
         schema = schema_before(component, moment)
         checks = verify_database(
             databases, inspector, plan, moment=moment, clock=build.clock(), schema=schema

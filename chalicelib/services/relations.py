@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from chalicelib.errors import Damaged, Unavailable
+from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
 from chalicelib.ports import Databases
 from chalicelib.recover.relations import Relations, gather_relations, read_relations
 from chalicelib.services import build
@@ -17,10 +17,16 @@ def relations_of(component: str, databases: Databases) -> Relations:
     try:
         with databases.session(read_only=True) as session:
             live = read_relations(session)
-    except (Damaged, Unavailable):
+    except (BadInput, Damaged, Unavailable):
         # The database itself does not open: what is stored must name its files.
         with databases.admin_session() as session:
             name = databases.database
             found = session.query("SELECT oid FROM pg_database WHERE datname = %s", (name,))
-            live = (int(found[0][0]), {})
+        if not found:
+            raise NotReady(
+                f"expected the database {name} on the server, it is not there",
+                hint="name the moment before it was dropped, and restore it by hand",
+                code="database-gone",
+            ) from None
+        live = (int(found[0][0]), {})
     return gather_relations(databases.database, maps, live)

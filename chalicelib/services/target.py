@@ -35,7 +35,7 @@ def fence_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     say(run, fenced(token=token, ended=stopped.ended, seconds=stopped.seconds))
     return {
         "found": f"{role} is refused, {counted(stopped.ended, 'session')} ended"
-        f" in {stopped.seconds:.2f} s, fencing token {token}; to undo: ALTER ROLE {role} LOGIN",
+        f" in {stopped.seconds:.2f} s, fencing token {token}; to undo: leeward unfence DSN {role}",
         "token": token,
         "ended": stopped.ended,
         "fenced_at": format_time(build.clock().now()),

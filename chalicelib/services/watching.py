@@ -39,7 +39,8 @@ def watch(component: str) -> dict[str, Any]:
         more=[("changes", lambda: tell_look(_look(component, databases, looks)))],
     )
     _publish(component, outcome)
-    if outcome.ok:
+    # A check that could not run says nothing about the changes that were looked at.
+    if looks and not outcome.signs:
         _remember(component, databases, looks[-1])
     failed = [result for result in outcome.results if not result.ok]
     return {"failed": [result.name for result in failed], "found": _tell(outcome, failed)}
