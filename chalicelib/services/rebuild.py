@@ -6,6 +6,7 @@ The folder is a cache (docs/decisions/0001): each step makes again what it does 
 from __future__ import annotations
 
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from chalicelib.adapters.postgres_database import PostgresDatabases
 from chalicelib.adapters.postgres_inspect import PostgresInspector
 from chalicelib.adapters.postgres_server import ThrowawayServer
 from chalicelib.errors import CheckFailed
-from chalicelib.evidence.body import last_body
+from chalicelib.evidence.body import last_body, moment_of
 from chalicelib.evidence.entries import chosen_point, data_loss, decision, proven, rejected_point
 from chalicelib.incidents.fence import require_fence
 from chalicelib.incidents.run import Run
@@ -219,13 +220,27 @@ def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResu
         databases = databases_of(server, build.operator(component).database)
         _rebuild_indexes(run, databases)
         inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
-        schema = schema_before(component, moment)
+        schema = schema_before(component, _current_until(run, replayed))
         checks = verify_database(
             databases, inspector, plan, moment=moment, clock=build.clock(), schema=schema
         )
         if plan.page_checksums:
             checks = (*checks, verify_pages(server, clock=build.clock()))
     return checks
+
+
+def _current_until(run: Run, replayed: Replayed) -> datetime:
+    """Until when the recovered state was that of the source: its last commit may lie far before,
+    when nobody wrote, and what was seen in between was seen of this very state."""
+    target = replayed.target
+    if target.kind == "time":
+        return parse_time(target.value)
+    if target.kind == "end":
+        return build.clock().now()
+    damage = last_body(_records(run), "damage")
+    of_target = damage.get("target") == target.to_json()
+    damaged_at = moment_of(damage, "damaged_at") if of_target else None
+    return damaged_at or replayed.last_commit_at or build.clock().now()
 
 
 def _rebuild_indexes(run: Run, databases: Databases) -> None:

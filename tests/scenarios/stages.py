@@ -67,6 +67,9 @@ class Stage(Drill):
     def damage(self, name: str) -> Any:
         return self._inject(name)
 
+    def invoke(self, function: str) -> dict[str, Any]:
+        return self._invoke(function, {"component": COMPONENT})
+
     def noticed(self) -> str:
         """The incident that the plan's schedules and alarm open."""
         return self._wait_for_incident()
@@ -155,7 +158,9 @@ class Stage(Drill):
     def wait_for_record(self, incident: str, kind: str, step: str = "") -> EvidenceRecord:
         def look() -> EvidenceRecord | None:
             chain = self.records.read(incident)
-            return next((it for it in chain if it.kind == kind and step in ("", it.step)), None)
+            found = [it for it in chain if it.kind == kind and step in ("", it.step)]
+            assert found or chain[-1].kind != "run-finished", chain[-1].body
+            return found[0] if found else None
 
         found: EvidenceRecord = wait_for(look, f"no record {kind} came", seconds=RUN_SECONDS)
         return found
