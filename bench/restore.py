@@ -1,0 +1,224 @@
+"""From object storage to a server that answers, beside `cp -r`, barman-cloud and pgBackRest.
+
+    python -m bench.restore [--scale 150] [--rounds 3]
+
+Each restores the same cluster with the WAL written since its backup, and starts it. Prints one
+JSON object and rewrites its section of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from bench.lab import (
+    ROOT,
+    Cluster,
+    Cost,
+    Store,
+    cluster,
+    free_ports,
+    measure,
+    object_store,
+    poll,
+    publish,
+    rounds,
+    start_server,
+    table,
+    work_folder,
+)
+from bench.peers import Barman, PgBackRest, plain_backup
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.errors import NotReady
+
+COPY, OURS, BARMAN, PGBACKREST = "cp -r (not started)", "leeward", "barman-cloud", "pgBackRest"
+WRITE_SECONDS = 10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=int, default=150)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with work_folder() as work, object_store(work / "store") as store:
+        figures = {
+            "17": _on_17(work / "seventeen", store, options.scale, options.rounds),
+            "15": _on_15(work / "fifteen", store, options.scale, options.rounds),
+        }
+    publish("restore", _text(figures), figures)
+
+
+def _on_17(folder: Path, store: Store, scale: int, number: int) -> dict[str, Any]:
+    with cluster(folder, find_binaries(17), scale=scale, settings=ARCHIVING) as source:
+        barman = Barman(source, store)
+        _archive_with(source, barman.archive_command())
+        measure(_leeward("fetch", source.dsn, "ours17/"))
+        measure(_leeward("back-up", source.dsn, "ours17/"))
+        measure(barman.back_up(), environment=barman.environment)
+        _finish_history(source, "ours17/")
+        restores = {
+            COPY: partial(_copy, source),
+            OURS: partial(_ours, source, "ours17/"),
+            BARMAN: partial(_barman, source, barman),
+        }
+        return rounds(restores, number)
+
+
+def _on_15(folder: Path, store: Store, scale: int, number: int) -> dict[str, Any]:
+    try:
+        binaries = find_binaries(15)
+    except NotReady:
+        return {}
+    if not PgBackRest.here():
+        return {}
+    with cluster(folder, binaries, scale=scale, settings=ARCHIVING) as source:
+        pgbackrest = PgBackRest(source, store)
+        pgbackrest.configure()
+        measure(pgbackrest.command("stanza-create"), account=source.account)
+        _archive_with(source, pgbackrest.archive_command())
+        measure(_leeward("fetch", source.dsn, "ours15/"))
+        measure(_leeward("back-up", source.dsn, "ours15/"))
+        measure(pgbackrest.command("--type=full", "backup"), account=source.account)
+        _finish_history(source, "ours15/")
+        restores: dict[str, Callable[[], Cost]] = {
+            COPY: partial(_copy, source),
+            OURS: partial(_ours, source, "ours15/"),
+            PGBACKREST: partial(_pgbackrest, source, pgbackrest),
+        }
+        return rounds(restores, number)
+
+
+ARCHIVING = {"archive_mode": "on", "archive_command": "/bin/true"}
+
+
+def _archive_with(source: Cluster, command: str) -> None:
+    source.run(f"alter system set archive_command = '{command}'", "select pg_reload_conf()")
+
+
+def _finish_history(source: Cluster, prefix: str) -> None:
+    """Some seconds of pgbench, all of it archived; and a plain copy as the limit."""
+    pgbench = source.binaries.tool("pgbench")
+    measure([pgbench, "-c", "2", "-T", str(WRITE_SECONDS), source.dsn])
+    source.run("create table the_end as select 1 as x", "select pg_switch_wal()")
+    poll(partial(_require_archived, source), 300)
+    measure(_leeward("fetch", source.dsn, prefix))
+    measure(plain_backup(source, source.folder / "plain"))
+
+
+def _require_archived(source: Cluster) -> None:
+    with psycopg.connect(source.dsn) as connection:
+        row = connection.execute(
+            "select pg_walfile_name(pg_current_wal_lsn()) > last_archived_wal"
+            "   and (select count(*) from pg_ls_archive_statusdir() where name like '%ready') = 0"
+            "  from pg_stat_archiver"
+        ).fetchone()
+    if row != (True,):
+        raise RuntimeError(f"WAL is not archived: {row}")
+
+
+def _leeward(*words: str) -> list[str]:
+    return ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "bench.subject", *words]
+
+
+def _copy(source: Cluster) -> Cost:
+    target = source.folder / "copy"
+    cost = measure(["cp", "-r", source.folder / "plain", target])
+    shutil.rmtree(target)
+    return cost
+
+
+def _ours(source: Cluster, prefix: str) -> Cost:
+    target = source.folder / "ours"
+    cost = measure(_leeward("restore", prefix, str(target)))
+    shutil.rmtree(target)
+    return cost
+
+
+def _barman(source: Cluster, barman: Barman) -> Cost:
+    target = source.folder / "barman"
+    cost = measure(barman.restore(target), environment=barman.environment)
+    (target / "recovery.signal").touch()
+    return _opened(source, target, cost, barman.restore_command())
+
+
+def _pgbackrest(source: Cluster, pgbackrest: PgBackRest) -> Cost:
+    target = source.folder / "pgbackrest-restored"
+    target.mkdir(mode=0o700)
+    source.account.own(target)
+    command = pgbackrest.command(f"--pg1-path={target}", "--type=default", "restore")
+    cost = measure(command, account=source.account)
+    archive_get = pgbackrest.command(f"--pg1-path={target}", "archive-get", "%f", '"%p"')
+    return _opened(source, target, cost, " ".join(archive_get))
+
+
+def _opened(source: Cluster, data: Path, cost: Cost, restore_command: str) -> Cost:
+    """Adds the time until the restored server answers with the last table."""
+    started = time.monotonic()
+    [port] = free_ports(1)
+    (data / "postgresql.auto.conf").write_text("")
+    source.account.own(data)
+    data.chmod(0o700)
+    options = {
+        "port": port, "archive_mode": "off", "restore_command": restore_command, "fsync": "off",
+        "full_page_writes": "off", "unix_socket_directories": "", "shared_buffers": "128MB",
+    }  # fmt: skip
+    words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    process = start_server(source.binaries, data, source.account, *words)
+    dsn = source.dsn.replace(str(source.port), str(port))
+    try:
+        poll(partial(_require_the_end, process, dsn, data.with_name(f"{data.name}.log")), 600)
+    finally:
+        wall = cost.wall_seconds + time.monotonic() - started
+        process.terminate()
+        process.wait(60)
+        shutil.rmtree(data)
+    return replace(cost, wall_seconds=wall)
+
+
+def _require_the_end(server: subprocess.Popen[bytes], dsn: str, log: Path) -> None:
+    if server.poll() is not None:
+        raise SystemExit(f"the restored server ended: {log.read_text()[-3000:]}")
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("select x, pg_is_in_recovery() from the_end").fetchone()
+    if row != (1, False):
+        raise RuntimeError(f"still recovering: {row}")
+
+
+def _text(figures: dict[str, Any]) -> str:
+    lines = []
+    for major, found in figures.items():
+        for name, one in found.items():
+            ratio = one["wall_seconds"] / found[COPY]["wall_seconds"]
+            lines.append(
+                [
+                    f"PostgreSQL {major}: {name}",
+                    f"{one['wall_seconds']:.1f}",
+                    f"{ratio:.2f}",
+                    f"{one['client_seconds']:.1f}",
+                    f"{one['peak_mib']:.0f}",
+                ]
+            )
+    headings = ["restore until the server answers", "wall s", "ratio", "client CPU s", "peak MiB"]
+    return (
+        "## Restore from object storage to accepting queries\n\n"
+        f"A full backup and the WAL of {WRITE_SECONDS} s of pgbench, recovered to their end. "
+        "The limit is `cp -r` of the data folder alone, on the same disk. Leeward also compares "
+        "every object's SHA-256 and every file's CRC-32C on the way.\n\n"
+        f"{table(headings, lines)}"
+    )
+
+
+if __name__ == "__main__":
+    os.umask(0o022)
+    main()

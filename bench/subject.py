@@ -1,0 +1,53 @@
+"""Leeward's own backup and restore as whole processes, for bench.backup and bench.restore.
+
+python -m bench.subject back-up DSN PREFIX | restore PREFIX FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bench.lab import BUCKET
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.postgres_replication import PostgresSource
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.backup.base_backup import take_backup
+from chalicelib.backup.wal_fetch import fetch_wal
+from chalicelib.plan.records import RecoveryTarget
+from chalicelib.recover.replay import replay
+from chalicelib.recover.restore import restore
+
+
+def back_up(dsn: str, prefix: str) -> None:
+    store = S3ObjectStore(connect_s3(), BUCKET, prefix)
+    with PostgresSource(dsn) as source:
+        take_backup(
+            source, store, StoredCatalogue(store, "db"),
+            component="db", kind="full", clock=SystemClock(),
+        )  # fmt: skip
+
+
+def fetch(dsn: str, prefix: str) -> None:
+    store = S3ObjectStore(connect_s3(), BUCKET, prefix)
+    with PostgresSource(dsn) as source:
+        fetch_wal(source, store, StoredCatalogue(store, "db"), component="db", clock=SystemClock())
+
+
+def bring_back(prefix: str, folder: str) -> None:
+    """To the end of the WAL, opened and answering."""
+    store = S3ObjectStore(connect_s3(), BUCKET, prefix)
+    catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
+    target = RecoveryTarget("end", "")
+    restored = restore(store, catalogue, target, data, servers=ThrowawayServer, clock=clock)
+    replay(store, catalogue, restored, data, servers=ThrowawayServer, clock=clock)
+    with ThrowawayServer(data) as server:
+        server.start()
+        server.wait_until("ready", timeout_seconds=60)
+        server.dsn()
+
+
+if __name__ == "__main__":
+    {"back-up": back_up, "fetch": fetch, "restore": bring_back}[sys.argv[1]](*sys.argv[2:])
