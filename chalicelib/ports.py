@@ -359,7 +359,8 @@ class ReplicationSource(Protocol):
         LSN up to which the WAL is flushed. No table is touched."""
 
     def relations(self) -> dict[str, Any]:
-        """{"databases": {name: {file number: {"name", "kind", "parent", "rows"}}}} of now."""
+        """{"databases": {name: {file number: {"name", "kind", "parent", "rows"}}},
+        "tablespaces": [oid, ...] besides PostgreSQL's own two} of now."""
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,12 @@ class PostgresSource:
         return parse_lsn(flushed)
 
     def relations(self) -> dict[str, Any]:
-        names = self._session().query(_DATABASES)
-        return {"databases": {name: self._relations_of(name) for (name,) in names}}
+        session = self._session()
+        names = session.query(_DATABASES)
+        return {
+            "databases": {name: self._relations_of(name) for (name,) in names},
+            "tablespaces": [int(oid) for (oid,) in session.query(_TABLESPACES)],
+        }
 
     def _relations_of(self, database: str) -> dict[str, Any]:
         with self._connect_sql(dbname=database) as connection:
@@ -294,6 +298,8 @@ SELECT datname::text FROM pg_database
  WHERE datallowconn AND NOT datistemplate AND has_database_privilege(oid, 'CONNECT')
  ORDER BY 1
 """
+# Oids below 16384 are PostgreSQL's own (FirstNormalObjectId).
+_TABLESPACES = "SELECT oid FROM pg_tablespace WHERE oid >= 16384 ORDER BY oid"
 _RELATIONS = """
 SELECT pg_relation_filenode(c.oid)::bigint, format('%I.%I', n.nspname, c.relname),
        c.relkind::text,

@@ -54,13 +54,18 @@ def slot_name(component: str) -> str:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where the stored WAL ends. `partial` is the key of the last, incomplete segment, or ""."""
+    """Where the stored WAL ends. `partial` is the key of the last, incomplete segment, or "".
+
+    `relations` is the digest of the newest relation map, `tablespaces` those it was made with,
+    None when that is not known.
+    """
 
     system_id: str
     timeline: int
     end_lsn: int
     partial: str = ""
     relations: str = ""
+    tablespaces: list[int] | None = None
 
 
 def fetch_wal(
@@ -85,8 +90,7 @@ def fetch_wal(
     progress = _known_progress(catalogue, tick.facts)
     if tick.belongs_to(progress):
         progress = tick.run(progress)
-        digest = tick.store_relations(progress.relations, started_at)
-        progress = replace(progress, relations=digest)
+        progress = tick.store_relations(progress, started_at)
         catalogue.note_wal_progress({**_plain(progress), "ticked_at": format_time(started_at)})
     return tick.report(progress, started_at, clock.now())
 
@@ -276,22 +280,26 @@ class _Tick:
             if refused.instance_code != "exists":
                 raise
 
-    def store_relations(self, known_digest: str, at: datetime) -> str:
-        """The digest of the newest stored relation map. Row counts alone are no change."""
+    def store_relations(self, progress: Progress, at: datetime) -> Progress:
+        """The relation map, when it is another than the last. Row counts alone are no change."""
         try:
             content = self._source.relations()
         except LeewardError as error:
             self._find("relation-map-failed", error.message, gap=False)
-            return known_digest
-        names = {
-            database: {number: {**entry, "rows": None} for number, entry in files.items()}
-            for database, files in content["databases"].items()
-        }
-        digest = digest_of(names)
-        if digest != known_digest:
+            return progress
+        self._compare_tablespaces(progress.tablespaces, content["tablespaces"])
+        digest = digest_of(_without_rows(content))
+        if digest != progress.relations:
             content = {"taken_at": format_time(at), **content}
             self._store.put(f"relations/{at:%Y%m%dT%H%M%S.%fZ}.json", canonical_json(content))
-        return digest
+        return replace(progress, relations=digest, tablespaces=content["tablespaces"])
+
+    def _compare_tablespaces(self, before: list[int] | None, now: list[int]) -> None:
+        """Replaying CREATE TABLESPACE needs the source's own folder, which no worker has."""
+        created = set(now) - set(now if before is None else before)
+        if created:
+            found = f"tablespaces {sorted(created)} are in no backup yet"
+            self._find("tablespace-created", found)
 
     def report(
         self, progress: Progress | None, started_at: datetime, ended_at: datetime
@@ -310,6 +318,14 @@ class _Tick:
 
     def _find(self, code: str, found: str, *, gap: bool = True) -> None:
         self._findings.append(WalFinding(code, found, gap))
+
+
+def _without_rows(content: dict[str, Any]) -> dict[str, Any]:
+    databases = {
+        name: {number: {**entry, "rows": None} for number, entry in files.items()}
+        for name, files in content["databases"].items()
+    }
+    return {**content, "databases": databases}
 
 
 def _compress(data: bytearray | memoryview, full_bytes: int) -> bytes:

@@ -443,6 +443,20 @@ def test_tablespaces_are_archives_of_their_own(backups: Backups, tmp_path: Path)
     assert f"points/{point.id}/{oid}.tar.zst" in [item.key for item in point.objects]
 
 
+def test_a_new_tablespace_asks_for_a_new_backup(backups: Backups) -> None:
+    backups.take()
+    assert backups.tick().findings == ()
+    place = backups.server.folder / "later"
+    place.mkdir()
+    shutil.chown(place, *_owner(backups.server.data))
+    backups.server.run(f"create tablespace later location '{place}'")
+    tick = backups.tick()
+    assert codes(tick) == ["tablespace-created"]
+    assert tick.gap
+    backups.repair()
+    assert backups.tick().findings == ()
+
+
 def _owner(path: Path) -> tuple[int, int]:
     facts = path.stat()
     return facts.st_uid, facts.st_gid
