@@ -14,7 +14,9 @@ import os
 import shutil
 import struct
 import tarfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -27,6 +29,7 @@ from chalicelib.ports import ObjectStore
 
 TAR_BLOCK = 512
 COPY_BYTES = 1 << 20
+PIECES_AHEAD = 8
 PAGE_BYTES = 8192
 INCREMENTAL_PREFIX = "INCREMENTAL."
 INCREMENTAL_MAGIC = 0xD3AE1F0D
@@ -69,6 +72,15 @@ def decompress(chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
         raise _unreadable(name, "is no zstd stream") from error
     for _ in chunks:
         pass
+
+
+def read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same pieces, made in a thread of its own: unpacking overlaps with writing."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(next, pieces, None) for _ in range(PIECES_AHEAD))
+        while (piece := waiting.popleft().result()) is not None:
+            waiting.append(thread.submit(next, pieces, None))
+            yield piece
 
 
 class _Reader:

@@ -18,7 +18,7 @@ from typing import Any
 from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.records import Record, RecoveryPoint, RecoveryTarget
 from chalicelib.ports import Catalogue, Clock, ObjectStore, RejectedPoint, ServerFactory
-from chalicelib.recover.archive import DataFolder, decompress, read_verified
+from chalicelib.recover.archive import DataFolder, decompress, read_ahead, read_verified
 from chalicelib.recover.window import Chain, choose_points
 
 RECORD_NAME = "leeward-restored.json"
@@ -126,7 +126,8 @@ def _unpack_point(store: ObjectStore, point: RecoveryPoint, data: DataFolder) ->
         if name == "backup_manifest":
             manifest = b"".join(read_verified(store, item))
         else:
-            data.unpack(decompress(read_verified(store, item), item.key), item.key, _below(name))
+            unpacked = decompress(read_verified(store, item), item.key)
+            data.unpack(read_ahead(unpacked), item.key, _below(name))
     data.end_point(manifest, incremental=point.kind == "incremental")
 
 
