@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from chalice.app import Chalice, CloudWatchEvent
 
 from chalicelib import services, telemetry

@@ -1,4 +1,4 @@
-"""The compiled machines before two judges that know nothing of Leeward: asl-validator, statelint."""
+"""The compiled machines before two judges that know no Leeward: asl-validator, statelint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StateStore, in memory and on DynamoDB: one suite, so that the fake is no kinder than the table."""
+"""StateStore, in memory and on DynamoDB: one suite, the fake is no kinder than the table."""
 
 from __future__ import annotations
 
@@ -65,7 +65,6 @@ def test_an_item_comes_back_as_it_was(state: StateStore, part: str) -> None:
         "yes": True,
         "list": [1, "a", {"b": 1.5}],
         "empty": {},
-        
     }
     assert state.create(part, "one", item)
     assert state.get(part, "one") == item | {"sort": "one"}
