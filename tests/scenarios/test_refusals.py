@@ -123,9 +123,8 @@ def test_a_step_that_times_out_is_tried_again_then_failed(tmp_path: Path) -> Non
         here.damage("truncate")
         ended = here.ended(here.noticed())
         assert_nothing_was_switched(here, ended, secret, at="restore")
-        assert len(ended.bodies("step-started", "restore")) >= 2
         assert ended.outcome["why"].startswith("Sandbox.Timedout")
-        assert between.stopped >= 2
+        assert here.cloud.logs("rebuild").count("Task timed out after 2.00 seconds") > 2
 
 
 def test_a_store_that_is_overloaded_for_a_while_is_waited_for(tmp_path: Path) -> None:
