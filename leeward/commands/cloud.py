@@ -53,9 +53,11 @@ def up(once: bool, plan_path: Path, form: str) -> None:
     from leeward.plan_file import load_plan
 
     plan = load_plan(plan_path).plan
+    click.echo("starting AWS, PostgreSQL and the package", err=True)
     with until_interrupted(), running_stage(plan, schedules=not once) as stage:
         click.echo(json.dumps(stage) if form == "json" else render_stage(stage))
         if not once:
+            click.echo('ready: eval "$(leeward cloud env)" in another shell, Ctrl-C here', err=True)
             signal.pause()
 
 
@@ -135,5 +137,4 @@ def render_stage(stage: dict[str, Any]) -> str:
     lines = [f"{name:<16}{value}" for name, value in facts.items()]
     lines += ["functions", *(f"  {name}" for name in stage["functions"])]
     lines += ["schedules", *(f"  {name}  {when}" for name, when in stage["schedules"].items())]
-    lines.append('In another shell: eval "$(leeward cloud env)"; Ctrl-C ends everything.')
     return "\n".join(lines)
