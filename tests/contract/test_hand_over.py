@@ -252,10 +252,11 @@ def test_nothing_of_the_throw_away_server_goes_along(world: World, host: Host) -
     assert modes == {0}
 
 
-def test_a_damaged_archive_is_not_started(world: World, host: Host) -> None:
-    made = world.hand_over("run-damaged")
+@pytest.mark.parametrize("place", ["middle", "end"])
+def test_a_damaged_archive_is_not_started(world: World, host: Host, place: str) -> None:
+    made = world.hand_over(f"run-damaged-{place}")
     whole = bytearray(world.store.get(made.archive.key))
-    whole[len(whole) // 2] ^= 1
+    whole[len(whole) // 2 if place == "middle" else -1] ^= 1
     world.store.put(made.archive.key, bytes(whole))
     with pytest.raises(AssertionError):
         follow_the_page(host, made)
