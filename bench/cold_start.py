@@ -4,13 +4,11 @@ Beside it, in the same run and interleaved, a bare Chalice application with Powe
 Metrics: what any function of this kind pays. Each measure is a whole fresh interpreter that sees
 nothing but the unpacked package; CPU time of the process (user + system), median of ROUNDS.
 
-    python -m bench.cold_start            a table; --json for one JSON object
+    python -m bench.cold_start
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -19,6 +17,8 @@ import zipfile
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from bench.lab import publish, table
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 7
@@ -105,20 +105,19 @@ def main() -> None:
     from leeward.package import build_package
     from leeward.plan_file import load_plan
 
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
     plan = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml").plan
     with tempfile.TemporaryDirectory() as out:
         result = measure(build_package(plan, Path(out)).zip)
-    if options.json:
-        print(json.dumps(result))
-        return
-    for name, value in result["cpu_ms"].items():
-        print(f"{name:<14}{value:>8.1f} ms")
-    print(f"import app is {result['app_over_bare']:.2f}x of bare; slowest modules:")
-    for name, value in result["guilty"]:
-        print(f"  {value:>7.1f} ms  {name}")
+    lines = [[name, f"{value:.0f}"] for name, value in result["cpu_ms"].items()]
+    publish(
+        "cold start",
+        "## Cold start of a Lambda\n\n"
+        f"CPU time of a fresh interpreter, median of {ROUNDS}. `import app` costs "
+        f"{result['app_over_bare']:.2f} times a bare Chalice application with Powertools' Logger "
+        "and Metrics; boto3, pydantic and psycopg are imported by the handlers that need them.\n\n"
+        + table(["process", "CPU ms"], lines),
+        result,
+    )
 
 
 if __name__ == "__main__":
