@@ -113,7 +113,7 @@ class ThrowawayServer:
         (run_dir / "hba.conf").write_text("local all all trust\nlocal replication all trust\n")
         self._account.own(run_dir)
         self._process = self._launch(run_dir)
-        self._watcher = _watch(self._process.pid)
+        self._watcher = _watch(self._process.pid, run_dir)
 
     def wait_until(self, state: Literal["ready", "paused"], *, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -357,9 +357,9 @@ _RESTORE_COMMAND = (
 )
 
 
-def _watch(pid: int) -> subprocess.Popen[bytes]:
+def _watch(pid: int, run_dir: Path) -> subprocess.Popen[bytes]:
     """A shell that ends the server when the pipe from this process closes without a word."""
-    script = f"read -r _ || kill -QUIT {pid}"
+    script = f"read -r _ || {{ kill -QUIT {pid}; rm -r {shlex.quote(str(run_dir))}; }}"
     return subprocess.Popen(
         ["/bin/sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, cwd="/", start_new_session=True,

@@ -64,6 +64,13 @@ def wait_for_end(folder: Path, seconds: float = 10) -> list[int]:
     return server_processes(folder)
 
 
+def wait_until_gone(path: Path, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not path.exists()
+
+
 def test_starts_a_folder_whose_own_configuration_would_not_start(folder: Path) -> None:
     with ThrowawayServer(folder) as server:
         server.start()
@@ -120,7 +127,7 @@ starter = threading.Thread(target=server.start)
 starter.start()
 starter.join()
 server.wait_until("ready", timeout_seconds=20)
-print("ready", flush=True)
+print("ready", server.dsn().partition("host=")[2].split()[0], flush=True)
 sys.stdin.read()
 """
 
@@ -132,10 +139,13 @@ def test_ends_with_the_process_that_started_it(folder: Path) -> None:
     )  # fmt: skip
     with parent:
         assert parent.stdout
-        assert parent.stdout.readline() == "ready\n"
+        said, run_dir = parent.stdout.readline().split()
+        assert said == "ready"
         assert server_processes(folder)
+        assert Path(run_dir).is_dir()
         parent.send_signal(signal.SIGKILL)
     assert wait_for_end(folder) == []
+    assert wait_until_gone(Path(run_dir))
 
 
 def test_a_server_that_ends_by_itself_shows_its_log(folder: Path) -> None:
