@@ -87,9 +87,10 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
 def _warm(scenario: Scenario) -> None:
     """Let the functions of the later steps start while the first one works: a cold start each is
     seconds of the recovery time. A function that cannot be asked starts when its step comes."""
-    used = {STEP_KINDS[step.uses].function for step in scenario.all_steps() if step.uses}
+    used = [STEP_KINDS[step.uses].function for step in scenario.all_steps() if step.uses]
+    later = {*used, "record"} - set(used[:1])
     try:
-        build.functions().warm(sorted(used | {"record"}))
+        build.functions().warm(sorted(later))
     except LeewardError as error:
         logger.warning("functions were not warmed", extra=error.to_json())
 
