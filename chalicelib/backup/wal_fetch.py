@@ -331,7 +331,9 @@ def _without_rows(content: dict[str, Any]) -> dict[str, Any]:
 def _compress(data: bytearray | memoryview, full_bytes: int) -> bytes:
     """Filled up with zeros to the full length, as PostgreSQL reads a segment: a partial one that
     is renamed to the segment's name can be replayed."""
-    stream = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compressobj(size=full_bytes)
+    stream = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj(
+        size=full_bytes
+    )
     pieces = [stream.compress(data)]
     for start in range(len(data), full_bytes, len(ZEROS)):
         pieces.append(stream.compress(ZEROS[: full_bytes - start]))
