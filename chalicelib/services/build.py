@@ -107,11 +107,19 @@ def state() -> StateStore:
 
 
 @cache
+def s3() -> Any:
+    """A client that waits longer for a store that is overloaded than the others wait."""
+    from chalicelib.adapters.s3_store import connect_s3
+
+    return connect_s3()
+
+
+@cache
 def evidence_store() -> ObjectStore:
     from chalicelib.adapters.s3_store import S3ObjectStore
 
     here = environment()
-    return S3ObjectStore(client("s3"), here.evidence_bucket, kms_key_id=here.data_key)
+    return S3ObjectStore(s3(), here.evidence_bucket, kms_key_id=here.data_key)
 
 
 @cache
@@ -157,9 +165,7 @@ def backups(component: str) -> ObjectStore:
     from chalicelib.adapters.s3_store import S3ObjectStore
 
     here = environment()
-    return S3ObjectStore(
-        client("s3"), here.backup_bucket, f"{component}/", kms_key_id=here.data_key
-    )
+    return S3ObjectStore(s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key)
 
 
 @cache
