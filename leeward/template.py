@@ -10,8 +10,10 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from chalicelib.errors import PlanError
 from chalicelib.plan.components import Backup, Postgres
 from chalicelib.plan.model import Plan
+from chalicelib.plan.schedule import Schedule
 from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
 
@@ -152,12 +154,23 @@ def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     for backup in component.backups:
         if backup.when is None or backup.kind not in ("full", "incremental", "wal"):
             continue
+        _refuse_other_zones(name, backup.when)
         function = "fetch_wal" if backup.kind == "wal" else "back_up"
         body = {"component": name} | ({} if backup.kind == "wal" else {"kind": backup.kind})
         expression = backup.when.to_eventbridge()
         resources |= _schedule(plan, name, backup.kind, function, expression, body)
         resources |= _silence_alarm(name, backup)
     return resources
+
+
+def _refuse_other_zones(component: str, when: Schedule) -> None:
+    """Rules of EventBridge know UTC alone: another zone would fire at another hour, unsaid."""
+    if not when.is_rate and when.time_zone != "UTC":
+        raise PlanError(
+            f"expected the schedules of {component} in UTC, found {when}",
+            hint="write the schedule in UTC; rules of EventBridge have no time zone",
+            code="zone-not-scheduled",
+        )
 
 
 def rule_name(plan: Plan, component: str, what: str) -> str:

@@ -1,0 +1,49 @@
+"""Template parts made from a plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chalicelib.errors import PlanError
+from chalicelib.plan.model import Plan
+from leeward.plan_file import load_plan
+from leeward.template import plan_resources
+
+PLANS = Path(__file__).parents[2] / "policies" / "plans"
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return load_plan(PLANS / "nexus-studio.yaml").plan
+
+
+def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) -> None:
+    resources = plan_resources(plan)
+    rules = [it for it in resources.values() if it.get("Type") == "AWS::Events::Rule"]
+    named = {it["Properties"]["Name"].rpartition("-")[2] for it in rules}
+    assert named == {"watch", "full", "incremental", "wal"}
+    alarms = {
+        it["Properties"]["AlarmName"]: it["Properties"]
+        for it in resources.values()
+        if it.get("Type") == "AWS::CloudWatch::Alarm"
+    }
+    for what in named:
+        assert alarms[f"nexus-db-{what}-silent"]["TreatMissingData"] == "breaching"
+    # What the plan's scenario names as its alarm is an alarm that exists.
+    assert set(plan.scenarios["database-corruption"].alarms) <= set(alarms)
+
+
+def test_evidence_is_locked_for_as_long_as_the_plan_promises(plan: Plan) -> None:
+    lock = plan_resources(plan)["EvidenceBucket"]["Properties"]["ObjectLockConfiguration"]
+    assert lock["Rule"]["DefaultRetention"]["Mode"] == "COMPLIANCE"
+    assert lock["Rule"]["DefaultRetention"]["Days"] >= 7 * 365
+
+
+def test_a_schedule_in_another_zone_is_refused_and_not_shifted(plan: Plan) -> None:
+    data = plan.to_json()
+    data["components"]["nexus-db"]["backups"][0]["when"] = "daily at 02:00 Europe/Berlin"
+    with pytest.raises(PlanError) as refused:
+        plan_resources(Plan.from_json(data))
+    assert refused.value.instance_code == "zone-not-scheduled"
