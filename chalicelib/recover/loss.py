@@ -67,3 +67,12 @@ def _commits(wal: WalText, timeline: int, start_lsn: int, bound_lsn: int) -> lis
     scan = ChangeScan()
     found = [t for text in wal.dump(timeline, start_lsn, bound_lsn) for t in scan.feed(text)]
     return [transaction for transaction in found if transaction.commit_lsn < bound_lsn]
+
+
+def bounded_loss(loss: Loss, *, complete: bool) -> tuple[datetime | None, int | None]:
+    """(last commit before the bound, rows lost), as far as they are known.
+
+    Where the WAL is not stored to its end, nobody knows what the rest of it held: what was counted
+    in the stored part is a lower bound, and is not given out as the loss.
+    """
+    return (loss.last_commit_at, loss.rows) if complete else (None, None)

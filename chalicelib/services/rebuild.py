@@ -31,7 +31,7 @@ from chalicelib.plan.records import (
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, DatabaseServer
 from chalicelib.recover.load import load_database, recovery_name
-from chalicelib.recover.loss import Loss, measure_loss
+from chalicelib.recover.loss import Loss, bounded_loss, measure_loss
 from chalicelib.recover.replay import Replayed, read_replayed, replay
 from chalicelib.recover.restore import Restored, read_restored, restore
 from chalicelib.recover.window import find_window
@@ -43,6 +43,8 @@ from chalicelib.verify.database import verify_database, verify_pages
 
 START_SECONDS = 60
 REINDEX_SECONDS = 600
+# Sort key of what the restore knew of the end of the WAL.
+WAL_END = "wal-end"
 
 Outputs = dict[str, Any]
 
@@ -60,6 +62,7 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Unpack the newest clean chain; say which points were refused and why."""
     component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
     note = fetch_last_wal(component) if target.kind == "end" else ""
+    _keep_wal_end(run, complete=not note)
     restored = _restore(run, component, target)
     for item in restored.rejected:
         say(
@@ -90,6 +93,13 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     }
 
 
+def _keep_wal_end(run: Run, *, complete: bool) -> None:
+    """Whether all WAL before the target is stored: what the replay may say of the loss."""
+    partition, item = f"run#{run.run_id}", {"complete": complete}
+    if not build.state().create(partition, WAL_END, item):
+        build.state().replace(partition, WAL_END, item, expected={})
+
+
 def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
     folder = data_folder(run)
     _forget_other_runs(folder.parent)
@@ -116,20 +126,29 @@ def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
     replayed = ensure_replayed(run, component, target)
     loss = _measure_loss(run, component, target, replayed)
+    kept = build.state().get(f"run#{run.run_id}", WAL_END)
+    complete = bool(kept and kept["complete"])
+    last_commit_at, rows_lost = bounded_loss(loss, complete=complete)
     say(
         run,
         data_loss(
-            last_commit_before_at=loss.last_commit_at,
+            last_commit_before_at=last_commit_at,
             last_commit_recovered_at=replayed.last_commit_at
             or (None if loss.transactions else loss.last_commit_at),
-            rows_lost=loss.rows,
-            how="commits in the stored WAL before the moment, against what was replayed",
+            rows_lost=rows_lost,
+            how="commits in the stored WAL before the moment, against what was replayed"
+            + (
+                ""
+                if complete
+                else "; the WAL after the last one stored is unknown, and so the loss"
+            ),
         ),
     )
     at = format_time(loss.last_commit_at) if loss.last_commit_at else "no commit"
+    lost = f"{loss.transactions} committed transactions lost"
     return {
         "found": f"replayed to {format_lsn(replayed.recovered_lsn)}, last commit {at}, "
-        f"{loss.transactions} committed transactions lost",
+        + (lost if complete else f"at least {lost}: what the source wrote last is not stored"),
         "recovered_lsn": replayed.recovered_lsn,
         "last_commit_at": at,
     }

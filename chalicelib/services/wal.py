@@ -22,7 +22,7 @@ def fetch_last_wal(component: str) -> str:
     """Store what the source has written until now; "" or why that could not be done."""
     try:
         with build.source(component) as source:
-            fetch_wal(
+            tick = fetch_wal(
                 source,
                 build.backups(component),
                 build.catalogue(component),
@@ -31,6 +31,8 @@ def fetch_last_wal(component: str) -> str:
             )
     except (Unavailable, NotReady) as error:
         return f"the source gives no more WAL ({error.instance_code}): what is stored must do"
+    if tick.gap:
+        return "the WAL has a gap: what was written after it is not stored"
     return ""
 
 
