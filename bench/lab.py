@@ -289,7 +289,7 @@ def poll(action: Callable[[], Any], seconds: float) -> None:
         try:
             action()
             return
-        except Exception:
+        except Exception:  # whatever a server that is still starting makes of it
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)

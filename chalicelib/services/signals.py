@@ -70,7 +70,13 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
     signal = _read_signal(event)
     plan, opened = build.plan(), []
     for name, scenario in plan.scenarios.items():
-        if signal.name in scenario.alarms and scenario.component is not None:
+        if signal.name in scenario.alarms:
+            if scenario.component is None:
+                raise BadInput(
+                    f"the alarm {signal.name} names {name}, which is of no component",
+                    hint="give the scenario its `component` in the plan",
+                    code="scenario-without-component",
+                )
             incident = handle_signal(
                 signal,
                 scenario=name,
