@@ -81,7 +81,8 @@ def print_findings(file: PlanFile, findings: list[Finding], console: Console) ->
     if accepted:
         console.rule(Text("accepted", "dim"), align="left", style="dim")
         _print_rules(file, accepted, console, "dim")
-    console.print(_summary(file, open_ones, len(accepted)))
+    # Not wrapped: a path cut in two can be neither copied nor searched for.
+    console.print(_summary(file, open_ones, len(accepted)), soft_wrap=True)
 
 
 def _print_rules(file: PlanFile, findings: list[Finding], console: Console, style: str) -> None:

@@ -92,11 +92,12 @@ def test_line_is_that_of_the_plan_file() -> None:
 def test_text_for_people_fits_80_columns_and_has_no_colour_when_piped() -> None:
     result = check(str(PLANS / "artist-tech.yaml"))
 
-    assert max(len(line) for line in result.stdout.splitlines()) <= 80
+    *findings, summary = result.stdout.splitlines()
+    assert max(map(len, findings)) <= 80
     assert "\x1b" not in result.stdout
     assert "LW001  More data can be lost than the RPO allows" in result.stdout
     assert "HINT:" in result.stdout
-    assert result.stdout.splitlines()[-1].startswith(str(PLANS / "artist-tech.yaml")[:20])
+    assert summary.startswith(f"{PLANS / 'artist-tech.yaml'}: ")
 
 
 def test_a_sound_plan_passes() -> None:
