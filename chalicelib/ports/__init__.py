@@ -1,0 +1,59 @@
+"""What the work needs from the world. Adapters implement these; tests pass in-memory fakes.
+
+Every method raises the classes of chalicelib.errors alone. Times are aware UTC.
+"""
+
+from chalicelib.ports.catalogue import Catalogue, Inventory, RejectedPoint
+from chalicelib.ports.control import Clock, Metrics, Records, Signer, StateStore, Workflows
+from chalicelib.ports.postgres import (
+    BackupSink,
+    BaseBackup,
+    Databases,
+    DatabaseServer,
+    Fault,
+    Inspector,
+    Recovery,
+    ReplayPosition,
+    ReplicationSource,
+    ServerFactory,
+    Session,
+    SlotStatus,
+    SourceFacts,
+    TimelineEnd,
+    ToolOutcome,
+    WalStream,
+    WalText,
+)
+from chalicelib.ports.storage import Listed, ObjectStore, ObjectWriter
+
+__all__ = [
+    "BackupSink",
+    "BaseBackup",
+    "Catalogue",
+    "Clock",
+    "DatabaseServer",
+    "Databases",
+    "Fault",
+    "Inspector",
+    "Inventory",
+    "Listed",
+    "Metrics",
+    "ObjectStore",
+    "ObjectWriter",
+    "Records",
+    "Recovery",
+    "RejectedPoint",
+    "ReplayPosition",
+    "ReplicationSource",
+    "ServerFactory",
+    "Session",
+    "Signer",
+    "SlotStatus",
+    "SourceFacts",
+    "StateStore",
+    "TimelineEnd",
+    "ToolOutcome",
+    "WalStream",
+    "WalText",
+    "Workflows",
+]

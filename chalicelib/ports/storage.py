@@ -1,0 +1,61 @@
+"""Objects below one prefix of a store, under keys of Leeward's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from chalicelib.plan.records import StoredObject
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One row of a listing."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+
+
+class ObjectWriter(Protocol):
+    """An object being written. Nothing is visible under its key before `commit` returns.
+
+    Constant memory whatever the size. `commit` returns only when the store holds the object
+    durably, and only if the store's own checksum agrees. Leaving the `with` block without
+    `commit` removes what was sent.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+
+    def commit(self) -> StoredObject: ...
+
+
+class ObjectStore(Protocol):
+    """Objects under text keys. One prefix of one bucket, or one folder."""
+
+    @property
+    def encryption(self) -> str:
+        """How objects are encrypted at rest, in words for the manifest."""
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        """Raises Refused (code "exists") when `if_absent` and the key is taken."""
+
+    def open_writer(self, key: str) -> AbstractContextManager[ObjectWriter]: ...
+
+    def get(self, key: str) -> bytes:
+        """Raises Truncated (code "object-missing") when there is none."""
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The object in chunks of at most 1 MiB, in order, with read-ahead, constant memory.
+
+        Raises Truncated when it ends early; a broken connection is resumed where it broke.
+        """
+
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        """In byte order of the key; any number of objects."""
+
+    def delete(self, key: str) -> None:
+        """No error when there is none."""
