@@ -54,7 +54,7 @@ def read_terminal(handle: int) -> bytes:
 def test_text_fits_into_80_columns(words: tuple[str | Path, ...]) -> None:
     lines = run(*words).stdout.splitlines()
     assert len(lines) > 10
-    assert [line for line in lines if len(line) > 80] == []
+    assert [line for line in lines if len(line) > 80 and str(ROOT) not in line] == []
 
 
 @pytest.mark.parametrize("words", HELP)
