@@ -30,8 +30,8 @@ from chalicelib.evidence.text import in_units
 from chalicelib.plan.components import DatabaseChecks
 from chalicelib.plan.records import (
     CheckResult,
+    DatabasePoint,
     Proof,
-    RecoveryPoint,
     RecoveryTarget,
     WalTick,
     format_lsn,
@@ -54,7 +54,7 @@ class ProofOfServer:
     """`not_checked`: what was not looked at, and why; it is no part of what is proven."""
 
     proof: Proof
-    point: RecoveryPoint
+    point: DatabasePoint
     databases: tuple[str, ...]
     not_checked: tuple[str, ...]
     backup_folder: Path | None
@@ -103,7 +103,7 @@ class Prover:
 
     def _back_up(
         self, store: FolderObjectStore, catalogue: StoredCatalogue, work: Path
-    ) -> tuple[Survey, RecoveryPoint]:
+    ) -> tuple[Survey, DatabasePoint]:
         slot = f"leeward_prove_{os.getpid()}"
         with PostgresSource(self.dsn) as source:
             with self._step("look"):
@@ -160,7 +160,7 @@ class Prover:
         return checks, not_checked
 
     def _proof(
-        self, point: RecoveryPoint, replayed: Replayed, checks: tuple[CheckResult, ...]
+        self, point: DatabasePoint, replayed: Replayed, checks: tuple[CheckResult, ...]
     ) -> Proof:
         return Proof(
             component=COMPONENT,
@@ -241,7 +241,7 @@ def _describe_source(found: Survey) -> str:
     return f"PostgreSQL {major}.{minor}, {count} databases, {_size(found.size_bytes)}"
 
 
-def _require_clean(point: RecoveryPoint) -> None:
+def _require_clean(point: DatabasePoint) -> None:
     if point.checksum_failures:
         raise CheckFailed(
             f"expected every page of the server to match its checksum, "
@@ -251,7 +251,7 @@ def _require_clean(point: RecoveryPoint) -> None:
         )
 
 
-def _describe_wal(tick: WalTick, point: RecoveryPoint) -> str:
+def _describe_wal(tick: WalTick, point: DatabasePoint) -> str:
     if tick.gap or tick.end_lsn < point.end_lsn:
         reasons = "; ".join(finding.found for finding in tick.findings) or "it ends too early"
         raise CheckFailed(

@@ -12,8 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from chalicelib.errors import Damaged, LeewardError, Quarantined, Tampered, Truncated
-from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, format_time
+from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Tampered, Truncated
+from chalicelib.plan.records import (
+    DatabasePoint,
+    PointStanding,
+    Proof,
+    RecoveryPoint,
+    canonical_json,
+    digest_of,
+    format_time,
+    parse_time,
+    point_from_json,
+)
 from chalicelib.plan.wal import (
     SEGMENT_BYTES,
     WalInventory,
@@ -23,14 +33,25 @@ from chalicelib.plan.wal import (
     parse_history_key,
     parse_wal_key,
 )
-from chalicelib.ports import Inventory, ObjectStore, RejectedPoint, StateStore
+from chalicelib.ports import Holdings, Inventory, ObjectStore, RejectedPoint, StateStore
 
 READ_THREADS = 8
 WAL_PROGRESS = "wal"
+MANIFEST, QUARANTINE, PROOF, READ, HOLD = (
+    "manifest.json",
+    "quarantine.json",
+    "proof.json",
+    "read.json",
+    "hold.json",
+)
 
 
 class StoredCatalogue:
-    """The port Catalogue over the component's object store, with or without an index."""
+    """The port Catalogue over the component's object store, with or without an index.
+
+    Beside a point's manifest lie, when there is something to say, `quarantine.json`,
+    `proof.json`, `read.json` and `hold.json`.
+    """
 
     def __init__(
         self, store: ObjectStore, component: str, *, index: StateStore | None = None
@@ -39,30 +60,77 @@ class StoredCatalogue:
         self._partition = f"catalogue#{component}"
         self._index = index
 
-    def inventory(self) -> Inventory:
-        points, rejected = self._read_points()
-        wal = self._read_wal(points)
-        return Inventory(
-            points=tuple(sorted(points, key=lambda point: (point.taken_at, point.id))),
-            rejected=tuple(sorted(rejected, key=lambda item: item.point_id)),
-            wal=wal,
-            windows=tuple(find_windows(wal, points)),
+    def holdings(self) -> Holdings:
+        keys = {row.key for row in self._store.list("points/")}
+        ids = sorted(key.split("/")[1] for key in keys if key.endswith("/manifest.json"))
+        index = self._index_entries()
+        standings: list[PointStanding] = []
+        rejected = [_rejected(point_id, _missing(point_id)) for point_id in index.keys() - set(ids)]
+        with ThreadPoolExecutor(READ_THREADS) as threads:
+            for found in threads.map(lambda point_id: self._stand(point_id, keys, index), ids):
+                if isinstance(found, PointStanding):
+                    standings.append(found)
+                else:
+                    rejected.append(found)
+        return Holdings(
+            tuple(sorted(standings, key=lambda item: (item.point.taken_at, item.point.id))),
+            tuple(sorted(rejected, key=lambda item: item.point_id)),
         )
+
+    def inventory(self) -> Inventory:
+        held = self.holdings()
+        points = [
+            item.point
+            for item in held.standings
+            if isinstance(item.point, DatabasePoint) and not item.quarantined
+        ]
+        quarantined = [
+            RejectedPoint(item.point.id, Quarantined.code, f"quarantined: {item.quarantined}")
+            for item in held.standings
+            if item.quarantined
+        ]
+        rejected = sorted((*held.rejected, *quarantined), key=lambda item: item.point_id)
+        wal = self._read_wal(points)
+        return Inventory(tuple(points), tuple(rejected), wal, tuple(find_windows(wal, points)))
 
     def add(self, point: RecoveryPoint) -> None:
         content = point.to_json()
         manifest = {"point": content, "digest": digest_of(content)}
-        key = f"points/{point.id}/manifest.json"
-        self._store.put(key, canonical_json(manifest), if_absent=True)
+        self._store.put(_key(point.id, MANIFEST), canonical_json(manifest), if_absent=True)
         if self._index is not None:
             entry = {"digest": manifest["digest"], "state": "taken"}
             self._index.create(self._partition, point.id, entry)
 
+    def forget(self, point_id: str) -> None:
+        if self._index is not None:
+            while (found := self._index.get(self._partition, point_id)) is not None:
+                entry = {name: value for name, value in found.items() if name != "sort"}
+                self._index.remove(self._partition, point_id, expected=entry)
+        self._store.delete(_key(point_id, MANIFEST))
+
     def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
         note = {"code": code, "reason": reason, "quarantined_at": format_time(at)}
-        self._store.put(f"points/{point_id}/quarantine.json", canonical_json(note))
+        self._note(point_id, QUARANTINE, note)
         if self._index is not None:
             self._set(point_id, {"state": "quarantined", "reason": reason})
+
+    def note_proof(self, point_id: str, proof: Proof) -> None:
+        if not proof.ok:
+            raise BadInput(
+                f"expected a proof of {point_id} whose checks all passed, found one that failed",
+                hint="Quarantine the point, or find out why its check failed.",
+                code="not-a-proof",
+            )
+        self._note(point_id, PROOF, proof.to_json())
+
+    def note_read(self, point_id: str, at: datetime) -> None:
+        self._note(point_id, READ, {"read_at": format_time(at)})
+
+    def hold(self, point_id: str, *, reason: str, at: datetime) -> None:
+        self._note(point_id, HOLD, {"reason": reason, "held_at": format_time(at)})
+
+    def release(self, point_id: str) -> None:
+        self._store.delete(_key(point_id, HOLD))
 
     def wal_progress(self) -> dict[str, Any]:
         found = self._index.get(self._partition, WAL_PROGRESS) if self._index else None
@@ -87,26 +155,10 @@ class StoredCatalogue:
             if done:
                 return
 
-    def _read_points(self) -> tuple[list[RecoveryPoint], list[RejectedPoint]]:
-        rows = {row.key for row in self._store.list("points/")}
-        ids = [key.split("/")[1] for key in sorted(rows) if key.endswith("/manifest.json")]
-        digests = self._indexed_digests()
-        points: list[RecoveryPoint] = []
-        rejected: list[RejectedPoint] = []
-        with ThreadPoolExecutor(READ_THREADS) as threads:
-            for point_id, read in [
-                (point_id, threads.submit(self._read_point, point_id, rows, digests))
-                for point_id in ids
-            ]:
-                try:
-                    points.append(read.result())
-                except (Damaged, Quarantined) as error:
-                    rejected.append(_rejected(point_id, error))
-        for point_id in digests.keys() - set(ids):
-            rejected.append(_rejected(point_id, _missing(point_id)))
-        return points, rejected
+    def _note(self, point_id: str, name: str, note: dict[str, Any]) -> None:
+        self._store.put(_key(point_id, name), canonical_json(note))
 
-    def _indexed_digests(self) -> dict[str, dict[str, Any]]:
+    def _index_entries(self) -> dict[str, dict[str, Any]]:
         """Point id -> index entry; empty without an index."""
         if self._index is None:
             return {}
@@ -116,15 +168,25 @@ class StoredCatalogue:
             if item["sort"] != WAL_PROGRESS
         }
 
-    def _read_point(
+    def _stand(
         self, point_id: str, keys: set[str], index: dict[str, dict[str, Any]]
-    ) -> RecoveryPoint:
-        """Raises Tampered, Truncated or Quarantined."""
-        quarantine = f"points/{point_id}/quarantine.json"
+    ) -> PointStanding | RejectedPoint:
         entry = index.get(point_id, {})
-        if quarantine in keys or entry.get("state") == "quarantined":
-            raise _quarantined(point_id, self._reason(quarantine, keys, entry))
-        point = _parse_manifest(point_id, self._store.get(f"points/{point_id}/manifest.json"))
+        try:
+            point = self._read_point(point_id, keys, entry)
+        except Damaged as error:
+            return _rejected(point_id, error)
+        return PointStanding(
+            point=point,
+            proven_at=_time_in(self._read_note(point_id, PROOF, keys), "proven_at"),
+            read_at=_time_in(self._read_note(point_id, READ, keys), "read_at"),
+            held=_reason(self._read_note(point_id, HOLD, keys)),
+            quarantined=self._quarantine_of(point_id, keys, entry),
+        )
+
+    def _read_point(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> RecoveryPoint:
+        """Raises Tampered or Truncated."""
+        point = _parse_manifest(point_id, self._store.get(_key(point_id, MANIFEST)))
         if entry and entry.get("digest") not in (None, digest_of(point.to_json())):
             raise _tampered(point_id, "the digest that the index recorded")
         missing = [item.key for item in point.objects if item.key not in keys]
@@ -133,18 +195,28 @@ class StoredCatalogue:
                 f"expected {missing[0]} of recovery point {point_id}, found none",
                 code="object-missing",
                 hint="Copy the object back from another location, or use an older point.",
+                point_id=point_id,
             )
         return point
 
-    def _reason(self, key: str, keys: set[str], entry: dict[str, Any]) -> str:
-        if key not in keys:
-            return str(entry.get("reason", ""))
-        try:
-            return str(json.loads(self._store.get(key))["reason"])
-        except (ValueError, KeyError, TypeError):
-            return "its quarantine note cannot be read"
+    def _quarantine_of(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> str:
+        """Either the note or the index is enough."""
+        note = _reason(self._read_note(point_id, QUARANTINE, keys))
+        if not note and entry.get("state") == "quarantined":
+            return str(entry.get("reason", "")) or "its index entry says so"
+        return note
 
-    def _read_wal(self, points: Iterable[RecoveryPoint]) -> WalInventory:
+    def _read_note(self, point_id: str, name: str, keys: set[str]) -> dict[str, Any] | None:
+        """None when there is none; {} when it cannot be read, which proves nothing."""
+        if _key(point_id, name) not in keys:
+            return None
+        try:
+            note = json.loads(self._store.get(_key(point_id, name)))
+        except ValueError:
+            return {}
+        return note if isinstance(note, dict) else {}
+
+    def _read_wal(self, points: Iterable[DatabasePoint]) -> WalInventory:
         segment_bytes = max((point.segment_bytes for point in points), default=SEGMENT_BYTES)
         rows = list(self._store.list("wal/"))
         histories = {
@@ -164,7 +236,7 @@ def _parse_manifest(point_id: str, content: bytes) -> RecoveryPoint:
     """Raises Tampered when the manifest is not what Leeward wrote for this id."""
     try:
         manifest = json.loads(content)
-        point = RecoveryPoint.from_json(manifest["point"])
+        point = point_from_json(manifest["point"])
         recorded = manifest["digest"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _tampered(point_id, "a manifest that can be read") from error
@@ -181,14 +253,6 @@ def _tampered(point_id: str, expected: str) -> Tampered:
     )
 
 
-def _quarantined(point_id: str, reason: str) -> Quarantined:
-    return Quarantined(
-        f"recovery point {point_id} is quarantined: {reason}",
-        hint="Use another recovery point.",
-        point_id=point_id,
-    )
-
-
 def _missing(point_id: str) -> Truncated:
     return Truncated(
         f"expected the manifest of {point_id}, which the index names, found none",
@@ -200,3 +264,22 @@ def _missing(point_id: str) -> Truncated:
 
 def _rejected(point_id: str, error: LeewardError) -> RejectedPoint:
     return RejectedPoint(point_id, error.instance_code, error.message)
+
+
+def _key(point_id: str, name: str) -> str:
+    return f"points/{point_id}/{name}"
+
+
+def _time_in(note: dict[str, Any] | None, name: str) -> datetime | None:
+    """A note that cannot be read proves nothing."""
+    try:
+        return parse_time(note[name]) if note else None
+    except (KeyError, ValueError, TypeError):
+        return None
+
+
+def _reason(note: dict[str, Any] | None) -> str:
+    """ "" when there is no note. One that cannot be read still says that there is something."""
+    if note is None:
+        return ""
+    return str(note.get("reason") or "its note cannot be read")

@@ -15,7 +15,7 @@ from typing import Any
 import zstandard
 
 from chalicelib.errors import Refused
-from chalicelib.plan.records import PointKind, RecoveryPoint, StoredObject
+from chalicelib.plan.records import DatabasePoint, DatabasePointKind, StoredObject
 from chalicelib.ports import (
     BaseBackup,
     Catalogue,
@@ -36,9 +36,9 @@ def take_backup(
     catalogue: Catalogue,
     *,
     component: str,
-    kind: PointKind,
+    kind: DatabasePointKind,
     clock: Clock,
-) -> RecoveryPoint:
+) -> DatabasePoint:
     """Take one recovery point and enter it into the catalogue.
 
     An incremental that cannot be had becomes a full one; the point's `note` says why. Pages that
@@ -69,7 +69,7 @@ def take_backup(
     return _take(source, store, catalogue, _Job(component, facts, clock, note=note))
 
 
-def require_same_system(points: tuple[RecoveryPoint, ...], facts: SourceFacts) -> None:
+def require_same_system(points: tuple[DatabasePoint, ...], facts: SourceFacts) -> None:
     """Two clusters under one component would overwrite each other's WAL.
 
     Raises Refused (code "other-system").
@@ -84,8 +84,8 @@ def require_same_system(points: tuple[RecoveryPoint, ...], facts: SourceFacts) -
 
 
 def choose_parent(
-    points: tuple[RecoveryPoint, ...], facts: SourceFacts
-) -> tuple[RecoveryPoint | None, str]:
+    points: tuple[DatabasePoint, ...], facts: SourceFacts
+) -> tuple[DatabasePoint | None, str]:
     """The newest point that an incremental can build on, or why there is none.
 
     Source: PostgreSQL 17, "Making an Incremental Backup".
@@ -111,18 +111,18 @@ class _Job:
     component: str
     facts: SourceFacts
     clock: Clock
-    parent: RecoveryPoint | None = None
+    parent: DatabasePoint | None = None
     parent_manifest: bytes | None = None
     note: str = ""
 
     @property
-    def kind(self) -> PointKind:
+    def kind(self) -> DatabasePointKind:
         return "full" if self.parent is None else "incremental"
 
 
 def _take(
     source: ReplicationSource, store: ObjectStore, catalogue: Catalogue, job: _Job
-) -> RecoveryPoint:
+) -> DatabasePoint:
     taken_at = job.clock.now()
     point_id = _free_id(store, job)
     with _PointSink(store, f"points/{point_id}") as sink:
@@ -131,7 +131,7 @@ def _take(
         )
         finished_at = job.clock.now()
         objects = sink.finish()
-    point = RecoveryPoint(
+    point = DatabasePoint(
         id=point_id,
         component=job.component,
         kind=job.kind,
@@ -170,7 +170,7 @@ def _free_id(store: ObjectStore, job: _Job) -> str:
         job.clock.sleep(0.2)
 
 
-def _read_parent_manifest(store: ObjectStore, parent: RecoveryPoint) -> tuple[bytes | None, str]:
+def _read_parent_manifest(store: ObjectStore, parent: DatabasePoint) -> tuple[bytes | None, str]:
     wanted = next(item for item in parent.objects if item.key.endswith(f"/{MANIFEST_NAME}"))
     content = store.get(wanted.key)
     if hashlib.sha256(content).hexdigest() != wanted.sha256:

@@ -16,7 +16,7 @@ import zstandard
 from chalicelib.backup.base_backup import require_same_system, take_backup
 from chalicelib.errors import Damaged, LeewardError, Refused, Unavailable
 from chalicelib.plan.records import (
-    RecoveryPoint,
+    DatabasePoint,
     WalFinding,
     WalTick,
     canonical_json,
@@ -103,7 +103,7 @@ def repair_gap(
     component: str,
     clock: Clock,
     slot: str = "",
-) -> RecoveryPoint:
+) -> DatabasePoint:
     """After a gap: a new slot, a full backup, and the WAL that makes it restorable.
 
     Raises:

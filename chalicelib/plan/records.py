@@ -11,7 +11,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 
 def format_lsn(lsn: int) -> str:
@@ -92,19 +92,18 @@ class StoredObject(Record):
     sha256: str
 
 
-PointKind = Literal["full", "incremental"]
+DatabasePointKind = Literal["full", "incremental"]
+# objects: the state of a bucket; archive: a folder; dump: a key-value store; bundle: a repository.
+PointKind = Literal["full", "incremental", "objects", "archive", "dump", "bundle"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecoveryPoint(Record):
-    """A base backup that is complete: its manifest was written after all its objects.
+    """What a component can be restored from: its manifest was written after all its objects.
 
     `objects` keys are relative to the component's prefix in the store. `parent_id` is the id of
-    the point that an incremental builds on. A restore reaches consistency at `end_lsn`.
-    `checksum_failures` are the server's own words (file and block), empty when it named none:
-    a point with any is kept, is never chosen for a restore, and never counts as clean.
-    `segment_bytes` is the cluster's WAL segment size. `note` says what was unusual, such as why
-    an incremental became a full backup.
+    the point that an incremental builds on. `source_bytes`: size of what it was taken from.
+    `note` says what was unusual, such as why an incremental became a full backup.
     """
 
     id: str
@@ -112,18 +111,11 @@ class RecoveryPoint(Record):
     kind: PointKind
     taken_at: datetime
     finished_at: datetime
-    system_id: str
-    server_version: int
-    timeline: int
-    start_lsn: int
-    end_lsn: int
     objects: tuple[StoredObject, ...]
     source_bytes: int
     encryption: str
     parent_id: str | None = None
-    checksum_failures: tuple[str, ...] = ()
     tool: str = "leeward"
-    segment_bytes: int = 16 << 20
     note: str = ""
 
     @classmethod
@@ -135,6 +127,49 @@ class RecoveryPoint(Record):
     @property
     def stored_bytes(self) -> int:
         return sum(item.size_bytes for item in self.objects)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabasePoint(RecoveryPoint):
+    """A base backup of a PostgreSQL cluster. A restore reaches consistency at `end_lsn`.
+
+    `checksum_failures` are the server's own words (file and block), empty when it named none:
+    a point with any is kept, is never chosen for a restore, and never counts as clean.
+    `segment_bytes` is the cluster's WAL segment size.
+    """
+
+    kind: DatabasePointKind
+    system_id: str
+    server_version: int
+    timeline: int
+    start_lsn: int
+    end_lsn: int
+    checksum_failures: tuple[str, ...] = ()
+    segment_bytes: int = 16 << 20
+
+
+def point_from_json(data: dict[str, Any]) -> RecoveryPoint:
+    """Raises KeyError or TypeError when it is none, or has a field that its kind lacks."""
+    database = data["kind"] in get_args(DatabasePointKind)
+    return (DatabasePoint if database else RecoveryPoint).from_json(data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointStanding(Record):
+    """A recovery point and what is known of it today.
+
+    proven_at: when it was last restored and found sound; None: never. read_at: when all of its
+    bytes were last read and agreed with the manifest. held: why it must stay, "" when nobody said
+    so. quarantined: why no restore may use it. locked_until: before then the store refuses to
+    delete it.
+    """
+
+    point: RecoveryPoint
+    proven_at: datetime | None = None
+    read_at: datetime | None = None
+    held: str = ""
+    quarantined: str = ""
+    locked_until: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from chalicelib.plan.records import RecoveryPoint, Window
+from chalicelib.plan.records import DatabasePoint, Window
 
 SEGMENT_BYTES = 16 << 20
 _KEY = re.compile(
@@ -137,7 +137,7 @@ def stretches(segments: Sequence[WalObject], segment_bytes: int) -> list[list[Wa
     return runs
 
 
-def find_windows(wal: WalInventory, points: Iterable[RecoveryPoint]) -> list[Window]:
+def find_windows(wal: WalInventory, points: Iterable[DatabasePoint]) -> list[Window]:
     """Where recovery can stop, by (timeline, LSN): one window for each unbroken stretch of WAL
     with a base backup in it. Points with checksum failures open no window."""
     usable = [point for point in points if not point.checksum_failures]
@@ -160,7 +160,7 @@ def find_windows(wal: WalInventory, points: Iterable[RecoveryPoint]) -> list[Win
 
 
 def _covers(
-    wal: WalInventory, timeline: int, run: Sequence[WalObject], point: RecoveryPoint
+    wal: WalInventory, timeline: int, run: Sequence[WalObject], point: DatabasePoint
 ) -> bool:
     """Whether a point lies on the way to `timeline` and all the WAL it needs is in the run."""
     left_at = dict(wal.histories.get(timeline, ())).get(point.timeline)

@@ -3,7 +3,7 @@
 Every method raises the classes of chalicelib.errors alone. Times are aware UTC.
 """
 
-from chalicelib.ports.catalogue import Catalogue, Inventory, RejectedPoint
+from chalicelib.ports.catalogue import Catalogue, Holdings, Inventory, RejectedPoint
 from chalicelib.ports.control import Clock, Metrics, Records, Signer, StateStore, Workflows
 from chalicelib.ports.postgres import (
     BackupSink,
@@ -34,6 +34,7 @@ __all__ = [
     "DatabaseServer",
     "Databases",
     "Fault",
+    "Holdings",
     "Inspector",
     "Inventory",
     "Listed",

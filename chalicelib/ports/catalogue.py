@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from chalicelib.plan.records import RecoveryPoint, Window
+from chalicelib.plan.records import DatabasePoint, PointStanding, Proof, RecoveryPoint, Window
 from chalicelib.plan.wal import WalInventory
 
 
@@ -20,10 +20,25 @@ class RejectedPoint:
 
 
 @dataclass(frozen=True)
-class Inventory:
-    """Everything a component can be restored from, as its store says now."""
+class Holdings:
+    """The recovery points of a component of any kind, oldest first, as its store says now.
 
-    points: tuple[RecoveryPoint, ...]
+    `standings`: every point whose manifest can be read and whose objects are all there,
+    quarantined ones among them. `rejected`: what claims to be a point and is none.
+    """
+
+    standings: tuple[PointStanding, ...]
+    rejected: tuple[RejectedPoint, ...]
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything a database can be restored from, as its store says now.
+
+    `points` are those that a restore may use; `rejected` the others, quarantined ones among them.
+    """
+
+    points: tuple[DatabasePoint, ...]
     rejected: tuple[RejectedPoint, ...]
     wal: WalInventory
     windows: tuple[Window, ...]
@@ -33,15 +48,32 @@ class Catalogue(Protocol):
     """The recovery points of one component. The manifests in the store are the truth; an index
     may stand beside them, and what contradicts it is Tampered."""
 
+    def holdings(self) -> Holdings:
+        """A manifest that is damaged, contradicts the index or misses an object is rejected."""
+
     def inventory(self) -> Inventory:
-        """Points oldest first. A manifest that is damaged or contradicts the index is listed as
-        rejected, as are quarantined points."""
+        """Of a database: its points oldest first, and its WAL."""
 
     def add(self, point: RecoveryPoint) -> None:
         """Make a point count: all of its objects are durable. Raises Refused (code "exists")."""
 
+    def forget(self, point_id: str) -> None:
+        """Make a point count no longer, before its objects are deleted. Repeatable."""
+
     def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
         """From now on every restore refuses it. Repeatable."""
+
+    def note_proof(self, point_id: str, proof: Proof) -> None:
+        """The point was restored and found sound. Raises BadInput when the proof is not ok."""
+
+    def note_read(self, point_id: str, at: datetime) -> None:
+        """All bytes of the point were read and agree with its manifest."""
+
+    def hold(self, point_id: str, *, reason: str, at: datetime) -> None:
+        """From now on nothing deletes it, until `release`. Repeatable."""
+
+    def release(self, point_id: str) -> None:
+        """No error when nobody held it."""
 
     def wal_progress(self) -> dict[str, Any]:
         """What the last WAL tick noted; {} when there was none."""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chalicelib.errors import Damaged, NotReady
-from chalicelib.plan.records import Record, RecoveryPoint, RecoveryTarget
+from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget
 from chalicelib.ports import Catalogue, Clock, ObjectStore, RejectedPoint, ServerFactory
 from chalicelib.recover.archive import DataFolder, decompress, read_ahead, read_verified
 from chalicelib.recover.window import Chain, choose_points
@@ -118,7 +118,7 @@ def _unpack_chain(store: ObjectStore, chain: Chain, folder: Path) -> tuple[str, 
     return None
 
 
-def _unpack_point(store: ObjectStore, point: RecoveryPoint, data: DataFolder) -> None:
+def _unpack_point(store: ObjectStore, point: DatabasePoint, data: DataFolder) -> None:
     data.begin_point()
     manifest = b""
     for item in point.objects:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from chalicelib.errors import BadInput, Damaged, OutsideWindow
 from chalicelib.plan.records import (
-    RecoveryPoint,
+    DatabasePoint,
     RecoveryTarget,
     Window,
     format_lsn,
@@ -21,7 +21,7 @@ from chalicelib.ports import Inventory, RejectedPoint
 class Chain:
     """A full backup and the incrementals on it, oldest first, in the window they recover in."""
 
-    points: tuple[RecoveryPoint, ...]
+    points: tuple[DatabasePoint, ...]
     window: Window
 
     @property
@@ -128,8 +128,8 @@ def _holds(window: Window, target: RecoveryTarget) -> bool:
 
 
 def _why_not(
-    point: RecoveryPoint,
-    by_id: dict[str, RecoveryPoint],
+    point: DatabasePoint,
+    by_id: dict[str, DatabasePoint],
     inventory: Inventory,
     window: Window,
     target: RecoveryTarget,
@@ -150,7 +150,7 @@ def _why_not(
     return None
 
 
-def _chain(point: RecoveryPoint, by_id: dict[str, RecoveryPoint]) -> list[RecoveryPoint]:
+def _chain(point: DatabasePoint, by_id: dict[str, DatabasePoint]) -> list[DatabasePoint]:
     """Oldest first; begins with an incremental when a parent cannot be used."""
     chain = [point]
     while chain[0].parent_id in by_id and chain[0].kind == "incremental":
@@ -158,12 +158,12 @@ def _chain(point: RecoveryPoint, by_id: dict[str, RecoveryPoint]) -> list[Recove
     return chain
 
 
-def _on_the_way(point: RecoveryPoint, inventory: Inventory, window: Window) -> bool:
+def _on_the_way(point: DatabasePoint, inventory: Inventory, window: Window) -> bool:
     left_at = dict(inventory.wal.histories.get(window.timeline, ())).get(point.timeline)
     return point.timeline == window.timeline or (left_at is not None and point.end_lsn <= left_at)
 
 
-def _ends_after(point: RecoveryPoint, target: RecoveryTarget) -> bool:
+def _ends_after(point: DatabasePoint, target: RecoveryTarget) -> bool:
     if target.kind == "end":
         return False
     if target.kind == "time":

@@ -12,11 +12,11 @@ from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal as fetch_wal_now
 from chalicelib.backup.wal_fetch import repair_gap
 from chalicelib.evidence.text import counted
-from chalicelib.plan.records import PointKind, RecoveryPoint, WalTick, format_lsn
+from chalicelib.plan.records import DatabasePoint, DatabasePointKind, WalTick, format_lsn
 from chalicelib.services import build
 
 
-def back_up(component: str, kind: PointKind) -> dict[str, Any]:
+def back_up(component: str, kind: DatabasePointKind) -> dict[str, Any]:
     """Take a base backup. Pages that fail their checksum are signs of damage."""
     build.database(component)
     with build.source(component) as source:
@@ -50,7 +50,7 @@ def fetch_wal(component: str) -> dict[str, Any]:
     return {"gap": True, "found": f"GAP: {gaps}; new slot, {_tell_point(point)}"}
 
 
-def _tell_point(point: RecoveryPoint) -> str:
+def _tell_point(point: DatabasePoint) -> str:
     megabytes = point.stored_bytes / 1e6
     note = f" ({point.note})" if point.note else ""
     bad = f"; {len(point.checksum_failures)} PAGES FAIL" if point.checksum_failures else ""

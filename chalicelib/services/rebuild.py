@@ -222,6 +222,7 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             code="recovered-data-unsound",
             hint="nothing was switched; choose an earlier moment, or mend the check in the plan",
         )
+    build.catalogue(component).note_proof(proof.point_id, proof)
     names = ", ".join(check.name for check in checks)
     return {"found": f"{len(checks)} checks passed: {names}", "proof": proof.to_json()}
 

@@ -19,7 +19,7 @@ from chalicelib.adapters.postgres_replication import PostgresSource
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal, repair_gap, slot_name
 from chalicelib.errors import LeewardError, NotReady, Refused, Unavailable
-from chalicelib.plan.records import PointKind, RecoveryPoint, WalTick, format_lsn
+from chalicelib.plan.records import DatabasePoint, DatabasePointKind, WalTick, format_lsn
 from chalicelib.plan.wal import segment_name
 from chalicelib.ports import ObjectStore
 from tests.clusters import fresh_cluster
@@ -45,7 +45,7 @@ class Backups:
         login = {"user": "backup", "password": "only-backup", **changed}
         return PostgresSource(self.server.dsn(**login))
 
-    def take(self, kind: PointKind = "full") -> RecoveryPoint:
+    def take(self, kind: DatabasePointKind = "full") -> DatabasePoint:
         with self.source() as source:
             return take_backup(
                 source, self.store, self.catalogue, component="db", kind=kind, clock=CLOCK
@@ -57,7 +57,7 @@ class Backups:
                 source, store or self.store, self.catalogue, component="db", clock=CLOCK
             )
 
-    def repair(self) -> RecoveryPoint:
+    def repair(self) -> DatabasePoint:
         with self.source() as source:
             return repair_gap(source, self.store, self.catalogue, component="db", clock=CLOCK)
 

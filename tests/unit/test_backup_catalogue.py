@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.errors import Refused
-from chalicelib.plan.records import RecoveryPoint, canonical_json
+from chalicelib.errors import BadInput, Refused
+from chalicelib.plan.records import (
+    CheckResult,
+    DatabasePoint,
+    Proof,
+    RecoveryPoint,
+    RecoveryTarget,
+    canonical_json,
+)
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
 
 AT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
+PROOF = Proof(
+    component="db", point_id="p1", proven_at=AT, target=RecoveryTarget("end", ""),
+    recovered_lsn=2, last_commit_at=None, checks=(CheckResult("amcheck", True, "clean"),),
+)  # fmt: skip
 
 
 class Shelf:
@@ -23,9 +35,9 @@ class Shelf:
         self.indexed = StoredCatalogue(self.store, "db", index=self.index)
         self.plain = StoredCatalogue(self.store, "db")
 
-    def add(self, point_id: str) -> RecoveryPoint:
+    def add(self, point_id: str) -> DatabasePoint:
         stored = self.store.put(f"points/{point_id}/base.tar.zst", b"data")
-        point = RecoveryPoint(
+        point = DatabasePoint(
             id=point_id, component="db", kind="full", taken_at=AT, finished_at=AT, system_id="1",
             server_version=170010, timeline=1, start_lsn=1, end_lsn=2, objects=(stored,),
             source_bytes=4, encryption="none",
@@ -71,7 +83,7 @@ def test_a_manifest_rewritten_with_its_digest_contradicts_the_index(shelf: Shelf
     other = Shelf()
     other.add("p2")
     manifest = json.loads(other.store.objects["points/p2/manifest.json"])
-    renamed = RecoveryPoint.from_json({**manifest["point"], "id": "p1", "end_lsn": 99})
+    renamed = DatabasePoint.from_json({**manifest["point"], "id": "p1", "end_lsn": 99})
     forged = Shelf()
     forged.store.objects["points/p1/base.tar.zst"] = b"data"
     forged.plain.add(renamed)
@@ -141,3 +153,55 @@ def test_manifests_have_one_byte_form(shelf: Shelf) -> None:
     shelf.add("p1")
     content = shelf.store.objects["points/p1/manifest.json"]
     assert content == canonical_json(json.loads(content))
+
+
+def test_what_is_known_of_a_point_stands_beside_its_manifest(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.add("p2")
+    shelf.indexed.note_proof("p1", PROOF)
+    shelf.indexed.note_read("p1", AT)
+    shelf.indexed.hold("p2", reason="legal", at=AT)
+    shelf.indexed.quarantine("p2", code="infected", reason="after the infection", at=AT)
+
+    first, second = shelf.indexed.holdings().standings
+    assert (first.proven_at, first.read_at, first.held) == (AT, AT, "")
+    assert (second.held, second.quarantined) == ("legal", "after the infection")
+
+    shelf.indexed.release("p2")
+    assert [item.held for item in shelf.indexed.holdings().standings] == ["", ""]
+
+
+def test_a_note_that_cannot_be_read_proves_nothing_and_still_holds(shelf: Shelf) -> None:
+    shelf.add("p1")
+    for name in ("proof", "read", "hold"):
+        shelf.store.put(f"points/p1/{name}.json", b"\xff")
+
+    (standing,) = shelf.indexed.holdings().standings
+    assert (standing.proven_at, standing.read_at) == (None, None)
+    assert standing.held == "its note cannot be read"
+
+
+def test_a_failed_check_is_no_proof(shelf: Shelf) -> None:
+    shelf.add("p1")
+    failed = dataclasses.replace(PROOF, checks=(CheckResult("amcheck", False, "bad"),))
+    with pytest.raises(BadInput, match="checks all passed"):
+        shelf.indexed.note_proof("p1", failed)
+
+
+def test_a_forgotten_point_is_neither_listed_nor_missed(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.indexed.forget("p1")
+    shelf.indexed.forget("p1")
+    held = shelf.indexed.holdings()
+    assert (held.standings, held.rejected) == ((), ())
+
+
+def test_points_of_other_kinds_keep_their_shape(shelf: Shelf) -> None:
+    stored = shelf.store.put("points/a1/files.tar.zst", b"x")
+    point = RecoveryPoint(
+        id="a1", component="nexus-db", kind="archive", taken_at=AT, finished_at=AT,
+        objects=(stored,), source_bytes=1, encryption="none",
+    )  # fmt: skip
+    shelf.indexed.add(point)
+    assert [item.point for item in shelf.indexed.holdings().standings] == [point]
+    assert shelf.indexed.inventory().points == ()

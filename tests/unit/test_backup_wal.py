@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from chalicelib.backup.base_backup import choose_parent
 from chalicelib.backup.wal_fetch import slot_name
 from chalicelib.errors import BadInput, Damaged, OutsideWindow
-from chalicelib.plan.records import RecoveryPoint, RecoveryTarget, StoredObject
+from chalicelib.plan.records import DatabasePoint, RecoveryTarget, StoredObject
 from chalicelib.plan.wal import (
     SEGMENT_BYTES,
     WalInventory,
@@ -50,7 +50,7 @@ def partial(end_lsn: int, timeline: int = 1) -> WalObject:
     return found
 
 
-def point(number: int, **changed: Any) -> RecoveryPoint:
+def point(number: int, **changed: Any) -> DatabasePoint:
     """Taken in segment `number`, in that minute."""
     values: dict[str, Any] = {
         "id": f"p{number}",
@@ -67,11 +67,11 @@ def point(number: int, **changed: Any) -> RecoveryPoint:
         "source_bytes": 1,
         "encryption": "none",
     }
-    return RecoveryPoint(**{**values, **changed})
+    return DatabasePoint(**{**values, **changed})
 
 
 def inventory(
-    points: list[RecoveryPoint],
+    points: list[DatabasePoint],
     segments: list[WalObject],
     histories: dict[int, tuple[tuple[int, int], ...]] | None = None,
 ) -> Inventory:
@@ -176,7 +176,7 @@ def test_a_point_after_the_fork_is_not_on_the_way_to_the_other_branch() -> None:
 SEGMENTS = [segment(n) for n in range(1, 10)]
 
 
-def chosen(points: list[RecoveryPoint], target: RecoveryTarget) -> list[list[str]]:
+def chosen(points: list[DatabasePoint], target: RecoveryTarget) -> list[list[str]]:
     choice = choose_points(inventory(points, SEGMENTS), target)
     return [[item.id for item in chain.points] for chain in choice.chains]
 
@@ -205,7 +205,7 @@ def test_an_incremental_brings_its_chain() -> None:
         ([point(1), point(2, checksum_failures=("block 1",))], "checksum-failures"),
     ],
 )
-def test_a_chain_is_as_good_as_its_worst_point(broken: list[RecoveryPoint], code: str) -> None:
+def test_a_chain_is_as_good_as_its_worst_point(broken: list[DatabasePoint], code: str) -> None:
     points = [*broken, point(4, kind="incremental", parent_id="p2")]
     choice = choose_points(inventory(points, SEGMENTS), RecoveryTarget("end", ""))
     assert [chain.points[-1].id for chain in choice.chains] == ["p1"]
@@ -244,7 +244,7 @@ FACTS = SourceFacts("1", 170010, 1, 0, S, summarizes_wal=True)
     ],
 )
 def test_an_incremental_builds_on_the_newest_clean_point(
-    points: list[RecoveryPoint], facts: SourceFacts, parent: str | None
+    points: list[DatabasePoint], facts: SourceFacts, parent: str | None
 ) -> None:
     found, why = choose_parent(tuple(points), facts)
     assert (found.id if found else None) == parent
