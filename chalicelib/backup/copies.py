@@ -1,0 +1,298 @@
+"""Copies of a component's recovery points and WAL from one location to another.
+
+What lies under a key never changes, so that a copy is made once; which is still to be made follows
+from two listings, and running it again after a crash goes on where it was. A point's manifest is
+copied after all of its objects: in every location a manifest means a whole point. Notes beside a
+manifest (quarantine, hold, proof) do change and are made equal.
+
+Source: docs/design.md, "Orders that must hold".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from chalicelib.errors import DigestMismatch, LeewardError
+from chalicelib.plan.records import Record, RecoveryPoint
+from chalicelib.plan.wal import best_segments, parse_wal_key
+from chalicelib.ports import Clock, Holdings, Listed, ObjectStore
+
+THREADS = 4
+# Notes that say something of the content or bind every location. `read.json` tells of one alone.
+NOTES = ("quarantine.json", "proof.json", "hold.json")
+# Indexes beside the WAL that a recovery uses when they are there.
+BESIDE = ("schemas/", "relations/")
+CLOCKS_DIFFER = timedelta(minutes=5)
+
+Reason = Literal["note", "wal", "index", "object", "manifest"]
+
+
+@dataclass(frozen=True)
+class CopyItem(Record):
+    """One object to copy. `sha256` is what the manifest says, "" where none does. `stored_at`:
+    since when the source has it, from which the lag is counted."""
+
+    key: str
+    size_bytes: int
+    stored_at: datetime
+    reason: Reason
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class CopyDecision:
+    """`first`, then each of `points` with its manifest last. `obsolete`: notes to remove.
+
+    `differing`: keys whose sizes differ in the two places; they are left for a repair.
+    `left`: points that the source itself cannot vouch for, each (id, why).
+    """
+
+    first: tuple[CopyItem, ...]
+    points: tuple[tuple[CopyItem, ...], ...]
+    obsolete: tuple[str, ...]
+    differing: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+
+    @property
+    def items(self) -> tuple[CopyItem, ...]:
+        return (*self.first, *(item for point in self.points for item in point))
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(item.size_bytes for item in self.items)
+
+
+@dataclass(frozen=True)
+class CopyFailure(Record):
+    key: str
+    code: str
+    found: str
+
+
+@dataclass(frozen=True)
+class CopyResult(Record):
+    """What a run did. `remaining`: what it did not come to; `lag_seconds`: the longest that an
+    object of this run was in the source and not in the target, those that still are included."""
+
+    copied: int
+    copied_bytes: int
+    remaining: int
+    failures: tuple[CopyFailure, ...]
+    differing: tuple[str, ...]
+    left: tuple[tuple[str, str], ...]
+    lag_seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """The target holds all that the source can vouch for."""
+        return not (self.remaining or self.failures or self.differing)
+
+
+def decide_copies(
+    holdings: Holdings, source: Iterable[Listed], target: Iterable[Listed]
+) -> CopyDecision:
+    """What the target lacks, in the order in which it may be copied.
+
+    Pure. A quarantined point's note is copied and its data is not: no restore may use it.
+    """
+    rows = {row.key: row for row in source}
+    there = {row.key: row for row in target}
+    lacking = {key for key in rows if key not in there}
+    notes = [row for key, row in rows.items() if _is_note(key) and _is_stale(row, there)]
+    wal = [rows[key] for key in sorted(lacking & _current_wal(rows.values()))]
+    beside = [rows[key] for key in sorted(lacking) if key.startswith(BESIDE)]
+    points = tuple(
+        items
+        for standing in holdings.standings
+        if not standing.quarantined and (items := _items_of(standing.point, rows, lacking))
+    )
+    return CopyDecision(
+        first=(
+            *(_item(row, "note") for row in notes if _is_quarantine(row.key)),
+            *(_item(row, "wal") for row in wal),
+            *(_item(row, "index") for row in beside),
+            *(_item(row, "note") for row in notes if not _is_quarantine(row.key)),
+        ),
+        points=points,
+        obsolete=tuple(sorted(key for key in there if _is_note(key) and key not in rows)),
+        differing=tuple(
+            key
+            for key in sorted(rows.keys() & there.keys())
+            if _is_data(key) and there[key].size_bytes != rows[key].size_bytes
+        ),
+        left=tuple((item.point_id, item.reason) for item in holdings.rejected),
+    )
+
+
+def _items_of(
+    point: RecoveryPoint, rows: dict[str, Listed], lacking: set[str]
+) -> tuple[CopyItem, ...]:
+    """Objects, then the manifest; empty when the target has the manifest."""
+    manifest = f"points/{point.id}/manifest.json"
+    if manifest not in lacking:
+        return ()
+    objects = [
+        CopyItem(item.key, item.size_bytes, rows[item.key].modified_at, "object", item.sha256)
+        for item in point.objects
+        if item.key in lacking
+    ]
+    return (*objects, _item(rows[manifest], "manifest"))
+
+
+def _item(row: Listed, reason: Reason) -> CopyItem:
+    return CopyItem(row.key, row.size_bytes, row.modified_at, reason)
+
+
+def _is_note(key: str) -> bool:
+    return key.startswith("points/") and key.endswith(tuple(f"/{name}" for name in NOTES))
+
+
+def _is_quarantine(key: str) -> bool:
+    return key.endswith("/quarantine.json")
+
+
+def _is_data(key: str) -> bool:
+    """What never changes under its key."""
+    of_point = key.startswith("points/") and not key.endswith(("/read.json", *NOTES))
+    return of_point or key.startswith("wal/")
+
+
+def _is_stale(row: Listed, there: dict[str, Listed]) -> bool:
+    """The two clocks may differ: a note is written again until its copy is clearly the later."""
+    copy = there.get(row.key)
+    return copy is None or copy.modified_at < row.modified_at + CLOCKS_DIFFER
+
+
+def _current_wal(rows: Iterable[Listed]) -> set[str]:
+    """Histories, and of each segment the best object: what is superseded is not copied."""
+    wal = [row for row in rows if row.key.startswith("wal/")]
+    parsed = {row.key: parse_wal_key(row.key, row.modified_at) for row in wal}
+    best = best_segments(item for item in parsed.values() if item is not None)
+    return {item.key for item in best} | {key for key, item in parsed.items() if item is None}
+
+
+def apply_copies(
+    decision: CopyDecision,
+    source: ObjectStore,
+    target: ObjectStore,
+    *,
+    clock: Clock,
+    until: datetime | None = None,
+    tell: Callable[[CopyItem], None] = lambda item: None,
+) -> CopyResult:
+    """Copy in the decided order, a few objects at a time; each is read once, in constant memory.
+
+    An object counts as copied when the target says that it holds the bytes that were read, and
+    they are those of the manifest. A point of which an object failed gets no manifest. `until`:
+    nothing is begun after it.
+    """
+    run = _Run(source, target, clock, until, tell)
+    run.copy_all(decision.first)
+    for items in decision.points:
+        *objects, manifest = items
+        if run.copy_all(objects):
+            run.copy_all([manifest])
+    for key in decision.obsolete:
+        target.delete(key)
+    remaining = [item for item in decision.items if item.key not in run.done]
+    waiting = [(clock.now() - item.stored_at).total_seconds() for item in remaining]
+    return CopyResult(
+        copied=len(run.done),
+        copied_bytes=sum(item.size_bytes for item in decision.items if item.key in run.done),
+        remaining=len(remaining) - len(run.failures),
+        failures=tuple(run.failures),
+        differing=decision.differing,
+        left=decision.left,
+        lag_seconds=round(max((*run.lags, *waiting), default=0.0), 3),
+    )
+
+
+@dataclass
+class _Run:
+    source: ObjectStore
+    target: ObjectStore
+    clock: Clock
+    until: datetime | None
+    tell: Callable[[CopyItem], None]
+    done: set[str] = field(default_factory=set)
+    failures: list[CopyFailure] = field(default_factory=list)
+    lags: list[float] = field(default_factory=list)
+
+    def copy_all(self, items: Iterable[CopyItem]) -> bool:
+        """True when every one of them is in the target now."""
+        complete = True
+        with ThreadPoolExecutor(THREADS) as threads:
+            for item, copied in _in_flight(threads, items, self._copy, self._may_begin):
+                complete &= self._note(item, copied)
+        return complete
+
+    def _may_begin(self) -> bool:
+        return self.until is None or self.clock.now() < self.until
+
+    def _note(self, item: CopyItem, copied: Future[None] | None) -> bool:
+        if copied is None:
+            return False
+        try:
+            copied.result()
+        except LeewardError as error:
+            self.failures.append(CopyFailure(item.key, error.instance_code, error.message))
+            return False
+        self.done.add(item.key)
+        self.lags.append((self.clock.now() - item.stored_at) / timedelta(seconds=1))
+        self.tell(item)
+        return True
+
+    def _copy(self, item: CopyItem) -> None:
+        if item.reason in ("note", "manifest"):
+            self.target.put(item.key, self.source.get(item.key))
+            return
+        digest = hashlib.sha256()
+        with self.target.open_writer(item.key) as writer:
+            for chunk in self.source.read(item.key):
+                digest.update(chunk)
+                writer.write(chunk)
+            _require_same(item.key, item.sha256 or digest.hexdigest(), digest.hexdigest())
+            stored = writer.commit()
+        if stored.sha256 != digest.hexdigest():
+            # The next run would take what lies there for the copy.
+            self.target.delete(item.key)
+        _require_same(item.key, digest.hexdigest(), stored.sha256)
+
+
+def _in_flight(
+    threads: ThreadPoolExecutor,
+    items: Iterable[CopyItem],
+    work: Callable[[CopyItem], None],
+    may_begin: Callable[[], bool],
+) -> Iterator[tuple[CopyItem, Future[None] | None]]:
+    """Each item with its ended work, or with None when it was not begun; few are at work."""
+    running: dict[Future[None], CopyItem] = {}
+    for item in items:
+        if not may_begin():
+            yield item, None
+            continue
+        running[threads.submit(work, item)] = item
+        if len(running) >= THREADS:
+            yield from _ended(running)
+    while running:
+        yield from _ended(running)
+
+
+def _ended(running: dict[Future[None], CopyItem]) -> Iterator[tuple[CopyItem, Future[None]]]:
+    ended, _ = wait(running, return_when=FIRST_COMPLETED)
+    for one in ended:
+        yield running.pop(one), one
+
+
+def _require_same(key: str, expected: str, found: str) -> None:
+    if expected != found:
+        raise DigestMismatch(
+            f"expected {key} with sha-256 {expected}, found {found}",
+            hint="Check the source with `leeward verify`; it is damaged or the way to the copy is.",
+            key=key,
+        )

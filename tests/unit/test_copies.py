@@ -1,0 +1,211 @@
+"""Copies of points and WAL: what is decided, in which order, and what a crash leaves."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.errors import Unavailable
+from chalicelib.plan.records import DatabasePoint, StoredObject
+from chalicelib.ports import Listed, ObjectStore
+from tests.fakes import FailingObjectStore, InMemoryObjectStore
+
+AT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
+SEGMENT = "wal/00000001/0000000100000000000000{:02X}.zst"
+
+
+class FixedClock:
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+class DatedStore(InMemoryObjectStore):
+    """Every object was stored at AT."""
+
+    def list(self, prefix: str = "") -> list[Listed]:  # type: ignore[override]
+        return [dataclasses.replace(row, modified_at=AT) for row in super().list(prefix)]
+
+
+class Source:
+    """Two points (the second builds on the first), three segments of WAL, an index."""
+
+    def __init__(self) -> None:
+        self.store = DatedStore()
+        self.catalogue = StoredCatalogue(self.store, "db")
+        for number in (1, 2, 3):
+            self.store.put(SEGMENT.format(number), b"wal %d" % number)
+        self.store.put("wal/00000001/000000010000000000000003.0000000003000100.partial.zst", b"old")
+        self.store.put("relations/20261122T084500Z.json", b"{}")
+        self.add("20261122T080000Z-full", "full", None)
+        self.add("20261122T083000Z-incr", "incremental", "20261122T080000Z-full")
+
+    def add(self, point_id: str, kind: str, parent: str | None) -> None:
+        stored = tuple(
+            self.store.put(f"points/{point_id}/{name}", f"{point_id} {name}".encode())
+            for name in ("base.tar.zst", "backup_manifest")
+        )
+        self.catalogue.add(
+            DatabasePoint(
+                id=point_id,
+                component="db",
+                kind=kind,
+                taken_at=AT,
+                finished_at=AT,  # type: ignore[arg-type]
+                objects=stored,
+                source_bytes=4,
+                encryption="none",
+                parent_id=parent,
+                system_id="1",
+                server_version=170010,
+                timeline=1,
+                start_lsn=1,
+                end_lsn=2,
+            )  # fmt: skip
+        )
+
+    def copy_to(self, target: ObjectStore, *, until: datetime | None = None) -> CopyResult:
+        rows = self.store.list()
+        decision = decide_copies(self.catalogue.holdings(), rows, target.list())
+        clock = FixedClock(AT + timedelta(seconds=90))
+        return apply_copies(decision, self.store, target, clock=clock, until=until)
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+def equal(source: Source, target: InMemoryObjectStore) -> bool:
+    """All that a recovery uses is there; what is superseded need not be."""
+    return {
+        key: data for key, data in source.store.objects.items() if ".partial." not in key
+    } == target.objects
+
+
+def test_a_copy_holds_all_that_a_recovery_uses_and_nothing_superseded(source: Source) -> None:
+    target = InMemoryObjectStore()
+    result = source.copy_to(target)
+
+    assert result.complete
+    assert equal(source, target)
+    assert result.lag_seconds == 90
+    points = StoredCatalogue(target, "db").inventory().points
+    assert [point.id for point in points] == ["20261122T080000Z-full", "20261122T083000Z-incr"]
+
+
+def test_what_is_there_is_not_copied_again(source: Source) -> None:
+    target = InMemoryObjectStore()
+    source.copy_to(target)
+    again = source.copy_to(target)
+    assert (again.copied, again.remaining, again.lag_seconds, again.complete) == (0, 0, 0.0, True)
+
+
+def test_a_manifest_is_copied_after_its_objects_and_an_older_point_first(source: Source) -> None:
+    decision = decide_copies(source.catalogue.holdings(), source.store.list(), [])
+    keys = [item.key for item in decision.items]
+    full, incremental = (keys.index(f"points/{p.point.id}/manifest.json")
+                         for p in source.catalogue.holdings().standings)  # fmt: skip
+    assert full < incremental == len(keys) - 1
+    assert keys[:3] == [SEGMENT.format(number) for number in (1, 2, 3)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4))
+def test_a_crash_at_any_write_leaves_whole_points_and_the_next_run_completes(
+    crashes: list[int],
+) -> None:
+    source, target = Source(), InMemoryObjectStore()
+    for fail_at in crashes:
+        failing = FailingObjectStore(target, Unavailable("gone", hint="wait"), fail_at=fail_at)
+        result = source.copy_to(failing)
+        assert result.complete == (not result.failures)
+        assert not StoredCatalogue(target, "db").holdings().rejected
+    assert source.copy_to(target).complete
+    assert equal(source, target)
+
+
+def test_a_quarantined_point_is_marked_there_first_and_its_data_stays_here(source: Source) -> None:
+    point_id = "20261122T083000Z-incr"
+    source.catalogue.quarantine(point_id, code="infected", reason="after the infection", at=AT)
+    target = InMemoryObjectStore()
+
+    decision = decide_copies(source.catalogue.holdings(), source.store.list(), [])
+    assert decision.items[0].key == f"points/{point_id}/quarantine.json"
+    assert source.copy_to(target).complete
+    assert [key for key in target.objects if point_id in key] == [decision.items[0].key]
+
+
+def test_a_point_quarantined_after_it_was_copied_is_refused_there_too(source: Source) -> None:
+    target = InMemoryObjectStore()
+    source.copy_to(target)
+    point_id = "20261122T083000Z-incr"
+    source.catalogue.quarantine(point_id, code="infected", reason="after the infection", at=AT)
+    source.copy_to(target)
+    held = StoredCatalogue(target, "db").holdings().standings
+    assert [item.quarantined for item in held] == ["", "after the infection"]
+
+
+def test_a_released_hold_is_released_there(source: Source) -> None:
+    target = InMemoryObjectStore()
+    source.catalogue.hold("20261122T080000Z-full", reason="legal", at=AT)
+    source.copy_to(target)
+    assert StoredCatalogue(target, "db").holdings().standings[0].held == "legal"
+    source.catalogue.release("20261122T080000Z-full")
+    source.copy_to(target)
+    assert StoredCatalogue(target, "db").holdings().standings[0].held == ""
+
+
+def test_a_damaged_object_is_not_copied_and_its_point_does_not_count_there(source: Source) -> None:
+    source.store.objects["points/20261122T080000Z-full/base.tar.zst"] = b"x" * 33
+    target = InMemoryObjectStore()
+    result = source.copy_to(target)
+
+    (failure,) = result.failures
+    assert failure.key == "points/20261122T080000Z-full/base.tar.zst"
+    assert failure.code == "digest-mismatch"
+    assert not result.complete
+    ids = [point.id for point in StoredCatalogue(target, "db").inventory().points]
+    assert ids == ["20261122T083000Z-incr"]
+
+
+def test_a_target_that_stores_other_bytes_is_found_out(source: Source) -> None:
+    class Liar(InMemoryObjectStore):
+        def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+            stored = super().put(key, data, if_absent=if_absent)
+            return dataclasses.replace(stored, sha256="0" * 64) if "base" in key else stored
+
+    liar = Liar()
+    for _ in range(2):
+        result = source.copy_to(liar)
+        assert {failure.code for failure in result.failures} == {"digest-mismatch"}
+        assert not result.complete
+        assert StoredCatalogue(liar, "db").holdings().standings == ()
+
+
+def test_an_object_that_differs_is_left_and_said(source: Source) -> None:
+    target = InMemoryObjectStore()
+    source.copy_to(target)
+    target.put(SEGMENT.format(1), b"another length")
+    result = source.copy_to(target)
+    assert (result.differing, result.complete) == ((SEGMENT.format(1),), False)
+    assert target.get(SEGMENT.format(1)) == b"another length"
+
+
+def test_what_does_not_fit_into_the_time_remains_and_counts_as_lag(source: Source) -> None:
+    target = InMemoryObjectStore()
+    result = source.copy_to(target, until=AT)
+    assert (result.copied, result.complete, target.objects) == (0, False, {})
+    assert result.remaining == 10
+    assert result.lag_seconds == 90
