@@ -156,24 +156,33 @@ class Postgres(BaseComponent):
 
 
 class Bucket(BaseComponent):
-    """Objects in a store."""
+    """Objects in a store.
+
+    mirror: deletions are copied too, though never more than `deletes_at_most` of the copy's
+    objects in one run without approval.
+    """
 
     kind: Literal["bucket"]
     bucket: Text
+    mirror: bool = False
+    deletes_at_most: Share = 0.05
     recovery_bucket: Text | None = None
     health: Text | None = None
 
 
 class Redis(BaseComponent):
-    """A Redis instance."""
+    """A Redis instance. secret: where its address is kept, with its password."""
 
     kind: Literal["redis"]
+    secret: Text | None = None
 
 
 class Files(BaseComponent):
-    """Folders of a server."""
+    """Folders of a server. exclude: patterns of what is not copied."""
 
     kind: Literal["files"]
+    paths: tuple[Text, ...] = ()
+    exclude: tuple[Text, ...] = ()
 
 
 class Git(BaseComponent):

@@ -28,11 +28,13 @@ class Key(PlanPart):
     """The key that encrypts copies, and every region from which it can be used.
 
     offline: a second recipient outside any provider, for the day that the provider is lost.
+    public_key: the public half of that recipient's key, PEM (`leeward keys create` makes it).
     """
 
     service: Literal["aws-kms", "gcp-kms", "azure-key-vault", "file"]
     regions: tuple[Text, ...] = ()
     offline: bool = False
+    public_key: Text | None = None
 
 
 class Encryption(PlanPart):
@@ -46,6 +48,7 @@ class Encryption(PlanPart):
 class Location(Place):
     """Where backups lie. role "local" is the machine or site that is being protected.
 
+    bucket: the bucket, or the container of Azure. secret: where the login to another cloud is kept.
     locked_for: how long Object Lock (or its like) keeps an object from being deleted.
     """
 
@@ -54,5 +57,6 @@ class Location(Place):
     service: Text | None = None
     bucket: Text | None = None
     path: Text | None = None
+    secret: Text | None = None
     encryption: Encryption | None = None
     locked_for: Duration | None = None

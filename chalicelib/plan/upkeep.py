@@ -47,6 +47,7 @@ class Exercise(PlanPart):
     """Something that is tried on a schedule.
 
     scenarios: those that a run of it covers. where: the environment, in words.
+    reads_all_within: of an integrity check: how often every stored byte is read.
     """
 
     kind: ExerciseKind
@@ -55,6 +56,7 @@ class Exercise(PlanPart):
     scenarios: tuple[Name, ...] = ()
     where: Text | None = None
     manual: bool = False
+    reads_all_within: Duration | None = None
 
 
 class RecordKeeping(PlanPart):
