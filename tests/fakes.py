@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from chalicelib.errors import LeewardError, Refused, Truncated
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed, ObjectStore, ObjectWriter
+from chalicelib.ports import Listed, ObjectStore, ObjectWriter, StoredFacts
 
 
 class InMemoryObjectStore:
@@ -45,6 +45,11 @@ class InMemoryObjectStore:
 
     def delete(self, key: str) -> None:
         self.objects.pop(key, None)
+
+    def facts(self, key: str) -> StoredFacts:
+        data = self.get(key)
+        digest = hashlib.sha256(data).hexdigest()
+        return StoredFacts(len(data), datetime.now(UTC), {"sha256": digest}, version=digest)
 
 
 class _MemoryWriter:
@@ -95,3 +100,6 @@ class FailingObjectStore:
     def delete(self, key: str) -> None:
         self._count()
         self._inner.delete(key)
+
+    def facts(self, key: str) -> StoredFacts:
+        return self._inner.facts(key)

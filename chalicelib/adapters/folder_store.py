@@ -10,17 +10,20 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from chalicelib.adapters.key_names import KeyNames
 from chalicelib.errors import BadInput, NotReady, Refused, Truncated
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed
+from chalicelib.ports import Listed, StoredFacts
 
 CHUNK_BYTES = 1 << 20
 INCOMING = ".incoming"
+# Linux and macOS: a file's name 255 bytes, a path of macOS 1,024 with the folder's own.
+NAMES = KeyNames(longest_bytes=3000, longest_segment_bytes=255)
 
 
 class FolderObjectStore:
@@ -49,31 +52,38 @@ class FolderObjectStore:
         try:
             file = self._path(key).open("rb")
         except OSError as error:
-            raise Truncated(
-                f"expected an object {key}, found none",
-                code="object-missing",
-                hint="Use another recovery point, or copy the object back from another location.",
-                key=key,
-            ) from error
+            raise _missing(key) from error
         with file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
-        folder = prefix.rpartition("/")[0]
-        for key in self._keys(folder):
-            if key.startswith(prefix):
-                facts = self._path(key).stat()
-                changed_at = datetime.fromtimestamp(facts.st_mtime, UTC)
-                yield Listed(key, facts.st_size, changed_at)
+        return NAMES.merged(prefix, self._rows)
 
     def delete(self, key: str) -> None:
-        self._path(key).unlink(missing_ok=True)
+        with suppress(NotADirectoryError):
+            self._path(key).unlink(missing_ok=True)
+
+    def facts(self, key: str) -> StoredFacts:
+        """A file system keeps no checksum."""
+        try:
+            found = self._path(key).stat()
+        except OSError as error:
+            raise _missing(key) from error
+        changed_at = datetime.fromtimestamp(found.st_mtime, UTC)
+        return StoredFacts(found.st_size, changed_at, {}, f"{found.st_ino}-{found.st_mtime_ns}")
+
+    def _rows(self, prefix: str) -> Iterator[Listed]:
+        folder = prefix.rpartition("/")[0]
+        for name in self._files(folder):
+            if name.startswith(prefix):
+                found = (self._root / name).stat()
+                yield Listed(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     @contextmanager
     def _writer(self, key: str, *, if_absent: bool) -> Iterator[_FileWriter]:
         target = self._path(key)
-        with _clear_when_full():
+        with _clear_when_full(), _clear_when_a_folder(key):
             target.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=self._root / INCOMING)
             try:
@@ -83,15 +93,9 @@ class FolderObjectStore:
                 Path(temporary).unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
-        steps = key.split("/")
-        if any(step in ("", ".", "..", INCOMING) for step in steps):
-            raise BadInput(
-                f"expected a key of plain names, found {key!r}",
-                hint="Leave out empty names, . and .. from the key.",
-            )
-        return self._root.joinpath(*steps)
+        return self._root / NAMES.name(key)
 
-    def _keys(self, folder: str) -> Iterator[str]:
+    def _files(self, folder: str) -> Iterator[str]:
         """In byte order: a folder sorts as its name with a slash behind it."""
         try:
             entries = list(os.scandir(self._root / folder))
@@ -101,7 +105,7 @@ class FolderObjectStore:
         for name in sorted(names, key=str.encode):
             path = f"{folder}/{name}" if folder else name
             if name.endswith("/"):
-                yield from self._keys(path[:-1]) if name != f"{INCOMING}/" else ()
+                yield from self._files(path[:-1]) if name != f"{INCOMING}/" else ()
             else:
                 yield path
 
@@ -148,6 +152,29 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _missing(key: str) -> Truncated:
+    return Truncated(
+        f"expected an object {key}, found none",
+        code="object-missing",
+        hint="Use another recovery point, or copy the object back from another location.",
+        key=key,
+    )
+
+
+@contextmanager
+def _clear_when_a_folder(key: str) -> Iterator[None]:
+    """A folder cannot hold both `a` and `a/b`, as a bucket can."""
+    try:
+        yield
+    except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise BadInput(
+            f"expected {key!r} to be free, found a file or folder in its way",
+            code="key-taken",
+            hint="Use a bucket for keys of which one begins another.",
+            key=key,
+        ) from error
 
 
 @contextmanager

@@ -8,10 +8,10 @@ and the checksum of the whole is compared when it is put together.
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from base64 import b64decode, b64encode
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -22,18 +22,23 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
 
 from chalicelib.adapters.aws_errors import error_code, mapped
-from chalicelib.errors import DigestMismatch, LeewardError, Refused, Truncated, Unavailable
+from chalicelib.adapters.key_names import KeyNames
+from chalicelib.adapters.read_ahead import CHUNK_BYTES, MIB, RANGE_BYTES, read_ranges
+from chalicelib.errors import (
+    DigestMismatch,
+    LeewardError,
+    NotReady,
+    Refused,
+    Truncated,
+    Unavailable,
+)
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed
+from chalicelib.ports import Listed, StoredFacts
 
-MIB = 1 << 20
-CHUNK_BYTES = MIB
 PART_BYTES = 16 * MIB
 PART_THREADS = 3
 # S3 takes 10,000 parts of up to 5 GiB; doubling every 1,500 parts reaches 2.5 TiB.
 PARTS_PER_SIZE = 1500
-RANGE_BYTES = 8 * MIB
-RANGES_AHEAD = 3
 READ_ATTEMPTS = 6
 LONGEST_PAUSE_SECONDS = 10.0
 
@@ -71,12 +76,14 @@ class S3ObjectStore:
         *,
         kms_key_id: str | None = None,
         part_bytes: int = PART_BYTES,
+        range_bytes: int = RANGE_BYTES,
     ) -> None:
         self._client = client
         self._bucket = bucket
-        self._prefix = prefix
+        self._names = KeyNames(prefix)
         self._kms_key_id = kms_key_id
         self._part_bytes = part_bytes
+        self._range_bytes = range_bytes
 
     @property
     def encryption(self) -> str:
@@ -110,26 +117,36 @@ class S3ObjectStore:
         return b"".join(self.read(key))
 
     def read(self, key: str) -> Iterator[bytes]:
-        etag, size = self._facts(key)
-        fetch = partial(self._range, key, size=size, etag=etag)
-        with ThreadPoolExecutor(RANGES_AHEAD) as threads:
-            for data in _map_ahead(threads, fetch, range(0, size, RANGE_BYTES)):
-                yield from _slices(data)
+        found = self._head(key)
+        fetch = partial(self._range, key, size=found["ContentLength"], etag=found["ETag"])
+        yield from read_ranges(found["ContentLength"], fetch, range_bytes=self._range_bytes)
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
-        pages = self._client.get_paginator("list_objects_v2")
-        with mapped("s3", prefix=prefix):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
-                for row in page.get("Contents", ()):
-                    key = row["Key"].removeprefix(self._prefix)
-                    yield Listed(key, row["Size"], row["LastModified"])
+        return self._names.merged(prefix, self._rows)
 
     def delete(self, key: str) -> None:
-        with mapped("s3", key=key):
+        with mapped("s3", key=key), _mapped_object(key):
             self._client.delete_object(**self._address(key))
 
+    def facts(self, key: str) -> StoredFacts:
+        found = self._head(key, ChecksumMode="ENABLED")
+        return StoredFacts(
+            size_bytes=found["ContentLength"],
+            modified_at=found["LastModified"],
+            checksums=_checksums(found),
+            version=found.get("VersionId") or found["ETag"].strip('"'),
+            locked_until=found.get("ObjectLockRetainUntilDate"),
+        )
+
+    def _rows(self, prefix: str) -> Iterator[Listed]:
+        pages = self._client.get_paginator("list_objects_v2")
+        with mapped("s3", prefix=prefix), _mapped_object(prefix):
+            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
+                for row in page.get("Contents", ()):
+                    yield Listed(row["Key"], row["Size"], row["LastModified"])
+
     def _address(self, key: str) -> dict[str, str]:
-        return {"Bucket": self._bucket, "Key": self._prefix + key}
+        return {"Bucket": self._bucket, "Key": self._names.name(key)}
 
     def _at_rest(self) -> dict[str, Any]:
         if not self._kms_key_id:
@@ -140,20 +157,26 @@ class S3ObjectStore:
             "BucketKeyEnabled": True,
         }
 
-    def _facts(self, key: str) -> tuple[str, int]:
+    def _head(self, key: str, **how: str) -> dict[str, Any]:
         with mapped("s3", key=key), _mapped_object(key):
-            facts = self._client.head_object(**self._address(key))
-        return str(facts["ETag"]), int(facts["ContentLength"])
+            try:
+                return dict(self._client.head_object(**self._address(key), **how))
+            except ClientError as error:
+                if error_code(error) != "404":
+                    raise
+                # An answer to HEAD has no body; this one says whether the bucket is missing.
+                self._client.get_object(**self._address(key))
+                raise
 
-    def _range(self, key: str, start: int, *, size: int, etag: str) -> bytearray:
-        """[start, start + RANGE_BYTES) of an object, resumed where a connection broke."""
-        wanted = min(RANGE_BYTES, size - start)
+    def _range(self, key: str, start: int, end: int, *, size: int, etag: str) -> bytearray:
+        """[start, end) of an object, resumed where a connection broke."""
+        wanted = end - start
         found = bytearray()
         failures = 0
         while len(found) < wanted:
             before = len(found)
             with mapped("s3", key=key), _mapped_object(key), suppress(*BROKEN_BODY):
-                self._read_into(found, key, start, start + wanted, etag)
+                self._read_into(found, key, start, end, etag)
             failures = 0 if len(found) > before else failures + 1
             if failures == READ_ATTEMPTS:
                 raise Truncated(
@@ -174,6 +197,12 @@ class S3ObjectStore:
                 found.extend(chunk)
 
 
+CHECKSUM_FIELDS = {
+    "sha256": "ChecksumSHA256",
+    "crc64nvme": "ChecksumCRC64NVME",
+    "crc32c": "ChecksumCRC32C",
+    "crc32": "ChecksumCRC32",
+}
 BROKEN_BODY = (HTTPClientError, IncompleteReadError)
 
 
@@ -258,23 +287,18 @@ class _PartWriter:
         return found
 
 
-def _map_ahead(
-    threads: ThreadPoolExecutor, fetch: Callable[[int], bytearray], starts: range
-) -> Iterator[bytearray]:
-    """fetch(start) for each start, in order, a few of them at work before they are asked for."""
-    waiting: deque[Future[bytearray]] = deque()
-    for start in starts:
-        waiting.append(threads.submit(fetch, start))
-        if len(waiting) > RANGES_AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _slices(data: bytearray) -> Iterator[bytes]:
-    view = memoryview(data)
-    for start in range(0, len(data), CHUNK_BYTES):
-        yield bytes(view[start : start + CHUNK_BYTES])
+def _checksums(head: Mapping[str, Any]) -> dict[str, str]:
+    """S3 makes SHA-256 of an object of several parts from the SHA-256 of each, CRCs either way."""
+    parts = re.search(r"-(\d+)\"?$", head["ETag"])
+    of_parts = parts is not None and head.get("ChecksumType") != "FULL_OBJECT"
+    found = {}
+    for name, field in CHECKSUM_FIELDS.items():
+        if value := head.get(field, "").partition("-")[0]:
+            digits = b64decode(value).hex()
+            found[f"{name}-of-parts" if of_parts else name] = (
+                f"{digits}-{parts[1]}" if parts and of_parts else digits
+            )
+    return found
 
 
 def _compare(key: str, stored: str | None, expected: bytes) -> None:
@@ -302,6 +326,12 @@ def _mapped_object(key: str) -> Iterator[None]:
 
 def _object_error(key: str, error: ClientError) -> LeewardError | None:
     code = error_code(error)
+    if code == "NoSuchBucket":
+        return NotReady(
+            "expected the bucket of the plan, found none of that name",
+            code="no-bucket",
+            hint="Create it, or correct its name in the plan.",
+        )
     if code in ("NoSuchKey", "404"):
         return Truncated(
             f"expected an object {key}, found none",

@@ -24,7 +24,7 @@ from chalicelib.ports.postgres import (
     WalStream,
     WalText,
 )
-from chalicelib.ports.storage import Listed, ObjectStore, ObjectWriter
+from chalicelib.ports.storage import Listed, ObjectStore, ObjectWriter, StoredFacts
 
 __all__ = [
     "BackupSink",
@@ -52,6 +52,7 @@ __all__ = [
     "SlotStatus",
     "SourceFacts",
     "StateStore",
+    "StoredFacts",
     "TimelineEnd",
     "ToolOutcome",
     "WalStream",

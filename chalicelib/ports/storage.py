@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +20,23 @@ class Listed:
     modified_at: datetime
 
 
+@dataclass(frozen=True)
+class StoredFacts:
+    """What a store says of one object without reading it.
+
+    `checksums`: hex digests of the whole object by algorithm (sha256, md5, crc32c, crc64nvme),
+    those that the store has. A checksum of checksums of parts is no digest of the object: it stands
+    under "sha256-of-parts" as "<hex>-<number of parts>". `version` changes whenever the object is
+    written. `locked_until`: before then the store refuses to delete it, None when it would not.
+    """
+
+    size_bytes: int
+    modified_at: datetime
+    checksums: Mapping[str, str]
+    version: str
+    locked_until: datetime | None = None
+
+
 class ObjectWriter(Protocol):
     """An object being written. Nothing is visible under its key before `commit` returns.
 
@@ -34,7 +51,11 @@ class ObjectWriter(Protocol):
 
 
 class ObjectStore(Protocol):
-    """Objects under text keys. One prefix of one bucket, or one folder."""
+    """Objects under text keys. One prefix of one bucket, or one folder.
+
+    Every key is kept as it is, whatever the store makes of such names. One that the store cannot
+    hold (empty, too long, not UTF-8) is BadInput before anything is sent.
+    """
 
     @property
     def encryption(self) -> str:
@@ -59,3 +80,6 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """No error when there is none."""
+
+    def facts(self, key: str) -> StoredFacts:
+        """What the store says, unread. Raises Truncated (code "object-missing")."""
