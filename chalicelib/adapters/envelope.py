@@ -1,0 +1,253 @@
+"""Sealed objects: AES-256-GCM in frames of 1 MiB, under a key of the object's own.
+
+    header   "LWSEAL01" | created, 16 ASCII characters | fingerprint, 16 bytes | salt, 32 bytes
+    frames   1 MiB each, the last one shorter, each followed by its tag of 16 bytes
+
+Every byte is authenticated, and with it the object's place: location, name, number of the frame,
+whether it is the last. An empty object has one empty frame; no other frame is empty. The whole
+format, for somebody who writes another reader: docs/encryption.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from chalicelib.errors import LeewardError, Tampered
+
+MAGIC = b"LWSEAL"
+VERSION = b"01"
+HEADER = struct.Struct("8s16s16s32s")
+HEADER_BYTES = HEADER.size  # 72
+FRAME_BYTES = 1 << 20
+TAG_BYTES = 16
+SEALED_FRAME_BYTES = FRAME_BYTES + TAG_BYTES
+SECRET_BYTES = 32
+SALT_BYTES = 32
+CREATED = re.compile(rb"\d{8}T\d{6}Z")
+ID_INFO = b"leeward key id 1"
+OBJECT_INFO = b"leeward object key 1"
+
+
+class Header(NamedTuple):
+    """The first 72 bytes of a sealed object; `key_id` names the data key."""
+
+    key_id: str
+    salt: bytes
+
+    def to_bytes(self) -> bytes:
+        created, _, fingerprint = self.key_id.partition("-")
+        return HEADER.pack(MAGIC + VERSION, created.encode(), bytes.fromhex(fingerprint), self.salt)
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """32 random bytes that seal the objects of a period.
+
+    `id` is "<created, 20261122T084500Z>-<32 hex digits made from the secret>": no other secret
+    has it, and ids sort by time. `location` is what all objects sealed with it are bound to.
+    """
+
+    id: str
+    location: str
+    secret: bytes = field(repr=False)
+
+
+def make_data_key(location: str, now: datetime) -> DataKey:
+    """`now`: aware UTC, used to the second."""
+    secret = os.urandom(SECRET_BYTES)
+    return DataKey(key_id_of(secret, f"{now:%Y%m%dT%H%M%SZ}"), location, secret)
+
+
+def key_id_of(secret: bytes, created: str) -> str:
+    fingerprint = derive(secret, salt=b"", info=ID_INFO + created.encode(), length=16)
+    return f"{created}-{fingerprint.hex()}"
+
+
+def derive(secret: bytes, *, salt: bytes, info: bytes, length: int) -> bytes:
+    """HKDF with SHA-256. Source: RFC 5869."""
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(secret)
+
+
+def sealed_size(size_bytes: int) -> int:
+    """How long an object of `size_bytes` is once it is sealed."""
+    frames = max(1, -(-size_bytes // FRAME_BYTES))
+    return HEADER_BYTES + size_bytes + frames * TAG_BYTES
+
+
+def plain_size(size_bytes: int) -> int | None:
+    """How long a sealed object of `size_bytes` was before; None: no sealed object is that long."""
+    frames = max(1, -(-(size_bytes - HEADER_BYTES) // SEALED_FRAME_BYTES))
+    plain = size_bytes - HEADER_BYTES - frames * TAG_BYTES
+    return plain if plain >= 0 and sealed_size(plain) == size_bytes else None
+
+
+class _Frames:
+    """Key and additional data of one object's frames."""
+
+    def __init__(self, header: Header, key: DataKey, name: str) -> None:
+        self._cipher = AESGCM(
+            derive(key.secret, salt=header.salt, info=OBJECT_INFO, length=SECRET_BYTES)
+        )
+        place = [struct.pack(">I", len(it)) + it for it in (key.location.encode(), name.encode())]
+        self._bound = header.to_bytes() + b"".join(place)
+        self.number = 0
+
+    def seal(self, plain: bytes | bytearray | memoryview, *, last: bool) -> bytes:
+        sealed = self._cipher.encrypt(self._nonce(), plain, self._place(last))
+        self.number += 1
+        return sealed
+
+    def open(self, sealed: memoryview, *, last: bool) -> bytes:
+        """Raises InvalidTag."""
+        plain = self._cipher.decrypt(self._nonce(), sealed, self._place(last))
+        self.number += 1
+        return plain
+
+    def _nonce(self) -> bytes:
+        return self.number.to_bytes(12, "big")
+
+    def _place(self, last: bool) -> bytes:
+        return self._bound + struct.pack(">QB", self.number, last)
+
+
+class Sealer:
+    """One object on its way: plaintext in, sealed bytes out. Holds one frame.
+
+    `salt` is for known answers alone; it must be random otherwise.
+    """
+
+    def __init__(self, key: DataKey, name: str, *, salt: bytes | None = None) -> None:
+        header = Header(key.id, salt or os.urandom(SALT_BYTES))
+        self._frames = _Frames(header, key, name)
+        self._held = bytearray()
+        self.header = header.to_bytes()
+
+    def update(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
+        """The frames that `data` completes. A frame that may be the last one is held back."""
+        rest = memoryview(data).cast("B")
+        while len(self._held) + len(rest) > FRAME_BYTES:
+            room = FRAME_BYTES - len(self._held)
+            whole: bytearray | memoryview = rest[:room]
+            if self._held:
+                self._held += rest[:room]
+                whole, self._held = self._held, bytearray()
+            rest = rest[room:]
+            yield self._frames.seal(whole, last=False)
+        self._held += rest
+
+    def finish(self) -> bytes:
+        return self._frames.seal(self._held, last=True)
+
+
+def seal(data: bytes, key: DataKey, name: str, *, salt: bytes | None = None) -> bytes:
+    sealer = Sealer(key, name, salt=salt)
+    return b"".join([sealer.header, *sealer.update(data), sealer.finish()])
+
+
+def unseal(
+    chunks: Iterable[bytes], find_key: Callable[[str], DataKey], name: str
+) -> Iterator[bytes]:
+    """The plaintext of a sealed object, a frame at a time; what is yielded is authentic.
+
+    That nothing is missing at the end is known when the iteration has ended, not before.
+
+    Args:
+        chunks: the sealed bytes, cut anywhere.
+        find_key: gives the data key of an id; called once.
+        name: under which the object was sealed.
+    Raises:
+        Tampered: "not-sealed", "seal-version", "wrong-key"; "seal-broken": cut, altered, put
+            together anew, or sealed as another object.
+    """
+    held = bytearray()
+    frames: _Frames | None = None
+    for chunk in chunks:
+        held += chunk
+        if frames is None:
+            if len(held) < HEADER_BYTES:
+                continue
+            frames = _begin(held, find_key, name)
+        while len(held) > SEALED_FRAME_BYTES:
+            yield _open(frames, held, SEALED_FRAME_BYTES, name, last=False)
+    if frames is None:
+        frames = _begin(held, find_key, name)
+    yield _open(frames, held, len(held), name, last=True)
+
+
+def read_header(data: bytes | bytearray, name: str) -> Header:
+    """Raises Tampered: "not-sealed", "seal-version"."""
+    if not data.startswith(MAGIC):
+        raise Tampered(
+            f"expected {name} to be sealed, it does not begin with {MAGIC.decode()}",
+            code="not-sealed",
+            hint="Copy it again from another location; nothing unsealed is stored here.",
+            key=name,
+        )
+    version = bytes(data[len(MAGIC) : len(MAGIC) + len(VERSION)])
+    if len(data) >= HEADER_BYTES and version != VERSION:
+        raise Tampered(
+            f"expected {name} in format {VERSION.decode()}, found {version!r}",
+            code="seal-version",
+            hint="A newer Leeward may read it; otherwise copy it again from another location.",
+            key=name,
+        )
+    if len(data) < HEADER_BYTES:
+        raise broken(name, 0)
+    _, created, fingerprint, salt = HEADER.unpack(bytes(data[:HEADER_BYTES]))
+    if not CREATED.fullmatch(created):
+        raise broken(name, 0)
+    return Header(f"{created.decode()}-{fingerprint.hex()}", salt)
+
+
+def check_key(key: DataKey) -> DataKey:
+    """Raises Tampered (code "wrong-key") when the secret is not the one that its id names."""
+    found = key_id_of(key.secret, key.id.partition("-")[0])
+    if found != key.id:
+        raise Tampered(
+            f"expected data key {key.id}, found {found}",
+            code="wrong-key",
+            hint="The key set was replaced; take the file of that name from a backup of keys/.",
+            key_id=key.id,
+        )
+    return key
+
+
+def broken(name: str, frame: int) -> LeewardError:
+    return Tampered(
+        f"expected frame {frame} of {name} as it was sealed, it was altered, cut or moved",
+        code="seal-broken",
+        hint="Copy the object again from another location.",
+        key=name,
+        frame=frame,
+    )
+
+
+def _begin(held: bytearray, find_key: Callable[[str], DataKey], name: str) -> _Frames:
+    header = read_header(held, name)
+    key = check_key(find_key(header.key_id))
+    del held[:HEADER_BYTES]
+    return _Frames(header, key, name)
+
+
+def _open(frames: _Frames, held: bytearray, size_bytes: int, name: str, *, last: bool) -> bytes:
+    """Takes the next frame from the front of `held`."""
+    if size_bytes < TAG_BYTES or (size_bytes == TAG_BYTES and frames.number):
+        raise broken(name, frames.number)
+    try:
+        with memoryview(held) as view, view[:size_bytes] as sealed:
+            plain = frames.open(sealed, last=last)
+    except InvalidTag as error:
+        raise broken(name, frames.number) from error
+    del held[:size_bytes]
+    return plain
