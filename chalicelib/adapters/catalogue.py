@@ -12,17 +12,27 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Tampered, Truncated
+from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Truncated
+from chalicelib.plan.manifest import (
+    HOLD,
+    MANIFEST,
+    PROOF,
+    QUARANTINE,
+    READ,
+    digest_of_manifest,
+    parse_manifest,
+    point_key,
+    tampered,
+    write_manifest,
+)
 from chalicelib.plan.records import (
     DatabasePoint,
     PointStanding,
     Proof,
     RecoveryPoint,
     canonical_json,
-    digest_of,
     format_time,
     parse_time,
-    point_from_json,
 )
 from chalicelib.plan.wal import (
     SEGMENT_BYTES,
@@ -37,13 +47,6 @@ from chalicelib.ports import Holdings, Inventory, ObjectStore, RejectedPoint, St
 
 READ_THREADS = 8
 WAL_PROGRESS = "wal"
-MANIFEST, QUARANTINE, PROOF, READ, HOLD = (
-    "manifest.json",
-    "quarantine.json",
-    "proof.json",
-    "read.json",
-    "hold.json",
-)
 
 
 class StoredCatalogue:
@@ -94,11 +97,9 @@ class StoredCatalogue:
         return Inventory(tuple(points), tuple(rejected), wal, tuple(find_windows(wal, points)))
 
     def add(self, point: RecoveryPoint) -> None:
-        content = point.to_json()
-        manifest = {"point": content, "digest": digest_of(content)}
-        self._store.put(_key(point.id, MANIFEST), canonical_json(manifest), if_absent=True)
+        self._store.put(point_key(point.id, MANIFEST), write_manifest(point), if_absent=True)
         if self._index is not None:
-            entry = {"digest": manifest["digest"], "state": "taken"}
+            entry = {"digest": digest_of_manifest(point), "state": "taken"}
             self._index.create(self._partition, point.id, entry)
 
     def forget(self, point_id: str) -> None:
@@ -106,7 +107,7 @@ class StoredCatalogue:
             while (found := self._index.get(self._partition, point_id)) is not None:
                 entry = {name: value for name, value in found.items() if name != "sort"}
                 self._index.remove(self._partition, point_id, expected=entry)
-        self._store.delete(_key(point_id, MANIFEST))
+        self._store.delete(point_key(point_id, MANIFEST))
 
     def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
         note = {"code": code, "reason": reason, "quarantined_at": format_time(at)}
@@ -130,7 +131,14 @@ class StoredCatalogue:
         self._note(point_id, HOLD, {"reason": reason, "held_at": format_time(at)})
 
     def release(self, point_id: str) -> None:
-        self._store.delete(_key(point_id, HOLD))
+        self._store.delete(point_key(point_id, HOLD))
+
+    def indexed(self) -> dict[str, str]:
+        return {
+            point_id: str(entry["digest"])
+            for point_id, entry in self._index_entries().items()
+            if "digest" in entry
+        }
 
     def wal_progress(self) -> dict[str, Any]:
         found = self._index.get(self._partition, WAL_PROGRESS) if self._index else None
@@ -156,7 +164,7 @@ class StoredCatalogue:
                 return
 
     def _note(self, point_id: str, name: str, note: dict[str, Any]) -> None:
-        self._store.put(_key(point_id, name), canonical_json(note))
+        self._store.put(point_key(point_id, name), canonical_json(note))
 
     def _index_entries(self) -> dict[str, dict[str, Any]]:
         """Point id -> index entry; empty without an index."""
@@ -186,9 +194,9 @@ class StoredCatalogue:
 
     def _read_point(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> RecoveryPoint:
         """Raises Tampered or Truncated."""
-        point = _parse_manifest(point_id, self._store.get(_key(point_id, MANIFEST)))
-        if entry and entry.get("digest") not in (None, digest_of(point.to_json())):
-            raise _tampered(point_id, "the digest that the index recorded")
+        point = parse_manifest(point_id, self._store.get(point_key(point_id, MANIFEST)))
+        if entry and entry.get("digest") not in (None, digest_of_manifest(point)):
+            raise tampered(point_id, "the digest that the index recorded")
         missing = [item.key for item in point.objects if item.key not in keys]
         if missing:
             raise Truncated(
@@ -208,10 +216,10 @@ class StoredCatalogue:
 
     def _read_note(self, point_id: str, name: str, keys: set[str]) -> dict[str, Any] | None:
         """None when there is none; {} when it cannot be read, which proves nothing."""
-        if _key(point_id, name) not in keys:
+        if point_key(point_id, name) not in keys:
             return None
         try:
-            note = json.loads(self._store.get(_key(point_id, name)))
+            note = json.loads(self._store.get(point_key(point_id, name)))
         except ValueError:
             return {}
         return note if isinstance(note, dict) else {}
@@ -232,27 +240,6 @@ class StoredCatalogue:
         return WalInventory(best_segments(segments), histories, segment_bytes)
 
 
-def _parse_manifest(point_id: str, content: bytes) -> RecoveryPoint:
-    """Raises Tampered when the manifest is not what Leeward wrote for this id."""
-    try:
-        manifest = json.loads(content)
-        point = point_from_json(manifest["point"])
-        recorded = manifest["digest"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _tampered(point_id, "a manifest that can be read") from error
-    if recorded != digest_of(manifest["point"]) or point.id != point_id:
-        raise _tampered(point_id, "the digest in it")
-    return point
-
-
-def _tampered(point_id: str, expected: str) -> Tampered:
-    return Tampered(
-        f"expected the manifest of {point_id} to match {expected}, it does not",
-        hint="Find out who wrote to the backups; restore from another point or location.",
-        point_id=point_id,
-    )
-
-
 def _missing(point_id: str) -> Truncated:
     return Truncated(
         f"expected the manifest of {point_id}, which the index names, found none",
@@ -264,10 +251,6 @@ def _missing(point_id: str) -> Truncated:
 
 def _rejected(point_id: str, error: LeewardError) -> RejectedPoint:
     return RejectedPoint(point_id, error.instance_code, error.message)
-
-
-def _key(point_id: str, name: str) -> str:
-    return f"points/{point_id}/{name}"
 
 
 def _time_in(note: dict[str, Any] | None, name: str) -> datetime | None:

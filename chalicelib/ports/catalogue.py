@@ -75,6 +75,9 @@ class Catalogue(Protocol):
     def release(self, point_id: str) -> None:
         """No error when nobody held it."""
 
+    def indexed(self) -> dict[str, str]:
+        """Point id -> digest of its manifest, as the index recorded it; {} without an index."""
+
     def wal_progress(self) -> dict[str, Any]:
         """What the last WAL tick noted; {} when there was none."""
 

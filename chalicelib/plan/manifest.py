@@ -1,0 +1,71 @@
+"""What lies at `points/<point_id>/manifest.json`, and the names beside it.
+
+The manifest is written after all objects of its point, so that it vouches for each of them.
+"""
+
+from __future__ import annotations
+
+import json
+
+from chalicelib.errors import Tampered
+from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, point_from_json
+
+POINTS = "points/"
+MANIFEST, QUARANTINE, PROOF, READ, HOLD = (
+    "manifest.json",
+    "quarantine.json",
+    "proof.json",
+    "read.json",
+    "hold.json",
+)
+NOTES = (QUARANTINE, PROOF, READ, HOLD)
+
+
+def point_key(point_id: str, name: str) -> str:
+    return f"{POINTS}{point_id}/{name}"
+
+
+def point_of_key(key: str) -> str:
+    """The id of the point below which a key lies, "" when it lies below none."""
+    steps = key.split("/")
+    return steps[1] if len(steps) > 2 and steps[0] == "points" else ""
+
+
+def write_manifest(point: RecoveryPoint) -> bytes:
+    content = point.to_json()
+    return canonical_json({"point": content, "digest": digest_of(content)})
+
+
+def parse_manifest(point_id: str, content: bytes) -> RecoveryPoint:
+    """Raises Tampered when the manifest is not what Leeward wrote for this id."""
+    try:
+        manifest = json.loads(content)
+        point = point_from_json(manifest["point"])
+        recorded = manifest["digest"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise tampered(point_id, "a manifest that can be read") from error
+    if recorded != digest_of(manifest["point"]) or point.id != point_id:
+        raise tampered(point_id, "the digest in it")
+    return point
+
+
+def digest_of_manifest(point: RecoveryPoint) -> str:
+    """What the index records of a point: one digest of all that its manifest says."""
+    return digest_of(point.to_json())
+
+
+def digest_of_point(point: RecoveryPoint) -> str:
+    """One digest of the data alone: SHA-256 over its sorted (key, size, SHA-256), in hex.
+
+    Sizes and digests are of the plaintext, whatever a store makes of it (parts, encryption), so
+    that copies of a point have one digest in every location.
+    """
+    return digest_of(sorted([item.key, item.size_bytes, item.sha256] for item in point.objects))
+
+
+def tampered(point_id: str, expected: str) -> Tampered:
+    return Tampered(
+        f"expected the manifest of {point_id} to match {expected}, it does not",
+        hint="Find out who wrote to the backups; restore from another point or location.",
+        point_id=point_id,
+    )
