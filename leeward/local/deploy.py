@@ -252,6 +252,16 @@ def _put_encryption(client: Any, bucket: str, value: Properties) -> None:
     client.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": rules})
 
 
+def _put_notification(client: Any, bucket: str, value: Properties) -> None:
+    """CloudFormation says whether EventBridge is told; the API has a key that is there or not."""
+    _only(value, "EventBridgeConfiguration")
+    told = value["EventBridgeConfiguration"]["EventBridgeEnabled"]
+    configuration = {"EventBridgeConfiguration": {}} if told else {}
+    client.put_bucket_notification_configuration(
+        Bucket=bucket, NotificationConfiguration=configuration
+    )
+
+
 def _put_lifecycle(client: Any, bucket: str, value: Properties) -> None:
     rules = [
         {"ID": rule["Id"], "Filter": {"Prefix": ""}} | {k: v for k, v in rule.items() if k != "Id"}
@@ -274,6 +284,7 @@ BUCKET_SETTINGS: dict[str, Callable[[Any, str, Properties], None]] = {
     ),
     "BucketEncryption": _put_encryption,
     "LifecycleConfiguration": _put_lifecycle,
+    "NotificationConfiguration": _put_notification,
     "ObjectLockConfiguration": lambda client, bucket, value: client.put_object_lock_configuration(
         Bucket=bucket, ObjectLockConfiguration=value
     ),

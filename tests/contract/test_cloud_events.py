@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -204,3 +205,36 @@ def test_the_next_moment_of_a_schedule(expression: str, expected: str) -> None:
 def test_what_is_no_schedule_is_refused(expression: str) -> None:
     with pytest.raises(BadInput):
         next_due(expression, datetime.now(UTC))
+
+
+def test_a_bucket_tells_what_was_written_and_deleted(cloud: LocalCloud, echo: str) -> None:
+    storage = cloud.client("s3")
+    storage.create_bucket(Bucket="assets")
+    storage.put_bucket_versioning(Bucket="assets", VersioningConfiguration={"Status": "Enabled"})
+    storage.put_bucket_notification_configuration(
+        Bucket="assets", NotificationConfiguration={"EventBridgeConfiguration": {}}
+    )
+    connect(cloud, "assets", echo, EventPattern=json.dumps({"source": ["aws.s3"]}))
+    version = storage.put_object(Bucket="assets", Key="a b/ü", Body=b"one")["VersionId"]
+    storage.copy_object(Bucket="assets", Key="c", CopySource={"Bucket": "assets", "Key": "a b/ü"})
+    marker = storage.delete_object(Bucket="assets", Key="a b/ü")["VersionId"]
+    storage.delete_object(Bucket="assets", Key="a b/ü", VersionId=version)
+
+    assert cloud.wait_idle()
+    printed = [line for line in cloud.logs("echo").splitlines() if line.startswith("echo {")]
+    events = [ast.literal_eval(line.removeprefix("echo ")) for line in printed]
+    events.sort(key=lambda it: it["detail"]["object"]["sequencer"])
+    told = [
+        (it["detail-type"], it["detail"]["reason"], it["detail"].get("deletion-type"))
+        for it in events
+    ]
+    assert told == [
+        ("Object Created", "PutObject", None),
+        ("Object Created", "CopyObject", None),
+        ("Object Deleted", "DeleteObject", "Delete Marker Created"),
+        ("Object Deleted", "DeleteObject", "Permanently Deleted"),
+    ]
+    objects = [it["detail"]["object"] for it in events]
+    assert [it["key"] for it in objects] == ["a b/ü", "c", "a b/ü", "a b/ü"]
+    assert (objects[0]["version-id"], objects[0]["size"]) == (version, 3)
+    assert [it["version-id"] for it in objects[2:]] == [marker, version]

@@ -1,22 +1,40 @@
-"""S3: conditional writes are atomic.
+"""S3: conditional writes are atomic, and events tell what AWS's tell.
 
 moto looks for the key and writes it in two steps; in 1 of 20 races both writers with
 `If-None-Match: *` win. A chain of records that is extended by such writes would fork.
+
+moto sends nothing when a delete marker is made or one version of several is deleted, gives all
+events one sequencer, and swallows what goes wrong on the way to a rule's targets.
+Source: "EventBridge event message structure" in the user guide of S3.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from moto.events.models import events_backends
+from moto.s3 import notifications
+from moto.s3.models import S3Backend
 from moto.s3.responses import S3Response
 
 from leeward.local.shims import replaced
 
 if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
+
+
+REASONS = {
+    "s3:ObjectCreated:Put": "PutObject",
+    "s3:ObjectCreated:Post": "POST Object",
+    "s3:ObjectCreated:Copy": "CopyObject",
+    "s3:ObjectCreated:CompleteMultipartUpload": "CompleteMultipartUpload",
+}
 
 
 @contextmanager
@@ -35,4 +53,77 @@ def install(_cloud: LocalCloud) -> Iterator[None]:
     with ExitStack() as stack:
         for name in ("put_object", "_key_response_post"):
             stack.enter_context(replaced(S3Response, name, one_at_a_time))
+        stack.enter_context(_events())
         yield
+
+
+@contextmanager
+def _events() -> Iterator[None]:
+    numbers = itertools.count(1)
+
+    def send(account: str, bucket: Any, event: str, key: Any) -> None:
+        if "ObjectCreated" in event:
+            detail = {"reason": REASONS[event]}
+            _send(account, bucket, "Object Created", _told(key, next(numbers)), detail)
+
+    def deleting(original: Any) -> Any:
+        def delete(
+            self: S3Backend,
+            bucket_name: str,
+            key_name: str,
+            version_id: str | None = None,
+            bypass: bool = False,
+        ) -> Any:
+            done, answer = original(self, bucket_name, key_name, version_id, bypass)
+            bucket = self.get_bucket(bucket_name)
+            configured = bucket.notification_configuration
+            if done and configured is not None and configured.event_bridge is not None:
+                marker = bucket.is_versioned and version_id is None
+                kind = "Delete Marker Created" if marker else "Permanently Deleted"
+                told = {"key": key_name, "sequencer": f"{next(numbers):016X}"}
+                if answer.get("version-id"):
+                    told["version-id"] = answer["version-id"]
+                detail = {"reason": "DeleteObject", "deletion-type": kind}
+                _send(self.account_id, bucket, "Object Deleted", told, detail)
+            return done, answer
+
+        return delete
+
+    with (
+        replaced(notifications, "_send_event_bridge_message", lambda _original: send),
+        replaced(S3Backend, "delete_object", deleting),
+    ):
+        yield
+
+
+def _told(key: Any, number: int) -> dict[str, Any]:
+    told = {"key": key.name, "size": key.size, "etag": key.etag.strip('"')}
+    told["sequencer"] = f"{number:016X}"
+    if key.version_id and key.version_id != "null":
+        told["version-id"] = key.version_id
+    return told
+
+
+def _send(
+    account: str, bucket: Any, kind: str, told: dict[str, Any], detail: dict[str, Any]
+) -> None:
+    event = {
+        "version": "0",
+        "id": str(uuid.uuid4()),
+        "detail-type": kind,
+        "source": "aws.s3",
+        "account": account,
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": bucket.region_name,
+        "resources": [bucket.arn],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": bucket.name},
+            "object": told,
+            "requester": account,
+            **detail,
+        },
+    }
+    for bus in events_backends[account][bucket.region_name].event_buses.values():
+        for rule in bus.rules.values():
+            rule.send_to_targets(event, transform_input=False)
