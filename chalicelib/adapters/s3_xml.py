@@ -1,0 +1,213 @@
+"""S3's XML, in and out, without losing a key or the order of versions and markers.
+
+Keys in listings are asked for in percent-encoding (encoding-type=url), because XML 1.0 has no
+form for most control characters; the server says in the page whether it obeyed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import NamedTuple
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from chalicelib.errors import Unavailable
+from chalicelib.ports.buckets import KeyFailure, ObjectRow, VersionRow
+
+_NAMESPACE = re.compile(rb'\sxmlns="[^"]*"')
+# Characters that XML 1.0 cannot hold, and those that come back changed where a server writes them
+# without a reference (moto: a carriage return).
+NOT_IN_XML = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Page(NamedTuple):
+    """One page of a listing; `following` are the query pairs of the next one, None at the end."""
+
+    rows: list[ObjectRow]
+    prefixes: list[str]
+    following: list[tuple[str, str]] | None
+
+
+class VersionPage(NamedTuple):
+    rows: list[VersionRow]
+    following: list[tuple[str, str]] | None
+
+
+class ServerError(NamedTuple):
+    code: str
+    message: str
+    region: str
+
+
+def parse(body: bytes) -> ElementTree.Element:
+    """Raises Unavailable (retryable): half an answer is what a broken server sends."""
+    try:
+        return ElementTree.fromstring(_NAMESPACE.sub(b"", body, count=1))
+    except ElementTree.ParseError as error:
+        raise Unavailable(
+            f"expected XML from s3, found {body[:80]!r}",
+            code="answer-unreadable",
+            hint="It is tried again; look at what stands between here and S3 when it repeats.",
+        ) from error
+
+
+def parse_error(body: bytes) -> ServerError:
+    """Empty fields when the body is no error document."""
+    try:
+        root = ElementTree.fromstring(_NAMESPACE.sub(b"", body, count=1))
+    except ElementTree.ParseError:
+        return ServerError("", "", "")
+    if root.tag != "Error":
+        return ServerError("", "", "")
+    return ServerError(
+        root.findtext("Code", ""), root.findtext("Message", ""), root.findtext("Region", "")
+    )
+
+
+def parse_page(body: bytes) -> Page:
+    root = _expect(parse(body), "ListBucketResult")
+    plain = root.findtext("EncodingType") != "url"
+    rows, prefixes = [], []
+    for item in root:
+        if item.tag == "Contents":
+            rows.append(_object_row(_fields(item), plain))
+        elif item.tag == "CommonPrefixes":
+            prefixes.append(_key(item.findtext("Prefix", ""), plain))
+    following = None
+    if root.findtext("IsTruncated") == "true":
+        following = [("continuation-token", _need(root, "NextContinuationToken"))]
+    return Page(rows, prefixes, following)
+
+
+def parse_versions(body: bytes, *, ordered: bool) -> VersionPage:
+    """`ordered`: the server is known to interleave versions and markers as they were made."""
+    root = _expect(parse(body), "ListVersionsResult")
+    plain = root.findtext("EncodingType") != "url"
+    rows = [
+        _version_row(_fields(item), plain, item.tag == "DeleteMarker")
+        for item in root
+        if item.tag in ("Version", "DeleteMarker")
+    ]
+    if not ordered and _is_grouped(rows):
+        rows.sort(key=_newest_first)
+    following = None
+    if root.findtext("IsTruncated") == "true":
+        marker = _key(_need(root, "NextKeyMarker"), plain)
+        following = [
+            ("key-marker", marker),
+            ("version-id-marker", root.findtext("NextVersionIdMarker", "")),
+        ]
+    return VersionPage(rows, following)
+
+
+def parse_deleted(
+    body: bytes, asked: Sequence[tuple[str, str]]
+) -> tuple[list[tuple[str, str]], list[KeyFailure]]:
+    """(done, failed). What the server did not mention has failed: silence is no success."""
+    root = _expect(parse(body), "DeleteResult")
+    done, failed = set(), {}
+    for item in root:
+        key, version_id = item.findtext("Key", ""), item.findtext("VersionId", "")
+        if item.tag == "Deleted":
+            done.add((key, version_id))
+        elif item.tag == "Error":
+            code, message = item.findtext("Code", ""), item.findtext("Message", "")
+            failed[key, version_id] = KeyFailure(key, version_id, code, message)
+    missing = [pair for pair in asked if pair not in done and pair not in failed]
+    silent = [KeyFailure(key, version, "no-answer") for key, version in missing]
+    return [pair for pair in asked if pair in done], [*failed.values(), *silent]
+
+
+def parse_tags(body: bytes) -> dict[str, str]:
+    root = _expect(parse(body), "Tagging")
+    return {tag.findtext("Key", ""): tag.findtext("Value", "") for tag in root.iter("Tag")}
+
+
+def render_delete(pairs: Iterable[tuple[str, str]]) -> bytes:
+    objects = "".join(
+        f"<Object><Key>{escape(key)}</Key>"
+        + (f"<VersionId>{escape(version_id)}</VersionId>" if version_id else "")
+        + "</Object>"
+        for key, version_id in pairs
+    )
+    return f"<Delete>{objects}</Delete>".encode()
+
+
+def render_parts(parts: Iterable[Mapping[str, str]]) -> bytes:
+    """`parts`: each with PartNumber, ETag and perhaps checksums, in order."""
+    items = "".join(
+        "<Part>" + "".join(f"<{n}>{escape(v)}</{n}>" for n, v in part.items()) + "</Part>"
+        for part in parts
+    )
+    return f"<CompleteMultipartUpload>{items}</CompleteMultipartUpload>".encode()
+
+
+def parse_at(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
+
+
+def _expect(root: ElementTree.Element, tag: str) -> ElementTree.Element:
+    if root.tag != tag:
+        raise Unavailable(
+            f"expected {tag} from s3, found {root.tag} {root.findtext('Code', '')}".rstrip(),
+            code="answer-unreadable",
+            hint="It is tried again; look at what stands between here and S3 when it repeats.",
+        )
+    return root
+
+
+def _need(root: ElementTree.Element, tag: str) -> str:
+    """A truncated page without the way to the next one would end a listing too early."""
+    found = root.findtext(tag)
+    if not found:
+        raise Unavailable(
+            f"expected {tag} in a truncated page from s3, found none",
+            code="answer-unreadable",
+            hint="It is tried again; the server breaks S3's protocol when it repeats.",
+        )
+    return found
+
+
+def _fields(item: ElementTree.Element) -> dict[str, str]:
+    return {child.tag: child.text or "" for child in item}
+
+
+def _key(text: str, plain: bool) -> str:
+    return text if plain else unquote_plus(text)
+
+
+def _object_row(fields: dict[str, str], plain: bool) -> ObjectRow:
+    return ObjectRow(
+        _key(fields["Key"], plain),
+        int(fields["Size"]),
+        fields.get("ETag", "").strip('"'),
+        parse_at(fields["LastModified"]),
+        fields.get("StorageClass") or "STANDARD",
+    )
+
+
+def _version_row(fields: dict[str, str], plain: bool, is_marker: bool) -> VersionRow:
+    return VersionRow(
+        _key(fields["Key"], plain),
+        fields.get("VersionId") or "null",
+        fields.get("IsLatest") == "true",
+        is_marker,
+        parse_at(fields["LastModified"]),
+        0 if is_marker else int(fields["Size"]),
+        fields.get("ETag", "").strip('"'),
+        "" if is_marker else fields.get("StorageClass") or "STANDARD",
+    )
+
+
+def _is_grouped(rows: Sequence[VersionRow]) -> bool:
+    """All versions of the page, then all its markers, as moto gives them."""
+    turns = [one.is_marker for one, other in pairwise(rows) if one.is_marker != other.is_marker]
+    return turns == [False]
+
+
+def _newest_first(row: VersionRow) -> tuple[bytes, bool, float]:
+    return row.key.encode(), not row.is_latest, -row.modified_at.timestamp()
