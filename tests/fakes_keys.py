@@ -1,0 +1,49 @@
+"""A keeper of keys in memory, behind the same door as KMS and the offline key."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from chalicelib.adapters.key_sets import Entry
+from chalicelib.errors import LeewardError, Tampered
+from chalicelib.plan.records import canonical_json
+
+PRIVATE_PEM = (Path(__file__).parent / "golden/sealed/offline-private.pem").read_bytes()
+PUBLIC_PEM = (Path(__file__).parent / "golden/sealed/offline-public.pem").read_bytes()
+PASSPHRASE = "known to everybody"
+
+
+class InMemoryKeeper:
+    """Recipient and Opener. While `refuses` is set, every call raises it. `calls` counts."""
+
+    def __init__(self, name: str, refuses: LeewardError | None = None) -> None:
+        self.name, self.refuses, self.calls = name, refuses, 0
+        self._cipher = AESGCM(os.urandom(32))
+
+    def wrap(self, secret: bytes, bound_to: Mapping[str, str]) -> dict[str, Any]:
+        self._called()
+        wrapped = self._cipher.encrypt(bytes(12), secret, canonical_json(bound_to))
+        return {"kind": "memory", "recipient": self.name, "wrapped": b64encode(wrapped).decode()}
+
+    def fits(self, entry: Entry) -> bool:
+        return bool(entry["recipient"] == self.name)
+
+    def unwrap(self, entry: Entry, bound_to: Mapping[str, str]) -> bytes:
+        self._called()
+        try:
+            wrapped = b64decode(entry["wrapped"])
+            return self._cipher.decrypt(bytes(12), wrapped, canonical_json(bound_to))
+        except InvalidTag as error:
+            raise Tampered("not wrapped here", code="wrong-key", hint="Look.") from error
+
+    def _called(self) -> None:
+        self.calls += 1
+        if self.refuses:
+            raise self.refuses
