@@ -1,0 +1,130 @@
+"""A bucket's keys as they stand and as they stood at a moment, from versions and delete markers.
+
+Entries count as of the moment when their time, as the server lists it, is not after it. S3 lists
+whole seconds, rounded down: what changed within the second of the moment is of it, and is noted.
+The order of the server decides between entries of one second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from chalicelib.ports.buckets import Bucket, VersionRow
+
+Gap = Literal["null-version", "out-of-order"]
+Note = Literal["same-second", "sent-in-parts"]
+
+# S3 dates an object that was sent in parts from the beginning of its upload, not from its end.
+# An upload seldom takes longer than this; one that was begun within it may have ended later.
+LONGEST_UPLOAD = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class KeyHistory:
+    """A key as it stands and as it stood. `then` is its newest entry of the moment, if any.
+
+    `markers`: ids of the delete markers above `then`, newest first, when nothing else is above.
+    `gaps`: why `then` may not be what stood there; `notes`: what a person should know.
+    """
+
+    key: str
+    now: VersionRow
+    then: VersionRow | None
+    oldest_at: datetime
+    markers: tuple[str, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    notes: tuple[Note, ...] = ()
+    entries: int = 1
+
+    @property
+    def live(self) -> VersionRow | None:
+        """The object that a reader gets now."""
+        return None if self.now.is_marker else self.now
+
+    @property
+    def wanted(self) -> VersionRow | None:
+        """The object that a reader got then."""
+        return None if self.then is None or self.then.is_marker else self.then
+
+
+async def read_histories(bucket: Bucket, prefix: str, to_at: datetime) -> AsyncIterator[KeyHistory]:
+    """The history of each key below the prefix, in the order of the keys, streamed."""
+    fold = HistoryFold(to_at)
+    async for row in bucket.list_versions(prefix):
+        history = fold.add(row)
+        if history is not None:
+            yield history
+    history = fold.end()
+    if history is not None:
+        yield history
+
+
+class HistoryFold:
+    """Makes one KeyHistory of the rows of each key, fed one row after the other."""
+
+    def __init__(self, to_at: datetime) -> None:
+        self._to_at = to_at
+        self._second = to_at.replace(microsecond=0)
+        self._now: VersionRow | None = None
+
+    def add(self, row: VersionRow) -> KeyHistory | None:
+        """The history of the key before, when this row is the first of another."""
+        if self._now is not None and self._now.key == row.key:
+            self._continue(row)
+            return None
+        history = self.end()
+        self._begin(row)
+        return history
+
+    def end(self) -> KeyHistory | None:
+        """The history of the last key; None when there was no row, or it was told already."""
+        if self._now is None:
+            return None
+        now, self._now = self._now, None
+        alone = () if self._versions_above else tuple(self._markers)
+        return KeyHistory(
+            now.key, now, self._then, self._before, alone if self._then else (),
+            tuple(self._gaps), tuple(self._notes), self._entries,
+        )  # fmt: skip
+
+    def _begin(self, row: VersionRow) -> None:
+        self._now = row
+        self._then: VersionRow | None = None
+        self._markers: list[str] = []
+        self._versions_above = False
+        self._gaps: dict[Gap, None] = {}
+        self._notes: dict[Note, None] = {}
+        self._entries = 0
+        self._before = row.modified_at
+        if not row.is_latest:
+            self._gaps["out-of-order"] = None
+        self._take(row)
+
+    def _continue(self, row: VersionRow) -> None:
+        if row.is_latest or row.modified_at > self._before:
+            self._gaps["out-of-order"] = None
+        self._before = row.modified_at
+        self._take(row)
+
+    def _take(self, row: VersionRow) -> None:
+        self._entries += 1
+        at = row.modified_at
+        if at == self._second:
+            self._notes["same-second"] = None
+        if self._then is not None:
+            return
+        if at <= self._to_at:
+            self._then = row
+            if "-" in row.etag and self._to_at - at <= LONGEST_UPLOAD:
+                self._notes["sent-in-parts"] = None
+            return
+        if row.version_id == "null":
+            self._gaps["null-version"] = None
+        if row.is_marker and not self._versions_above:
+            self._markers.append(row.version_id)
+        else:
+            self._versions_above = True
+            self._markers.clear()

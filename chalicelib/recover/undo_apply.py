@@ -1,0 +1,174 @@
+"""Takes a bucket back: server-side copies and delete markers, many on their way at once.
+
+Everything is decided from the versions as they are now, so that a run that was killed is finished
+by running it again, and what was done is not done twice. One key that fails is named and does not
+stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from chalicelib.errors import LeewardError
+from chalicelib.ports.bucket_rules import BucketControl
+from chalicelib.ports.buckets import Bucket, Deleted, VersionRow
+from chalicelib.recover.bucket_history import read_histories
+from chalicelib.recover.bucket_undo import KeyUndo, UndoRules, decide_key
+from chalicelib.recover.flight import IN_FLIGHT, Flight
+from chalicelib.recover.same_content import Place, heads_of, same_bytes, same_description
+from chalicelib.recover.undo_outcome import Copies, OutcomeMeter, UndoOutcome
+from chalicelib.recover.undo_survey import Tell
+
+BATCH = 1000
+"""Keys of one DeleteObjects request, at most. Source: S3 API reference."""
+Log = Callable[[KeyUndo], None]
+"""Told of each key just before it is changed."""
+
+
+async def apply_undo(
+    bucket: Bucket,
+    rules: UndoRules,
+    *,
+    prefix: str = "",
+    thaw: BucketControl | None = None,
+    in_flight: int = IN_FLIGHT,
+    tell: Tell | None = None,
+    log: Log | None = None,
+) -> UndoOutcome:
+    """Decide on each key below the prefix and do it.
+
+    Args:
+        thaw: is asked to restore what lies in an archive, which a later run copies; without it
+            such keys are left and counted.
+        tell: called with the number of keys that need nothing more.
+
+    Raises:
+        CheckFailed: code "too-many-failures"; what was done stays, and running again goes on.
+        NotReady, Unavailable: the bucket cannot be listed, or no request can succeed.
+    """
+    meter = OutcomeMeter(tell)
+    async with Flight(in_flight) as flight:
+        run = _Run(bucket, flight, meter, thaw, log)
+        async for history in read_histories(bucket, prefix, rules.to_at):
+            await run.take(decide_key(history, rules))
+        await run.flush()
+    return meter.outcome()
+
+
+class _Run:
+    def __init__(
+        self,
+        bucket: Bucket,
+        flight: Flight,
+        meter: OutcomeMeter,
+        thaw: BucketControl | None,
+        log: Log | None,
+    ) -> None:
+        self._bucket, self._flight, self._meter, self._log = bucket, flight, meter, log
+        self._copies = Copies(bucket.name, bucket, meter, thaw)
+        self._unmark: list[KeyUndo] = []
+        self._unmark_ids = 0
+        self._mark: list[KeyUndo] = []
+
+    async def take(self, undo: KeyUndo) -> None:
+        if undo.action in ("leave", "unknown"):
+            self._meter.done("left" if undo.action == "leave" else "unknown")
+        elif undo.action == "remove-markers":
+            await self._take_unmark(undo)
+        elif undo.action == "put-marker":
+            await self._take_mark(undo)
+        elif undo.action == "compare":
+            await self._flight.start(self._compare(undo))
+        else:
+            await self._flight.start(self._copy(undo))
+
+    async def flush(self) -> None:
+        """Send what waits for a full batch, and last what the copies found in archives."""
+        await self._send_marks()
+        await self._send_unmarks()
+        await self._flight.land()
+        await self._copies.flush()
+
+    async def _take_mark(self, undo: KeyUndo) -> None:
+        self._mark.append(undo)
+        if len(self._mark) >= BATCH:
+            await self._send_marks()
+
+    async def _take_unmark(self, undo: KeyUndo) -> None:
+        self._unmark.append(undo)
+        self._unmark_ids += len(undo.history.markers)
+        if self._unmark_ids >= BATCH:
+            await self._send_unmarks()
+
+    async def _send_marks(self) -> None:
+        waiting, self._mark = self._mark, []
+        if waiting:
+            await self._flight.start(self._put_markers(waiting))
+
+    async def _send_unmarks(self) -> None:
+        waiting, self._unmark, self._unmark_ids = self._unmark, [], 0
+        if waiting:
+            await self._flight.start(self._remove_markers(waiting))
+
+    async def _put_markers(self, undos: Sequence[KeyUndo]) -> None:
+        self._say(undos)
+        try:
+            deleted = await self._bucket.put_markers([undo.key for undo in undos])
+        except LeewardError as error:
+            self._failed(undos, error)
+            return
+        self._note(undos, deleted, "marked")
+
+    async def _remove_markers(self, undos: Sequence[KeyUndo]) -> None:
+        """The oldest marker first: a key is deleted until its last marker goes."""
+        self._say(undos)
+        pairs = [(undo.key, one) for undo in undos for one in reversed(undo.history.markers)]
+        try:
+            deleted = await self._bucket.delete(pairs)
+        except LeewardError as error:
+            self._failed(undos, error)
+            return
+        self._note(undos, deleted, "unmarked")
+
+    async def _compare(self, undo: KeyUndo) -> None:
+        """An object of the same size may be the same: a copy that an earlier run made, say."""
+        wanted, live = _object(undo.history.wanted), _object(undo.history.live)
+        try:
+            then, now = await heads_of(
+                Place(self._bucket, undo.key, wanted.version_id),
+                Place(self._bucket, undo.key, live.version_id),
+            )
+        except LeewardError as error:
+            self._failed([undo], error)
+            return
+        if same_bytes(then, now) and same_description(then, now):
+            self._meter.done("same")
+        else:
+            await self._copy(undo)
+
+    async def _copy(self, undo: KeyUndo) -> None:
+        self._say([undo])
+        await self._copies.copy(_object(undo.history.wanted))
+
+    def _say(self, undos: Sequence[KeyUndo]) -> None:
+        if self._log is not None:
+            for undo in undos:
+                self._log(undo)
+
+    def _failed(self, undos: Sequence[KeyUndo], error: LeewardError) -> None:
+        for undo in undos:
+            self._meter.failed(undo.key, error)
+
+    def _note(self, undos: Sequence[KeyUndo], deleted: Deleted, what: str) -> None:
+        refused = {failure.key: failure for failure in deleted.failed}
+        for undo in undos:
+            failure = refused.get(undo.key)
+            if failure is None:
+                self._meter.done(what)
+            else:
+                self._meter.fail(undo.key, failure.code, failure.message)
+
+
+def _object(row: VersionRow | None) -> VersionRow:
+    assert row is not None, "only keys that had an object are copied"
+    return row
