@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from leeward.local.cloud import LocalCloud
 
-SHIMS = ("awslambda", "cloudwatch", "dynamodb", "events", "s3", "stepfunctions")
+SHIMS = ("awslambda", "cloudwatch", "dynamodb", "events", "kms", "s3", "stepfunctions")
 HOST = "127.0.0.1"
 
 
