@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +47,12 @@ class InMemoryKeeper:
         self.calls += 1
         if self.refuses:
             raise self.refuses
+
+
+def make_key_in_two_regions(client: Callable[[str, str], Any]) -> list[str]:
+    """ARNs of a new multi-Region key and its replica; `client` makes one for service, region."""
+    kms = client("kms", "us-east-1")
+    made = kms.create_key(MultiRegion=True)["KeyMetadata"]
+    # moto takes the id alone here.
+    replica = kms.replicate_key(KeyId=made["KeyId"], ReplicaRegion="us-west-2")
+    return [made["Arn"], replica["ReplicaKeyMetadata"]["Arn"]]
