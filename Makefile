@@ -16,10 +16,10 @@ $(BIN)/.drill: pyproject.toml requirements.txt
 	@$(BIN)/leeward package --plan $(PLAN) --out build/package > /dev/null
 	@touch $@
 
-$(BIN)/.test: $(BIN)/.drill tests/asl/package.json
-	@echo "  the test tools, into .venv and tests/asl (700 MB)"
+$(BIN)/.test: $(BIN)/.drill tests/asl/package.json tests/azure/package.json
+	@echo "  the test tools, into .venv, tests/asl and tests/azure (1 GB)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
-	@cd tests/asl && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --silent --no-audit --no-fund
+	@for tool in asl azure; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --silent --no-audit --no-fund) || exit 1; done
 	@touch $@
 
 setup: $(BIN)/.test ## everything that the targets below need

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from chalicelib.adapters.key_names import KeyNames
-from chalicelib.errors import BadInput, NotReady, Refused, Truncated
+from chalicelib.adapters.refusals import exists, missing_object
+from chalicelib.errors import BadInput, NotReady
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
 
@@ -52,7 +53,7 @@ class FolderObjectStore:
         try:
             file = self._path(key).open("rb")
         except OSError as error:
-            raise _missing(key) from error
+            raise missing_object(key) from error
         with file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
@@ -69,7 +70,7 @@ class FolderObjectStore:
         try:
             found = self._path(key).stat()
         except OSError as error:
-            raise _missing(key) from error
+            raise missing_object(key) from error
         changed_at = datetime.fromtimestamp(found.st_mtime, UTC)
         return StoredFacts(found.st_size, changed_at, {}, f"{found.st_ino}-{found.st_mtime_ns}")
 
@@ -138,12 +139,7 @@ class _FileWriter:
         try:
             os.link(self._temporary, self._target)
         except FileExistsError as error:
-            raise Refused(
-                f"expected no object {self._key}, found one",
-                code="exists",
-                hint="Read what is there; objects of this kind are written once.",
-                key=self._key,
-            ) from error
+            raise exists(self._key) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -152,15 +148,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _missing(key: str) -> Truncated:
-    return Truncated(
-        f"expected an object {key}, found none",
-        code="object-missing",
-        hint="Use another recovery point, or copy the object back from another location.",
-        key=key,
-    )
 
 
 @contextmanager

@@ -24,14 +24,14 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 from chalicelib.adapters.aws_errors import error_code, mapped
 from chalicelib.adapters.key_names import KeyNames
 from chalicelib.adapters.read_ahead import CHUNK_BYTES, MIB, RANGE_BYTES, read_ranges
-from chalicelib.errors import (
-    DigestMismatch,
-    LeewardError,
-    NotReady,
-    Refused,
-    Truncated,
-    Unavailable,
+from chalicelib.adapters.refusals import (
+    changed_meanwhile,
+    exists,
+    missing_bucket,
+    missing_object,
+    not_as_sent,
 )
+from chalicelib.errors import LeewardError, Refused, Truncated, Unavailable
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
 
@@ -304,12 +304,7 @@ def _checksums(head: Mapping[str, Any]) -> dict[str, str]:
 def _compare(key: str, stored: str | None, expected: bytes) -> None:
     """A composite checksum ends with the number of parts ("...=-3"); some servers leave it out."""
     if stored is None or b64decode(stored.partition("-")[0]) != expected:
-        raise DigestMismatch(
-            f"expected s3 to hold {key} with checksum {b64encode(expected).decode()}, "
-            f"found {stored}",
-            hint="Send it again; if it repeats, the network or the store changes bytes.",
-            key=key,
-        )
+        raise not_as_sent(key, f"checksum {b64encode(expected).decode()}", str(stored))
 
 
 @contextmanager
@@ -327,36 +322,13 @@ def _mapped_object(key: str) -> Iterator[None]:
 def _object_error(key: str, error: ClientError) -> LeewardError | None:
     code = error_code(error)
     if code == "NoSuchBucket":
-        return NotReady(
-            "expected the bucket of the plan, found none of that name",
-            code="no-bucket",
-            hint="Create it, or correct its name in the plan.",
-        )
+        return missing_bucket()
     if code in ("NoSuchKey", "404"):
-        return Truncated(
-            f"expected an object {key}, found none",
-            code="object-missing",
-            hint="Use another recovery point, or copy the object back from another location.",
-            key=key,
-        )
+        return missing_object(key)
     if code in ("PreconditionFailed", "412") and error.operation_name == "GetObject":
-        return DigestMismatch(
-            f"expected {key} to stay as it is while it is read, it was replaced",
-            code="object-changed",
-            hint="Find out who writes to the backups; then restore from another recovery point.",
-            key=key,
-        )
+        return changed_meanwhile(key)
     if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
-        return Refused(
-            f"expected no object {key}, found one",
-            code="exists",
-            hint="Read what is there; objects of this kind are written once.",
-            key=key,
-        )
+        return exists(key)
     if code in ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"):
-        return DigestMismatch(
-            f"expected s3 to receive {key} as it was sent, it did not",
-            hint="Send it again; if it repeats, look at the network in between.",
-            key=key,
-        )
+        return not_as_sent(key, "the bytes of the request", code)
     return None

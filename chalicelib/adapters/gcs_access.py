@@ -1,0 +1,93 @@
+"""Who calls Google Cloud Storage: a service account's key, or AWS's own identity (federation)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import urllib3
+
+from chalicelib.adapters.http_service import HttpService, NoAccess, Patience, Request
+from chalicelib.errors import NotReady, Refused, Unavailable
+
+GCS_URL = "https://storage.googleapis.com"
+SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+GCS = "Google Cloud Storage"
+
+
+def connect_gcs(
+    login: Mapping[str, Any] | None, *, patience: Patience | None = None
+) -> tuple[HttpService, str]:
+    """The service and its address, as GcsObjectStore takes them.
+
+    Args:
+        login: what the location's secret holds: a credentials file of Google's as JSON, type
+            service_account or external_account. "endpoint_url" in it names another address; an
+            emulator there needs nothing else.
+    Raises:
+        NotReady: there is none (code "no-credentials"), or it is no such file.
+    """
+    given = dict(login or {})
+    url = str(given.pop("endpoint_url", GCS_URL)).rstrip("/")
+    if given:
+        return HttpService(GCS, GoogleAccess(given), patience=patience), url
+    if url == GCS_URL:
+        raise NotReady(
+            f"expected credentials for {GCS}, found none",
+            code="no-credentials",
+            hint="Put a credentials file of Google's into the secret that the location names.",
+        )
+    return HttpService(GCS, NoAccess(), patience=patience), url
+
+
+class GoogleAccess:
+    """An access token of google-auth, renewed before it ends."""
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        import google.auth
+        from google.auth.transport.urllib3 import Request as Transport
+
+        self._transport = Transport(urllib3.PoolManager())  # type: ignore[no-untyped-call]
+        self._lock = threading.Lock()
+        with _mapped_login():
+            found = google.auth.load_credentials_from_dict(dict(info), scopes=[SCOPE])  # type: ignore[no-untyped-call]
+            self._credentials = found[0]
+
+    def sign(self, request: Request) -> None:
+        with self._lock, _mapped_login():
+            self._credentials.before_request(
+                self._transport, request.method, request.url, request.headers
+            )
+
+    def renew(self) -> bool:
+        with self._lock, _mapped_login():
+            self._credentials.refresh(self._transport)
+        return True
+
+
+@contextmanager
+def _mapped_login() -> Iterator[None]:
+    from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+
+    try:
+        yield
+    except TransportError as error:
+        raise Unavailable(
+            "Google's login did not answer", hint="Check the network; the call is tried again."
+        ) from error
+    except RefreshError as error:
+        if error.retryable:
+            raise Unavailable("Google's login did not answer", hint="It is tried again.") from error
+        raise Refused(
+            "expected a login at Google, found it refused",
+            code="access-denied",
+            hint="Is the service account enabled and its key not revoked? Renew the secret.",
+        ) from error
+    except (GoogleAuthError, ValueError) as error:
+        raise NotReady(
+            f"expected a credentials file of Google's, found {type(error).__name__}",
+            code="no-credentials",
+            hint="Put the JSON of a service_account or external_account into the secret.",
+        ) from error
