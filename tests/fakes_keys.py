@@ -15,8 +15,9 @@ from chalicelib.adapters.key_sets import Entry
 from chalicelib.errors import LeewardError, Tampered
 from chalicelib.plan.records import canonical_json
 
-PRIVATE_PEM = (Path(__file__).parent / "golden/sealed/offline-private.pem").read_bytes()
-PUBLIC_PEM = (Path(__file__).parent / "golden/sealed/offline-public.pem").read_bytes()
+GOLDEN = Path(__file__).parent / "golden/sealed"
+PRIVATE_PEM = (GOLDEN / "offline-private.pem").read_bytes()
+PUBLIC_PEM = (GOLDEN / "offline-public.pem").read_bytes()
 PASSPHRASE = "known to everybody"
 
 

@@ -74,15 +74,14 @@ def connect_kms(region: str, endpoint_url: str | None = None) -> Any:
     return boto3.client("kms", region_name=region, endpoint_url=endpoint_url, config=config)
 
 
-def _identity(arn: str) -> tuple[str, ...]:
-    """What two ARNs have in common when one key opens what the other has wrapped.
+def _identity(arn: str) -> tuple[str, str]:
+    """What two ARNs have in common when one key opens what the other has wrapped: replicas of a
+    multi-Region key have one id, no other two keys have.
 
     Source: https://docs.aws.amazon.com/kms/latest/developerguide/multi-region-keys-overview.html
     """
     parts = _parts(arn)
-    if parts["id"].startswith("mrk-"):
-        return (parts["account"], parts["id"])
-    return (parts["account"], parts["id"], parts["region"])
+    return parts["account"], parts["id"]
 
 
 def _parts(arn: str) -> dict[str, str]:

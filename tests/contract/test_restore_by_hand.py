@@ -1,7 +1,9 @@
-"""docs/restore-by-hand.md, executed: backups from S3, brought back without Leeward."""
+"""docs/restore-by-hand.md, executed: backups brought back without Leeward, and without AWS."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -18,13 +20,19 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.envelope import DataKey, seal
+from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.key_ring import KeyRing
+from chalicelib.adapters.offline_keys import OfflinePublicKey
 from chalicelib.adapters.postgres_binaries import find_binaries, server_account
 from chalicelib.adapters.postgres_replication import PostgresSource
 from chalicelib.adapters.postgres_server import end_processes
 from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.sealed_store import SealedStore
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import PointKind
+from tests.fakes_keys import GOLDEN, PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM
 from tests.servers import running_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "restore-by-hand.md"
@@ -104,11 +112,15 @@ def desk() -> Iterator[Path]:
         end_processes(Path(folder) / "work" / "data")
 
 
-def commands() -> list[str]:
-    return re.findall(r"```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
+def commands(language: str = "sh", *, sealed: bool = False) -> list[str]:
+    """Of the page, or of its part about sealed copies."""
+    parts = PAGE.read_text().partition("## 6. ")
+    return re.findall(rf"```{language}\n(.*?)```", parts[2 if sealed else 0], re.DOTALL)
 
 
-def follow_the_page(desk: Path, known: dict[str, str], points: str, target: str) -> None:
+def follow_the_page(
+    desk: Path, known: dict[str, str], points: str, target: str, *, outside_aws: bool = False
+) -> None:
     """Root hands over to the account of the server where the page starts one."""
     tools = desk.parent / "tools"
     tools.mkdir()
@@ -119,6 +131,10 @@ def follow_the_page(desk: Path, known: dict[str, str], points: str, target: str)
     path = os.pathsep.join([str(tools), str(TOOLS), str(programs.bin_dir), os.defpath])
     environment = {**known, "PATH": path, "LC_ALL": "C", "POINTS": points, "TARGET": target}
     *preparing, starting = commands()
+    if outside_aws:
+        (desk / "unseal.py").write_text(commands("python", sealed=True)[0])
+        fetch = re.compile("^ *aws .*\n", re.MULTILINE)
+        preparing = commands(sealed=True) + [fetch.sub("", block) for block in preparing]
     run("\n".join(["set -e", *preparing]), desk, environment, {})
     account = server_account(desk)
     account.own(desk)
@@ -165,3 +181,62 @@ def test_damage_ends_it_before_anything_is_unpacked(desk: Path, stored: dict[str
     finally:
         client.put_object(Bucket="backups", Key=key, Body=whole)
     assert not (desk / "unpacked").exists()
+
+
+LOCATION = "gcs-us-central1/db"
+
+
+def copy_outside_aws(desk: Path) -> dict[str, str]:
+    """The copy as its cloud's tool brings it; what its reader knows, which is nothing of AWS."""
+    source = S3ObjectStore(connect_s3("us-east-1"), "backups", "db/")
+    folder = FolderObjectStore(desk / "sealed")
+    offline = OfflinePublicKey(PUBLIC_PEM)
+    copies = SealedStore(folder, KeyRing(folder, LOCATION, clock=CLOCK, recipients=[offline]))
+    for row in source.list():
+        with copies.open_writer(row.key) as writer:
+            for chunk in source.read(row.key):
+                writer.write(chunk)
+            writer.commit()
+    (desk / "offline-private.pem").write_bytes(PRIVATE_PEM)
+    return {
+        "PRIVATE_KEY": "offline-private.pem",
+        "PASSPHRASE": PASSPHRASE,
+        "LOCATION": LOCATION,
+    }
+
+
+def test_a_copy_outside_aws_with_the_offline_key_alone(desk: Path, stored: dict[str, str]) -> None:
+    known = copy_outside_aws(desk)
+    target = f"recovery_target_xid = '{stored['XID']}'"
+    follow_the_page(desk, known, stored["CHAIN"], target, outside_aws=True)
+    assert ask(desk, "select count(*), min(id), max(id) from t") == [(901, 0, 900)]
+
+
+def test_a_sealed_copy_that_was_altered_ends_it(desk: Path, stored: dict[str, str]) -> None:
+    known = copy_outside_aws(desk)
+    wal = next((desk / "sealed/wal").rglob("*.zst"))
+    data = bytearray(wal.read_bytes())
+    data[-1] ^= 1
+    wal.write_bytes(data)
+    with pytest.raises(AssertionError, match=f"{wal.name} was altered"):
+        follow_the_page(desk, known, stored["FULL"], "", outside_aws=True)
+    assert not (desk / "unpacked").exists()
+
+
+def test_the_printed_script_opens_what_was_sealed_when_the_format_was_made(desk: Path) -> None:
+    """A second reader of the format: it shares no line with Leeward's."""
+    vectors = json.loads((GOLDEN / "vectors.json").read_text())
+    key = DataKey(vectors["key_id"], vectors["location"], bytes.fromhex(vectors["secret"]))
+    (desk / "opened").mkdir()
+    (desk / "opened" / key.id).write_bytes(key.secret)
+    (desk / "unseal.py").write_text(commands("python", sealed=True)[0])
+    for it in vectors["objects"]:
+        path = desk / "sealed" / it["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain = hashlib.shake_256(it["name"].encode()).digest(it["size_bytes"])
+        path.write_bytes(seal(plain, key, it["name"], salt=bytes.fromhex(it["salt"])))
+    environment = {"PATH": f"{TOOLS}{os.pathsep}{os.defpath}", "LC_ALL": "C.UTF-8"}
+    run(f"python3 unseal.py '{vectors['location']}'", desk, environment, {})
+    for it in vectors["objects"]:
+        opened = (desk / "unsealed" / it["name"]).read_bytes()
+        assert hashlib.sha256(opened).hexdigest() == it["sha256"]

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,14 +24,13 @@ from chalicelib.errors import (
     Unavailable,
 )
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
-from tests.fakes_keys import PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, InMemoryKeeper
+from tests.fakes_keys import GOLDEN, PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, InMemoryKeeper
 from tests.fakes_records import SteppingClock
 
 SILENT = Unavailable("no answer", hint="Wait.")
 DENIED = Refused("no right", hint="Ask.", code="access-denied")
 PRIMARY, STANDBY, OFFLINE = (InMemoryKeeper(name) for name in ("primary", "standby", "offline"))
 PERIOD = timedelta(days=7)
-GOLDEN = Path(__file__).parents[1] / "golden/sealed"
 
 
 def ring(
