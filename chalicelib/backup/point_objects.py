@@ -29,7 +29,9 @@ class PackedWriter:
 
     def __init__(self, writer: ObjectWriter) -> None:
         self._writer = writer
-        self._packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compressobj()
+        # A thread of its own, as it takes as long as reading and hashing together.
+        packer = zstandard.ZstdCompressor(level=LEVEL, write_checksum=True, threads=1)
+        self._packer = packer.compressobj()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if packed := self._packer.compress(data):

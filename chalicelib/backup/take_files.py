@@ -8,14 +8,13 @@ a point without it would look whole.
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from chalicelib.backup.point_objects import PackedWriter, PointObjects, free_point_id
+from chalicelib.backup.tar_header import BLOCK_BYTES, tar_header
 from chalicelib.errors import CheckFailed, NotReady
 from chalicelib.plan.files import (
-    ENCODING,
     FORMAT,
     EntryState,
     EntryType,
@@ -29,18 +28,12 @@ from chalicelib.ports.sources import FileTree, OpenFile, TreeNode
 
 ARCHIVE_NAME = "files.tar.zst"
 LIST_NAME = "files.jsonl.zst"
-READ_BYTES = 1 << 20
+# A file of this size or less is read into memory and stored when it held still.
+READ_BYTES = 1 << 18
 ATTEMPTS = 3
-BLOCK_BYTES = 512
 # Two blocks of zeros end an archive; GNU tar fills up to its record.
 RECORD_BYTES = 20 * BLOCK_BYTES
 NAMED = 5
-TAR_TYPES = {
-    "file": tarfile.REGTYPE,
-    "folder": tarfile.DIRTYPE,
-    "symlink": tarfile.SYMTYPE,
-    "hardlink": tarfile.LNKTYPE,
-}
 Progress = Callable[[int], None]
 
 
@@ -266,24 +259,6 @@ class _Job:
             hint="Give the backup's account the right to read them, or exclude them by name.",
             unreadable=self.tally.unreadable[:1000],
         )
-
-
-def tar_header(entry: FileEntry) -> bytes:
-    """The member's header in POSIX form (PAX): names and numbers of any size, nanoseconds."""
-    info = tarfile.TarInfo(entry.path)
-    info.type = TAR_TYPES[entry.type]
-    info.mode, info.uid, info.gid = entry.mode, entry.uid, entry.gid
-    info.uname, info.gname = entry.owner, entry.group
-    info.size, info.linkname = entry.size_bytes, entry.target
-    info.mtime = entry.mtime_ns // 10**9
-    if entry.mtime_ns % 10**9:
-        info.pax_headers = {"mtime": _decimal_seconds(entry.mtime_ns)}
-    return info.tobuf(tarfile.PAX_FORMAT, *ENCODING)
-
-
-def _decimal_seconds(nanoseconds: int) -> str:
-    whole, part = divmod(abs(nanoseconds), 10**9)
-    return f"{'-' if nanoseconds < 0 else ''}{whole}.{part:09d}"
 
 
 def _entry(node: TreeNode, kind: EntryType) -> FileEntry:

@@ -13,17 +13,16 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import IO, Any, cast
+from typing import Any
 
 from chalicelib.errors import Damaged, DigestMismatch, Truncated
 from chalicelib.plan.files import ENCODING, FORMAT, FileEntry
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
-from chalicelib.recover.archive import decompress, read_ahead, read_verified
+from chalicelib.recover.archive import ByteStream, decompress, read_ahead, read_verified
 from chalicelib.recover.safe_folder import require_inside
 
 HINT = "Restore from an older recovery point."
-COPY_BYTES = 1 << 20
 # No name on any system is longer; a line of the list holds two and little more.
 LONGEST_LINE_BYTES = 1 << 20
 TYPES = {
@@ -99,56 +98,71 @@ class FilesStream:
 
 
 class _Archive:
-    """tar's members one after the other. tarfile would keep a record of each of them."""
+    """tar's members one after the other, as this product writes them: POSIX headers (PAX)."""
 
     def __init__(self, store: ObjectStore, item: StoredObject) -> None:
         self._key = item.key
-        self._stream = _File(read_ahead(decompress(read_verified(store, item), item.key)))
-        self._tar: tarfile.TarFile | None = None
+        unpacked = decompress(read_verified(store, item), item.key)
+        self._stream = ByteStream(read_ahead(unpacked), item.key)
 
     def next(self, entry: FileEntry) -> Iterator[bytes]:
         """The content of the next member, which must be that of `entry`."""
-        info = self._next_info()
-        if info is None:
+        header = self._next_header()
+        if header is None:
             raise Truncated(
                 f"expected {entry.path!r} in {self._key}, which ends before it",
                 code="member-missing",
                 hint=HINT,
                 file=entry.path,
             )
-        _compare(info, entry)
-        return self._content(info, entry) if entry.type == "file" else iter(())
+        _compare(header, entry)
+        return self._content(entry) if entry.type == "file" else iter(())
 
     def require_end(self) -> None:
         """Reads on to the end of the object: what checks the whole of it runs there."""
-        extra = self._next_info()
+        extra = self._next_header()
         if extra is not None:
-            raise _differs(self._key, "no more members", repr(extra.name))
+            raise _differs(self._key, "no more members", repr(extra.path))
         self._stream.drain()
 
-    def _next_info(self) -> tarfile.TarInfo | None:
+    def _next_header(self) -> _Header | None:
+        block = self._stream.take(tarfile.BLOCKSIZE)
+        if not block.strip(b"\0"):
+            return None
+        info, more = self._parse(block), {}
+        if info.type == tarfile.XHDTYPE:
+            more = self._read_records(info.size)
+            info = self._parse(self._stream.take(tarfile.BLOCKSIZE))
+        return _header(info, more, self._key)
+
+    def _parse(self, block: bytes) -> tarfile.TarInfo:
         try:
-            if self._tar is None:
-                self._tar = tarfile.TarFile.open(
-                    fileobj=cast(IO[bytes], self._stream), mode="r|", bufsize=COPY_BYTES,
-                    encoding=ENCODING[0], errors=ENCODING[1],
-                )  # fmt: skip
-            self._tar.members = []  # type: ignore[attr-defined]
-            return self._tar.next()
-        except (tarfile.TarError, ValueError) as error:
+            return tarfile.TarInfo.frombuf(block, *ENCODING)
+        except tarfile.HeaderError as error:
             raise _unreadable(self._key) from error
 
-    def _content(self, info: tarfile.TarInfo, entry: FileEntry) -> Iterator[bytes]:
-        assert self._tar is not None
-        file = self._tar.extractfile(info)
-        assert file is not None
+    def _read_records(self, size: int) -> dict[str, str]:
+        """A PAX header: "<length of the record> <name>=<value>\\n", one after the other."""
+        if size > LONGEST_LINE_BYTES:
+            raise _unreadable(self._key)
+        rest, found = self._stream.take(size), {}
+        self._stream.take(-size % tarfile.BLOCKSIZE)
+        while rest:
+            length, _, _ = rest.partition(b" ")
+            end = int(length) if length.isdigit() else 0
+            name, equals, value = rest[len(length) + 1 : end - 1].partition(b"=")
+            if not equals or rest[end - 1 : end] != b"\n":
+                raise _unreadable(self._key)
+            found[name.decode(*ENCODING)] = value.decode(*ENCODING)
+            rest = rest[end:]
+        return found
+
+    def _content(self, entry: FileEntry) -> Iterator[bytes]:
         digest = hashlib.sha256()
-        try:
-            while piece := file.read(COPY_BYTES):
-                digest.update(piece)
-                yield piece
-        except tarfile.TarError as error:
-            raise _unreadable(self._key) from error
+        for piece in self._stream.pieces(entry.size_bytes):
+            digest.update(piece)
+            yield piece
+        self._stream.take(-entry.size_bytes % tarfile.BLOCKSIZE)
         if digest.hexdigest() != entry.sha256:
             raise DigestMismatch(
                 f"expected {entry.path!r} with sha-256 {entry.sha256}, found {digest.hexdigest()}",
@@ -157,28 +171,35 @@ class _Archive:
             )
 
 
-class _File:
-    """An iterator of pieces as the file that tarfile reads from."""
+@dataclass(frozen=True)
+class _Header:
+    """What a member's header says, in the words of FileEntry."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, b""
+    type: str
+    path: str
+    size_bytes: int
+    target: str
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
 
-    def read(self, size: int) -> bytes:
-        parts, missing = [], size
-        while missing:
-            if not self._rest:
-                self._rest = next(self._pieces, b"")
-                if not self._rest:
-                    break
-            part, self._rest = self._rest[:missing], self._rest[missing:]
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
 
-    def drain(self) -> None:
-        self._rest = b""
-        for _ in self._pieces:
-            pass
+def _header(info: tarfile.TarInfo, more: dict[str, str], key: str) -> _Header:
+    try:
+        return _Header(
+            TYPES[info.type],
+            more.get("path", info.name).rstrip("/"),
+            int(more.get("size", info.size)),
+            more.get("linkpath", info.linkname),
+            info.mode,
+            int(more.get("uid", info.uid)),
+            int(more.get("gid", info.gid)),
+            # A float would lose the last three digits.
+            int(Decimal(more.get("mtime", info.mtime)) * 10**9),
+        )
+    except (KeyError, ValueError, ArithmeticError) as error:
+        raise _unreadable(key) from error
 
 
 def _lines(store: ObjectStore, item: StoredObject) -> Iterator[dict[str, Any]]:
@@ -202,23 +223,13 @@ def _parse_line(line: bytes, key: str) -> dict[str, Any]:
     return fields
 
 
-def _compare(info: tarfile.TarInfo, entry: FileEntry) -> None:
-    found = (
-        TYPES.get(info.type), info.name, info.size if info.isfile() else 0, info.linkname,
-        info.mode, info.uid, info.gid, _nanoseconds(info),
-    )  # fmt: skip
-    expected = (
+def _compare(found: _Header, entry: FileEntry) -> None:
+    expected = _Header(
         entry.type, entry.path, entry.size_bytes, entry.target,
         entry.mode, entry.uid, entry.gid, entry.mtime_ns,
     )  # fmt: skip
     if found != expected:
         raise _differs(repr(entry.path), str(expected), str(found))
-
-
-def _nanoseconds(info: tarfile.TarInfo) -> int:
-    """A float would lose the last three digits."""
-    seconds = info.pax_headers.get("mtime")
-    return int(Decimal(seconds) * 10**9) if seconds else int(info.mtime) * 10**9
 
 
 def _object(point: RecoveryPoint, name: str) -> StoredObject:
