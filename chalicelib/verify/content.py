@@ -1,0 +1,89 @@
+"""One stored object read to its end and hashed, in constant memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, cast
+
+import zstandard
+
+from chalicelib.errors import Damaged
+from chalicelib.ports import ObjectStore
+from chalicelib.verify.expected import Expected
+from chalicelib.verify.flight import TimeLimit
+
+PIECE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Content:
+    sha256: str
+    size_bytes: int
+
+
+class _Stopped(Exception):
+    pass
+
+
+def read_content(store: ObjectStore, item: Expected, limit: TimeLimit) -> Content | None:
+    """None when the time was over before its end.
+
+    A WAL segment of which nobody knows the digest must at least be what its writer compressed:
+    its own checksum, which zstd wrote behind it, is compared.
+
+    Raises: as ObjectStore.read; Damaged (code "wal-unreadable").
+    """
+    chunks = _Hashing(store, item.key, limit)
+    try:
+        if item.is_wal and item.key.endswith(".zst") and not item.sha256:
+            _unpack(item.key, chunks)
+        for _ in chunks:
+            pass
+    except _Stopped:
+        return None
+    return Content(chunks.digest.hexdigest(), chunks.size_bytes)
+
+
+class _Hashing:
+    """The chunks of an object; a file for zstandard, too."""
+
+    def __init__(self, store: ObjectStore, key: str, limit: TimeLimit) -> None:
+        self.digest = hashlib.sha256()
+        self.size_bytes = 0
+        self._chunks, self._limit = store.read(key), limit
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            if self._limit.over.is_set() or self._limit.passed:
+                raise _Stopped
+            self.digest.update(chunk)
+            self.size_bytes += len(chunk)
+            if chunk:
+                yield chunk
+
+    def read(self, _size: int) -> bytes:
+        return next(iter(self), b"")
+
+
+def _unpack(key: str, chunks: _Hashing) -> None:
+    unpacked = 0
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(cast(IO[bytes], chunks))
+        while piece := reader.read(PIECE_BYTES):
+            unpacked += len(piece)
+    except zstandard.ZstdError as error:
+        raise _no_segment(key) from error
+    # A segment is a power of two of at least 1 MiB, a partial one filled up to it.
+    if unpacked < PIECE_BYTES or unpacked & (unpacked - 1):
+        raise _no_segment(key)
+
+
+def _no_segment(key: str) -> Damaged:
+    return Damaged(
+        f"expected a whole WAL segment in {key}, found something else",
+        code="wal-unreadable",
+        hint="Copy the segment back from another location, or take a full backup.",
+        key=key,
+    )

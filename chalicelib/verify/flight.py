@@ -1,0 +1,81 @@
+"""Work on many objects, a few at a time, that ends when its time is over even if a part hangs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+from chalicelib.errors import LeewardError
+from chalicelib.ports import Clock
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class TimeLimit:
+    """`over` is set when nobody waits any more: work that is still running stops at once."""
+
+    clock: Clock
+    until: datetime | None = None
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def left_seconds(self) -> float | None:
+        if self.until is None:
+            return None
+        return max(0.0, (self.until - self.clock.now()).total_seconds())
+
+    @property
+    def passed(self) -> bool:
+        return self.left_seconds() == 0.0
+
+
+def in_flight(
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    *,
+    threads: int,
+    limit: TimeLimit,
+) -> Iterator[tuple[Item, Result | LeewardError | None]]:
+    """Each item once, as it ends, with its result, the error it raised, or None: not reached.
+
+    A thread that hangs is left behind; it ends with the time limit of what it waits for.
+    """
+    pool = ThreadPoolExecutor(threads)
+    running: dict[Future[Result], Item] = {}
+    try:
+        for item in items:
+            if limit.passed:
+                yield item, None
+                continue
+            running[pool.submit(work, item)] = item
+            if len(running) >= 2 * threads:
+                yield from _ended(running, limit)
+        while running:
+            yield from _ended(running, limit)
+    finally:
+        if running:
+            limit.over.set()
+        pool.shutdown(wait=not limit.over.is_set(), cancel_futures=True)
+
+
+def _ended(
+    running: dict[Future[Result], Item], limit: TimeLimit
+) -> Iterator[tuple[Item, Result | LeewardError | None]]:
+    ended, _ = wait(running, timeout=limit.left_seconds(), return_when=FIRST_COMPLETED)
+    if not ended:
+        limit.over.set()
+        abandoned = list(running.values())
+        running.clear()
+        yield from ((item, None) for item in abandoned)
+        return
+    for one in ended:
+        item = running.pop(one)
+        try:
+            yield item, one.result()
+        except LeewardError as error:
+            yield item, error
