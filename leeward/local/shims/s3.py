@@ -23,7 +23,7 @@ from moto.s3 import notifications
 from moto.s3.models import S3Backend
 from moto.s3.responses import S3Response
 
-from leeward.local.shims import replaced
+from leeward.local.shims import object_lock, replaced
 
 if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
@@ -54,6 +54,7 @@ def install(_cloud: LocalCloud) -> Iterator[None]:
         for name in ("put_object", "_key_response_post"):
             stack.enter_context(replaced(S3Response, name, one_at_a_time))
         stack.enter_context(_events())
+        stack.enter_context(object_lock.repaired())
         yield
 
 
