@@ -16,6 +16,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -34,6 +35,9 @@ TAG_BYTES = 16
 SEALED_FRAME_BYTES = FRAME_BYTES + TAG_BYTES
 SECRET_BYTES = 32
 SALT_BYTES = 32
+SMALL_BYTES = 1 << 16
+
+Data = bytes | bytearray | memoryview
 CREATED = re.compile(rb"\d{8}T\d{6}Z")
 ID_INFO = b"leeward key id 1"
 OBJECT_INFO = b"leeward object key 1"
@@ -103,7 +107,7 @@ class _Frames:
         self._bound = header.to_bytes() + b"".join(place)
         self.number = 0
 
-    def seal(self, plain: bytes | bytearray | memoryview, *, last: bool) -> bytes:
+    def seal(self, plain: memoryview, *, last: bool) -> bytes:
         sealed = self._cipher.encrypt(self._nonce(), plain, self._place(last))
         self.number += 1
         return sealed
@@ -121,6 +125,44 @@ class _Frames:
         return self._bound + struct.pack(">QB", self.number, last)
 
 
+class _Cutter:
+    """Cuts a stream into pieces of `size_bytes` in a buffer that is used again.
+
+    A piece is valid until the next one is asked for. What may be the last one is held back.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        self._size_bytes, self._filled = size_bytes, 0
+        self._held = memoryview(bytearray(min(SMALL_BYTES, size_bytes)))
+
+    def push(self, data: Data) -> Iterator[memoryview]:
+        rest = memoryview(data).cast("B")
+        while rest:
+            if self._filled == self._size_bytes:
+                yield self._held
+                self._filled = 0
+            if not self._filled and len(rest) > self._size_bytes:
+                yield rest[: self._size_bytes]
+                rest = rest[self._size_bytes :]
+            else:
+                rest = self._hold(rest)
+
+    def rest(self) -> memoryview:
+        return self._held[: self._filled]
+
+    def _hold(self, data: memoryview) -> memoryview:
+        """Returns what there is no room for."""
+        taken = min(len(data), self._size_bytes - self._filled)
+        end = self._filled + taken
+        if end > len(self._held):
+            grown = memoryview(bytearray(self._size_bytes))
+            grown[: self._filled] = self._held[: self._filled]
+            self._held = grown
+        self._held[self._filled : end] = data[:taken]
+        self._filled = end
+        return data[taken:]
+
+
 class Sealer:
     """One object on its way: plaintext in, sealed bytes out. Holds one frame.
 
@@ -130,24 +172,16 @@ class Sealer:
     def __init__(self, key: DataKey, name: str, *, salt: bytes | None = None) -> None:
         header = Header(key.id, salt or os.urandom(SALT_BYTES))
         self._frames = _Frames(header, key, name)
-        self._held = bytearray()
+        self._cutter = _Cutter(FRAME_BYTES)
         self.header = header.to_bytes()
 
-    def update(self, data: bytes | bytearray | memoryview) -> Iterator[bytes]:
-        """The frames that `data` completes. A frame that may be the last one is held back."""
-        rest = memoryview(data).cast("B")
-        while len(self._held) + len(rest) > FRAME_BYTES:
-            room = FRAME_BYTES - len(self._held)
-            whole: bytearray | memoryview = rest[:room]
-            if self._held:
-                self._held += rest[:room]
-                whole, self._held = self._held, bytearray()
-            rest = rest[room:]
-            yield self._frames.seal(whole, last=False)
-        self._held += rest
+    def update(self, data: Data) -> Iterator[bytes]:
+        """The frames that `data` completes; `data` is used up when the iteration has ended."""
+        for piece in self._cutter.push(data):
+            yield self._frames.seal(piece, last=False)
 
     def finish(self) -> bytes:
-        return self._frames.seal(self._held, last=True)
+        return self._frames.seal(self._cutter.rest(), last=True)
 
 
 def seal(data: bytes, key: DataKey, name: str, *, salt: bytes | None = None) -> bytes:
@@ -170,22 +204,19 @@ def unseal(
         Tampered: "not-sealed", "seal-version", "wrong-key"; "seal-broken": cut, altered, put
             together anew, or sealed as another object.
     """
-    held = bytearray()
-    frames: _Frames | None = None
-    for chunk in chunks:
-        held += chunk
-        if frames is None:
-            if len(held) < HEADER_BYTES:
-                continue
-            frames = _begin(held, find_key, name)
-        while len(held) > SEALED_FRAME_BYTES:
-            yield _open(frames, held, SEALED_FRAME_BYTES, name, last=False)
-    if frames is None:
-        frames = _begin(held, find_key, name)
-    yield _open(frames, held, len(held), name, last=True)
+    stream = iter(chunks)
+    head, body = _split_header(stream)
+    header = read_header(head, name)
+    frames = _Frames(header, check_key(find_key(header.key_id)), name)
+    cutter = _Cutter(SEALED_FRAME_BYTES)
+    rest: Iterator[Data] = chain([body], stream)
+    for chunk in rest:
+        for piece in cutter.push(chunk):
+            yield _open(frames, piece, name, last=False)
+    yield _open(frames, cutter.rest(), name, last=True)
 
 
-def read_header(data: bytes | bytearray, name: str) -> Header:
+def read_header(data: bytes, name: str) -> Header:
     """Raises Tampered: "not-sealed", "seal-version"."""
     if not data.startswith(MAGIC):
         raise Tampered(
@@ -194,7 +225,7 @@ def read_header(data: bytes | bytearray, name: str) -> Header:
             hint="Copy it again from another location; nothing unsealed is stored here.",
             key=name,
         )
-    version = bytes(data[len(MAGIC) : len(MAGIC) + len(VERSION)])
+    version = data[len(MAGIC) : len(MAGIC) + len(VERSION)]
     if len(data) >= HEADER_BYTES and version != VERSION:
         raise Tampered(
             f"expected {name} in format {VERSION.decode()}, found {version!r}",
@@ -204,7 +235,7 @@ def read_header(data: bytes | bytearray, name: str) -> Header:
         )
     if len(data) < HEADER_BYTES:
         raise broken(name, 0)
-    _, created, fingerprint, salt = HEADER.unpack(bytes(data[:HEADER_BYTES]))
+    _, created, fingerprint, salt = HEADER.unpack(data)
     if not CREATED.fullmatch(created):
         raise broken(name, 0)
     return Header(f"{created.decode()}-{fingerprint.hex()}", salt)
@@ -233,21 +264,18 @@ def broken(name: str, frame: int) -> LeewardError:
     )
 
 
-def _begin(held: bytearray, find_key: Callable[[str], DataKey], name: str) -> _Frames:
-    header = read_header(held, name)
-    key = check_key(find_key(header.key_id))
-    del held[:HEADER_BYTES]
-    return _Frames(header, key, name)
+def _split_header(stream: Iterator[bytes]) -> tuple[bytes, memoryview]:
+    """The first 72 bytes, fewer when there are no more, and what came with them."""
+    found = next(stream, b"")
+    while len(found) < HEADER_BYTES and (more := next(stream, None)) is not None:
+        found += more
+    return bytes(found[:HEADER_BYTES]), memoryview(found)[HEADER_BYTES:]
 
 
-def _open(frames: _Frames, held: bytearray, size_bytes: int, name: str, *, last: bool) -> bytes:
-    """Takes the next frame from the front of `held`."""
-    if size_bytes < TAG_BYTES or (size_bytes == TAG_BYTES and frames.number):
+def _open(frames: _Frames, sealed: memoryview, name: str, *, last: bool) -> bytes:
+    if len(sealed) < TAG_BYTES or (len(sealed) == TAG_BYTES and frames.number):
         raise broken(name, frames.number)
     try:
-        with memoryview(held) as view, view[:size_bytes] as sealed:
-            plain = frames.open(sealed, last=last)
+        return frames.open(sealed, last=last)
     except InvalidTag as error:
         raise broken(name, frames.number) from error
-    del held[:size_bytes]
-    return plain

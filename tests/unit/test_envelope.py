@@ -82,6 +82,15 @@ def test_the_format_is_what_it_was(vector: dict[str, Any]) -> None:
     assert reopen(sealed, key=key, name=vector["name"]) == plain
 
 
+@given(cuts=st.lists(st.integers(0, 100), max_size=6))
+def test_the_header_may_come_in_pieces(cuts: list[int]) -> None:
+    sealed, chunks = seal(b"data", KEY, NAME), []
+    for cut in [*cuts, len(sealed)]:
+        chunks.append(sealed[:cut])
+        sealed = sealed[cut:]
+    assert b"".join(unseal(chunks, lambda _: KEY, NAME)) == b"data"
+
+
 def test_an_object_never_looks_the_same_twice() -> None:
     first, second = seal(b"same", KEY, NAME), seal(b"same", KEY, NAME)
     assert first[:40] == second[:40]
