@@ -24,6 +24,7 @@ COMMANDS = {
     "cloud": "Run the local cloud.",
     "package": "Make the zip and the CloudFormation template.",
     "evidence": "Verify an evidence bundle.",
+    "keys": "Keys of copies that lie outside AWS.",
 }
 OTHERS_WORDS = ("log", "output")
 """Where an error's context keeps what another program said."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from chalicelib.adapters.envelope import DataKey, check_key, make_data_key
 from chalicelib.adapters.key_sets import (
+    Entry,
     KeySet,
     Opener,
     Recipient,
@@ -25,7 +26,7 @@ from chalicelib.adapters.key_sets import (
     read_key_set,
 )
 from chalicelib.errors import LeewardError, NotReady, Tampered, Truncated, Unavailable
-from chalicelib.plan.records import canonical_json
+from chalicelib.plan.records import CheckResult, canonical_json
 from chalicelib.ports import Clock, ObjectStore
 
 KEYS = "keys/"
@@ -216,3 +217,23 @@ def _try(opener: Opener, key_set: KeySet, failed: list[LeewardError]) -> DataKey
             if isinstance(error, Unavailable):
                 break
     return None
+
+
+def check_key_set(key_set: KeySet, openers: Sequence[Opener]) -> tuple[CheckResult, ...]:
+    """Has each recipient what opens the data key? One result for each that an opener fits."""
+    return tuple(
+        _check_entry(key_set, entry, opener)
+        for entry in key_set.recipients
+        for opener in openers
+        if opener.fits(entry)
+    )
+
+
+def _check_entry(key_set: KeySet, entry: Entry, opener: Opener) -> CheckResult:
+    name = str(entry["recipient"])
+    try:
+        secret = opener.unwrap(entry, key_set.bound_to)
+        check_key(DataKey(key_set.key_id, key_set.location, secret))
+    except LeewardError as error:
+        return CheckResult(name, ok=False, found=f"{error.instance_code}: {error.message}")
+    return CheckResult(name, ok=True, found=f"opened by {opener.name}")
