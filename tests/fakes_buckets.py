@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -63,7 +63,7 @@ class InMemoryBucket:
 
     async def list(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
-    ) -> AsyncIterator[ObjectRow]:
+    ) -> AsyncGenerator[ObjectRow, None]:
         self._used()
         for key in sorted(self.versions):
             if end_before and key >= end_before:
@@ -75,17 +75,19 @@ class InMemoryBucket:
                     key, facts.size_bytes, facts.etag, facts.modified_at, facts.storage_class
                 )
 
-    async def prefixes(self, prefix: str = "", *, delimiter: str = "/") -> AsyncIterator[str]:
-        found = ""
+    async def prefixes(
+        self, prefix: str = "", *, start_after: str = "", delimiter: str = "/"
+    ) -> AsyncGenerator[str, None]:
+        found = start_after
         async for row in self.list(prefix):
             head, mark, _ = row.key[len(prefix) :].partition(delimiter)
-            if mark and prefix + head + mark != found:
+            if mark and prefix + head + mark > found:
                 found = prefix + head + mark
                 yield found
 
     async def list_versions(
         self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
-    ) -> AsyncIterator[VersionRow]:
+    ) -> AsyncGenerator[VersionRow, None]:
         self._used()
         for key in sorted(self.versions):
             if not key.startswith(prefix) or key < key_marker:
@@ -123,7 +125,7 @@ class InMemoryBucket:
 
     async def get(
         self, key: str, *, version_id: str = "", start: int = 0, end: int = -1, etag: str = ""
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         found = self._find(key, version_id)
         if etag and etag != found.facts.etag:
             raise DigestMismatch(f"expected {etag}", code="object-changed", hint="Again.")

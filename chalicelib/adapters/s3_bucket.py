@@ -10,7 +10,7 @@ One pool of connections serves all buckets of one event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, Self, TypeVar
 
@@ -131,7 +131,7 @@ class S3Bucket:
 
     async def list(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
-    ) -> AsyncIterator[ObjectRow]:
+    ) -> AsyncGenerator[ObjectRow, None]:
         query = [("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix)]
         first = [("start-after", start_after)] if start_after else []
         last = start_after
@@ -144,18 +144,23 @@ class S3Bucket:
                     return
                 yield row
 
-    async def prefixes(self, prefix: str = "", *, delimiter: str = "/") -> AsyncIterator[str]:
+    async def prefixes(
+        self, prefix: str = "", *, start_after: str = "", delimiter: str = "/"
+    ) -> AsyncGenerator[str, None]:
         query = [
             ("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix),
             ("delimiter", delimiter),
         ]  # fmt: skip
-        async for page in _pages(self._page, query, []):
+        first = [("start-after", start_after)] if start_after else []
+        async for page in _pages(self._page, query, first):
             for found in page.prefixes:
-                yield found
+                # S3 tells a start again when keys below it are still to come.
+                if found > start_after:
+                    yield found
 
     async def list_versions(
         self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
-    ) -> AsyncIterator[VersionRow]:
+    ) -> AsyncGenerator[VersionRow, None]:
         query = [("versions", ""), ("encoding-type", "url"), ("prefix", prefix)]
         markers = [("key-marker", key_marker), ("version-id-marker", version_id_marker)]
         first = [(name, value) for name, value in markers if value]
@@ -192,7 +197,7 @@ class S3Bucket:
 
     async def get(
         self, key: str, *, version_id: str = "", start: int = 0, end: int = -1, etag: str = ""
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         reading = _Reading(key, start, end, etag)
         failures = 0
         while not reading.whole:
@@ -344,7 +349,7 @@ P = TypeVar("P", bound=_Followed)
 
 async def _pages(
     fetch: Callable[[Query], Awaitable[P]], query: Query, first: Query
-) -> AsyncIterator[P]:
+) -> AsyncGenerator[P, None]:
     """Every page, the next one on its way while one is used."""
     coming: asyncio.Future[P] = asyncio.ensure_future(fetch([*query, *first]))
     try:

@@ -4,12 +4,13 @@ Unlike ObjectStore, which holds what Leeward wrote under names of its own, a Buc
 else's: its keys are any text of 1 to 1024 UTF-8 bytes (`a//b`, `./z`, `/lead`, `dir/`, a newline)
 and reach the server unchanged. Methods are asynchronous, safe to repeat, and raise the classes of
 chalicelib.errors alone; what passes (503, resets, timeouts) was already tried again. A version id
-of "" means the current version, or that there are none. Times are aware UTC.
+of "" means the current version, or that there are none. Times are aware UTC. Whoever leaves a
+listing or a read before its end closes it (contextlib.aclosing).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, NamedTuple, Protocol
@@ -127,21 +128,23 @@ class Bucket(Protocol):
 
     def list(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
-    ) -> AsyncIterator[ObjectRow]:
+    ) -> AsyncGenerator[ObjectRow, None]:
         """Current objects in byte order of the UTF-8 key; the next page is fetched ahead.
 
         Keys in (start_after, end_before); "" is no bound.
         """
 
-    def prefixes(self, prefix: str = "", *, delimiter: str = "/") -> AsyncIterator[str]:
+    def prefixes(
+        self, prefix: str = "", *, start_after: str = "", delimiter: str = "/"
+    ) -> AsyncGenerator[str, None]:
         """The distinct starts of keys below `prefix`, up to and with the next delimiter.
 
-        Keys without a further delimiter are not told.
+        Keys without a further delimiter are not told, starts at or before `start_after` neither.
         """
 
     def list_versions(
         self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
-    ) -> AsyncIterator[VersionRow]:
+    ) -> AsyncGenerator[VersionRow, None]:
         """Versions and markers in one sequence: by key, and for each key the newest first.
 
         Starts after the marker: after all versions of `key_marker` without a version id.
@@ -169,7 +172,7 @@ class Bucket(Protocol):
 
     def get(
         self, key: str, *, version_id: str = "", start: int = 0, end: int = -1, etag: str = ""
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Bytes [start, end) in chunks, resumed where a connection broke; -1 is the end.
 
         Never bytes of two different objects: raises DigestMismatch (code "object-changed") when

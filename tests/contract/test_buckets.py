@@ -156,6 +156,7 @@ def test_a_listing_is_bounded_and_in_byte_order(cloud: Cloud) -> None:
         assert await names(start_after="a/1", end_before="b/1") == ["a/2", "b"]
         assert await every(one.prefixes()) == ["a/", "b/"]
         assert await every(one.prefixes("b/")) == ["b/c/"]
+        assert await every(one.prefixes(start_after="a/1")) == ["b/"]
         row = (await every(one.list("a/1")))[0]
         assert row.etag == hashlib.md5(b"a/1", usedforsecurity=False).hexdigest()
         assert row.size_bytes == 3

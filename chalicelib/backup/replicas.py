@@ -1,0 +1,240 @@
+"""Where copies of a user's bucket go: another bucket, or a store in another cloud.
+
+A copy into another bucket is made by the servers; one into a store is read once and written as it
+is read, a few chunks in memory whatever the size, and counts only when the store holds the SHA-256
+that was computed on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol, TypeVar
+
+from chalicelib.errors import DigestMismatch, LeewardError, Truncated
+from chalicelib.plan.object_names import NAMES, is_long, key_of_name, name_of_key
+from chalicelib.plan.records import StoredObject
+from chalicelib.ports import Listed, ObjectStore
+from chalicelib.ports.buckets import Bucket, CopySource, Deleted, KeyFailure, ObjectRow
+
+T = TypeVar("T")
+MIB = 1 << 20
+# Up to here an object is read whole and put in one request.
+SMALL_BYTES = MIB
+LISTED_AT_ONCE = 1000
+STORE_THREADS = 32
+# A writer holds a few parts of a large object in memory.
+LARGE_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Copied:
+    """One copy as its server confirmed it. `sha256` in hex, "" when nobody computed it."""
+
+    key: str
+    size_bytes: int
+    etag: str = ""
+    version_id: str = ""
+    sha256: str = ""
+
+
+class Replica(Protocol):
+    """`ranged`: a listing can begin anywhere, so that several walk at once. `has_etags`: its rows
+    have S3's. `in_flight`: how many copies it bears at once."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ranged(self) -> bool: ...
+
+    @property
+    def has_etags(self) -> bool: ...
+
+    @property
+    def in_flight(self) -> int: ...
+
+    def list(
+        self, prefix: str = "", *, start_after: str = "", end_before: str = ""
+    ) -> AsyncGenerator[ObjectRow, None]: ...
+
+    def hides(self, key: str) -> bool:
+        """The key's object is not in the listing; `look` finds it."""
+
+    async def look(self, key: str) -> ObjectRow | None: ...
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        """Raises as Bucket.copy_from and Bucket.get do."""
+
+    async def delete(self, keys: Sequence[str]) -> Deleted: ...
+
+
+class BucketReplica:
+    """A bucket of the same cloud, in any region. Deleting puts markers where it has versions."""
+
+    ranged = True
+    has_etags = True
+    in_flight = 1 << 30
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+
+    @property
+    def name(self) -> str:
+        return self.bucket.name
+
+    def list(
+        self, prefix: str = "", *, start_after: str = "", end_before: str = ""
+    ) -> AsyncGenerator[ObjectRow, None]:
+        return self.bucket.list(prefix, start_after=start_after, end_before=end_before)
+
+    def hides(self, key: str) -> bool:
+        return False
+
+    async def look(self, key: str) -> ObjectRow | None:
+        return await look(self.bucket, key)
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        wanted = CopySource(
+            source.name, row.key, region=source.region, etag=row.etag,
+            size_bytes=row.size_bytes, storage_class=row.storage_class,
+        )  # fmt: skip
+        written = await self.bucket.copy_from(wanted)
+        return Copied(row.key, row.size_bytes, written.etag, written.version_id)
+
+    async def delete(self, keys: Sequence[str]) -> Deleted:
+        return await self.bucket.delete([(key, "") for key in keys])
+
+
+class StoreReplica:
+    """A store in another cloud, under the names of plan/object_names.py.
+
+    Keys too long for any store are never deleted by a mirror: their names do not tell them.
+    """
+
+    ranged = False
+    has_etags = False
+
+    def __init__(self, store: ObjectStore, name: str, *, threads: int = STORE_THREADS) -> None:
+        self._store = store
+        self.name = name
+        self.in_flight = threads
+        self._threads = ThreadPoolExecutor(threads)
+        self._large = asyncio.Semaphore(LARGE_AT_ONCE)
+
+    async def list(
+        self, prefix: str = "", *, start_after: str = "", end_before: str = ""
+    ) -> AsyncGenerator[ObjectRow, None]:
+        rows = await self._in_thread(self._store.list, NAMES + prefix)
+        while some := await self._in_thread(_next_rows, rows):
+            for row in some:
+                if end_before and row.key >= end_before:
+                    return
+                if row.key > start_after:
+                    yield row
+
+    def hides(self, key: str) -> bool:
+        return is_long(key)
+
+    async def look(self, key: str) -> ObjectRow | None:
+        try:
+            facts = await self._in_thread(self._store.facts, name_of_key(key))
+        except Truncated:
+            return None
+        return ObjectRow(key, facts.size_bytes, "", facts.modified_at)
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        digest = hashlib.sha256()
+        if row.size_bytes <= SMALL_BYTES:
+            stored = await self._copy_small(source, row, digest.update)
+        else:
+            async with self._large:
+                stored = await self._copy_large(source, row, digest.update)
+        _check_stored(row, stored, digest.hexdigest())
+        return Copied(row.key, stored.size_bytes, sha256=stored.sha256)
+
+    async def delete(self, keys: Sequence[str]) -> Deleted:
+        done: list[tuple[str, str]] = []
+        failed: list[KeyFailure] = []
+        for key in keys:
+            try:
+                await self._in_thread(self._store.delete, name_of_key(key))
+                done.append((key, ""))
+            except LeewardError as error:
+                failed.append(KeyFailure(key, "", error.instance_code, error.message))
+        return Deleted(tuple(done), tuple(failed))
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, work, *arguments)
+
+    async def _copy_small(self, source: Bucket, row: ObjectRow, digest: _Update) -> StoredObject:
+        content = bytearray()
+        async with aclosing(source.get(row.key, etag=row.etag)) as chunks:
+            async for chunk in chunks:
+                digest(chunk)
+                content += chunk
+        return await self._in_thread(self._store.put, name_of_key(row.key), bytes(content))
+
+    async def _copy_large(self, source: Bucket, row: ObjectRow, digest: _Update) -> StoredObject:
+        opened = self._store.open_writer(name_of_key(row.key))
+        writer = await self._in_thread(opened.__enter__)
+        try:
+            async with aclosing(_of_size(source, row)) as pieces:
+                async for piece in pieces:
+                    await self._in_thread(_hash_and_write, digest, writer.write, piece)
+            return await self._in_thread(writer.commit)
+        finally:
+            await self._in_thread(opened.__exit__, None, None, None)
+
+
+class _Update(Protocol):
+    def __call__(self, data: bytes | bytearray, /) -> None: ...
+
+
+async def look(bucket: Bucket, key: str) -> ObjectRow | None:
+    """The current object as a listing would show it, None when there is none."""
+    try:
+        facts = await bucket.head(key, checksums=False)
+    except Truncated:
+        return None
+    return ObjectRow(key, facts.size_bytes, facts.etag, facts.modified_at, facts.storage_class)
+
+
+async def _of_size(source: Bucket, row: ObjectRow) -> AsyncGenerator[bytearray, None]:
+    """The object in pieces of about a MiB: a thread is woken for each."""
+    piece = bytearray()
+    async with aclosing(source.get(row.key, etag=row.etag)) as chunks:
+        async for chunk in chunks:
+            piece += chunk
+            if len(piece) >= MIB:
+                yield piece
+                piece = bytearray()
+    if piece:
+        yield piece
+
+
+def _hash_and_write(digest: _Update, write: _Update, piece: bytearray) -> None:
+    digest(piece)
+    write(piece)
+
+
+def _next_rows(rows: Iterator[Listed]) -> list[ObjectRow]:
+    some = islice(rows, LISTED_AT_ONCE)
+    return [ObjectRow(key_of_name(r.key), r.size_bytes, "", r.modified_at) for r in some]
+
+
+def _check_stored(row: ObjectRow, stored: StoredObject, sha256: str) -> None:
+    if (stored.size_bytes, stored.sha256) != (row.size_bytes, sha256):
+        raise DigestMismatch(
+            f"expected {row.size_bytes} bytes with SHA-256 {sha256} to be stored for "
+            f"{row.key!r}, found {stored.size_bytes} with {stored.sha256}",
+            code="stored-otherwise",
+            hint="Copy it again; if it repeats, the store or the network changes bytes.",
+            key=row.key,
+        )

@@ -1,0 +1,100 @@
+"""What a sync does with each key, and whether it may delete: pure, from two rows of listings.
+
+An ETag is the MD5 of the content only for an object of one part that is not encrypted with a KMS
+key. Where it is not, time decides: the copy is right when it was made after the source was last
+written, which holds because a copy of such an object counts only when the source is still the same
+after it (sync.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from chalicelib.errors import Refused
+from chalicelib.plan.records import Record
+from chalicelib.ports.buckets import ObjectRow
+
+Action = Literal["copy", "leave", "delete", "keep"]
+Reason = Literal["new", "size", "etag", "newer", "same-etag", "copied-later", "not-in-source"]
+MD5_DIGITS = 32
+
+
+@dataclass(frozen=True)
+class SyncPolicy:
+    """What the plan says of one bucket's replica.
+
+    mirror: what the source no longer has is deleted from the replica.
+    max_delete_share: of the replica's objects, 0 to 1; more is deleted only when approved.
+    opaque_etags: either bucket encrypts with a KMS key, so that no ETag tells the content.
+    margin: by how much a copy must be younger than its source (S3's times have whole seconds;
+    the clocks of two clouds differ).
+    missed_after: how old a change must be to have been missed by the events.
+    """
+
+    prefix: str = ""
+    mirror: bool = False
+    max_delete_share: float = 0.05
+    opaque_etags: bool = False
+    margin: timedelta = timedelta(seconds=2)
+    missed_after: timedelta = timedelta(minutes=15)
+    in_flight: int = 256
+    walkers: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDecision(Record):
+    """`size_bytes`: of the source, or of what would be deleted."""
+
+    key: str
+    action: Action
+    reason: Reason
+    size_bytes: int
+
+
+def decide_key(
+    source: ObjectRow | None, target: ObjectRow | None, policy: SyncPolicy
+) -> KeyDecision:
+    """One of the two may be missing. A row of another cloud has no ETag ("")."""
+    if source is None:
+        assert target is not None
+        action: Action = "delete" if policy.mirror else "keep"
+        return KeyDecision(target.key, action, "not-in-source", target.size_bytes)
+    action, reason = _compare(source, target, policy)
+    return KeyDecision(source.key, action, reason, source.size_bytes)
+
+
+def _compare(
+    source: ObjectRow, target: ObjectRow | None, policy: SyncPolicy
+) -> tuple[Action, Reason]:
+    if target is None:
+        return "copy", "new"
+    if source.size_bytes != target.size_bytes:
+        return "copy", "size"
+    if source.etag and source.etag == target.etag:
+        return "leave", "same-etag"
+    if not policy.opaque_etags and tells_content(source.etag) and tells_content(target.etag):
+        return "copy", "etag"
+    if source.modified_at + policy.margin < target.modified_at:
+        return "leave", "copied-later"
+    return "copy", "newer"
+
+
+def tells_content(etag: str) -> bool:
+    """It may be an MD5 of the content. One of parts ends with "-<parts>"."""
+    return len(etag) == MD5_DIGITS
+
+
+def check_deletions(deletions: int, replica_objects: int, policy: SyncPolicy) -> None:
+    """Raises Refused (code "too-many-deletions") when more would go than the plan lets go."""
+    if deletions <= policy.max_delete_share * replica_objects:
+        return
+    raise Refused(
+        f"expected at most {policy.max_delete_share:.1%} of {replica_objects} objects to be "
+        f"deleted, found {deletions}",
+        code="too-many-deletions",
+        hint="See with --dry-run what would go; then approve it, or bring the source back.",
+        deletions=deletions,
+        replica_objects=replica_objects,
+    )

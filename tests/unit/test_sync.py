@@ -1,0 +1,493 @@
+"""The sync engine on buckets in memory: what is there afterwards, and what is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.backup.replicas import BucketReplica, Copied, StoreReplica
+from chalicelib.backup.replicate import Replicated, replicate_object
+from chalicelib.backup.sync import SyncResult, sync_buckets
+from chalicelib.backup.sync_decision import KeyDecision, SyncPolicy
+from chalicelib.backup.take_inventory import bucket_entries, store_entries, take_inventory
+from chalicelib.errors import (
+    BadInput,
+    CheckFailed,
+    DigestMismatch,
+    NotReady,
+    Refused,
+    Unavailable,
+)
+from chalicelib.plan.inventory import read_lines
+from chalicelib.plan.object_names import name_of_key
+from chalicelib.ports.buckets import Bucket, Deleted, ObjectRow
+from tests.fakes import InMemoryObjectStore
+from tests.fakes_buckets import InMemoryBucket, InMemoryBuckets
+
+START = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+
+
+class Ticking:
+    """A clock that only moves when told to."""
+
+    def __init__(self) -> None:
+        self.at = START
+
+    def now(self) -> datetime:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+class World:
+    def __init__(self, *, versioned: bool = False) -> None:
+        self.clock = Ticking()
+        self.buckets = InMemoryBuckets(self.clock.now)
+        self.source = self.buckets.create("source", versioned=versioned)
+        self.replica = self.buckets.create("replica", versioned=versioned)
+
+    def put(self, bucket: InMemoryBucket, **contents: str) -> None:
+        for key, value in contents.items():
+            asyncio.run(bucket.put(key, value.encode()))
+
+    def sync(self, replica: Any = None, policy: SyncPolicy | None = None, **how: Any) -> SyncResult:
+        target = replica or BucketReplica(self.replica)
+        wanted = policy or SyncPolicy()
+        return asyncio.run(sync_buckets(self.source, target, wanted, clock=self.clock, **how))
+
+
+def unpack(packed: bytes) -> bytes:
+    return zstandard.ZstdDecompressor().decompressobj().decompress(packed)
+
+
+def contents(bucket: InMemoryBucket) -> dict[str, bytes]:
+    found = {key: versions[0].data for key, versions in bucket.versions.items()}
+    return {key: data for key, data in found.items() if data is not None}
+
+
+KEYS = st.sampled_from(["a", "a/", "a/b", "a//b", "b/1", "b/2", "b/c/d", "é", "～", "😀", "z"])
+OBJECTS = st.dictionaries(KEYS, st.binary(max_size=3))
+
+
+@settings(max_examples=150, deadline=None)
+@given(OBJECTS, OBJECTS, st.booleans(), st.integers(1, 4), st.booleans())
+def test_the_replica_has_what_the_source_has(
+    source: dict[str, bytes],
+    replica: dict[str, bytes],
+    mirror: bool,
+    split_after: int,
+    versioned: bool,
+) -> None:
+    """Whatever there was, and however the listing is cut among walkers."""
+    world = World(versioned=versioned)
+    for bucket, objects in ((world.source, source), (world.replica, replica)):
+        for key, data in objects.items():
+            asyncio.run(bucket.put(key, data))
+    policy = SyncPolicy(mirror=mirror, max_delete_share=1)
+    told: list[KeyDecision] = []
+    planned: list[KeyDecision] = []
+    dry = world.sync(policy=policy, dry_run=True, on_decision=planned.append)
+    assert contents(world.replica) == replica
+    done = world.sync(policy=policy, on_decision=told.append, split_after=split_after)
+    extra = {} if mirror else {k: v for k, v in replica.items() if k not in source}
+    assert contents(world.replica) == {**extra, **source}
+    assert sorted(told, key=lambda one: one.key) == sorted(planned, key=lambda one: one.key)
+    assert done.ok
+    assert done.reasons == dry.reasons
+    assert done.copied == sum(key not in replica or replica[key] != source[key] for key in source)
+    assert (done.source_objects, done.replica_objects) == (len(source), len(replica))
+    again = world.sync(policy=policy)
+    assert (again.copied, again.deleted) == (0, 0)
+
+
+def test_a_large_listing_is_cut_and_no_key_is_missed_or_taken_twice() -> None:
+    world = World()
+    rng = random.Random(7)
+    keys = {f"{rng.randrange(4)}/{rng.randrange(30)}/{number}" for number in range(3000)}
+    keys |= {"0/", "1/2/", "flat", "~"}
+    for key in keys:
+        asyncio.run(world.source.put(key, b"1"))
+    told: list[str] = []
+    world.sync(on_decision=lambda one: told.append(one.key), split_after=100)
+    assert sorted(told) == sorted(keys)
+    assert contents(world.replica).keys() == keys
+
+
+def test_too_many_deletions_are_refused_before_any() -> None:
+    world = World()
+    world.put(world.source, a="1", b="2")
+    world.put(world.replica, x="1", y="1", z="1")
+    mirror = SyncPolicy(mirror=True)
+    with pytest.raises(Refused) as caught:
+        world.sync(policy=mirror)
+    assert caught.value.instance_code == "too-many-deletions"
+    assert contents(world.replica).keys() == {"a", "b", "x", "y", "z"}
+    assert world.sync(policy=mirror, dry_run=True).reasons["delete not-in-source"] == 3
+    assert world.sync(policy=mirror, approved=True).deleted == 3
+    assert contents(world.replica).keys() == {"a", "b"}
+
+
+def test_a_source_that_lost_everything_does_not_take_the_replica_with_it() -> None:
+    world = World()
+    world.put(world.replica, **{f"k{number}": "x" for number in range(100)})
+    with pytest.raises(Refused):
+        world.sync(policy=SyncPolicy(mirror=True))
+    assert len(contents(world.replica)) == 100
+
+
+def test_what_was_written_again_since_it_was_listed_is_not_deleted() -> None:
+    world = World()
+    world.put(world.replica, a="old", b="old")
+
+    class LateWriter(BucketReplica):
+        async def delete(self, keys: Sequence[str]) -> Deleted:
+            assert list(keys) == ["b"]
+            return await super().delete(keys)
+
+    def write_again(decision: KeyDecision) -> None:
+        if decision.key == "a":
+            world.source.versions["a"] = list(world.replica.versions["a"])
+
+    mirror = SyncPolicy(mirror=True, max_delete_share=1)
+    done = world.sync(LateWriter(world.replica), mirror, on_decision=write_again)
+    assert done.deleted == 1
+    assert contents(world.replica).keys() == {"a"}
+
+
+class FailingReplica(BucketReplica):
+    """Copies of some keys fail, `times` each."""
+
+    def __init__(self, bucket: Bucket, error: Exception, keys: set[str], times: int) -> None:
+        super().__init__(bucket)
+        self._error, self._left = error, dict.fromkeys(keys, times)
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        if self._left.get(row.key, 0) > 0:
+            self._left[row.key] -= 1
+            raise self._error
+        return await super().copy(source, row)
+
+
+def test_single_failures_are_tried_again_named_and_never_counted_as_copies() -> None:
+    error = Unavailable("no answer", hint="Wait.")
+    world = World()
+    world.put(world.source, a="1", b="2", c="3")
+    once = world.sync(FailingReplica(world.replica, error, {"b"}, 1))
+    assert once.ok
+    assert once.copied == 3
+    world = World()
+    world.put(world.source, a="1", b="2", c="3")
+    done = world.sync(FailingReplica(world.replica, error, {"b"}, 99))
+    assert not done.ok
+    assert (done.copied, done.failed) == (2, 1)
+    assert [(one.key, one.code) for one in done.failures] == [("b", "unavailable")]
+    assert contents(world.replica).keys() == {"a", "c"}
+    assert SyncResult.from_json(done.to_json()) == done
+    assert world.sync().copied == 1
+
+
+def test_what_concerns_every_key_ends_the_sync() -> None:
+    world = World()
+    world.put(world.source, a="1", b="2")
+    gone = NotReady("no bucket", code="no-bucket", hint="Make it.")
+    with pytest.raises(NotReady):
+        world.sync(FailingReplica(world.replica, gone, {"a"}, 99))
+    with pytest.raises(NotReady):
+        world.sync(BucketReplica(world.buckets.bucket("absent")))
+
+
+def test_a_sync_where_nothing_works_gives_up() -> None:
+    world = World()
+    keys = {f"k{number:05}" for number in range(1500)}
+    for key in keys:
+        asyncio.run(world.source.put(key, b"1"))
+    error = Refused("not allowed", code="access-denied", hint="Allow it.")
+    with pytest.raises(CheckFailed) as caught:
+        world.sync(FailingReplica(world.replica, error, keys, 99))
+    assert caught.value.instance_code == "too-many-failures"
+    assert "not allowed" in caught.value.message
+
+
+def test_an_archived_object_fails_alone() -> None:
+    world = World()
+    world.put(world.source, a="1", b="2")
+    stored = world.source.versions["a"][0]
+    object.__setattr__(stored.facts, "storage_class", "GLACIER")
+    done = world.sync()
+    assert [(one.key, one.code) for one in done.failures] == [("a", "archived")]
+    assert done.copied == 1
+
+
+class Interrupting(BucketReplica):
+    """Something else happens right before a copy."""
+
+    def __init__(self, bucket: Bucket, happens: Any) -> None:
+        super().__init__(bucket)
+        self._happens = happens
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        await self._happens(row)
+        return await super().copy(source, row)
+
+
+def test_an_object_that_changes_or_goes_while_it_is_copied() -> None:
+    world = World()
+    world.put(world.source, changes="old", goes="old")
+    left = {"changes", "goes"}
+
+    async def happens(row: ObjectRow) -> None:
+        if row.key in left:
+            left.remove(row.key)
+            if row.key == "goes":
+                await world.source.delete([("goes", "")])
+            else:
+                await world.source.put("changes", b"new content")
+
+    done = world.sync(Interrupting(world.replica, happens))
+    assert done.ok
+    assert (done.copied, done.vanished) == (1, 1)
+    assert contents(world.replica) == {"changes": b"new content"}
+
+
+def test_an_object_that_never_rests_is_a_failure() -> None:
+    world = World()
+    world.put(world.source, k="0")
+    numbers = iter(range(1, 100))
+
+    async def happens(row: ObjectRow) -> None:
+        await world.source.put("k", str(next(numbers)).encode())
+
+    done = world.sync(Interrupting(world.replica, happens))
+    assert [(one.key, one.code) for one in done.failures] == [("k", "object-changed")]
+
+
+class AfterCopy(BucketReplica):
+    """The source is written between a copy and its end, once, and by nobody's ETag."""
+
+    def __init__(self, bucket: Bucket, happens: Any) -> None:
+        super().__init__(bucket)
+        self._happens = happens
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        copied = await super().copy(source, row)
+        await self._happens(row)
+        return copied
+
+
+def test_a_change_during_a_copy_is_not_hidden_by_its_time() -> None:
+    """Same size, an ETag that tells nothing, and a copy younger than the source: no later sync
+    would see it."""
+    world = World()
+    world.put(world.source, k="old")
+    left = ["once"]
+
+    async def happens(row: ObjectRow) -> None:
+        if left:
+            left.pop()
+            await world.source.put("k", b"new")
+            world.clock.sleep(60)
+
+    policy = SyncPolicy(opaque_etags=True)
+    world.sync(AfterCopy(world.replica, happens), policy)
+    assert contents(world.replica) == {"k": b"new"}
+
+
+def test_a_reconcile_tells_what_the_events_had_missed() -> None:
+    world = World()
+    world.put(world.source, missed="1")
+    world.clock.sleep(3600)
+    world.put(world.source, recent="1")
+    done = world.sync()
+    assert (done.missed, done.missed_keys) == (1, ("missed",))
+
+
+def test_a_store_in_another_cloud_gets_every_key_and_its_digest() -> None:
+    world = World()
+    store = InMemoryObjectStore()
+    keys = ["a//b", "./z", "/lead", "dir/", "new\nline", "k" * 1024, "é"]
+    for key in keys:
+        asyncio.run(world.source.put(key, key.encode() * 2000))
+    world.clock.at = datetime.now(UTC) - timedelta(hours=1)
+
+    async def work() -> tuple[SyncResult, SyncResult, Any]:
+        replica = StoreReplica(store, "elsewhere")
+        first = await sync_buckets(world.source, replica, SyncPolicy(), clock=world.clock)
+        second = await sync_buckets(world.source, replica, SyncPolicy(), clock=world.clock)
+        kept = InMemoryObjectStore()
+        entries = store_entries(world.source, store)
+        return first, second, await take_inventory(entries, kept, "20261122T080000Z-objects")
+
+    first, second, taken = asyncio.run(work())
+    assert store.objects == {name_of_key(key): key.encode() * 2000 for key in keys}
+    assert first.copied == len(keys)
+    assert second.copied == 0
+    assert (taken.entries, taken.absent) == (len(keys), 0)
+
+
+def test_a_store_that_lies_about_what_it_holds_is_not_believed() -> None:
+    class Lying(InMemoryObjectStore):
+        def put(self, key: str, data: bytes, *, if_absent: bool = False) -> Any:
+            return super().put(key, data[:-1] + b"!", if_absent=if_absent)
+
+    world = World()
+    world.put(world.source, k="content")
+
+    async def work() -> SyncResult:
+        replica = StoreReplica(Lying(), "elsewhere")
+        return await sync_buckets(world.source, replica, SyncPolicy(), clock=world.clock)
+
+    done = asyncio.run(work())
+    assert [(one.key, one.code) for one in done.failures] == [("k", "stored-otherwise")]
+    assert done.copied == 0
+
+
+def event(kind: str, key: str, at: datetime, **detail: Any) -> dict[str, Any]:
+    return {
+        "source": "aws.s3",
+        "detail-type": kind,
+        "time": at.isoformat(),
+        "detail": {"bucket": {"name": "source"}, "object": {"key": key}, **detail},
+    }
+
+
+def replicate(world: World, told: dict[str, Any], policy: SyncPolicy | None = None) -> Replicated:
+    replica = BucketReplica(world.replica)
+    wanted = policy or SyncPolicy()
+    return asyncio.run(replicate_object(told, world.source, replica, wanted, clock=world.clock))
+
+
+def test_an_event_brings_its_object_and_says_how_late() -> None:
+    world = World(versioned=True)
+    world.put(world.source, k="1")
+    created = event("Object Created", "k", world.clock.now())
+    world.clock.sleep(7)
+    done = replicate(world, created)
+    assert (done.action, done.lag_seconds) == ("copied", 7.0)
+    assert done.version_id == world.replica.versions["k"][0].facts.version_id
+    assert contents(world.replica) == {"k": b"1"}
+    again = replicate(world, created)
+    assert (again.action, again.lag_seconds) == ("already", None)
+    assert len(world.replica.versions["k"]) == 1
+    assert Replicated.from_json(done.to_json()) == done
+
+
+def test_events_out_of_order_and_twice_end_where_the_source_is() -> None:
+    policy = SyncPolicy(mirror=True)
+    for seed in range(30):
+        world = World(versioned=True)
+        rng = random.Random(seed)
+        events = []
+        for number in range(6):
+            if rng.random() < 0.4:
+                asyncio.run(world.source.delete([("k", "")]))
+                events.append(event("Object Deleted", "k", world.clock.now()))
+            else:
+                world.put(world.source, k=str(number))
+                events.append(event("Object Created", "k", world.clock.now()))
+            world.clock.sleep(1)
+            if rng.random() < 0.5:
+                replicate(world, rng.choice(events), policy)
+        for told in rng.sample(events * 2, len(events) * 2):
+            replicate(world, told, policy)
+        assert contents(world.replica) == contents(world.source), seed
+
+
+def test_a_deletion_is_a_marker_and_only_where_the_plan_mirrors() -> None:
+    world = World(versioned=True)
+    world.put(world.source, k="1")
+    world.put(world.replica, k="1")
+    asyncio.run(world.source.delete([("k", "")]))
+    deleted = event("Object Deleted", "k", world.clock.now())
+    assert replicate(world, deleted).action == "kept"
+    assert contents(world.replica) == {"k": b"1"}
+    assert replicate(world, deleted, SyncPolicy(mirror=True)).action == "deleted"
+    assert contents(world.replica) == {}
+    assert [one.data for one in world.replica.versions["k"]] == [None, b"1"]
+
+
+def test_an_old_version_deleted_changes_nothing() -> None:
+    world = World(versioned=True)
+    world.put(world.source, k="1")
+    world.put(world.source, k="2")
+    world.put(world.replica, k="2")
+    old = world.source.versions["k"][1].facts.version_id
+    asyncio.run(world.source.delete([("k", old)]))
+    told = event("Object Deleted", "k", world.clock.now())
+    told["detail"]["deletion-type"] = "Permanently Deleted"
+    assert replicate(world, told, SyncPolicy(mirror=True)).action == "already"
+    assert contents(world.replica) == {"k": b"2"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"detail-type": "Object Created", "time": "now", "detail": {}},
+        event("Object Restore Completed", "k", START),
+        {**event("Object Created", "k", START), "detail": {"bucket": {"name": "other"},
+                                                          "object": {"key": "k"}}},
+    ],
+)  # fmt: skip
+def test_what_is_no_event_of_this_bucket_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        replicate(World(), told)
+
+
+def test_an_object_that_changes_at_every_copy_is_delivered_again() -> None:
+    world = World()
+    world.put(world.source, k="0")
+    numbers = iter(range(1, 100))
+
+    async def happens(row: ObjectRow) -> None:
+        await world.source.put("k", str(next(numbers)).encode())
+
+    told = event("Object Created", "k", world.clock.now())
+    replica = Interrupting(world.replica, happens)
+    with pytest.raises(DigestMismatch):
+        asyncio.run(replicate_object(told, world.source, replica, SyncPolicy(), clock=world.clock))
+
+
+def test_an_inventory_is_the_state_of_the_replica() -> None:
+    world = World(versioned=True)
+    world.put(world.source, **{f"k{number}": str(number) for number in range(7)})
+    world.sync()
+    store = InMemoryObjectStore()
+    point = "20261122T080000Z-objects"
+    taken = asyncio.run(
+        take_inventory(bucket_entries(world.replica), store, point, entries_per_object=3)
+    )
+    assert [one.key for one in taken.objects] == [
+        f"points/{point}/inventory-00000{number}.jsonl.zst" for number in (1, 2, 3)
+    ]
+    entries = list(read_lines(map(unpack, (store.get(one.key) for one in taken.objects))))
+    assert (taken.entries, taken.bytes, taken.absent) == (7, 7, 0)
+    assert [entry.key for entry in entries] == sorted(world.source.versions)
+    for entry in entries:
+        facts = world.replica.versions[entry.key][0].facts
+        assert (entry.version, entry.etag) == (facts.version_id, facts.etag)
+        assert len(entry.sha256) == 64
+
+
+def test_nothing_is_left_of_an_inventory_that_failed() -> None:
+    class Breaking(InMemoryBucket):
+        async def head(self, key: str, **how: Any) -> Any:
+            if key == "k5":
+                raise Unavailable("no answer", hint="Wait.")
+            return await super().head(key, **how)
+
+    world = World()
+    bucket = Breaking(world.buckets, "breaking", "")
+    world.put(bucket, **{f"k{number}": str(number) for number in range(9)})
+    store = InMemoryObjectStore()
+    with pytest.raises(Unavailable):
+        asyncio.run(take_inventory(bucket_entries(bucket), store, "p", entries_per_object=2))
+    assert store.objects == {}

@@ -1,0 +1,84 @@
+"""What a sync does with each key, and when it may delete."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.backup.sync_decision import SyncPolicy, check_deletions, decide_key
+from chalicelib.errors import Refused
+from chalicelib.ports.buckets import ObjectRow
+
+NOW = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+A, B = "a" * 32, "b" * 32
+PARTS = "c" * 32 + "-3"
+PLAIN = SyncPolicy()
+KMS = SyncPolicy(opaque_etags=True)
+
+
+def row(etag: str = A, *, size: int = 10, at: int = 0) -> ObjectRow:
+    """`at`: seconds after NOW."""
+    return ObjectRow("k", size, etag, NOW + timedelta(seconds=at))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "policy", "expected"),
+    [
+        (row(), None, PLAIN, "copy new"),
+        (row(size=11), row(at=100), PLAIN, "copy size"),
+        (row(), row(at=-100), PLAIN, "leave same-etag"),
+        # A replica that somebody overwrote later is not what the source is.
+        (row(A), row(B, at=100), PLAIN, "copy etag"),
+        (row(A), row(B, at=100), KMS, "leave copied-later"),
+        (row(A, at=100), row(B), KMS, "copy newer"),
+        (row(PARTS), row(PARTS, at=-100), PLAIN, "leave same-etag"),
+        (row(PARTS), row(A, at=100), PLAIN, "leave copied-later"),
+        (row(PARTS), row(A, at=1), PLAIN, "copy newer"),
+        (row(PARTS, at=1), row(A), PLAIN, "copy newer"),
+        (row(A), row("", at=100), PLAIN, "leave copied-later"),
+        (row(A), row("", at=0), PLAIN, "copy newer"),
+        (None, row(), PLAIN, "keep not-in-source"),
+        (None, row(), SyncPolicy(mirror=True), "delete not-in-source"),
+    ],
+)
+def test_each_pair_has_one_answer_and_its_reason(
+    source: ObjectRow | None, target: ObjectRow | None, policy: SyncPolicy, expected: str
+) -> None:
+    found = decide_key(source, target, policy)
+    assert f"{found.action} {found.reason}" == expected
+
+
+ROWS = st.builds(
+    row, st.sampled_from([A, B, PARTS, ""]), size=st.sampled_from([1, 2]), at=st.integers(-9, 9)
+)
+
+
+@given(
+    source=ROWS,
+    target=st.none() | ROWS,
+    policy=st.builds(SyncPolicy, mirror=st.booleans(), opaque_etags=st.booleans()),
+)
+def test_what_is_left_is_the_same_or_was_written_after_the_source(
+    source: ObjectRow, target: ObjectRow | None, policy: SyncPolicy
+) -> None:
+    found = decide_key(source, target, policy)
+    assert found.action in ("copy", "leave")
+    if found.action == "leave":
+        assert target is not None
+        assert target.size_bytes == source.size_bytes
+        same = source.etag != "" and source.etag == target.etag
+        assert same or target.modified_at - source.modified_at > policy.margin
+
+
+def test_deletions_have_a_limit() -> None:
+    policy = SyncPolicy(mirror=True, max_delete_share=0.05)
+    check_deletions(0, 0, policy)
+    check_deletions(50, 1000, policy)
+    for deletions, objects in ((51, 1000), (1, 10)):
+        with pytest.raises(Refused) as caught:
+            check_deletions(deletions, objects, policy)
+        assert caught.value.instance_code == "too-many-deletions"
+        assert caught.value.context == {"deletions": deletions, "replica_objects": objects}
