@@ -107,9 +107,10 @@ def read_key_set(data: bytes, key_id: str) -> KeySet:
     """Raises Tampered (code "key-set-unreadable")."""
     try:
         key_set = KeySet.from_json(json.loads(data))
-        complete = all(entry["recipient"] and entry["wrapped"] for entry in key_set.recipients)
+        texts = [entry[name] for entry in key_set.recipients for name in ("recipient", "wrapped")]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise unreadable(key_id) from error
+    complete = all(text and isinstance(text, str) for text in texts)
     if not (complete and key_set.key_id == key_id and key_set.format == FORMAT):
         raise unreadable(key_id)
     return key_set

@@ -28,7 +28,7 @@ class KmsKey:
 
     def __init__(self, client: Any, arn: str) -> None:
         self._client, self.name = client, arn
-        self._identity = _identity(arn)
+        self._identity = _identity(_parts(arn))
 
     def wrap(self, secret: bytes, bound_to: Mapping[str, str]) -> dict[str, Any]:
         with mapped("kms", key=self.name):
@@ -39,7 +39,8 @@ class KmsKey:
         return {"kind": KIND, "recipient": self.name, "wrapped": wrapped}
 
     def fits(self, entry: Entry) -> bool:
-        return entry.get("kind") == KIND and self._identity == _identity(entry["recipient"])
+        found = ARN.fullmatch(entry["recipient"]) if entry.get("kind") == KIND else None
+        return found is not None and self._identity == _identity(found)
 
     def unwrap(self, entry: Entry, bound_to: Mapping[str, str]) -> bytes:
         with mapped("kms", key=self.name):
@@ -74,17 +75,16 @@ def connect_kms(region: str, endpoint_url: str | None = None) -> Any:
     return boto3.client("kms", region_name=region, endpoint_url=endpoint_url, config=config)
 
 
-def _identity(arn: str) -> tuple[str, str]:
+def _identity(parts: re.Match[str]) -> tuple[str, str]:
     """What two ARNs have in common when one key opens what the other has wrapped: replicas of a
     multi-Region key have one id, no other two keys have.
 
     Source: https://docs.aws.amazon.com/kms/latest/developerguide/multi-region-keys-overview.html
     """
-    parts = _parts(arn)
     return parts["account"], parts["id"]
 
 
-def _parts(arn: str) -> dict[str, str]:
+def _parts(arn: str) -> re.Match[str]:
     found = ARN.fullmatch(arn)
     if found is None:
         raise BadInput(
@@ -92,7 +92,7 @@ def _parts(arn: str) -> dict[str, str]:
             code="not-a-key-arn",
             hint="Name the key itself (`aws kms describe-key`): an alias may become another's.",
         )
-    return found.groupdict()
+    return found
 
 
 def _wrong_key(name: str, bound_to: Mapping[str, str]) -> Tampered:

@@ -6,12 +6,16 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from chalicelib.adapters.key_ring import KeyRing
+from chalicelib.adapters.kms_keys import KmsKey
 from chalicelib.adapters.offline_keys import OfflinePrivateKey, OfflinePublicKey
 from chalicelib.adapters.sealed_store import SealedStore
 from chalicelib.errors import (
@@ -339,3 +343,31 @@ def test_a_key_set_opens_as_it_did_when_it_was_made(store: InMemoryObjectStore) 
     offline = OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)
     reader = KeyRing(store, vectors["location"], clock=SteppingClock(), openers=(offline,))
     assert reader.opening_key(vectors["key_id"]).secret.hex() == vectors["secret"]
+
+
+WHOLE = json.loads((GOLDEN / "key-set.json").read_text())
+OPENER = OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=4,
+)
+
+
+@given(
+    changes=st.dictionaries(st.sampled_from(sorted(WHOLE)), JSON, max_size=2),
+    entry=st.dictionaries(st.sampled_from(sorted(WHOLE["recipients"][0])), JSON, max_size=2),
+)
+@settings(max_examples=150, deadline=None)
+def test_whatever_a_key_set_was_made_into_it_opens_rightly_or_is_refused(
+    changes: dict[str, Any], entry: dict[str, Any]
+) -> None:
+    store = InMemoryObjectStore()
+    recipients = [WHOLE["recipients"][0] | entry]
+    store.objects[f"keys/{WHOLE['key_id']}.json"] = json.dumps(
+        WHOLE | {"recipients": recipients} | changes
+    ).encode()
+    kms = KmsKey(None, "arn:aws:kms:us-east-1:123456789012:key/mrk-1")
+    reader = KeyRing(store, WHOLE["location"], clock=SteppingClock(), openers=(kms, OPENER))
+    with suppress(LeewardError):
+        assert reader.opening_key(WHOLE["key_id"]).id == WHOLE["key_id"]
