@@ -86,7 +86,7 @@ class Keeper:
         checksums: bool = False,
         index: InMemoryState | None = None,
     ) -> None:
-        self.clock = clock or SteppedClock()
+        self.clock, self.index = clock or SteppedClock(), index
         self.store = Shelf(self.clock, checksums=checksums)
         self.catalogue = StoredCatalogue(self.store, "db", index=index)
 
@@ -124,8 +124,8 @@ class Keeper:
         return keys
 
     def replicate(self) -> Keeper:
-        """Another location with the same objects, written now."""
-        other = Keeper(self.clock, checksums=self.store.checksums)
+        """Another location with the same objects, written now, under the same index."""
+        other = Keeper(self.clock, checksums=self.store.checksums, index=self.index)
         for key, data in self.store.objects.items():
             other.store.put(key, data)
         return other

@@ -84,7 +84,7 @@ def survey(
             ),
             *_against_index(ids, index, rows, now, copied_within),
             *_without_parent(sound, {item.id for item in points}),
-            *_extra(rows, points, ids, now),
+            *_extra(rows, points, {*ids, *index}, now),
             *(item for item in histories.values() if isinstance(item, Finding)),
         ),
         unreached=tuple(failed),
@@ -167,11 +167,11 @@ def _without_parent(points: list[RecoveryPoint], ids: set[str]) -> list[Finding]
 
 
 def _extra(
-    rows: Mapping[str, Listed], points: list[RecoveryPoint], ids: list[str], now: datetime
+    rows: Mapping[str, Listed], points: list[RecoveryPoint], ids: set[str], now: datetime
 ) -> list[Finding]:
-    """What belongs to nothing. Below a manifest that cannot be read, nothing can be said."""
+    """What belongs to nothing. Of a point whose manifest is lost or wrong, nothing can be said."""
     belongs = {item.key for point in points for item in point.objects}
-    unknown = set(ids) - {point.id for point in points}
+    unknown = ids - {point.id for point in points}
     return [
         Finding("extra", row.key, point_of_key(row.key), "nothing", f"{row.size_bytes} bytes")
         for row in rows.values()
