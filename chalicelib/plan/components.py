@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from chalicelib.plan.base import Name, PlanPart, Text
 from chalicelib.plan.schedule import Schedule
-from chalicelib.plan.units import Duration, Quantity, Rate, Share, Size
+from chalicelib.plan.units import Duration, Quantity, Rate, Share, Size, known_zone
 
 BackupKind = Literal["full", "incremental", "wal", "dump", "sync", "replication", "commits"]
 
@@ -43,6 +43,7 @@ class Retention(PlanPart):
     """How long copies are kept: `all` for a plain period, or counts per calendar period (GFS).
 
     logs: how long the transaction log is kept, which bounds point-in-time recovery.
+    time_zone: whose days, weeks (ISO 8601), months and years are counted.
     """
 
     all: Duration | None = None
@@ -51,6 +52,7 @@ class Retention(PlanPart):
     monthly: Annotated[int, Field(ge=0)] = 0
     yearly: Annotated[int, Field(ge=0)] = 0
     logs: Duration | None = None
+    time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
 
     @property
     def is_gfs(self) -> bool:

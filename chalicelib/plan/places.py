@@ -50,6 +50,8 @@ class Location(Place):
 
     bucket: the bucket, or the container of Azure. secret: where the login to another cloud is kept.
     locked_for: how long Object Lock (or its like) keeps an object from being deleted.
+    locks_follow_tiers: Leeward locks each object for as long as the retention keeps it. In
+    lock_mode "governance" a right of its own lifts locks, in "compliance" nobody does.
     """
 
     role: Literal["primary", "secondary", "tertiary", "remote", "local"]
@@ -60,3 +62,9 @@ class Location(Place):
     secret: Text | None = None
     encryption: Encryption | None = None
     locked_for: Duration | None = None
+    locks_follow_tiers: bool = False
+    lock_mode: Literal["compliance", "governance"] = "compliance"
+
+    @property
+    def is_locked(self) -> bool:
+        return self.locked_for is not None or self.locks_follow_tiers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from chalicelib.plan.check import backups, objectives, people, places, procedures, upkeep
+from chalicelib.plan.check import backups, locks, objectives, people, places, procedures, upkeep
 from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.rule import Rule
 from chalicelib.plan.model import Plan
@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     *procedures.RULES,
     *people.RULES,
     *upkeep.RULES,
+    *locks.RULES,
 )
 EXPIRED, UNUSED = "LW098", "LW099"
 

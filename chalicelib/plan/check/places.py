@@ -10,7 +10,7 @@ from chalicelib.plan.check.regions import area_of, nearest_region, region_key, s
 from chalicelib.plan.check.rule import Hits, Rule
 from chalicelib.plan.check.timing import locations_off_site
 from chalicelib.plan.model import Plan
-from chalicelib.plan.places import Location, Place
+from chalicelib.plan.places import Place
 
 
 def find_no_copy_off_site(plan: Plan, now: datetime) -> Hits:
@@ -140,16 +140,12 @@ def find_unstated_key(plan: Plan, now: datetime) -> Hits:
 
 
 def find_deletable_copies(plan: Plan, now: datetime) -> Hits:
-    if plan.locations and not any(_is_locked(location) for location in plan.locations.values()):
+    if plan.locations and not any(location.is_locked for location in plan.locations.values()):
         yield (
             ("locations",),
             "no location keeps its copies from being deleted: whoever takes over an administrator "
             "takes the backups too",
         )
-
-
-def _is_locked(location: Location) -> bool:
-    return location.locked_for is not None
 
 
 RULES = (
@@ -234,7 +230,7 @@ RULES = (
         "LW036",
         "warning",
         "Copies that anyone can delete",
-        "lock one location (S3 Object Lock in compliance mode) and state `locked_for`",
+        "lock one location (S3 Object Lock in compliance mode) and state `locks_follow_tiers`",
         find_deletable_copies,
     ),
 )
