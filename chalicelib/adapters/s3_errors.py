@@ -42,6 +42,8 @@ REJECTED_CREDENTIALS = frozenset(
         "TokenRefreshRequired",
     }
 )
+# To a GET, and to a copy.
+ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
 # How S3 says that a bucket is in another region; the region itself is in a header or the body.
 ELSEWHERE = frozenset(
     {
@@ -96,7 +98,7 @@ def _about_caller(
             hint="Renew the credentials, or look which ones AWS_PROFILE names.",
             **context,
         )
-    if code == "InvalidObjectState":
+    if code in ARCHIVED:
         return NotReady(
             f"expected an object that can be read at once, found {what}",
             code="archived",

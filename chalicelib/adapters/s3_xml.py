@@ -113,6 +113,8 @@ def parse_deleted(
     for item in root:
         key, version_id = item.findtext("Key", ""), item.findtext("VersionId", "")
         if item.tag == "Deleted":
+            # SeaweedFS names a marker that it removed here alone; S3 names it in both.
+            done.add((key, version_id or item.findtext("DeleteMarkerVersionId", "")))
             done.add((key, version_id))
         elif item.tag == "Error":
             code, message = item.findtext("Code", ""), item.findtext("Message", "")

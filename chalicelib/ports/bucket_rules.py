@@ -9,14 +9,10 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True)
 class Expiry:
-    """A lifecycle rule that removes old versions for good.
-
-    `days` after a version was replaced; `keep` newest replaced ones stay whatever their age.
-    """
+    """A lifecycle rule that removes a version for good `days` after it was replaced."""
 
     prefix: str
     days: int
-    keep: int = 0
 
 
 @dataclass(frozen=True)

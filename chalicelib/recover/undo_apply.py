@@ -20,7 +20,7 @@ from chalicelib.recover.undo_outcome import Copies, OutcomeMeter, UndoOutcome
 from chalicelib.recover.undo_survey import Tell
 
 BATCH = 1000
-"""Keys of one DeleteObjects request, at most. Source: S3 API reference."""
+"""Keys of one DeleteObjects request, and rows of one page, at most. Source: S3 API reference."""
 Log = Callable[[KeyUndo], None]
 """Told of each key just before it is changed."""
 
@@ -66,15 +66,16 @@ class _Run:
     ) -> None:
         self._bucket, self._flight, self._meter, self._log = bucket, flight, meter, log
         self._copies = Copies(bucket.name, bucket, meter, thaw)
-        self._unmark: list[KeyUndo] = []
-        self._unmark_ids = 0
         self._mark: list[KeyUndo] = []
+        self._unmark = _Unmark()
 
     async def take(self, undo: KeyUndo) -> None:
+        if self._unmark.pass_by(undo.history.entries):
+            await self._send_unmarks(self._unmark.ripe())
         if undo.action in ("leave", "unknown"):
             self._meter.done("left" if undo.action == "leave" else "unknown")
         elif undo.action == "remove-markers":
-            await self._take_unmark(undo)
+            self._unmark.add(undo)
         elif undo.action == "put-marker":
             await self._take_mark(undo)
         elif undo.action == "compare":
@@ -85,7 +86,7 @@ class _Run:
     async def flush(self) -> None:
         """Send what waits for a full batch, and last what the copies found in archives."""
         await self._send_marks()
-        await self._send_unmarks()
+        await self._send_unmarks(self._unmark.all())
         await self._flight.land()
         await self._copies.flush()
 
@@ -94,19 +95,12 @@ class _Run:
         if len(self._mark) >= BATCH:
             await self._send_marks()
 
-    async def _take_unmark(self, undo: KeyUndo) -> None:
-        self._unmark.append(undo)
-        self._unmark_ids += len(undo.history.markers)
-        if self._unmark_ids >= BATCH:
-            await self._send_unmarks()
-
     async def _send_marks(self) -> None:
         waiting, self._mark = self._mark, []
         if waiting:
             await self._flight.start(self._put_markers(waiting))
 
-    async def _send_unmarks(self) -> None:
-        waiting, self._unmark, self._unmark_ids = self._unmark, [], 0
+    async def _send_unmarks(self, waiting: Sequence[KeyUndo]) -> None:
         if waiting:
             await self._flight.start(self._remove_markers(waiting))
 
@@ -167,6 +161,42 @@ class _Run:
                 self._meter.done(what)
             else:
                 self._meter.fail(undo.key, failure.code, failure.message)
+
+
+class _Unmark:
+    """Keys whose markers are to be removed, held back until the listing cannot need them.
+
+    A page is asked for by the last entry of the one before, and a page ahead. Where that entry is
+    a marker which is gone by then, a server may answer with an empty page (moto does), and the
+    rest of the bucket would be passed over. An entry is safe when a whole page came after it.
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._fresh: list[KeyUndo] = []
+        self._aging: list[KeyUndo] = []
+        self._ripe: list[KeyUndo] = []
+
+    def add(self, undo: KeyUndo) -> None:
+        self._fresh.append(undo)
+
+    def pass_by(self, rows: int) -> bool:
+        """Whether there is a batch to send, after so many rows more."""
+        self._rows += rows
+        if self._rows < BATCH:
+            return False
+        self._rows = 0
+        self._ripe += self._aging
+        self._aging, self._fresh = self._fresh, []
+        return sum(len(undo.history.markers) for undo in self._ripe) >= BATCH
+
+    def ripe(self) -> list[KeyUndo]:
+        found, self._ripe = self._ripe, []
+        return found
+
+    def all(self) -> list[KeyUndo]:
+        """When the listing has ended."""
+        return [*self._ripe, *self._aging, *self._fresh]
 
 
 def _object(row: VersionRow | None) -> VersionRow:

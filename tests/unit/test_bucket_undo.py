@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.ports.buckets import VersionRow
 from chalicelib.recover.bucket_undo import KeyUndo, UndoRules, decide_undo
-from tests.fakes_bucket import second
+from tests.fakes_versions import second
 
 T = 10
 LATER = 20
