@@ -11,9 +11,14 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.key_ring import KeyRing
 from chalicelib.adapters.key_sets import Entry
+from chalicelib.adapters.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealed_store import SealedStore
 from chalicelib.errors import LeewardError, Tampered
 from chalicelib.plan.records import canonical_json
+from chalicelib.ports import ObjectStore
 
 GOLDEN = Path(__file__).parent / "golden/sealed"
 PRIVATE_PEM = (GOLDEN / "offline-private.pem").read_bytes()
@@ -57,3 +62,15 @@ def make_key_in_two_regions(client: Callable[[str, str], Any]) -> list[str]:
     # moto takes the id alone here.
     replica = kms.replicate_key(KeyId=made["KeyId"], ReplicaRegion="us-west-2")
     return [made["Arn"], replica["ReplicaKeyMetadata"]["Arn"]]
+
+
+def sealed(inner: ObjectStore) -> SealedStore:
+    """Over `inner`, for the offline key of the tests."""
+    ring = KeyRing(
+        inner,
+        "elsewhere/db",
+        clock=SystemClock(),
+        recipients=[OfflinePublicKey(PUBLIC_PEM)],
+        openers=[OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)],
+    )
+    return SealedStore(inner, ring)

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from chalicelib.adapters.envelope import MAGIC, VERSION, DataKey, Sealer, plain_size, seal, unseal
+from chalicelib.adapters.key_names import KeyNames
 from chalicelib.adapters.key_ring import KEYS, KeyRing
 from chalicelib.errors import BadInput
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, ObjectStore, ObjectWriter, StoredFacts
 
+NAMES = KeyNames()
 NO_SIZE = -1
 """Size of what no sealed object can be: cut short, or put there unsealed. No manifest has it."""
 
@@ -47,7 +49,7 @@ class SealedStore:
             yield _SealingWriter(key, writer, Sealer(data_key, key))
 
     def get(self, key: str) -> bytes:
-        sealed = self._inner.get(_not_reserved(key))
+        sealed = self._inner.get(_checked(key))
         return b"".join(unseal([sealed], self._keys.opening_key, key))
 
     def read(self, key: str) -> Iterator[bytes]:
@@ -55,7 +57,7 @@ class SealedStore:
 
         Raises Tampered as `unseal`, and what `KeyRing.opening_key` raises.
         """
-        return unseal(self._inner.read(_not_reserved(key)), self._keys.opening_key, key)
+        return unseal(self._inner.read(_checked(key)), self._keys.opening_key, key)
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         """`size_bytes` is -1 for what cannot be a sealed object."""
@@ -64,19 +66,19 @@ class SealedStore:
                 yield replace(row, size_bytes=_plain_size(row.size_bytes))
 
     def delete(self, key: str) -> None:
-        self._inner.delete(_not_reserved(key))
+        self._inner.delete(_checked(key))
 
     def facts(self, key: str) -> StoredFacts:
         """The checksums are of the sealed bytes and say so: "sealed-sha256", "sealed-crc32c", ...
 
         They change whenever the object is written; compare them with those of the same version.
         """
-        facts = self._inner.facts(_not_reserved(key))
+        facts = self._inner.facts(_checked(key))
         checksums = {f"sealed-{name}": value for name, value in facts.checksums.items()}
         return replace(facts, size_bytes=_plain_size(facts.size_bytes), checksums=checksums)
 
     def _sealing_key(self, key: str) -> DataKey:
-        _not_reserved(key)
+        _checked(key)
         data_key = self._keys.sealing_key()
         self._used.add(data_key.id)
         return data_key
@@ -106,7 +108,9 @@ def _plain_size(sealed_bytes: int) -> int:
     return NO_SIZE if size_bytes is None else size_bytes
 
 
-def _not_reserved(key: str) -> str:
+def _checked(key: str) -> str:
+    """Raises BadInput: "reserved-name", and as KeyNames for what no store can hold."""
+    NAMES.name(key)
     if key.startswith(KEYS):
         raise BadInput(
             f"expected a key outside {KEYS}, found {key!r}",
