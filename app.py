@@ -33,6 +33,11 @@ def fetch_wal(event: dict[str, Any], context: Any) -> Any:
     return services.fetch_wal(event)
 
 
+@app.lambda_function(name="copy")
+def copy(event: dict[str, Any], context: Any) -> Any:
+    return services.copy(event)
+
+
 @app.lambda_function(name="watch")
 def watch(event: dict[str, Any], context: Any) -> Any:
     return services.watch(event)

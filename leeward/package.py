@@ -44,11 +44,15 @@ SOURCES = ("app.py", "chalicelib", ".chalice/config.json", "policies/iam", "infr
 
 @dataclass(frozen=True)
 class Package:
-    """`template` is SAM, as it goes to AWS; `expanded` the same after the SAM transform."""
+    """`template` is SAM, as it goes to AWS; `expanded` the same after the SAM transform.
+
+    `standby` is the template of the standby region's stack, None when the plan has none in AWS.
+    """
 
     zip: Path
     template: Path
     expanded: Path
+    standby: Path | None = None
 
 
 def build_package(plan: Plan, out_dir: Path) -> Package:
@@ -68,7 +72,10 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()
     package = Package(
-        out_dir / "deployment.zip", out_dir / "template.json", out_dir / "expanded.json"
+        out_dir / "deployment.zip",
+        out_dir / "template.json",
+        out_dir / "expanded.json",
+        _write_standby(plan, out_dir / "standby.json"),
     )
     shutil.copyfile(made / "sam.json", package.template)
     shutil.copyfile(made / "expanded.json", package.expanded)
@@ -76,19 +83,35 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     return package
 
 
+def _write_standby(plan: Plan, path: Path) -> Path | None:
+    from leeward.standby import region_of, standby_template
+
+    path.unlink(missing_ok=True)
+    if region_of(plan, "standby") is None:
+        return None
+    path.write_text(json.dumps(standby_template(), indent=1) + "\n")
+    return path
+
+
 def plan_parameters(plan: Plan) -> dict[str, Any]:
     """What the policies and the environment need to know of the plan.
 
     Six question marks: Secrets Manager ends each ARN with a dash and six characters.
     """
+    from leeward.standby import region_of
     from leeward.template import machine_name
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
     operator = [it.operator_secret for it in databases]
     application = [it.application_secret for it in databases]
+    logins = [it.secret for it in plan.locations.values() if it.secret]
     return {
         "ScenarioPrefix": {"Type": "String", "Default": machine_name(plan, "")},
+        # Without a standby region the name stands for no key: the list of keys ends with it.
+        "StandbyRegion": {"Type": "String", "Default": region_of(plan, "standby") or "none"},
         "OperatorSecrets": _secret_list(operator),
+        # IAM takes no empty list: without a login there is a name that no secret has.
+        "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
     }
 

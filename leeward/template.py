@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Any
 
-from chalicelib.errors import PlanError
-from chalicelib.plan.components import Backup, Postgres
+from chalicelib.plan.components import Postgres
 from chalicelib.plan.model import Plan
-from chalicelib.plan.schedule import Schedule
 from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
-
-Resources = dict[str, Any]
+from leeward.template_copies import copy_resources
+from leeward.template_parts import (
+    CLOUDWATCH_PERIOD_SECONDS,
+    Resources,
+    alarm,
+    alarm_resource,
+    require_utc,
+    schedule,
+    sign_alarm,
+    silence_alarm,
+    title,
+)
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
 WATCH_SCHEDULE = "rate(1 minute)"
 WATCH_SILENT_MINUTES = 5
-# A schedule may be late by its own interval before its silence is an alarm.
-SILENT_INTERVALS = 2
-CLOUDWATCH_PERIOD_SECONDS = 60
-CLOUDWATCH_LONGEST_SECONDS = 7 * 86400
 
 SIGN_OF_DAMAGE = "a check of the source failed, or a change looks wrong"
 SIGN_OF_BLINDNESS = "a check of the source could not run; nothing is known until it does"
@@ -42,6 +45,7 @@ def plan_resources(plan: Plan) -> Resources:
     for name, component in plan.components.items():
         if isinstance(component, Postgres):
             resources |= _database(plan, name, component)
+            resources |= copy_resources(plan, name, component)
     return resources
 
 
@@ -51,12 +55,7 @@ def machine_name(plan: Plan, scenario: str) -> str:
 
 def machine_id(scenario: str) -> str:
     """The logical id of a scenario's state machine."""
-    return f"Scenario{_title(scenario)}"
-
-
-def alarm_name(component: str, what: str) -> str:
-    """ "nexus-db-checks-failing": what a scenario's `alarms` names."""
-    return f"{component}-{what}"
+    return f"Scenario{title(scenario)}"
 
 
 def _machine(plan: Plan, name: str) -> Resources:
@@ -113,7 +112,7 @@ def _run_alarms(scenario: str) -> Resources:
             "ComparisonOperator": "GreaterThanOrEqualToThreshold",
             "TreatMissingData": "notBreaching",
         }
-        resources |= _alarm_resource(scenario, f"run-{what.lower()}", properties)
+        resources |= alarm_resource(scenario, f"run-{what.lower()}", properties)
     return resources
 
 
@@ -146,119 +145,36 @@ def _machine_role() -> Resources:
 
 
 def _database(plan: Plan, name: str, component: Postgres) -> Resources:
-    resources = _schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
+    resources = schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
     resources |= _watch_silence_alarm(name)
-    resources |= _sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
-    resources |= _sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
-    resources |= _sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
+    resources |= sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
+    resources |= sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
+    resources |= sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
     for backup in component.backups:
         if backup.when is None or backup.kind not in ("full", "incremental", "wal"):
             continue
-        _refuse_other_zones(name, backup.when)
+        require_utc(name, backup.when)
         function = "fetch_wal" if backup.kind == "wal" else "back_up"
         body = {"component": name} | ({} if backup.kind == "wal" else {"kind": backup.kind})
         expression = backup.when.to_eventbridge()
-        resources |= _schedule(plan, name, backup.kind, function, expression, body)
-        resources |= _silence_alarm(name, backup)
-    return resources
-
-
-def _refuse_other_zones(component: str, when: Schedule) -> None:
-    """Rules of EventBridge know UTC alone: another zone would fire at another hour, unsaid."""
-    if not when.is_rate and when.time_zone != "UTC":
-        raise PlanError(
-            f"expected the schedules of {component} in UTC, found {when}",
-            hint="write the schedule in UTC; rules of EventBridge have no time zone",
-            code="zone-not-scheduled",
+        resources |= schedule(plan, name, backup.kind, function, expression, body)
+        resources |= silence_alarm(
+            name,
+            f"{backup.kind}-silent",
+            f"Taken.{backup.kind}",
+            backup.when.longest_interval(),
+            f"no {backup.kind} was taken when the plan says so",
         )
-
-
-def rule_name(plan: Plan, component: str, what: str) -> str:
-    """ "leeward-nexus-studio-nexus-db-wal": the EventBridge rule of one schedule."""
-    return f"leeward-{plan.name}-{component}-{what}"
-
-
-def _schedule(
-    plan: Plan, component: str, what: str, function: str, expression: str, body: dict[str, Any]
-) -> Resources:
-    logical = f"Schedule{_title(component)}{_title(what)}"
-    arn = {"Fn::GetAtt": [logical_id(function), "Arn"]}
-    return {
-        logical: {
-            "Type": "AWS::Events::Rule",
-            "Properties": {
-                "Name": rule_name(plan, component, what),
-                "ScheduleExpression": expression,
-                "State": "ENABLED",
-                "Targets": [{"Id": "job", "Arn": arn, "Input": json.dumps(body)}],
-            },
-        },
-        f"{logical}Permission": {
-            "Type": "AWS::Lambda::Permission",
-            "Properties": {
-                "Action": "lambda:InvokeFunction",
-                "FunctionName": {"Ref": logical_id(function)},
-                "Principal": "events.amazonaws.com",
-                "SourceArn": {"Fn::GetAtt": [logical, "Arn"]},
-            },
-        },
-    }
-
-
-def _sign_alarm(component: str, what: str, metric: str, description: str) -> Resources:
-    properties = _alarm(component, what, metric, CLOUDWATCH_PERIOD_SECONDS) | {
-        "AlarmDescription": f"{component}: {description}",
-        "Statistic": "Maximum",
-        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-        "TreatMissingData": "notBreaching",
-    }
-    return _alarm_resource(component, what, properties)
-
-
-def _silence_alarm(component: str, backup: Backup) -> Resources:
-    """Fires when a schedule has produced nothing for twice its longest interval."""
-    assert backup.when is not None
-    longest = int(backup.when.longest_interval().total_seconds()) * SILENT_INTERVALS
-    period = min(max(longest, CLOUDWATCH_PERIOD_SECONDS), 86400)
-    what = f"{backup.kind}-silent"
-    properties = _alarm(component, what, f"Taken.{backup.kind}", period) | {
-        "AlarmDescription": f"{component}: no {backup.kind} was taken when the plan says so",
-        "Statistic": "Sum",
-        "ComparisonOperator": "LessThanThreshold",
-        "TreatMissingData": "breaching",
-        "EvaluationPeriods": min(-(-longest // period), CLOUDWATCH_LONGEST_SECONDS // period),
-    }
-    return _alarm_resource(component, what, properties)
+    return resources
 
 
 def _watch_silence_alarm(component: str) -> Resources:
     """Fires when nobody has looked at the source for WATCH_SILENT_MINUTES."""
-    properties = _alarm(component, "watch-silent", "Taken.watch", CLOUDWATCH_PERIOD_SECONDS) | {
+    properties = alarm(component, "watch-silent", "Taken.watch", CLOUDWATCH_PERIOD_SECONDS) | {
         "AlarmDescription": f"{component}: nobody looks at the source; its checks are not green",
         "Statistic": "Sum",
         "ComparisonOperator": "LessThanThreshold",
         "TreatMissingData": "breaching",
         "EvaluationPeriods": WATCH_SILENT_MINUTES,
     }
-    return _alarm_resource(component, "watch-silent", properties)
-
-
-def _alarm(component: str, what: str, metric: str, period: int) -> dict[str, Any]:
-    return {
-        "AlarmName": alarm_name(component, what),
-        "Namespace": "Leeward",
-        "MetricName": metric,
-        "Dimensions": [{"Name": "Component", "Value": component}],
-        "Period": period,
-        "EvaluationPeriods": 1,
-        "Threshold": 1,
-    }
-
-
-def _alarm_resource(subject: str, what: str, properties: dict[str, Any]) -> Resources:
-    logical = f"Alarm{_title(subject)}{_title(what)}"
-    return {logical: {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}
-
-
-def _title(name: str) -> str:
-    return "".join(word.capitalize() for word in name.replace("_", "-").split("-"))
+    return alarm_resource(component, "watch-silent", properties)

@@ -61,6 +61,7 @@ def choose_copy(candidates: tuple[Candidate, ...], target: RecoveryTarget) -> Co
     Pure. Of a component without WAL, the newest point that is not younger than a "time" target.
 
     Raises:
+        what a single candidate says, when there is only one;
         NotReady: code "no-copy-answers", when every location is out of reach.
         Damaged: code "no-copy-fits", when those that answer hold nothing that leads there.
     """
@@ -70,6 +71,8 @@ def choose_copy(candidates: tuple[Candidate, ...], target: RecoveryTarget) -> Co
         try:
             fits.append(_fit(candidate, target))
         except LeewardError as error:
+            if len(candidates) == 1:
+                raise
             others.append((candidate.location, f"{error.instance_code}: {error.message}"))
     if not fits:
         raise _nothing(candidates, others)

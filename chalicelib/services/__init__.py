@@ -34,6 +34,13 @@ def fetch_wal(event: Event) -> Event:
     return fetch_wal(event["component"])
 
 
+def copy(event: Event) -> Event:
+    """Copy recovery points and WAL to another location: {"component", "location"}."""
+    from chalicelib.services.copying import copy
+
+    return copy(event["component"], event["location"])
+
+
 def watch(event: Event) -> Event:
     """Probe a component and publish what fails: {"component"}."""
     from chalicelib.services.watching import watch

@@ -14,6 +14,7 @@ from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.relations import relations_of
 from chalicelib.services.said import say
+from chalicelib.services.sources import source_of
 from chalicelib.services.target import damaged_database
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
 
@@ -49,20 +50,21 @@ def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _set_aside(run: Run, component: str, target: RecoveryTarget) -> SetAside:
-    inventory = build.catalogue(component).inventory()
+    source = source_of(run, component)
+    inventory = source.catalogue.inventory()
     window = find_window(inventory.windows, target)
     first = segment_start(target.lsn or window.start_lsn, inventory.wal.segment_bytes)
     damaged = build.operator(component, damaged_database(run))
     folder = build.environment().work_dir / run.run_id
     with (
-        wal_on_disk(component, inventory, window, folder / "aside-wal", from_lsn=first) as wal,
+        wal_on_disk(source.store, inventory, window, folder / "aside-wal", from_lsn=first) as wal,
         build.evidence_store().open_writer(f"{run.incident_id}/{FILE}") as writer,
     ):
         scan = ChangeScan()
         texts = wal.dump(window.timeline, first, window.end_lsn)
         kept = set_aside(
             (transaction for text in texts for transaction in scan.feed(text)),
-            relations_of(component, damaged),
+            relations_of(source.store, damaged),
             damaged,
             target=target,
             spool=folder / "aside.sqlite",

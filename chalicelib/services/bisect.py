@@ -24,6 +24,7 @@ from chalicelib.recover.window import describe
 from chalicelib.services import build
 from chalicelib.services.rebuild import START_SECONDS, databases_of, server_of
 from chalicelib.services.said import say
+from chalicelib.services.sources import Source
 from chalicelib.verify.database import verify_database
 
 
@@ -33,6 +34,7 @@ class Bisection:
 
     run: Run
     component: str
+    source: Source
     wal: WalText
     window: Window
     since: datetime | None
@@ -75,7 +77,7 @@ class Bisection:
 
     def _judge(self, target: RecoveryTarget) -> tuple[CheckResult, ...]:
         folder = build.environment().work_dir / self.run.run_id / "bisect"
-        ports = build.backups(self.component), build.catalogue(self.component)
+        ports = self.source.store, self.source.catalogue
         clock = build.clock()
         try:
             restored = restore(*ports, target, folder, servers=server_of, clock=clock)

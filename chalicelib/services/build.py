@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chalicelib.plan.components import Postgres
     from chalicelib.plan.model import Plan
     from chalicelib.ports import Catalogue, Clock, Metrics, ObjectStore, Records, Signer, StateStore
+    from chalicelib.services.locations import Locations
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +38,7 @@ class Environment:
     machine_prefix: str
     function_prefix: str
     data_key: str
+    envelope_keys: tuple[str, ...]
     signing_key: str
     plan: Path
     work_dir: Path
@@ -53,11 +55,17 @@ def environment() -> Environment:
         machine_prefix=_required("LEEWARD_STATE_MACHINE_PREFIX"),
         function_prefix=_required("LEEWARD_FUNCTION_PREFIX"),
         data_key=_required("LEEWARD_DATA_KEY"),
+        envelope_keys=_keys(_required("LEEWARD_ENVELOPE_KEYS")),
         signing_key=_required("LEEWARD_SIGNING_KEY"),
         plan=Path(os.environ.get("LEEWARD_PLAN", ROOT / "plan.json")),
         work_dir=Path(os.environ.get("LEEWARD_WORK_DIR", "/tmp/leeward")),
         postgres=os.environ.get("LEEWARD_POSTGRES"),
     )
+
+
+def _keys(listed: str) -> tuple[str, ...]:
+    """The template names the region "none" where the plan has no standby region in AWS."""
+    return tuple(arn for arn in listed.split(",") if ":kms:none:" not in arn)
 
 
 def _required(name: str) -> str:
@@ -166,6 +174,13 @@ def backups(component: str) -> ObjectStore:
 
     here = environment()
     return S3ObjectStore(s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key)
+
+
+@cache
+def locations() -> Locations:
+    from chalicelib.services.locations import Locations, read_login
+
+    return Locations(plan(), read_login)
 
 
 @cache

@@ -9,7 +9,7 @@ from chalicelib.adapters.postgres_inspect import PostgresInspector
 from chalicelib.errors import CheckFailed
 from chalicelib.evidence.entries import damage_found
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import Damage, RecoveryTarget, Window
+from chalicelib.plan.records import Damage, Window
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
 from chalicelib.recover.changes import ChangeScan
@@ -20,6 +20,7 @@ from chalicelib.services import build
 from chalicelib.services.bisect import Bisection
 from chalicelib.services.relations import relations_of
 from chalicelib.services.said import say
+from chalicelib.services.sources import END, Source, choose_source
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.watching import watched_until
 
@@ -34,41 +35,49 @@ def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     """
     component, moment = inputs["component"], str(inputs.get("moment") or "")
     note = fetch_last_wal(component)
-    damage = _search(run, component, moment)
+    source = choose_source(run, component, END)
+    damage = _search(run, component, source, moment)
     if moment:
         # What cannot be reached is refused here, before a later step stops anybody's writes.
-        choose_points(build.catalogue(component).inventory(), damage.target)
+        choose_points(source.catalogue.inventory(), damage.target)
     say(run, damage_found(damage))
     found = f"{damage.found}; {note}" if note else damage.found
     return {"found": found, "damage": damage.to_json(), "target": damage.target.to_json()}
 
 
-def _search(run: Run, component: str, moment: str) -> Damage:
-    inventory = build.catalogue(component).inventory()
-    window = find_window(inventory.windows, RecoveryTarget("end", ""))
+def _search(run: Run, component: str, source: Source, moment: str) -> Damage:
+    inventory = source.catalogue.inventory()
+    window = find_window(inventory.windows, END)
     far = window.end_lsn - FIRST_SEARCH_SEGMENTS * inventory.wal.segment_bytes
+    search = partial(_search_from, run, component, source, moment, inventory, window)
     try:
-        return _search_from(run, component, moment, inventory, window, max(window.start_lsn, far))
+        return search(max(window.start_lsn, far))
     except CheckFailed as error:
         if error.instance_code != "no-damage-found" or far <= window.start_lsn:
             raise
-    return _search_from(run, component, moment, inventory, window, window.start_lsn)
+    return search(window.start_lsn)
 
 
 def _search_from(
-    run: Run, component: str, moment: str, inventory: Inventory, window: Window, from_lsn: int
+    run: Run,
+    component: str,
+    source: Source,
+    moment: str,
+    inventory: Inventory,
+    window: Window,
+    from_lsn: int,
 ) -> Damage:
     databases = build.operator(component)
     folder = build.environment().work_dir / run.run_id / "wal"
     start = segment_start(from_lsn, inventory.wal.segment_bytes)
     since = watched_until(component)
-    with wal_on_disk(component, inventory, window, folder, from_lsn=start) as wal:
-        bisection = Bisection(run, component, wal, window, since)
+    with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
+        bisection = Bisection(run, component, source, wal, window, since)
         search = Search(
             activity=ChangeScan(keep=named_transactions(moment)).read(
                 wal.dump(window.timeline, start, window.end_lsn)
             ),
-            relations=relations_of(component, databases),
+            relations=relations_of(source.store, databases),
             inspector=PostgresInspector(build.operator_dsn(component), databases),
             thresholds=build.database(component).damage,
             timeline=window.timeline,

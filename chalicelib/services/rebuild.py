@@ -38,6 +38,7 @@ from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.said import say
 from chalicelib.services.schemas import schema_before
+from chalicelib.services.sources import choose_source, source_of
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
 from chalicelib.verify.database import verify_database, verify_pages
 
@@ -63,6 +64,7 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
     note = fetch_last_wal(component) if target.kind == "end" else ""
     _keep_wal_end(run, complete=not note)
+    choose_source(run, component, target)
     restored = _restore(run, component, target)
     for item in restored.rejected:
         say(
@@ -70,9 +72,8 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             rejected_point(point=item["point_id"], reason=item["reason"]),
             about=item["point_id"],
         )
-    point = next(
-        p for p in build.catalogue(component).inventory().points if p.id == restored.point_id
-    )
+    points = source_of(run, component).catalogue.inventory().points
+    point = next(p for p in points if p.id == restored.point_id)
     refused = len(restored.rejected)
     reason = (
         "the newest clean point before the moment"
@@ -104,9 +105,10 @@ def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
     folder = data_folder(run)
     _forget_other_runs(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    source = source_of(run, component)
     return restore(
-        build.backups(component),
-        build.catalogue(component),
+        source.store,
+        source.catalogue,
         target,
         folder,
         servers=server_of,
@@ -163,9 +165,10 @@ def ensure_replayed(run: Run, component: str, target: RecoveryTarget) -> Replaye
     restored = read_restored(folder)
     if restored is None or restored.target != target:
         restored = _restore(run, component, target)
+    source = source_of(run, component)
     return replay(
-        build.backups(component),
-        build.catalogue(component),
+        source.store,
+        source.catalogue,
         restored,
         folder,
         servers=server_of,
@@ -174,7 +177,8 @@ def ensure_replayed(run: Run, component: str, target: RecoveryTarget) -> Replaye
 
 
 def _measure_loss(run: Run, component: str, target: RecoveryTarget, replayed: Replayed) -> Loss:
-    inventory = build.catalogue(component).inventory()
+    source = source_of(run, component)
+    inventory = source.catalogue.inventory()
     window = find_window(inventory.windows, target)
     bound = target.lsn if target.kind in ("xid", "lsn") else window.end_lsn
     size = inventory.wal.segment_bytes
@@ -182,7 +186,7 @@ def _measure_loss(run: Run, component: str, target: RecoveryTarget, replayed: Re
         window.start_lsn, segment_start(min(bound, replayed.recovered_lsn), size) - 8 * size
     )
     folder = data_folder(run).with_name("loss-wal")
-    with wal_on_disk(component, inventory, window, folder, from_lsn=start) as wal:
+    with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
         return measure_loss(
             wal,
             timeline=window.timeline,
@@ -222,7 +226,7 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             code="recovered-data-unsound",
             hint="nothing was switched; choose an earlier moment, or mend the check in the plan",
         )
-    build.catalogue(component).note_proof(proof.point_id, proof)
+    source_of(run, component).catalogue.note_proof(proof.point_id, proof)
     names = ", ".join(check.name for check in checks)
     return {"found": f"{len(checks)} checks passed: {names}", "proof": proof.to_json()}
 
@@ -240,7 +244,7 @@ def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResu
         databases = databases_of(server, build.operator(component).database)
         _rebuild_indexes(run, databases)
         inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
-        schema = schema_before(component, _current_until(run, replayed))
+        schema = schema_before(source_of(run, component).store, _current_until(run, replayed))
         checks = verify_database(
             databases, inspector, plan, moment=moment, clock=build.clock(), schema=schema
         )

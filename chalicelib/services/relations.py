@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 
 from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
-from chalicelib.ports import Databases
+from chalicelib.ports import Databases, ObjectStore
 from chalicelib.recover.relations import Relations, gather_relations, read_relations
-from chalicelib.services import build
 
 
-def relations_of(component: str, databases: Databases) -> Relations:
+def relations_of(store: ObjectStore, databases: Databases) -> Relations:
     """File numbers to names: the maps stored with the backups, and what the source has now."""
-    store = build.backups(component)
     maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]
     try:
         with databases.session(read_only=True) as session:

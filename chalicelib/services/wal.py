@@ -13,7 +13,7 @@ from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.plan.records import Window
 from chalicelib.plan.wal import follow
-from chalicelib.ports import Inventory
+from chalicelib.ports import Inventory, ObjectStore
 from chalicelib.recover.segments import read_segment
 from chalicelib.services import build
 
@@ -38,7 +38,7 @@ def fetch_last_wal(component: str) -> str:
 
 @contextmanager
 def wal_on_disk(
-    component: str, inventory: Inventory, window: Window, folder: Path, *, from_lsn: int
+    store: ObjectStore, inventory: Inventory, window: Window, folder: Path, *, from_lsn: int
 ) -> Iterator[PgWaldump]:
     """The segments of a window from `from_lsn` on, under PostgreSQL's names; removed after use."""
     wal = inventory.wal
@@ -48,7 +48,7 @@ def wal_on_disk(
     try:
         for item in follow(wal, window.timeline):
             if item.start_lsn + wal.segment_bytes > from_lsn:
-                content = read_segment(build.backups(component), item, wal.segment_bytes)
+                content = read_segment(store, item, wal.segment_bytes)
                 (folder / item.name).write_bytes(content)
         yield PgWaldump(find_binaries(_major(inventory), build.environment().postgres), folder)
     finally:

@@ -54,13 +54,13 @@ def watched_until(component: str) -> datetime | None:
 
 def _look(component: str, databases: Databases, looks: list[Look]) -> Look:
     """Read on in the stored WAL from where it last looked sound."""
-    inventory = build.catalogue(component).inventory()
+    store, inventory = build.backups(component), build.catalogue(component).inventory()
     window = find_window(inventory.windows, RecoveryTarget("end", ""))
     mark = _mark(component, window)
     folder = build.environment().work_dir / "watch" / component
     first = segment_start(mark.lsn, inventory.wal.segment_bytes)
-    with wal_on_disk(component, inventory, window, folder, from_lsn=first) as wal:
-        relations = relations_of(component, databases)
+    with wal_on_disk(store, inventory, window, folder, from_lsn=first) as wal:
+        relations = relations_of(store, databases)
         thresholds = build.database(component).damage
         looks.append(look_at_wal(wal, mark, window.end_lsn, relations, thresholds))
     return looks[-1]

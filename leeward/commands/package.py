@@ -27,10 +27,12 @@ def command(plan_path: Path, out: Path, form: str) -> None:
     deployment.zip   the application, its libraries and the plan
     template.json    the CloudFormation (SAM) template around it
     expanded.json    the same after the SAM transform
+    standby.json     the template of the standby region, if the plan has one in AWS
 
     The first time it fetches the pinned libraries for Lambda's Linux from the package index.
     Deploy with `aws cloudformation package` and `aws cloudformation deploy --capabilities
-    CAPABILITY_NAMED_IAM`.
+    CAPABILITY_NAMED_IAM`; then standby.json in its own region, with the first stack's output
+    EnvelopeKey as parameter.
 
     Exit status: 0; 1 when it could not be made; 2 when the plan or DIR cannot be used.
 
@@ -49,3 +51,5 @@ def command(plan_path: Path, out: Path, form: str) -> None:
         return
     click.echo(f"{package.zip}  {package.zip.stat().st_size / 1e6:.1f} MB")
     click.echo(f"{package.template}")
+    if package.standby:
+        click.echo(f"{package.standby}")

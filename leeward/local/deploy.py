@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput
-from leeward.local.cloud import PRIMARY_REGION, LocalCloud
+from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.iam import ACCOUNT
 from leeward.local.schedules import next_due
 
@@ -48,7 +48,7 @@ class Deployed:
 
 
 def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION) -> Deployed:
-    """Upload the zip and make every resource of the template.
+    """Upload the zip and make every resource of the template, and of the standby region's.
 
     Raises:
         BadInput: code "unknown-resource" for a type, property or function not known here.
@@ -62,6 +62,10 @@ def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION)
     storage.put_object(Bucket=CODE_BUCKET, Key=CODE_KEY, Body=code)
     stack = Stack(cloud, json.loads(package.expanded.read_text()), region)
     deployed = stack.apply()
+    if package.standby:
+        template = json.loads(package.standby.read_text())
+        given = {"EnvelopeKey": deployed.outputs["EnvelopeKey"]}
+        Stack(cloud, template, STANDBY_REGION, given).apply()
     cloud.note(deployed={"region": region, **deployed.outputs})
     return deployed
 
@@ -69,7 +73,14 @@ def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION)
 class Stack:
     """Makes the resources of one template, each after those that it refers to."""
 
-    def __init__(self, cloud: LocalCloud, template: dict[str, Any], region: str) -> None:
+    def __init__(
+        self,
+        cloud: LocalCloud,
+        template: dict[str, Any],
+        region: str,
+        given: dict[str, str] | None = None,
+    ) -> None:
+        """`given`: values of parameters, before their defaults."""
         self.region = region
         self._cloud = cloud
         self._template = template
@@ -78,7 +89,9 @@ class Stack:
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT,
             "AWS::Partition": "aws",
-        } | {name: _default(it) for name, it in template.get("Parameters", {}).items()}
+        }
+        for name, parameter in template.get("Parameters", {}).items():
+            self._values[name] = (given or {}).get(name) or _default(parameter)
 
     def apply(self) -> Deployed:
         for logical in self._template["Resources"]:
@@ -92,6 +105,9 @@ class Stack:
 
     def client(self, service: str) -> Any:
         return self._cloud.client(service, self.region)
+
+    def client_in(self, service: str, region: str) -> Any:
+        return self._cloud.client(service, region)
 
     def make(self, logical: str) -> Made:
         """The resource, made now when it does not exist yet."""
@@ -224,6 +240,19 @@ def make_key(stack: Stack, _logical: str, properties: Properties) -> Made:
     return Made(identity, {"Arn": key["KeyMetadata"]["Arn"]})
 
 
+def make_replica_key(stack: Stack, _logical: str, properties: Properties) -> Made:
+    _only(properties, "Description", "KeyPolicy", "PendingWindowInDays", "PrimaryKeyArn")
+    arn = properties["PrimaryKeyArn"]
+    home = stack.client_in("kms", arn.split(":")[3])
+    made = home.replicate_key(
+        KeyId=arn.partition("/")[2],  # moto knows it by its id alone
+        ReplicaRegion=stack.region,
+        Policy=json.dumps(properties["KeyPolicy"]),
+        Description=properties["Description"],
+    )["ReplicaKeyMetadata"]
+    return Made(made["KeyId"], {"Arn": made["Arn"]})
+
+
 def create_bucket(client: Any, name: str, region: str, **more: Any) -> None:
     if region != "us-east-1":  # the one region that must not be named
         more["CreateBucketConfiguration"] = {"LocationConstraint": region}
@@ -335,6 +364,7 @@ KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
     "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,
     "AWS::KMS::Key": make_key,
+    "AWS::KMS::ReplicaKey": make_replica_key,
     "AWS::Lambda::Function": make_function,
     "AWS::Lambda::Permission": make_permission,
     "AWS::Logs::LogGroup": make_log_group,

@@ -22,8 +22,10 @@ def plan() -> Plan:
 def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) -> None:
     resources = plan_resources(plan)
     rules = [it for it in resources.values() if it.get("Type") == "AWS::Events::Rule"]
-    named = {it["Properties"]["Name"].rpartition("-")[2] for it in rules}
-    assert named == {"watch", "full", "incremental", "wal"}
+    prefix = "leeward-nexus-studio-nexus-db-"
+    named = {it["Properties"]["Name"].removeprefix(prefix) for it in rules}
+    copies = {"copy-secondary", "copy-tertiary"}
+    assert named == {"watch", "full", "incremental", "wal"} | copies
     alarms = {
         it["Properties"]["AlarmName"]: it["Properties"]
         for it in resources.values()
@@ -33,6 +35,29 @@ def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) ->
         assert alarms[f"nexus-db-{what}-silent"]["TreatMissingData"] == "breaching"
     # What the plan's scenario names as its alarm is an alarm that exists.
     assert set(plan.scenarios["database-corruption"].alarms) <= set(alarms)
+
+
+def test_lag_is_an_alarm_at_the_plan_s_own_thresholds(plan: Plan) -> None:
+    alarms = {
+        it["Properties"]["AlarmName"]: it["Properties"]["Threshold"]
+        for it in plan_resources(plan).values()
+        if it.get("Type") == "AWS::CloudWatch::Alarm" and "-lag-" in it["Properties"]["AlarmName"]
+    }
+    assert alarms == {
+        f"nexus-db-copy-{location}-lag-{level}": minutes * 60
+        for location in ("secondary", "tertiary")
+        for level, minutes in (("warning", 5), ("critical", 15))
+    }
+
+
+def test_a_copy_is_begun_twice_within_the_time_it_may_take(plan: Plan) -> None:
+    rules = {
+        it["Properties"]["Name"]: it["Properties"]["ScheduleExpression"]
+        for it in plan_resources(plan).values()
+        if it.get("Type") == "AWS::Events::Rule"
+    }
+    # The WAL is promised within 5 minutes.
+    assert rules["leeward-nexus-studio-nexus-db-copy-secondary"] == "rate(2 minutes)"
 
 
 def test_evidence_is_locked_for_as_long_as_the_plan_promises(plan: Plan) -> None:

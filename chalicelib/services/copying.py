@@ -1,0 +1,84 @@
+"""The job that copies a component's recovery points and WAL to one of the plan's locations."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.errors import Unavailable
+from chalicelib.evidence.text import counted
+from chalicelib.plan.records import format_time, parse_time
+from chalicelib.services import build
+
+# Lambda ends an invocation after 15 minutes; one object may take the rest of them.
+WORK = timedelta(minutes=10)
+LEASE = timedelta(minutes=15)
+
+
+def copy(component: str, location: str) -> dict[str, Any]:
+    """Copy what the location lacks, as far as one invocation reaches.
+
+    Publishes `CopyLag.<location>` in seconds, and `Copied.<location>` when the location holds all
+    that the primary one can vouch for: without it the copy is late or broken, and an alarm.
+
+    Raises:
+        Unavailable: code "copy-incomplete", when an object could not be copied.
+    """
+    started_at = build.clock().now()
+    if not _take_turn(component, location, started_at):
+        return {"found": f"another copy to {location} is still at work", "complete": False}
+    try:
+        result = _copy(component, location, started_at)
+    finally:
+        build.state().remove(f"copies#{component}", location, expected=_turn(started_at))
+    values = {f"CopyLag.{location}": result.lag_seconds}
+    if result.complete:
+        values[f"Copied.{location}"] = 1.0
+    build.metrics().put(component, values)
+    if result.failures or result.differing:
+        raise _incomplete(location, result)
+    return {"found": _tell(location, result), "complete": result.complete}
+
+
+def _copy(component: str, location: str, started_at: datetime) -> CopyResult:
+    places = build.locations()
+    source, target = (places.store(name, component) for name in (places.primary, location))
+    decision = decide_copies(build.catalogue(component).holdings(), source.list(), target.list())
+    return apply_copies(decision, source, target, clock=build.clock(), until=started_at + WORK)
+
+
+def _take_turn(component: str, location: str, now: datetime) -> bool:
+    """One at a time; the turn of a worker that died ends when its invocation would have."""
+    partition, own = f"copies#{component}", _turn(now)
+    if build.state().create(partition, location, own):
+        return True
+    held = build.state().get(partition, location)
+    if held is None or parse_time(held["until"]) > now:
+        return False
+    kept = {name: value for name, value in held.items() if name != "sort"}
+    return build.state().replace(partition, location, own, expected=kept)
+
+
+def _turn(started_at: datetime) -> dict[str, Any]:
+    return {"until": format_time(started_at + LEASE)}
+
+
+def _incomplete(location: str, result: CopyResult) -> Unavailable:
+    named = [f"{failure.key}: {failure.found}" for failure in result.failures]
+    named += [f"{key}: another size than the source's" for key in result.differing]
+    return Unavailable(
+        f"expected every object in {location}, {counted(len(named), 'object')} could not be "
+        f"copied: {'; '.join(named[:5])}",
+        hint="it is tried again; `leeward verify` tells which side is damaged",
+        code="copy-incomplete",
+        location=location,
+        copied=result.copied,
+    )
+
+
+def _tell(location: str, result: CopyResult) -> str:
+    copied = f"{counted(result.copied, 'object')} ({result.copied_bytes / 1e6:.1f} MB)"
+    left = f", {len(result.left)} points left: the source cannot vouch for them"
+    rest = f", {result.remaining} to come" if result.remaining else ""
+    return f"{location}: {copied} copied{rest}{left if result.left else ''}"

@@ -1,0 +1,213 @@
+"""The locations of the plan, opened: where the copies of a component lie, and which to use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import BadInput, LeewardError, NotReady
+from chalicelib.recover.choose_copy import Candidate
+from chalicelib.services import build
+
+if TYPE_CHECKING:
+    from chalicelib.adapters.key_sets import Opener
+    from chalicelib.plan.model import Plan
+    from chalicelib.plan.places import Location
+    from chalicelib.ports import Catalogue, ObjectStore
+
+Login = Mapping[str, Any]
+SAME_REGION, SAME_PROVIDER, ELSEWHERE = range(3)
+
+
+@dataclass
+class Locations:
+    """Opens what it is asked for, once. `login`: what a location's secret holds.
+
+    `private_keys`: offline keys, tried when no KMS key opens a copy, or at once when there is
+    no deployment to ask (`deployed` False): then the primary location is out of reach too.
+    """
+
+    plan: Plan
+    login: Callable[[Location], Login]
+    private_keys: tuple[Opener, ...] = ()
+    deployed: bool = True
+    _stores: dict[tuple[str, str], ObjectStore] = field(default_factory=dict)
+
+    def of(self, component: str) -> tuple[str, ...]:
+        """The locations that hold copies of a component, the primary one first."""
+        named = {name for backup in self._component(component).backups for name in backup.to}
+        primary = self.primary
+        others = [name for name in self.plan.locations if name in named and name != primary]
+        return (primary, *others)
+
+    @cached_property
+    def primary(self) -> str:
+        """The location that backups are taken to. Raises NotReady (code "no-primary-location")."""
+        for name, location in self.plan.locations.items():
+            if location.provider == "aws" and location.role in ("primary", "remote"):
+                return name
+        raise NotReady(
+            "expected a location in AWS with the role primary or remote, found none in the plan",
+            hint="name the location that backups are taken to",
+            code="no-primary-location",
+        )
+
+    def store(self, location: str, component: str) -> ObjectStore:
+        """Raises BadInput (code "unknown-location"), NotReady (code "no-credentials", ...)."""
+        key = (location, component)
+        if key not in self._stores:
+            self._stores[key] = self._open(location, component)
+        return self._stores[key]
+
+    def catalogue(self, location: str, component: str) -> Catalogue:
+        """With the index beside it in the primary location, which it is about."""
+        from chalicelib.adapters.catalogue import StoredCatalogue
+
+        if location == self.primary and self.deployed:
+            return build.catalogue(component)
+        return StoredCatalogue(self.store(location, component), component)
+
+    def candidates(self, component: str, *, in_region: str = "") -> tuple[Candidate, ...]:
+        """What each location answers, asked side by side; `in_region`: where to restore."""
+        names = self.of(component)
+        with ThreadPoolExecutor(len(names)) as threads:
+            return tuple(threads.map(lambda name: self.ask(name, component, in_region), names))
+
+    def ask(self, name: str, component: str, in_region: str = "") -> Candidate:
+        """What one location answers; that it does not is an answer too."""
+        distance = self._distance(name, in_region)
+        try:
+            catalogue = self.catalogue(name, component)
+            if self._component(component).kind == "postgres":
+                return Candidate(name, distance, catalogue.holdings(), catalogue.inventory())
+            return Candidate(name, distance, catalogue.holdings())
+        except LeewardError as error:
+            return Candidate(name, distance, error=error)
+
+    def _distance(self, name: str, in_region: str) -> int:
+        location = self.plan.locations[name]
+        if location.provider != "aws":
+            return ELSEWHERE
+        here = in_region or self.plan.locations[self.primary].region
+        return SAME_REGION if location.region == here else SAME_PROVIDER
+
+    def _open(self, name: str, component: str) -> ObjectStore:
+        location = self._location(name)
+        prefix = f"{component}/"
+        if name == self.primary and self.deployed:
+            return build.backups(component)
+        if location.provider == "aws":
+            from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+
+            return S3ObjectStore(connect_s3(location.region), _bucket(name, location), prefix)
+        if location.provider == "own":
+            from chalicelib.adapters.folder_store import FolderObjectStore
+
+            return FolderObjectStore(_folder(name, location) / component)
+        return self._sealed(name, component, self._outside(name, location, prefix))
+
+    def _outside(self, name: str, location: Location, prefix: str) -> ObjectStore:
+        login, bucket = self.login(location), _bucket(name, location)
+        if location.provider == "gcp":
+            from chalicelib.adapters.gcs_access import connect_gcs
+            from chalicelib.adapters.gcs_store import GcsObjectStore
+
+            return GcsObjectStore(connect_gcs(login), bucket, prefix)
+        from chalicelib.adapters.azure_access import connect_azure
+        from chalicelib.adapters.azure_store import AzureObjectStore
+
+        return AzureObjectStore(connect_azure(login), bucket, prefix)
+
+    def _sealed(self, name: str, component: str, inner: ObjectStore) -> ObjectStore:
+        from chalicelib.adapters.key_ring import KeyRing
+        from chalicelib.adapters.offline_keys import OfflinePublicKey
+        from chalicelib.adapters.sealed_store import SealedStore
+
+        encryption = self.plan.locations[name].encryption
+        pem = encryption.key.public_key if encryption and encryption.key else None
+        offline = (OfflinePublicKey(pem.encode()),) if pem else ()
+        keys = envelope_keys() if self.deployed else ()
+        ring = KeyRing(
+            inner,
+            f"{name}/{component}",
+            clock=build.clock(),
+            recipients=(*keys, *offline),
+            openers=(*keys, *self.private_keys),
+        )
+        return SealedStore(inner, ring)
+
+    def _location(self, name: str) -> Location:
+        if name not in self.plan.locations:
+            raise BadInput(
+                f"the plan has no location {name!r}",
+                hint=f"one of: {', '.join(self.plan.locations)}",
+                code="unknown-location",
+            )
+        return self.plan.locations[name]
+
+    def _component(self, name: str) -> Any:
+        if name not in self.plan.components:
+            raise BadInput(
+                f"the plan has no component {name!r}",
+                hint=f"one of: {', '.join(self.plan.components)}",
+                code="unknown-component",
+            )
+        return self.plan.components[name]
+
+
+def envelope_keys() -> tuple[Any, ...]:
+    """The KMS key for copies outside AWS, and its replica in the standby region."""
+    from chalicelib.adapters.kms_keys import KmsKey, connect_kms, region_of
+
+    return tuple(
+        KmsKey(connect_kms(region_of(arn)), arn) for arn in build.environment().envelope_keys
+    )
+
+
+def read_login(location: Location) -> Login:
+    """What Secrets Manager holds for a location.
+
+    Raises NotReady (code "no-credentials") when the plan names no secret or it holds no JSON.
+    """
+    if location.secret is None:
+        raise _no_login("the plan names no secret for it")
+    text = build.client("secretsmanager").get_secret_value(SecretId=location.secret)["SecretString"]
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise _no_login(f"the secret {location.secret} holds no JSON") from error
+    return dict(found)
+
+
+def _no_login(why: str) -> NotReady:
+    return NotReady(
+        f"expected a login for the location: {why}",
+        hint="put the login into Secrets Manager as one JSON object and name it in the plan",
+        code="no-credentials",
+    )
+
+
+def _bucket(name: str, location: Location) -> str:
+    if location.bucket is None:
+        raise NotReady(
+            f"expected the plan to name a bucket for location {name}, found none",
+            hint="add `bucket` to the location",
+            code="no-bucket",
+        )
+    return location.bucket
+
+
+def _folder(name: str, location: Location) -> Any:
+    from pathlib import Path
+
+    if location.path is None:
+        raise NotReady(
+            f"expected the plan to name a path for location {name}, found none",
+            hint="add `path` to the location",
+            code="no-path",
+        )
+    return Path(location.path)

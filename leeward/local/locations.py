@@ -1,0 +1,39 @@
+"""The plan's locations outside AWS in the local cloud: an emulator each, where it is installed."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+from chalicelib.plan.model import Plan
+from leeward.local.cloud import LocalCloud
+from leeward.local.other_clouds import OtherCloud, start_azure, start_gcs
+
+STARTS = {"gcp": start_gcs, "azure": start_azure}
+
+
+def start_locations(cloud: LocalCloud, plan: Plan) -> dict[str, OtherCloud]:
+    """Start what the plan names, make the bucket, put the login into the plan's secret.
+
+    A location whose emulator is not installed is left out. They end with the cloud's reaper.
+    """
+    wanted = {
+        name: location
+        for name, location in plan.locations.items()
+        if location.provider in STARTS and location.bucket and location.secret
+    }
+
+    def start(name: str) -> OtherCloud | None:
+        location = wanted[name]
+        started = STARTS[location.provider](cloud.folder / "locations" / name, cloud.reaper)
+        if started is None:
+            return None
+        started.create_bucket(str(location.bucket))
+        cloud.client("secretsmanager").create_secret(
+            Name=str(location.secret), SecretString=json.dumps(started.login)
+        )
+        return started
+
+    with ThreadPoolExecutor() as threads:
+        found = dict(zip(wanted, threads.map(start, wanted), strict=True))
+    return {name: started for name, started in found.items() if started}

@@ -1,0 +1,116 @@
+"""Pieces of the template that several parts of it are made of: schedules and alarms."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from chalicelib.errors import PlanError
+from chalicelib.plan.model import Plan
+from chalicelib.plan.schedule import Schedule
+from chalicelib.scenarios.compile import logical_id
+
+Resources = dict[str, Any]
+
+# A schedule may be late by its own interval before its silence is an alarm.
+SILENT_INTERVALS = 2
+CLOUDWATCH_PERIOD_SECONDS = 60
+CLOUDWATCH_LONGEST_SECONDS = 7 * 86400
+
+
+def alarm_name(component: str, what: str) -> str:
+    """ "nexus-db-checks-failing": what a scenario's `alarms` names."""
+    return f"{component}-{what}"
+
+
+def rule_name(plan: Plan, component: str, what: str) -> str:
+    """ "leeward-nexus-studio-nexus-db-wal": the EventBridge rule of one schedule."""
+    return f"leeward-{plan.name}-{component}-{what}"
+
+
+def schedule(
+    plan: Plan, component: str, what: str, function: str, expression: str, body: dict[str, Any]
+) -> Resources:
+    logical = f"Schedule{title(component)}{title(what)}"
+    arn = {"Fn::GetAtt": [logical_id(function), "Arn"]}
+    return {
+        logical: {
+            "Type": "AWS::Events::Rule",
+            "Properties": {
+                "Name": rule_name(plan, component, what),
+                "ScheduleExpression": expression,
+                "State": "ENABLED",
+                "Targets": [{"Id": "job", "Arn": arn, "Input": json.dumps(body)}],
+            },
+        },
+        f"{logical}Permission": {
+            "Type": "AWS::Lambda::Permission",
+            "Properties": {
+                "Action": "lambda:InvokeFunction",
+                "FunctionName": {"Ref": logical_id(function)},
+                "Principal": "events.amazonaws.com",
+                "SourceArn": {"Fn::GetAtt": [logical, "Arn"]},
+            },
+        },
+    }
+
+
+def require_utc(component: str, when: Schedule) -> None:
+    """Rules of EventBridge know UTC alone: another zone would fire at another hour, unsaid.
+
+    Raises PlanError (code "zone-not-scheduled").
+    """
+    if not when.is_rate and when.time_zone != "UTC":
+        raise PlanError(
+            f"expected the schedules of {component} in UTC, found {when}",
+            hint="write the schedule in UTC; rules of EventBridge have no time zone",
+            code="zone-not-scheduled",
+        )
+
+
+def sign_alarm(component: str, what: str, metric: str, description: str) -> Resources:
+    properties = alarm(component, what, metric, CLOUDWATCH_PERIOD_SECONDS) | {
+        "AlarmDescription": f"{component}: {description}",
+        "Statistic": "Maximum",
+        "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+        "TreatMissingData": "notBreaching",
+    }
+    return alarm_resource(component, what, properties)
+
+
+def silence_alarm(
+    component: str, what: str, metric: str, interval: timedelta, missed: str
+) -> Resources:
+    """Fires when `metric` was not published for twice `interval`. `missed` says what that means."""
+    longest = int(interval.total_seconds()) * SILENT_INTERVALS
+    period = min(max(longest, CLOUDWATCH_PERIOD_SECONDS), 86400)
+    properties = alarm(component, what, metric, period) | {
+        "AlarmDescription": f"{component}: {missed}",
+        "Statistic": "Sum",
+        "ComparisonOperator": "LessThanThreshold",
+        "TreatMissingData": "breaching",
+        "EvaluationPeriods": min(-(-longest // period), CLOUDWATCH_LONGEST_SECONDS // period),
+    }
+    return alarm_resource(component, what, properties)
+
+
+def alarm(component: str, what: str, metric: str, period: int) -> dict[str, Any]:
+    return {
+        "AlarmName": alarm_name(component, what),
+        "Namespace": "Leeward",
+        "MetricName": metric,
+        "Dimensions": [{"Name": "Component", "Value": component}],
+        "Period": period,
+        "EvaluationPeriods": 1,
+        "Threshold": 1,
+    }
+
+
+def alarm_resource(subject: str, what: str, properties: dict[str, Any]) -> Resources:
+    logical = f"Alarm{title(subject)}{title(what)}"
+    return {logical: {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}
+
+
+def title(name: str) -> str:
+    return "".join(word.capitalize() for word in name.replace("_", "-").split("-"))
