@@ -35,6 +35,7 @@ from chalicelib.verify.findings import DEADLINE, Finding, Unreached, judge_error
 from chalicelib.verify.flight import TimeLimit, in_flight
 from chalicelib.verify.integrity import judge_content, judge_facts
 from chalicelib.verify.ledger import Ledger
+from chalicelib.verify.survey import judge_manifest
 
 LOOK_THREADS = 16
 # One object of this size is read in well under a minute.
@@ -169,18 +170,15 @@ class _Look:
 
     def _point(self, point_id: str) -> RecoveryPoint | None:
         """None when there is no manifest, or one that is a finding."""
-        key = point_key(point_id, MANIFEST)
         try:
-            point = parse_manifest(point_id, self.store.get(key))
+            point = parse_manifest(point_id, self.store.get(point_key(point_id, MANIFEST)))
             if self.index.get(point_id, digest_of_manifest(point)) != digest_of_manifest(point):
                 raise tampered(point_id, "the digest that the index recorded")
         except LeewardError as error:
-            found = judge_error(key, point_id, error)
+            found = judge_manifest(point_id, error)
             if isinstance(found, Unreached):
                 raise
-            if found.code != "missing":
-                code = "tampered" if found.code == "damaged" else found.code
-                self.findings += (replace(found, code=code),)
+            self.findings += (found,) if found is not None else ()
             return None
         return point
 

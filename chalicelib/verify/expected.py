@@ -16,7 +16,7 @@ from chalicelib.plan.wal import (
     parse_wal_key,
 )
 from chalicelib.ports import Listed
-from chalicelib.verify.findings import Finding
+from chalicelib.verify.findings import Finding, in_bytes
 from chalicelib.verify.ledger import Ledger, Seen
 from chalicelib.verify.survey import Survey
 
@@ -86,7 +86,7 @@ def _wrong_size(item: Expected, row: Listed) -> dict[str, Finding]:
     if row.size_bytes == item.size_bytes:
         return {}
     code = "truncated" if row.size_bytes < item.size_bytes else "damaged"
-    sizes = f"{item.size_bytes} bytes", f"{row.size_bytes} bytes"
+    sizes = in_bytes(item.size_bytes), in_bytes(row.size_bytes)
     return {item.key: Finding(code, item.key, item.point_id, *sizes)}
 
 

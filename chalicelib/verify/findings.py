@@ -54,6 +54,13 @@ class Unreached(Record):
 
 
 DEADLINE = "deadline"
+
+
+def in_bytes(size_bytes: int) -> str:
+    """A sealed store gives a negative size to what cannot be one of its objects."""
+    return f"{size_bytes} bytes" if size_bytes >= 0 else "something that was never sealed"
+
+
 # The store's own words for the codes of errors that say something of one object.
 _OF_ERROR = {
     "object-missing": "missing",

@@ -14,7 +14,7 @@ from datetime import datetime
 from chalicelib.plan.records import Record
 from chalicelib.ports import StoredFacts
 from chalicelib.verify.expected import Expected, expect_objects, key_by_digest, wal_of
-from chalicelib.verify.findings import Finding, Unreached
+from chalicelib.verify.findings import Finding, Unreached, in_bytes
 from chalicelib.verify.ledger import Ledger
 from chalicelib.verify.rotation import CheckPolicy, choose_reads
 from chalicelib.verify.survey import Survey
@@ -111,7 +111,7 @@ def judge_facts(
     """
     if facts.size_bytes != item.size_bytes:
         code = "truncated" if facts.size_bytes < item.size_bytes else "damaged"
-        sizes = f"{item.size_bytes} bytes", f"{facts.size_bytes} bytes"
+        sizes = in_bytes(item.size_bytes), in_bytes(facts.size_bytes)
         return item, Finding(code, item.key, item.point_id, *sizes)
     stored = facts.checksums.get("sha256", "")
     if not item.sha256:

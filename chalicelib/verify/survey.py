@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from chalicelib.errors import LeewardError
+from chalicelib.errors import Damaged, LeewardError
 from chalicelib.plan.manifest import (
     MANIFEST,
     NOTES,
@@ -104,19 +104,25 @@ def _manifest_of(key: str) -> str:
 
 def _read_point(
     store: ObjectStore, point_id: str, index: Mapping[str, str]
-) -> RecoveryPoint | Finding | Unreached:
-    key = point_key(point_id, MANIFEST)
+) -> RecoveryPoint | Finding | Unreached | None:
+    """None when it was pruned since it was listed."""
     try:
-        content = store.get(key)
-    except LeewardError as error:
-        return judge_error(key, point_id, error)
-    try:
-        point = parse_manifest(point_id, content)
+        point = parse_manifest(point_id, store.get(point_key(point_id, MANIFEST)))
         if index.get(point_id, digest_of_manifest(point)) != digest_of_manifest(point):
             raise tampered(point_id, "the digest that the index recorded")
     except LeewardError as error:
-        return Finding("tampered", key, point_id, "the manifest as it was written", error.message)
+        return judge_manifest(point_id, error)
     return point
+
+
+def judge_manifest(point_id: str, error: LeewardError) -> Finding | Unreached | None:
+    """None when there is no manifest."""
+    found = judge_error(point_key(point_id, MANIFEST), point_id, error)
+    if isinstance(found, Finding) and found.code == "missing":
+        return None
+    if isinstance(found, Finding) and isinstance(error, Damaged):
+        return replace(found, code="tampered", expected="the manifest as it was written")
+    return found
 
 
 def _read_history(store: ObjectStore, key: str) -> History | Finding | Unreached:
