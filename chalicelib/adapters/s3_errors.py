@@ -105,7 +105,7 @@ def _about_caller(
             hint="Ask S3 to restore the object from its archive, wait, then run it again.",
             **context,
         )
-    if status == 403:
+    if status == 403 or code == "AccessDenied":
         return Refused(
             f"expected to be allowed, found {what}",
             code="access-denied",

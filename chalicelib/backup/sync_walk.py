@@ -75,7 +75,7 @@ class Walk:
             await self._merge(span, _Cursor(sources), _Cursor(targets))
 
     async def _merge(self, span: Span, sources: _Cursor, targets: _Cursor) -> None:
-        await asyncio.gather(sources.advance(), targets.advance())
+        await _both(sources.advance(), targets.advance())
         split_at, seen = self._split_after, 0
         while (key := _least(sources.row, targets.row)) is not None and span.holds(key):
             source, target = sources.at(key), targets.at(key)
@@ -131,6 +131,13 @@ class _Cursor:
 
     def at(self, key: str) -> ObjectRow | None:
         return self.row if self.row is not None and self.row.key == key else None
+
+
+async def _both(*first: Awaitable[None]) -> None:
+    """Ends when both have, also when one failed: a listing at work cannot be closed."""
+    for found in await asyncio.gather(*first, return_exceptions=True):
+        if isinstance(found, BaseException):
+            raise found
 
 
 def _least(one: ObjectRow | None, other: ObjectRow | None) -> str | None:

@@ -110,6 +110,7 @@ def test_connection_close_is_honoured() -> None:
         (error(403, "RequestTimeTooSkewed", "Date: Sun, 22 Nov 2020 08:30:00 GMT"), NotReady,
          "clock-skewed"),
         (error(403, "AccessDenied"), Refused, "access-denied"),
+        (error(200, "AccessDenied"), Refused, "access-denied"),
         (error(403, "ExpiredToken"), NotReady, "credentials-rejected"),
         (error(403, "SignatureDoesNotMatch"), NotReady, "credentials-rejected"),
         (error(403, "InvalidObjectState"), NotReady, "archived"),

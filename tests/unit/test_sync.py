@@ -414,6 +414,23 @@ def test_a_deletion_is_a_marker_and_only_where_the_plan_mirrors() -> None:
     assert [one.data for one in world.replica.versions["k"]] == [None, b"1"]
 
 
+def test_an_old_copy_that_ends_after_a_newer_one_is_seen() -> None:
+    """Another invocation brought the newer content while this one was still copying the older."""
+    world = World()
+    world.put(world.source, k="older")
+    told = event("Object Created", "k", world.clock.now())
+    left = ["once"]
+
+    async def happens(row: ObjectRow) -> None:
+        if left:
+            left.pop()
+            await world.source.put("k", b"newer")
+
+    replica = AfterCopy(world.replica, happens)
+    asyncio.run(replicate_object(told, world.source, replica, SyncPolicy(), clock=world.clock))
+    assert contents(world.replica) == {"k": b"newer"}
+
+
 def test_an_old_version_deleted_changes_nothing() -> None:
     world = World(versioned=True)
     world.put(world.source, k="1")
