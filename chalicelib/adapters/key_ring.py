@@ -13,6 +13,7 @@ from typing import Any
 
 from chalicelib.adapters.envelope import DataKey, check_key, make_data_key
 from chalicelib.adapters.key_sets import (
+    KEY_ID,
     Entry,
     KeySet,
     Opener,
@@ -132,9 +133,10 @@ class KeyRing:
         return key_set
 
     def key_ids(self) -> list[str]:
-        """Oldest first."""
-        listed = self._store.list(KEYS)
-        return [row.key.removeprefix(KEYS).removesuffix(".json") for row in listed]
+        """Oldest first; what has no such name is no key set."""
+        names = [row.key.removeprefix(KEYS) for row in self._store.list(KEYS)]
+        stems = [name.removesuffix(".json") for name in names if name.endswith(".json")]
+        return [stem for stem in stems if KEY_ID.fullmatch(stem)]
 
     def key_sets(self) -> Iterator[KeySet]:
         """Oldest first. Raises as `opening_key`."""

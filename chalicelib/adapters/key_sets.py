@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from chalicelib.errors import BadInput, LeewardError, NotReady, Tampered, Unavai
 from chalicelib.plan.records import Record
 
 FORMAT = 1
+KEY_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{32}")
 
 Entry = Mapping[str, Any]
 

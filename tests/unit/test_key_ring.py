@@ -236,6 +236,14 @@ def test_a_key_set_of_another_location_opens_nothing(store: InMemoryObjectStore)
     assert caught_by(lambda: other.opening_key(key.id)).instance_code == "wrong-key"
 
 
+def test_what_else_lies_in_keys_stops_nobody(store: InMemoryObjectStore) -> None:
+    key = ring(store).sealing_key()
+    for stray in ("keys/.DS_Store", "keys/notes.json", f"keys/{key.id}.json.old", "keys/9/9.json"):
+        store.objects[stray] = b"stray"
+    assert ring(store).sealing_key() == key
+    assert ring(store).key_ids() == [key.id]
+
+
 def test_without_recipients_nothing_is_sealed(store: InMemoryObjectStore) -> None:
     error = caught_by(lambda: ring(store, recipients=()).sealing_key())
     assert isinstance(error, BadInput)
