@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -72,3 +72,82 @@ class FileTree(Protocol):
         Raises NotReady: "file-gone" when there is no file of that name any more,
         "file-unreadable" when it may not or cannot be read; `why` of its context is the system's.
         """
+
+
+@dataclass(frozen=True)
+class KeyValueFacts:
+    """What a key-value server says it is. server: its name and version, such as "valkey 9.1.2".
+    keys: number of keys it counts in each database that has any; `is_replica`: it takes no
+    writes."""
+
+    server: str
+    keys: dict[int, int]
+    is_replica: bool
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """A key with its whole value as the server's DUMP gives it, and when it expires
+    (milliseconds since 1970, UTC), None when never."""
+
+    database: int
+    name: bytes
+    payload: bytes
+    expires_at_ms: int | None
+
+
+class KeyValueSource(Protocol):
+    """A running Redis or Valkey, read with ordinary commands; nothing on it is changed.
+
+    Raises Unavailable when it does not answer, NotReady: "credentials-refused", "no-permission",
+    "command-refused"; Refused: "cluster-mode", as one node holds a part of the keys alone,
+    "replica-behind", when it lost its primary.
+    """
+
+    @property
+    def name(self) -> str:
+        """Host and port; no password."""
+
+    def facts(self) -> KeyValueFacts: ...
+
+    def dump(self, database: int) -> Iterator[StoredKey | None]:
+        """Each key once or, when the server moves its tables meanwhile, more often; None for one
+        that vanished after it was seen. A key's value and expiry are of one instant."""
+
+    def functions(self) -> bytes:
+        """What FUNCTION RESTORE takes; b"" where the server knows no functions or has none."""
+
+
+class KeyValueTarget(KeyValueSource, Protocol):
+    """A Redis or Valkey that is written to. Raises also NotReady (code "target-full"), Refused
+    (code "target-is-replica")."""
+
+    def payload_version(self) -> int:
+        """Of its own payloads; found with a key of a random name that lives for a moment."""
+
+    def databases(self, number: int) -> bool:
+        """Whether there is a database of that number."""
+
+    def clear(self) -> None:
+        """Removes all keys of all databases, and the functions."""
+
+    def restore_functions(self, payload: bytes) -> None: ...
+
+    def restore(self, keys: Sequence[StoredKey]) -> None:
+        """Write each key over what has its name. One whose time has passed is not there then.
+
+        Raises Damaged (code "payload-refused") for one that the server cannot read.
+        """
+
+    def expiries(self, database: int, names: Sequence[bytes]) -> list[tuple[bool, int | None]]:
+        """For each name: whether the key is there, and when it expires."""
+
+    def now_ms(self) -> int:
+        """The server's clock, by which keys expire."""
+
+
+class KeyValueServers(Protocol):
+    """Starts an empty throw-away server, reachable from this machine alone, gone afterwards."""
+
+    def __call__(self, *, payload_version: int) -> AbstractContextManager[KeyValueTarget]:
+        """One that reads such payloads. Raises NotReady (code "no-redis-server")."""
