@@ -30,6 +30,7 @@ from chalicelib.adapters.refusals import (
     missing_object,
     not_as_sent,
     unexpected,
+    unreadable,
 )
 from chalicelib.errors import LeewardError
 from chalicelib.plan.records import StoredObject
@@ -39,6 +40,7 @@ BLOCK_BYTES = 8 * MIB
 BLOCK_THREADS = 3
 # Azure takes 50,000 blocks of up to 4,000 MiB; doubling every 8,000 reaches 3.9 TiB.
 BLOCKS_PER_SIZE = 8000
+PAGE_ROWS = 5000
 
 
 class AzureObjectStore:
@@ -54,12 +56,14 @@ class AzureObjectStore:
         *,
         block_bytes: int = BLOCK_BYTES,
         range_bytes: int = RANGE_BYTES,
+        page_rows: int = PAGE_ROWS,
     ) -> None:
         self._service, url = service
         self._container_url = f"{url}/{container}"
         self._names = KeyNames(prefix)
         self._block_bytes = block_bytes
         self._range_bytes = range_bytes
+        self._page_rows = page_rows
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         digests = _Digests()
@@ -133,15 +137,22 @@ class AzureObjectStore:
 
     def _rows(self, prefix: str) -> Iterator[Listed]:
         query = {"restype": "container", "comp": "list", "prefix": prefix}
+        query["maxresults"] = str(self._page_rows)
         while True:
             address = f"{self._container_url}?{urlencode(query, quote_via=quote)}"
             answer = self._check(prefix, self._service.call(Request("GET", address)), 200)
-            page = ElementTree.fromstring(answer.body)
+            page = self._page(prefix, answer)
             for blob in page.iterfind("Blobs/Blob"):
                 yield _listed(blob)
             if not (marker := page.findtext("NextMarker")):
                 return
             query["marker"] = marker
+
+    def _page(self, prefix: str, answer: Answer) -> ElementTree.Element:
+        try:
+            return ElementTree.fromstring(answer.body)
+        except ElementTree.ParseError as error:
+            raise unreadable(self._service.name, prefix) from error
 
     def _blob(self, key: str) -> str:
         return f"{self._container_url}/{quote(self._names.name(key), safe='/~')}"

@@ -46,14 +46,12 @@ class GoogleAccess:
     """An access token of google-auth, renewed before it ends."""
 
     def __init__(self, info: Mapping[str, Any]) -> None:
-        import google.auth
         from google.auth.transport.urllib3 import Request as Transport
 
         self._transport = Transport(urllib3.PoolManager())  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
         with _mapped_login():
-            found = google.auth.load_credentials_from_dict(dict(info), scopes=[SCOPE])  # type: ignore[no-untyped-call]
-            self._credentials = found[0]
+            self._credentials = _load(info)
 
     def sign(self, request: Request) -> None:
         with self._lock, _mapped_login():
@@ -65,6 +63,19 @@ class GoogleAccess:
         with self._lock, _mapped_login():
             self._credentials.refresh(self._transport)
         return True
+
+
+def _load(info: Mapping[str, Any]) -> Any:
+    """A key of a service account, or a role of AWS that Google trusts; no other kind."""
+    if info.get("type") == "service_account":
+        from google.oauth2 import service_account
+
+        return service_account.Credentials.from_service_account_info(info, scopes=[SCOPE])  # type: ignore[no-untyped-call]
+    if info.get("type") == "external_account":
+        from google.auth import aws
+
+        return aws.Credentials.from_info(info, scopes=[SCOPE])  # type: ignore[no-untyped-call]
+    raise ValueError("another type")
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from chalicelib.adapters.refusals import (
     missing_object,
     not_as_sent,
     unexpected,
+    unreadable,
 )
 from chalicelib.errors import LeewardError, Unavailable
 from chalicelib.plan.records import StoredObject
@@ -42,6 +43,7 @@ from chalicelib.ports import Listed, StoredFacts
 CHUNK_BYTES = 8 * MIB
 CHUNKS_WAITING = 2
 CHUNK_ATTEMPTS = 9
+PAGE_ROWS = 1000
 FIELDS = "name,size,updated,generation,crc32c,md5Hash,metadata,retentionExpirationTime,retention"
 ROW_FIELDS = "items(name,size,updated),nextPageToken"
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -60,12 +62,14 @@ class GcsObjectStore:
         *,
         chunk_bytes: int = CHUNK_BYTES,
         range_bytes: int = RANGE_BYTES,
+        page_rows: int = PAGE_ROWS,
     ) -> None:
         self._service, self._url = service
         self._bucket = bucket
         self._names = KeyNames(prefix)
         self._chunk_bytes = chunk_bytes
         self._range_bytes = range_bytes
+        self._page_rows = page_rows
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         digests = _Digests()
@@ -135,7 +139,8 @@ class GcsObjectStore:
         return self._json(key, answer)
 
     def _rows(self, prefix: str) -> Iterator[Listed]:
-        query = {"prefix": prefix, "fields": ROW_FIELDS}
+        rows = str(self._page_rows)
+        query = {"prefix": prefix, "fields": ROW_FIELDS, "maxResults": rows}
         while True:
             answer = self._service.call(Request("GET", self._bucket_url(query)))
             page = self._json(prefix, answer, bucket_alone=True)
@@ -162,7 +167,10 @@ class GcsObjectStore:
             raise missing_bucket()
         if answer.status not in (200, 201):
             raise self._refusal(key, answer)
-        found: dict[str, Any] = json.loads(answer.body)
+        try:
+            found: dict[str, Any] = json.loads(answer.body)
+        except ValueError as error:
+            raise unreadable(self._service.name, key) from error
         return found
 
     def _refusal(self, key: str, answer: Answer) -> LeewardError:

@@ -27,7 +27,7 @@ RECEIVED_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a request is tried. Pauses: 0.1 s, doubled up to 10 s, with half of it by chance.
+    """How long a request is tried. A pause doubles up to 100 times the first, half of it by chance.
 
     `silence_seconds` ends one attempt in which nothing more arrives, `seconds` the whole request.
     """
@@ -36,9 +36,11 @@ class Patience:
     seconds: float = 300.0
     connect_seconds: float = 5.0
     silence_seconds: float = 30.0
+    first_pause_seconds: float = 0.1
 
     def pause_seconds(self, failures: int) -> float:
-        return min(0.1 * 2.0**failures, 10.0) * random.uniform(0.5, 1.0)
+        doubled = self.first_pause_seconds * min(2.0**failures, 100.0)
+        return doubled * random.uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class KeyNames:
                 raise NotReady(
                     f"expected a listing in byte order, found {row.key!r} after {last!r}",
                     code="listing-unordered",
-                    hint="Use a bucket without directories (no S3 Express, no Azure Data Lake).",
+                    hint="Use a bucket without directories (no S3 Express, Data Lake, SeaweedFS).",
                 )
             last = _order(row)
             yield row

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chalicelib.errors import DigestMismatch, NotReady, Refused, Truncated
+from chalicelib.errors import BadInput, DigestMismatch, NotReady, Refused, Truncated, Unavailable
 
 
 def missing_object(key: str) -> Truncated:
@@ -11,6 +11,15 @@ def missing_object(key: str) -> Truncated:
         code="object-missing",
         hint="Use another recovery point, or copy the object back from another location.",
         key=key,
+    )
+
+
+def key_too_long(key: str) -> BadInput:
+    """By a server that takes less than S3 does (SeaweedFS: 255 bytes between two slashes)."""
+    return BadInput(
+        f"expected a shorter name, found one of {len(key.encode())} bytes: {key[:60]!r}...",
+        code="key-too-long",
+        hint="Shorten the key, or use a server that takes 1,024 bytes as S3 does.",
     )
 
 
@@ -61,5 +70,14 @@ def unexpected(service: str, key: str, status: int, said: str = "") -> NotReady:
     return NotReady(
         f"{service} refused the request for {key}: HTTP {status} {said}".rstrip(),
         hint="Does the bucket exist, and is its name right?",
+        key=key,
+    )
+
+
+def unreadable(service: str, key: str) -> Unavailable:
+    return Unavailable(
+        f"expected {service} to answer in its own form about {key}, found something else",
+        code="answer-unreadable",
+        hint="Is there a proxy or a login page in between? The call is tried again.",
         key=key,
     )

@@ -13,7 +13,7 @@ import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from chalicelib.adapters.read_ahead import CHUNK_BYTES, MIB, RANGE_BYTES, read_r
 from chalicelib.adapters.refusals import (
     changed_meanwhile,
     exists,
+    key_too_long,
     missing_bucket,
     missing_object,
     not_as_sent,
@@ -192,7 +193,8 @@ class S3ObjectStore:
     def _read_into(self, found: bytearray, key: str, start: int, end: int, etag: str) -> None:
         span = f"bytes={start + len(found)}-{end - 1}"
         answer = self._client.get_object(**self._address(key), Range=span, IfMatch=etag)
-        with answer["Body"] as body:
+        # Not `with answer["Body"]`: that gives urllib3's own stream, whose errors nobody maps.
+        with closing(answer["Body"]) as body:
             while chunk := body.read(CHUNK_BYTES):
                 found.extend(chunk)
 
@@ -265,7 +267,7 @@ class _PartWriter:
         self._parts.append(self._threads.submit(self._upload_part, number, body))
 
     def _begin(self) -> None:
-        with mapped("s3", key=self._key):
+        with mapped("s3", key=self._key), _mapped_object(self._key):
             answer = self._store._client.create_multipart_upload(
                 **self._address, **self._store._at_rest(), ChecksumAlgorithm="SHA256"
             )
@@ -323,6 +325,8 @@ def _object_error(key: str, error: ClientError) -> LeewardError | None:
     code = error_code(error)
     if code == "NoSuchBucket":
         return missing_bucket()
+    if code == "KeyTooLongError":
+        return key_too_long(key)
     if code in ("NoSuchKey", "404"):
         return missing_object(key)
     if code in ("PreconditionFailed", "412") and error.operation_name == "GetObject":
