@@ -71,8 +71,8 @@ def find_programs(named: str = "") -> list[Path]:
     """The server programs on this machine, those that the operator installed first."""
     if named:
         return [Path(named)]
-    places = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *SYSTEM_FOLDERS]
-    found = [Path(place, name) for place in places for name in NAMES]
+    found = [Path(path) for name in NAMES if (path := shutil.which(name))]
+    found += [Path(place, name) for place in SYSTEM_FOLDERS for name in NAMES]
     found += [path for wheel, patterns in WHEELS.items() for path in _in_wheel(wheel, patterns)]
     usable = [path.resolve() for path in found if os.access(path, os.X_OK)]
     return list(dict.fromkeys(usable))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
+
+from chalicelib.plan.bundles import RepositoryFacts
 
 NodeType = Literal["file", "folder", "symlink", "other", "unreadable"]
 
@@ -151,3 +154,49 @@ class KeyValueServers(Protocol):
 
     def __call__(self, *, payload_version: int) -> AbstractContextManager[KeyValueTarget]:
         """One that reads such payloads. Raises NotReady (code "no-redis-server")."""
+
+
+class RepositoryMirror(Protocol):
+    """All refs of a git repository and all that they lead to, as they were at one instant."""
+
+    def facts(self) -> RepositoryFacts: ...
+
+    def bundle(self) -> Iterator[bytes]:
+        """The bytes of a `git bundle` of every ref."""
+
+
+class Repository(Protocol):
+    """A git repository somewhere, read only.
+
+    Raises NotReady: "no-git", "credentials-needed", "credentials-refused",
+    "repository-unreadable", "repository-empty"; Unavailable when it does not answer.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its url without a password."""
+
+    def mirror(self) -> AbstractContextManager[RepositoryMirror]:
+        """Needs as much room on the local disk as the repository's packs."""
+
+
+class BundleTools(Protocol):
+    """git's own programs on a bundle in a file. Raises NotReady (code "no-git")."""
+
+    def heads(self, bundle: Path) -> dict[str, str]:
+        """Ref -> object id. Raises Damaged (code "bundle-unreadable")."""
+
+    def prove(self, bundle: Path, refs: Mapping[str, str]) -> str:
+        """Clone it whole and have every object checked. What there is to say of it.
+
+        Raises Damaged: "bundle-unreadable", "refs-differ", "objects-missing".
+        """
+
+    def clone(self, bundle: Path, folder: Path, facts: RepositoryFacts, revision: str) -> str:
+        """A working copy in a folder that does not exist yet; its commit.
+
+        Raises BadInput (code "unknown-revision"), Damaged as `prove`.
+        """
+
+    def mirror(self, bundle: Path, folder: Path, facts: RepositoryFacts) -> None:
+        """A bare repository with every ref, from which all can be pushed elsewhere."""
