@@ -19,6 +19,7 @@ COMMANDS = {
     "compile": "Write plan.json, state machines and template parts.",
     "run": "Start a scenario for real, with a reason.",
     "drill": "Run a scenario against real damage in the local cloud.",
+    "restore": "Take things back to how they were.",
     "unfence": "Give a fenced role its login back.",
     "prove": "Back up, restore and verify any PostgreSQL you can reach.",
     "cloud": "Run the local cloud.",

@@ -67,7 +67,8 @@ class HistoryFold:
 
     def __init__(self, to_at: datetime) -> None:
         self._to_at = to_at
-        self._second = to_at.replace(microsecond=0)
+        # Nothing of the last millisecond's second can be after the moment.
+        self._second = to_at.replace(microsecond=0) if to_at.microsecond < 999_000 else None
         self._now: VersionRow | None = None
 
     def add(self, row: VersionRow) -> KeyHistory | None:

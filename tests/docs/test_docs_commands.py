@@ -15,12 +15,16 @@ import pytest
 
 from leeward.cli import cli
 from tests.commands import ROOT, clean_environment
+from tests.ruined import Ruined, ruin_bucket
+from tests.s3_servers import moto_server
 from tests.servers import RealServer, running_server
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS_PAGE = (ROOT / "docs/commands.md").read_text()
 FENCE = re.compile(r"^```console run(?: exit=(\d+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EXAMPLE_HOST = "db.example.org"
+EXAMPLE_BUCKET = "uploads"
+EXAMPLE_MOMENT = "2026-11-22T08:45:00Z"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,13 @@ def server() -> Iterator[RealServer]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def ruined() -> Iterator[Ruined]:
+    """The documentation's example bucket, and an empty one beside it."""
+    with moto_server() as s3:
+        yield ruin_bucket(s3, EXAMPLE_BUCKET)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A checkout for those who only read it: what a command writes lands elsewhere."""
@@ -68,6 +79,10 @@ def test_a_command_does_what_the_page_shows(
         running = request.getfixturevalue("server")
         command = command.replace(EXAMPLE_HOST, f"127.0.0.1:{running.port}")
         environment["PGPASSWORD"] = "secret"
+    if f" {EXAMPLE_BUCKET} " in command:
+        bucket = request.getfixturevalue("ruined")
+        command = command.replace(EXAMPLE_MOMENT, bucket.moment)
+        environment |= bucket.environment
     path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin"
     done = subprocess.run(
         ["bash", "-c", command],

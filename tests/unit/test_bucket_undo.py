@@ -127,6 +127,9 @@ def test_changes_within_the_second_of_the_moment_are_noted() -> None:
     assert undo.history.wanted
     assert undo.history.wanted.version_id == "v10#1"
     assert decide("m15", "v9").history.notes == ()
+    end = UndoRules(second(T) + timedelta(microseconds=999_999))
+    [undo] = decide_undo(history("m15", "v10"), end)
+    assert undo.history.notes == ()
 
 
 def test_an_upload_in_parts_that_may_have_ended_later_is_noted() -> None:

@@ -1,0 +1,228 @@
+"""`leeward restore bucket`, put together: one bucket, a moment, in place or into another bucket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
+from chalicelib.adapters.s3_rules import S3Control
+from chalicelib.adapters.s3_signing import ambient_credentials
+from chalicelib.adapters.s3_store import connect_s3
+from chalicelib.errors import BadInput, Refused
+from chalicelib.plan.records import format_time, parse_time
+from chalicelib.plan.units import parse_duration
+from chalicelib.ports.bucket_rules import BucketRules
+from chalicelib.recover.bucket_undo import KeyUndo, UndoRules
+from chalicelib.recover.undo_apply import apply_undo
+from chalicelib.recover.undo_elsewhere import CopyPlan, apply_copy, require_target, survey_copy
+from chalicelib.recover.undo_outcome import UndoOutcome
+from chalicelib.recover.undo_proof import UndoProof, verify_copy, verify_undo
+from chalicelib.recover.undo_survey import (
+    Tell,
+    UndoPlan,
+    require_history,
+    require_sense,
+    survey_undo,
+)
+
+T = TypeVar("T")
+# What AWS has ever allowed; S3 says more precisely what is wrong with a name.
+BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+AGO = re.compile(r"(.+?)\s+ago")
+AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
+# A whole second, which S3's times are in, and a little.
+SECOND = timedelta(seconds=1.05)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for. `target` "" is in place; `archived`: "refuse", "leave" or "thaw"."""
+
+    bucket: str
+    to_at: datetime
+    prefix: str = ""
+    target: str = ""
+    keep_markers: bool = False
+    accept_gaps: bool = False
+    archived: str = "refuse"
+    region: str | None = None
+    endpoint_url: str | None = None
+
+
+@dataclass
+class Undoing:
+    """The phases, in order. `facts` is known after `look`, `plan` after `survey`.
+
+    In place the plan is an UndoPlan, else a CopyPlan.
+    """
+
+    wish: Wish
+    facts: BucketRules = field(init=False)
+    plan: UndoPlan | CopyPlan = field(init=False)
+
+    def __post_init__(self) -> None:
+        for name in (self.wish.bucket, self.wish.target or self.wish.bucket):
+            require_name(name)
+        if self.wish.target == self.wish.bucket:
+            raise BadInput(
+                f"expected another bucket than {self.wish.bucket}, found the same",
+                code="same-bucket",
+                hint="Leave --to-bucket out to change the bucket itself.",
+            )
+        self._client = connect_s3(self.wish.region, self.wish.endpoint_url)
+        self._control = S3Control(self._client, self.wish.bucket)
+        self._rules = UndoRules(
+            self.wish.to_at,
+            remove_markers=not self.wish.keep_markers,
+            accept_gaps=self.wish.accept_gaps,
+        )
+
+    @property
+    def in_place(self) -> bool:
+        return not self.wish.target
+
+    @property
+    def changes(self) -> int:
+        """Keys of the bucket itself that are to be changed."""
+        return self.plan.changes if isinstance(self.plan, UndoPlan) else 0
+
+    def look(self) -> None:
+        """Read the bucket's configuration. Raises what require_history raises."""
+        self.facts = self._control.rules()
+        require_history(
+            self.facts, self._rules, bucket=self.wish.bucket, prefix=self.wish.prefix,
+            in_place=self.in_place, now=datetime.now(UTC),
+        )  # fmt: skip
+        if self.facts.mfa_delete:
+            self._rules = replace(self._rules, remove_markers=False)
+
+    def survey(self, tell: Tell) -> None:
+        async def look(one: S3Bucket, other: S3Bucket | None) -> UndoPlan | CopyPlan:
+            if other is None:
+                return await survey_undo(one, self._rules, prefix=self.wish.prefix, tell=tell)
+            return await survey_copy(one, other, self._rules, prefix=self.wish.prefix, tell=tell)
+
+        self.plan = self._run(look)
+
+    def require_possible(self) -> None:
+        """Raises Refused: nothing to go back to, a target in use, archived objects unasked for."""
+        if isinstance(self.plan, UndoPlan):
+            require_sense(self.plan)
+        else:
+            require_target(self.plan)
+        archived = self.archived
+        if archived and self.wish.archived == "refuse":
+            raise Refused(
+                f"expected objects that can be copied at once, found {archived} in an archive",
+                code="archived-versions",
+                hint="Say --archived thaw to have them restored first (the plan tells what it"
+                " costs), or --archived leave to go on without them.",
+            )
+
+    @property
+    def archived(self) -> int:
+        """Objects to be copied that lie in an archive."""
+        if isinstance(self.plan, UndoPlan):
+            return self.plan.counts["thaw"]
+        return self.plan.archived
+
+    def apply(self, tell: Tell, log: Path | None = None) -> UndoOutcome:
+        thaw = self._control if self.wish.archived == "thaw" else None
+        prefix = self.wish.prefix
+        with _logging_to(log) as write:
+            return self._run(
+                lambda one, other: (
+                    apply_undo(one, self._rules, prefix=prefix, thaw=thaw, tell=tell, log=write)
+                    if other is None
+                    else apply_copy(one, other, self._rules, prefix=prefix, thaw=thaw, tell=tell)
+                )
+            )
+
+    def verify(self, tell: Tell) -> UndoProof:
+        prefix, state = self.wish.prefix, self.plan.state
+        return self._run(
+            lambda one, other: (
+                verify_undo(one, self._rules, state, prefix=prefix, tell=tell)
+                if other is None
+                else verify_copy(one, other, self._rules, state, prefix=prefix, tell=tell)
+            )
+        )
+
+    def seconds_to_wait(self) -> float:
+        """Until what is written has another second than what was there: times are whole seconds,
+        and the undo can be undone by time only when they tell the two apart."""
+        newest = self.plan.newest_at if isinstance(self.plan, UndoPlan) else None
+        if newest is None:
+            return 0.0
+        left = (newest + SECOND - datetime.now(UTC)).total_seconds()
+        return left if 0 < left < 2 else 0.0
+
+    def _run(self, work: Callable[[S3Bucket, S3Bucket | None], Awaitable[T]]) -> T:
+        async def run() -> T:
+            async with S3Buckets(ambient_credentials()) as buckets:
+                target = self._open(buckets, self.wish.target) if self.wish.target else None
+                return await work(self._open(buckets, self.wish.bucket), target)
+
+        return asyncio.run(run())
+
+    def _open(self, buckets: S3Buckets, name: str) -> S3Bucket:
+        region, endpoint = self._client.meta.region_name, self._client.meta.endpoint_url
+        host = urlsplit(endpoint).hostname or ""
+        own = "" if host.endswith(AWS_HOSTS) else endpoint
+        return buckets.bucket(name, region or "us-east-1", endpoint_url=own)
+
+
+def require_name(name: str) -> None:
+    if not BUCKET_NAME.fullmatch(name):
+        raise BadInput(
+            f"expected the name of a bucket, found {name!r}",
+            code="bad-bucket-name",
+            hint="Give the name alone, without s3:// and without a key; --prefix takes a part.",
+        )
+
+
+def read_moment(text: str, now: datetime) -> datetime:
+    """ISO 8601 with an offset, or "2h ago". Raises BadInput, code "bad-time"."""
+    try:
+        if match := AGO.fullmatch(text.strip()):
+            return now - parse_duration(match[1])
+        return parse_time(text.strip())
+    except (ValueError, OverflowError) as error:
+        raise BadInput(
+            f"expected a time with its offset, found {text!r}",
+            code="bad-time",
+            hint="Such as 2026-11-22T08:45:00Z, 2026-11-22T09:45:00+01:00, or '2h ago'.",
+        ) from error
+
+
+@contextmanager
+def _logging_to(path: Path | None) -> Iterator[Callable[[KeyUndo], None] | None]:
+    """One JSON line for each key, written before the key is changed."""
+    if path is None:
+        yield None
+        return
+    with path.open("a", encoding="utf-8") as file:
+        yield lambda undo: _write_line(file, undo)
+
+
+def _write_line(file: Any, undo: KeyUndo) -> None:
+    wanted = undo.history.wanted
+    line = {
+        "key": undo.key,
+        "action": undo.action,
+        "why": undo.why,
+        "version_id": wanted.version_id if wanted else None,
+        "markers": undo.history.markers,
+        "at": format_time(datetime.now(UTC)),
+    }
+    file.write(json.dumps(line) + "\n")
+    file.flush()
