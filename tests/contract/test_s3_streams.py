@@ -1,0 +1,90 @@
+"""S3 objects read in one request each: whole, resumed where a connection broke, never of two."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from chalicelib.adapters.read_ahead import MIB
+from chalicelib.adapters.s3_streams import S3ObjectStreams
+from chalicelib.errors import DigestMismatch, Throttled, Truncated
+from tests.http_faults import Fault, fault_proxy
+from tests.s3_servers import S3Server, moto_server
+
+LARGE = os.urandom(3 * MIB + 7)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with moto_server() as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server: S3Server) -> str:
+    return server.create_bucket()
+
+
+def streams(server: S3Server, bucket: str, port: int = 0) -> S3ObjectStreams:
+    client: Any = boto3.client(
+        "s3", "us-east-1", endpoint_url=f"http://127.0.0.1:{port or server.port}",
+        aws_access_key_id=server.key, aws_secret_access_key=server.secret,
+        config=Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 2}),
+    )  # fmt: skip
+    return S3ObjectStreams(client, bucket, "p/")
+
+
+def test_objects_of_every_size_arrive_whole(server: S3Server, bucket: str) -> None:
+    store = streams(server, bucket)
+    for size in (0, 1, 256 << 10, (256 << 10) + 1, len(LARGE)):
+        store.put("k", LARGE[:size])
+        chunks = list(store.read("k"))
+        assert b"".join(chunks) == LARGE[:size]
+        assert all(0 < len(chunk) <= MIB for chunk in chunks)
+
+
+@pytest.mark.parametrize("fault", ["cut", "hang", "reset", "503"])
+def test_a_broken_answer_is_resumed(server: S3Server, bucket: str, fault: Fault) -> None:
+    streams(server, bucket).put("k", LARGE)
+    with fault_proxy(server.port, fault, times=1, when=lambda method, *_: method == "GET") as proxy:
+        assert b"".join(streams(server, bucket, proxy.port).read("k")) == LARGE
+    assert proxy.fired == 1
+
+
+def test_a_store_that_stays_broken_is_an_error(server: S3Server, bucket: str) -> None:
+    streams(server, bucket).put("k", LARGE)
+    with (
+        fault_proxy(server.port, "503", times=99) as proxy,
+        pytest.raises(Throttled),
+    ):
+        list(streams(server, bucket, proxy.port).read("k"))
+
+
+def test_an_object_replaced_while_it_is_read_is_refused(server: S3Server, bucket: str) -> None:
+    store = streams(server, bucket)
+    store.put("k", LARGE)
+    asked: list[str] = []
+
+    def replaced_in_between(method: str, *_: object) -> bool:
+        asked.append(method)
+        if len(asked) == 2:
+            store.put("k", LARGE[::-1])
+        return len(asked) == 1
+
+    with (
+        fault_proxy(server.port, "cut", when=replaced_in_between) as proxy,
+        pytest.raises(DigestMismatch) as caught,
+    ):
+        list(streams(server, bucket, proxy.port).read("k"))
+    assert caught.value.instance_code == "object-changed"
+
+
+def test_a_missing_object_is_named(server: S3Server, bucket: str) -> None:
+    with pytest.raises(Truncated) as caught:
+        list(streams(server, bucket).read("absent"))
+    assert caught.value.instance_code == "object-missing"
