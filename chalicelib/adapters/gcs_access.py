@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ def _load(info: Mapping[str, Any]) -> Any:
 
 @contextmanager
 def _mapped_login() -> Iterator[None]:
-    from google.auth.exceptions import GoogleAuthError, RefreshError, TransportError
+    from google.auth.exceptions import GoogleAuthError, OAuthError, RefreshError, TransportError
 
     try:
         yield
@@ -88,9 +89,12 @@ def _mapped_login() -> Iterator[None]:
         raise Unavailable(
             "Google's login did not answer", hint="Check the network; the call is tried again."
         ) from error
-    except RefreshError as error:
-        if error.retryable:
-            raise Unavailable("Google's login did not answer", hint="It is tried again.") from error
+    except (OAuthError, RefreshError) as error:
+        if error.retryable or not _is_refusal(error):
+            raise Unavailable(
+                "Google's login did not answer",
+                hint="It is tried again; federation also needs the identity of an AWS role.",
+            ) from error
         raise Refused(
             "expected a login at Google, found it refused",
             code="access-denied",
@@ -102,3 +106,12 @@ def _mapped_login() -> Iterator[None]:
             code="no-credentials",
             hint="Put the JSON of a service_account or external_account into the secret.",
         ) from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the login said so itself (RFC 6749, 5.2); a broken one answers in another form."""
+    said = error.args[-1] if error.args else None
+    try:
+        return "error" in (json.loads(said) if isinstance(said, str) else said or {})
+    except ValueError:
+        return False

@@ -370,9 +370,12 @@ def test_a_broken_connection_is_resumed_where_it_broke(s3_client: Any) -> None:
     assert S3ObjectStore(broken, "resumed").get("k") == BIG
 
 
-def test_an_object_replaced_while_it_is_read_is_refused(s3_client: Any) -> None:
-    s3_client.create_bucket(Bucket="replaced")
-    store = S3ObjectStore(s3_client, "replaced", range_bytes=MIB)
+@pytest.mark.parametrize("name", ["moto", "seaweedfs", "gcs", "azure"])
+def test_an_object_replaced_while_it_is_read_is_refused(
+    backends: Callable[[str], Backend], name: str
+) -> None:
+    backend = backends(name)
+    store = backend.store(backend.bucket())
     store.put("k", BIG)
     reading = store.read("k")
     next(reading)
