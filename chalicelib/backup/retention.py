@@ -149,6 +149,15 @@ def _in_order(standings: list[PointStanding]) -> list[PointStanding]:
     return ordered
 
 
+class _Link(NamedTuple):
+    """What a point hangs on: the full one at the bottom, why it cannot be restored ("" when it
+    can), and whether pages of it or of anything below are damaged."""
+
+    root: int
+    broken: str
+    bad_pages: bool
+
+
 class _Reasons:
     """The points of one component, oldest first, and the reasons found so far by position.
 
@@ -167,6 +176,7 @@ class _Reasons:
             if self.has_chains
             else {}
         )
+        self._links: dict[int, _Link] = {}
         self.unsound: list[int] = []
         self.usable: list[int] = []
         self._look_at_all()
@@ -203,36 +213,38 @@ class _Reasons:
         elif standing.quarantined:
             words = f"quarantined, until it is released: {standing.quarantined}"
             self.keep(place, "quarantined", words)
-        elif point.parent_id is not None and (broken := self._broken_link(place)):
+        elif broken := self.link(place).broken:
             self.keep(place, "broken-chain", broken)
-        elif self._has_bad_pages(place):
+        elif self.link(place).bad_pages:
             self.unsound.append(place)
         else:
             self.usable.append(place)
 
-    def chain(self, place: int) -> Iterator[int]:
-        """The point itself and what it builds on, up to the full one; ends where a link is gone."""
-        seen: set[int] = set()
-        while place not in seen:
-            seen.add(place)
-            yield place
-            parent = self.standings[place].point.parent_id
-            if parent is None or parent not in self.places:
-                return
-            place = self.places[parent]
+    def parent(self, place: int) -> int | None:
+        """The position of the point that one builds on, None for a full one or a lost one."""
+        return self.places.get(self.standings[place].point.parent_id or "")
 
-    def _broken_link(self, place: int) -> str:
-        """Why an incremental cannot be restored, "" when it can."""
-        last = place
-        for last in self.chain(place):
-            if last != place and self.standings[last].quarantined:
-                return f"builds on {self.standings[last].point.id}, which is quarantined"
-        end = self.standings[last].point.parent_id
-        return f"builds on {end}, which is not here" if end is not None else ""
+    def link(self, place: int) -> _Link:
+        """Each link is followed once, however long the chains are."""
+        waiting: list[int] = []
+        at: int | None = place
+        while at is not None and at not in self._links:
+            self._links[at] = _Link(at, "is part of a circle", bad_pages=False)
+            waiting.append(at)
+            at = self.parent(at)
+        for one in reversed(waiting):
+            self._links[one] = self._follow(one, self.parent(one))
+        return self._links[place]
 
-    def _has_bad_pages(self, place: int) -> bool:
-        points = (self.standings[link].point for link in self.chain(place))
-        return any(isinstance(one, DatabasePoint) and one.checksum_failures for one in points)
+    def _follow(self, place: int, parent: int | None) -> _Link:
+        point = self.standings[place].point
+        bad = isinstance(point, DatabasePoint) and bool(point.checksum_failures)
+        if parent is None:
+            lost = f"builds on {point.parent_id}, which is not here" if point.parent_id else ""
+            return _Link(place, lost, bad)
+        above, builder = self._links[parent], self.standings[parent]
+        words = f"builds on {builder.point.id}, which is quarantined" if builder.quarantined else ""
+        return _Link(above.root, above.broken or words, bad or above.bad_pages)
 
     def split(self) -> RetentionDecision:
         places = sorted(self.found, reverse=True)
@@ -267,7 +279,7 @@ def _keep_increments(reasons: _Reasons, tier: Tier, roots: Sequence[int]) -> Non
     chosen = set(roots)
     for place in reasons.usable:
         if reasons.standings[place].point.parent_id is not None and place not in chosen:
-            root = list(reasons.chain(place))[-1]
+            root = reasons.link(place).root
             if root in chosen:
                 words = f"builds on {reasons.standings[root].point.id}, which is {tier}"
                 reasons.keep(place, "increment", words)
@@ -374,8 +386,9 @@ def _keep_needed(reasons: _Reasons) -> None:
         return
     needed_by: dict[int, str] = {}
     for place in sorted(reasons.found, reverse=True):
-        for link in reasons.chain(place):
-            if link != place:
-                needed_by.setdefault(link, reasons.standings[place].point.id)
-    for place, child in needed_by.items():
-        reasons.keep(place, "needed", f"{child} builds on it")
+        child, parent = place, reasons.parent(place)
+        while parent is not None and parent not in needed_by:
+            needed_by[parent] = reasons.standings[child].point.id
+            child, parent = parent, reasons.parent(parent)
+    for place, by in needed_by.items():
+        reasons.keep(place, "needed", f"{by} builds on it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -163,6 +164,18 @@ def test_a_day_without_a_full_point_is_represented_by_its_newest() -> None:
     ]  # fmt: skip
     assert {kept.standing.point.kind for kept in weekly_kept[1:]} == {"full"}
     assert len(decision.keep) == 7 + 2
+
+
+def test_a_chain_of_any_length_costs_no_more_than_its_points() -> None:
+    """Full backups failed for years; a quadratic walk would take minutes."""
+    points = [standing(NOON - 20000 * timedelta(hours=1))]
+    for hour in range(1, 20000):
+        at = points[0].point.taken_at + hour * timedelta(hours=1)
+        points.append(standing(at, parent=points[-1]))
+    started = time.process_time()
+    decision = decide_retention(points, Retention(daily=2), now=NOON)
+    assert len(decision.keep) == 20000
+    assert time.process_time() - started < 2
 
 
 def test_quarantined_points_stay_and_take_no_slot() -> None:
