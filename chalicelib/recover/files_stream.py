@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from chalicelib.errors import Damaged, DigestMismatch, Truncated
@@ -25,6 +25,7 @@ from chalicelib.recover.safe_folder import require_inside
 HINT = "Restore from an older recovery point."
 # No name on any system is longer; a line of the list holds two and little more.
 LONGEST_LINE_BYTES = 1 << 20
+SECONDS = re.compile(r"(-?)(\d{1,15})(?:\.(\d{1,9}))?")
 TYPES = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -195,11 +196,19 @@ def _header(info: tarfile.TarInfo, more: dict[str, str], key: str) -> _Header:
             info.mode,
             int(more.get("uid", info.uid)),
             int(more.get("gid", info.gid)),
-            # A float would lose the last three digits.
-            int(Decimal(more.get("mtime", info.mtime)) * 10**9),
+            _nanoseconds(more["mtime"]) if "mtime" in more else int(info.mtime) * 10**9,
         )
-    except (KeyError, ValueError, ArithmeticError) as error:
+    except (KeyError, ValueError) as error:
         raise _unreadable(key) from error
+
+
+def _nanoseconds(seconds: str) -> int:
+    """ "1.5" -> 1500000000; a float would lose the last three digits."""
+    found = SECONDS.fullmatch(seconds)
+    if found is None:
+        raise ValueError(seconds)
+    sign, whole, part = found.groups(default="")
+    return int(f"{sign}{whole}{part:0<9}")
 
 
 def _lines(store: ObjectStore, item: StoredObject) -> Iterator[dict[str, Any]]:

@@ -114,7 +114,7 @@ def desk() -> Iterator[Path]:
 
 def commands(language: str = "sh", *, sealed: bool = False) -> list[str]:
     """Of the page, or of its part about sealed copies."""
-    parts = PAGE.read_text().partition("## 6. ")
+    parts = PAGE.read_text().partition("## 7. ")[0].partition("## 6. ")
     return re.findall(rf"```{language}\n(.*?)```", parts[2 if sealed else 0], re.DOTALL)
 
 
