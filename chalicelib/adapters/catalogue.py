@@ -35,9 +35,12 @@ from chalicelib.plan.records import (
     parse_time,
 )
 from chalicelib.plan.wal import (
+    COPIED,
     SEGMENT_BYTES,
+    WalEnd,
     WalInventory,
     best_segments,
+    bound_window,
     find_windows,
     parse_history,
     parse_history_key,
@@ -94,7 +97,11 @@ class StoredCatalogue:
         ]
         rejected = sorted((*held.rejected, *quarantined), key=lambda item: item.point_id)
         wal = self._read_wal(points)
-        return Inventory(tuple(points), tuple(rejected), wal, tuple(find_windows(wal, points)))
+        windows = find_windows(wal, points)
+        ends = self._read_ends()
+        if ends is not None:
+            windows = [bound_window(window, ends) for window in windows]
+        return Inventory(tuple(points), tuple(rejected), wal, tuple(windows))
 
     def add(self, point: RecoveryPoint) -> None:
         self._store.put(point_key(point.id, MANIFEST), write_manifest(point), if_absent=True)
@@ -138,6 +145,28 @@ class StoredCatalogue:
             point_id: str(entry["digest"])
             for point_id, entry in self._index_entries().items()
             if "digest" in entry
+        }
+
+    def index_from(self, holdings: Holdings, *, dry_run: bool = False) -> dict[str, list[str]]:
+        """Make the index again from the manifests of any one location.
+
+        Returns {"added": ids, "without_manifest": ids of entries that no manifest stands behind}.
+        Such entries stay: somebody may have deleted what should not have gone.
+        """
+        assert self._index is not None
+        known = self._index_entries()
+        points = {item.point.id: item for item in holdings.standings}
+        added = sorted(points.keys() - known.keys())
+        for point_id in () if dry_run else added:
+            standing = points[point_id]
+            entry = {"digest": digest_of_manifest(standing.point), "state": "taken"}
+            if standing.quarantined:
+                entry |= {"state": "quarantined", "reason": standing.quarantined}
+            self._index.create(self._partition, point_id, entry)
+        rejected = {item.point_id for item in holdings.rejected}
+        return {
+            "added": added,
+            "without_manifest": sorted(known.keys() - points.keys() - rejected),
         }
 
     def wal_progress(self) -> dict[str, Any]:
@@ -223,6 +252,16 @@ class StoredCatalogue:
         except ValueError:
             return {}
         return note if isinstance(note, dict) else {}
+
+    def _read_ends(self) -> list[WalEnd] | None:
+        """None where the WAL was stored first; nothing is known when a copy's cannot be read."""
+        if not any(row.key == COPIED for row in self._store.list(COPIED)):
+            return None
+        try:
+            rows = json.loads(self._store.get(COPIED))["ends"]
+            return [WalEnd(int(tli), int(lsn), parse_time(at)) for tli, lsn, at in rows]
+        except (ValueError, KeyError, TypeError):
+            return []
 
     def _read_wal(self, points: Iterable[DatabasePoint]) -> WalInventory:
         segment_bytes = max((point.segment_bytes for point in points), default=SEGMENT_BYTES)

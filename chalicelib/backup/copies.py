@@ -18,8 +18,22 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from chalicelib.errors import DigestMismatch, LeewardError
-from chalicelib.plan.records import Record, RecoveryPoint
-from chalicelib.plan.wal import best_segments, parse_wal_key
+from chalicelib.plan.records import (
+    DatabasePoint,
+    Record,
+    RecoveryPoint,
+    canonical_json,
+    format_time,
+)
+from chalicelib.plan.wal import (
+    COPIED,
+    SEGMENT_BYTES,
+    WalEnd,
+    WalObject,
+    best_segments,
+    parse_wal_key,
+    wal_ends,
+)
 from chalicelib.ports import Clock, Holdings, Listed, ObjectStore
 
 THREADS = 4
@@ -49,7 +63,8 @@ class CopyDecision:
     """`first`, then each of `points` with its manifest last. `obsolete`: notes to remove.
 
     `differing`: keys whose sizes differ in the two places; they are left for a repair.
-    `left`: points that the source itself cannot vouch for, each (id, why).
+    `left`: points that the source itself cannot vouch for, each (id, why). `ends`: when the source
+    had its WAL, which a copy's own times cannot tell.
     """
 
     first: tuple[CopyItem, ...]
@@ -57,6 +72,7 @@ class CopyDecision:
     obsolete: tuple[str, ...]
     differing: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
+    ends: tuple[WalEnd, ...] = ()
 
     @property
     def items(self) -> tuple[CopyItem, ...]:
@@ -104,7 +120,8 @@ def decide_copies(
     there = {row.key: row for row in target}
     lacking = {key for key in rows if key not in there}
     notes = [row for key, row in rows.items() if _is_note(key) and _is_stale(row, there)]
-    wal = [rows[key] for key in sorted(lacking & _current_wal(rows.values()))]
+    segment_bytes = _segment_bytes(holdings)
+    wal = [rows[key] for key in sorted(lacking & _current_wal(rows.values(), segment_bytes))]
     beside = [rows[key] for key in sorted(lacking) if key.startswith(BESIDE)]
     points = tuple(
         items
@@ -126,6 +143,7 @@ def decide_copies(
             if _is_data(key) and there[key].size_bytes != rows[key].size_bytes
         ),
         left=tuple((item.point_id, item.reason) for item in holdings.rejected),
+        ends=tuple(wal_ends(_segments(rows.values(), segment_bytes))),
     )
 
 
@@ -168,12 +186,23 @@ def _is_stale(row: Listed, there: dict[str, Listed]) -> bool:
     return copy is None or copy.modified_at < row.modified_at + CLOCKS_DIFFER
 
 
-def _current_wal(rows: Iterable[Listed]) -> set[str]:
+def _current_wal(rows: Iterable[Listed], segment_bytes: int) -> set[str]:
     """Histories, and of each segment the best object: what is superseded is not copied."""
-    wal = [row for row in rows if row.key.startswith("wal/")]
-    parsed = {row.key: parse_wal_key(row.key, row.modified_at) for row in wal}
-    best = best_segments(item for item in parsed.values() if item is not None)
-    return {item.key for item in best} | {key for key, item in parsed.items() if item is None}
+    wal = {row.key for row in rows if row.key.startswith("wal/")}
+    all_segments = {row.key for row in rows if parse_wal_key(row.key, row.modified_at)}
+    best = {item.key for item in _segments(rows, segment_bytes)}
+    return (wal - all_segments) | best
+
+
+def _segments(rows: Iterable[Listed], segment_bytes: int) -> tuple[WalObject, ...]:
+    parsed = (parse_wal_key(row.key, row.modified_at, segment_bytes) for row in rows)
+    return best_segments(item for item in parsed if item is not None)
+
+
+def _segment_bytes(holdings: Holdings) -> int:
+    points = [item.point for item in holdings.standings]
+    sizes = (point.segment_bytes for point in points if isinstance(point, DatabasePoint))
+    return max(sizes, default=SEGMENT_BYTES)
 
 
 def apply_copies(
@@ -192,7 +221,11 @@ def apply_copies(
     nothing is begun after it.
     """
     run = _Run(source, target, clock, until, tell)
-    run.copy_all(decision.first)
+    if any(item.reason == "wal" for item in decision.first):
+        # Before the WAL: what is copied and not in it yet claims too little, never too much.
+        run.put(COPIED, _ends(decision))
+    if not run.failures:
+        run.copy_all(decision.first)
     for items in decision.points:
         *objects, manifest = items
         if run.copy_all(objects):
@@ -204,12 +237,17 @@ def apply_copies(
     return CopyResult(
         copied=len(run.done),
         copied_bytes=sum(item.size_bytes for item in decision.items if item.key in run.done),
-        remaining=len(remaining) - len(run.failures),
+        remaining=len({item.key for item in remaining} - {it.key for it in run.failures}),
         failures=tuple(run.failures),
         differing=decision.differing,
         left=decision.left,
         lag_seconds=round(max((*run.lags, *waiting), default=0.0), 3),
     )
+
+
+def _ends(decision: CopyDecision) -> bytes:
+    rows = [[end.timeline, end.end_lsn, format_time(end.stored_at)] for end in decision.ends]
+    return canonical_json({"ends": rows})
 
 
 @dataclass
@@ -230,6 +268,12 @@ class _Run:
             for item, copied in _in_flight(threads, items, self._copy, self._may_begin):
                 complete &= self._note(item, copied)
         return complete
+
+    def put(self, key: str, data: bytes) -> None:
+        try:
+            self.target.put(key, data)
+        except LeewardError as error:
+            self.failures.append(CopyFailure(key, error.instance_code, error.message))
 
     def _may_begin(self) -> bool:
         return self.until is None or self.clock.now() < self.until

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import zip_longest
 
 from chalicelib.plan.records import DatabasePoint, Window
 
 SEGMENT_BYTES = 16 << 20
+COPIED = "copied.json"
+"""In a copy: {"ends": [[timeline, end LSN, stored_at], ...]} of where it was copied from."""
 _KEY = re.compile(
     r"wal/(?P<timeline>[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(\.(?P<end>[0-9A-F]{16})\.partial)?\.zst"
 )
@@ -157,6 +160,38 @@ def find_windows(wal: WalInventory, points: Iterable[DatabasePoint]) -> list[Win
                     )
                 )
     return found
+
+
+@dataclass(frozen=True)
+class WalEnd:
+    """The WAL of a timeline up to `end_lsn` was stored at `stored_at` where it was first stored."""
+
+    timeline: int
+    end_lsn: int
+    stored_at: datetime
+
+
+def wal_ends(segments: Sequence[WalObject], newest: int = 200) -> list[WalEnd]:
+    """The ends of all unbroken stretches, and of each of the newest segments."""
+    in_order = sorted(segments, key=lambda item: (item.timeline, item.start_lsn))
+    following = [(item.timeline, item.start_lsn) for item in in_order[1:]]
+    return [
+        WalEnd(item.timeline, item.end_lsn, item.stored_at)
+        for number, (item, after) in enumerate(zip_longest(in_order, following), start=newest)
+        if after != (item.timeline, item.end_lsn) or number >= len(in_order)
+    ]
+
+
+def bound_window(window: Window, ends: Iterable[WalEnd]) -> Window:
+    """In a copy a segment is younger than what it holds: the window ends when the WAL up to its
+    end was stored at its source, as far as that is known, and never later."""
+    known = [
+        end.stored_at
+        for end in ends
+        if end.timeline == window.timeline and end.end_lsn <= window.end_lsn
+    ]
+    latest = max(known, default=window.start_at)
+    return replace(window, end_at=max(window.start_at, min(window.end_at, latest)))
 
 
 def _covers(

@@ -180,7 +180,7 @@ def backups(component: str) -> ObjectStore:
 def locations() -> Locations:
     from chalicelib.services.locations import Locations, read_login
 
-    return Locations(plan(), read_login)
+    return Locations(plan(), lambda name: read_login(plan().locations[name]))
 
 
 @cache

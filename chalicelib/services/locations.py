@@ -25,14 +25,14 @@ SAME_REGION, SAME_PROVIDER, ELSEWHERE = range(3)
 
 @dataclass
 class Locations:
-    """Opens what it is asked for, once. `login`: what a location's secret holds.
+    """Opens what it is asked for, once. `login`: what the secret of a location holds.
 
     `private_keys`: offline keys, tried when no KMS key opens a copy, or at once when there is
     no deployment to ask (`deployed` False): then the primary location is out of reach too.
     """
 
     plan: Plan
-    login: Callable[[Location], Login]
+    login: Callable[[str], Login]
     private_keys: tuple[Opener, ...] = ()
     deployed: bool = True
     _stores: dict[tuple[str, str], ObjectStore] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Locations:
         return self._sealed(name, component, self._outside(name, location, prefix))
 
     def _outside(self, name: str, location: Location, prefix: str) -> ObjectStore:
-        login, bucket = self.login(location), _bucket(name, location)
+        login, bucket = self.login(name), _bucket(name, location)
         if location.provider == "gcp":
             from chalicelib.adapters.gcs_access import connect_gcs
             from chalicelib.adapters.gcs_store import GcsObjectStore
@@ -173,9 +173,13 @@ def read_login(location: Location) -> Login:
 
     Raises NotReady (code "no-credentials") when the plan names no secret or it holds no JSON.
     """
+    from chalicelib.adapters.aws_errors import mapped
+
     if location.secret is None:
         raise _no_login("the plan names no secret for it")
-    text = build.client("secretsmanager").get_secret_value(SecretId=location.secret)["SecretString"]
+    with mapped("secretsmanager", secret=location.secret):
+        answer = build.client("secretsmanager").get_secret_value(SecretId=location.secret)
+    text = answer["SecretString"]
     try:
         found = json.loads(text)
     except ValueError as error:

@@ -99,6 +99,7 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
     """A cloud with production and the deployed package; yields what is up, without secrets."""
     from leeward.local.cloud import LocalCloud
     from leeward.local.deploy import deploy
+    from leeward.local.locations import start_locations
     from leeward.local.production import Production, store_secrets
     from leeward.package import build_package
 
@@ -113,6 +114,7 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
                         operator=component.operator_secret,
                         application=component.application_secret,
                     )
+            others = start_locations(cloud, plan)
             deployed = deploy(cloud, package)
             cloud.warm()
             cloud.note(environment=production.environment())
@@ -124,16 +126,21 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
                 "schedules": cloud.schedules(),
                 "outputs": deployed.outputs,
                 "database": production.address(),
+                "locations": {name: it.login["endpoint_url"] for name, it in others.items()},
             }
 
 
 def render_stage(stage: dict[str, Any]) -> str:
     """What is up, for a person."""
-    facts = {
-        "AWS": f"{stage['url']}  ({', '.join(stage['regions'])})",
-        "PostgreSQL": stage["database"],
-        "state": stage["folder"],
-    } | stage["outputs"]
+    facts = (
+        {
+            "AWS": f"{stage['url']}  ({', '.join(stage['regions'])})",
+            "PostgreSQL": stage["database"],
+            "state": stage["folder"],
+        }
+        | stage["locations"]
+        | stage["outputs"]
+    )
     lines = [f"{name:<16}{value}" for name, value in facts.items()]
     lines += ["functions", *(f"  {name}" for name in stage["functions"])]
     lines += ["schedules", *(f"  {name}  {when}" for name, when in stage["schedules"].items())]

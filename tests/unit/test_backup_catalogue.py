@@ -205,3 +205,28 @@ def test_points_of_other_kinds_keep_their_shape(shelf: Shelf) -> None:
     shelf.indexed.add(point)
     assert [item.point for item in shelf.indexed.holdings().standings] == [point]
     assert shelf.indexed.inventory().points == ()
+
+
+def test_a_lost_index_is_made_again_from_the_manifests(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.add("p2")
+    shelf.indexed.quarantine("p2", code="infected", reason="bad", at=AT)
+    lost = StoredCatalogue(shelf.store, "db", index=InMemoryState())
+
+    holdings = shelf.plain.holdings()
+    assert lost.index_from(holdings, dry_run=True)["added"] == ["p1", "p2"]
+    assert lost.indexed() == {}
+    assert lost.index_from(holdings) == {"added": ["p1", "p2"], "without_manifest": []}
+    assert lost.index_from(holdings) == {"added": [], "without_manifest": []}
+    assert lost.indexed() == shelf.indexed.indexed()
+    assert lost.holdings() == shelf.indexed.holdings()
+
+
+def test_an_entry_without_a_manifest_is_kept_and_named(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.store.delete("points/p1/manifest.json")
+    assert shelf.indexed.index_from(shelf.plain.holdings()) == {
+        "added": [],
+        "without_manifest": ["p1"],
+    }
+    assert shelf.rejected() == [("p1", "object-missing")]

@@ -1,0 +1,209 @@
+"""leeward catalogue: what a component can be restored from, in every location."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.errors import BadInput
+from leeward.deployed import Access, access_options, reach
+from leeward.options import FORMAT, PLAN_PATH
+from leeward.plan_file import load_plan
+
+if TYPE_CHECKING:
+    from chalicelib.plan.records import PointStanding
+    from chalicelib.recover.choose_copy import Candidate
+
+PLAN = click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
+
+
+@click.group()
+def command() -> None:
+    """Recovery points: what there is, what is held, and the index beside them."""
+
+
+@command.command("list")
+@click.argument("component")
+@PLAN
+@access_options
+@FORMAT
+def list_points(component: str, plan_path: Path, access: Access, form: str) -> None:
+    """List COMPONENT's recovery points in every location, and what is known of each.
+
+    Exit status: 0; 1 when a location does not answer or holds a point that is not whole; 2 the
+    input cannot be used.
+
+    \b
+    Example:
+    leeward catalogue list nexus-db --plan policies/plans/nexus-studio.yaml
+    """
+    with reach(load_plan(plan_path).plan, access) as places:
+        found = places.candidates(component)
+    if form == "json":
+        click.echo(json.dumps({"component": component, "locations": list(map(_as_json, found))}))
+    else:
+        _print(found)
+    if any(it.holdings is None or it.holdings.rejected for it in found):
+        sys.exit(1)
+
+
+@command.command()
+@click.argument("component")
+@click.argument("point")
+@PLAN
+@click.option("--reason", required=True, help="Why it must stay; it is shown wherever it stands.")
+@access_options
+def hold(component: str, point: str, plan_path: Path, reason: str, access: Access) -> None:
+    """Hold POINT of COMPONENT: nothing deletes it, whatever the plan's retention says.
+
+    The hold reaches the other locations with the next copy. `leeward catalogue release` ends it.
+
+    \b
+    Example:
+    leeward catalogue hold nexus-db 20261122T020000Z-full --reason "legal case" \\
+        --plan policies/plans/nexus-studio.yaml
+    """
+    if not reason.strip():
+        raise BadInput(
+            "expected a reason, found none", hint="say in one line why", code="no-reason"
+        )
+    with reach(load_plan(plan_path).plan, access) as places:
+        catalogue = places.catalogue(places.primary, component)
+        _require_point(catalogue.holdings().standings, point)
+        catalogue.hold(point, reason=reason.strip(), at=datetime.now(UTC))
+    click.echo(f"{point} is held: {reason.strip()}")
+
+
+@command.command()
+@click.argument("component")
+@click.argument("point")
+@PLAN
+@access_options
+def release(component: str, point: str, plan_path: Path, access: Access) -> None:
+    """End the hold of POINT: the plan's retention counts again.
+
+    \b
+    Example:
+    leeward catalogue release nexus-db 20261122T020000Z-full \\
+        --plan policies/plans/nexus-studio.yaml
+    """
+    with reach(load_plan(plan_path).plan, access) as places:
+        catalogue = places.catalogue(places.primary, component)
+        _require_point(catalogue.holdings().standings, point)
+        catalogue.release(point)
+    click.echo(f"{point} is not held any more")
+
+
+@command.command()
+@click.argument("component")
+@PLAN
+@click.option("--from", "location", help="Read the manifests there, not in the primary location.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+@access_options
+@FORMAT
+def rebuild(
+    component: str,
+    plan_path: Path,
+    location: str | None,
+    dry_run: bool,
+    access: Access,
+    form: str,
+) -> None:
+    """Make the index of COMPONENT's points again from the manifests in one location.
+
+    The manifests are the truth. Entries of points whose manifest is gone are kept and named: a
+    point may have been deleted by somebody who should not have.
+
+    Exit status: 0 the index agrees with the manifests; 1 entries are left without one.
+
+    \b
+    Example:
+    leeward catalogue rebuild nexus-db --plan policies/plans/nexus-studio.yaml
+    """
+    from chalicelib.adapters.catalogue import StoredCatalogue
+
+    with reach(load_plan(plan_path).plan, access) as places:
+        from chalicelib.services import build
+
+        store = places.store(location or places.primary, component)
+        holdings = StoredCatalogue(store, component).holdings()
+        index = StoredCatalogue(store, component, index=build.state())
+        change = index.index_from(holdings, dry_run=dry_run)
+    if form == "json":
+        click.echo(json.dumps({"changed": not dry_run} | change))
+    else:
+        would = "would be " if dry_run else ""
+        click.echo(f"{len(change['added'])} entries {would}added: {', '.join(change['added'])}")
+        for point in change["without_manifest"]:
+            click.echo(f"{point} is in the index and has no manifest")
+    if change["without_manifest"]:
+        sys.exit(1)
+
+
+def _require_point(standings: tuple[PointStanding, ...], point: str) -> None:
+    ids = [item.point.id for item in standings]
+    if point not in ids:
+        raise BadInput(
+            f"expected a recovery point, found none named {point}",
+            hint=f"the newest: {', '.join(ids[-3:]) or 'none'}; `leeward catalogue list` has all",
+            code="unknown-point",
+        )
+
+
+def _as_json(candidate: Candidate) -> dict[str, Any]:
+    told: dict[str, Any] = {"location": candidate.location}
+    if candidate.holdings is None:
+        assert candidate.error is not None
+        return told | {"error": candidate.error.to_json()}
+    told["points"] = [item.to_json() for item in candidate.holdings.standings]
+    told["rejected"] = [vars(item) for item in candidate.holdings.rejected]
+    if candidate.inventory:
+        told["windows"] = [window.to_json() for window in candidate.inventory.windows]
+    return told
+
+
+def _print(found: tuple[Candidate, ...]) -> None:
+    console = Console(highlight=False)
+    for candidate in found:
+        console.rule(candidate.location, align="left", style="dim")
+        if candidate.holdings is None:
+            assert candidate.error is not None
+            console.print(f"does not answer: {candidate.error.message}", style="bold red")
+            continue
+        console.print(_table(candidate.holdings.standings))
+        for window in candidate.inventory.windows if candidate.inventory else ():
+            console.print(
+                f"any moment from {window.start_at:%Y-%m-%d %H:%M:%S} to "
+                f"{window.end_at:%Y-%m-%d %H:%M:%S} UTC (timeline {window.timeline})"
+            )
+        for item in candidate.holdings.rejected:
+            console.print(f"{item.point_id}: {item.reason}", style="bold red", markup=False)
+
+
+def _table(standings: tuple[PointStanding, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("point", "taken (UTC)", "size", "proven", "all read", "remarks"):
+        table.add_column(name, justify="right" if name == "size" else "left")
+    for item in standings:
+        marks = [f"quarantined: {item.quarantined}"] if item.quarantined else []
+        marks += [f"held: {item.held}"] if item.held else []
+        table.add_row(
+            item.point.id,
+            f"{item.point.taken_at:%Y-%m-%d %H:%M}",
+            f"{item.point.stored_bytes / 1e6:,.1f} MB",
+            _day(item.proven_at),
+            _day(item.read_at),
+            "; ".join(marks),
+        )
+    return table
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d}" if at else "never"

@@ -1,0 +1,221 @@
+"""`leeward copy` and `leeward catalogue` against a deployment, and without AWS."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.ansi import AnsiDecoder
+
+from chalicelib.adapters.offline_keys import create_key_pair
+from tests.commands import LEEWARD, NEXUS, ROOT, clean_environment, run
+
+PASSPHRASE = "a passphrase that is long enough"
+LOCATIONS = ("secondary", "tertiary")
+
+
+class Cloud:
+    """`leeward cloud up` in a process of its own, with the plan of a test."""
+
+    def __init__(self, folder: Path, plan: Path) -> None:
+        self.plan = plan
+        self.log = (folder / "up.log").open("w+")
+        self.process = subprocess.Popen(
+            [LEEWARD, "cloud", "up", "--plan", plan], cwd=ROOT, stdout=self.log, stderr=self.log,
+            env=clean_environment(),
+        )  # fmt: skip
+        self.folder = folder
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 120
+        while "ready" not in self.told():
+            assert self.process.poll() is None, self.told()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        [state] = re.findall(r"^state +(\S+)$", self.told(), re.MULTILINE)
+        told = run("cloud", "env", "--state-dir", state, "--format", "json")
+        self.environment: dict[str, str] = json.loads(told.stdout)
+
+    def told(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
+
+    def run(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        return run(*words, **self.environment)
+
+    def json(self, *words: str | Path, status: int = 0) -> Any:
+        done = self.run(*words, "--format", "json")
+        assert done.returncode == status, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def client(self, service: str) -> Any:
+        import boto3
+
+        return boto3.client(
+            service,
+            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
+            region_name="us-east-1",
+            aws_access_key_id="leeward-local",
+            aws_secret_access_key="leeward-local",
+        )
+
+    def invoke(self, function: str, event: dict[str, Any]) -> Any:
+        answer = self.client("lambda").invoke(
+            FunctionName=f"leeward-primary-{function}", Payload=json.dumps(event)
+        )
+        assert "FunctionError" not in answer, answer["Payload"].read()
+        return json.loads(answer["Payload"].read())
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return create_key_pair(tmp_path_factory.mktemp("keys"), PASSPHRASE)
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory, keys: tuple[Path, Path]) -> Iterator[Cloud]:
+    """Nexus's plan with an offline recipient, one full backup and its WAL; no schedule runs."""
+    folder = tmp_path_factory.mktemp("cloud")
+    public = "".join(f"        {line}\n" for line in keys[1].read_text().splitlines())
+    sealed = (
+        "    encryption:\n      cipher: AES-256-GCM\n      key:\n        service: aws-kms\n"
+        "        regions: [us-east-1, us-west-2]\n        offline: true\n"
+        f"        public_key: |\n{public.replace('        ', '          ')}"
+    )
+    text = NEXUS.read_text()
+    for role in LOCATIONS:
+        text = text.replace(f"    role: {role}\n", f"    role: {role}\n{sealed}")
+    plan = folder / "plan.yaml"
+    plan.write_text(text)
+    started = Cloud(folder, plan)
+    try:
+        started.wait()
+        started.invoke("back_up", {"component": "nexus-db", "kind": "full"})
+        started.invoke("fetch_wal", {"component": "nexus-db"})
+        yield started
+    finally:
+        started.stop()
+
+
+def listed(cloud: Cloud) -> dict[str, Any]:
+    told = cloud.json("catalogue", "list", "nexus-db", "--plan", cloud.plan)
+    return {it["location"]: it for it in told["locations"]}
+
+
+def logins(cloud: Cloud, folder: Path) -> list[str]:
+    words = []
+    for location in LOCATIONS:
+        secret = cloud.client("secretsmanager").get_secret_value(
+            SecretId=f"nexus/locations/{location}"
+        )
+        (folder / location).write_text(secret["SecretString"])
+        words += ["--login", f"{location}={folder / location}"]
+    return words
+
+
+def test_what_is_missing_is_told_copied_once_and_then_listed(cloud: Cloud) -> None:
+    planned = cloud.json("copy", cloud.plan, "--dry-run")
+    assert planned["copied"] is False
+    [there] = listed(cloud)["primary"]["points"]
+    done = cloud.json("copy", cloud.plan)
+    assert {it["location"]: it["ok"] for it in done["copies"]} == dict.fromkeys(LOCATIONS, True)
+    assert all(it["result"]["lag_seconds"] > 0 for it in done["copies"] if it["objects"])
+    again = cloud.json("copy", cloud.plan)
+    assert [it["objects"] for it in again["copies"]] == [0, 0]
+
+    found = listed(cloud)
+    for location in LOCATIONS:
+        assert found[location]["points"] == [there]
+        # A copy is younger than what is in it, and claims no moment that it does not hold.
+        assert found[location]["windows"] == found["primary"]["windows"]
+
+
+def test_a_hold_reaches_the_copies_and_its_end_too(cloud: Cloud) -> None:
+    [standing] = listed(cloud)["primary"]["points"]
+    point = standing["point"]["id"]
+    words = ("nexus-db", point, "--plan", cloud.plan)
+    assert cloud.run("catalogue", "hold", *words, "--reason", "a legal case").returncode == 0
+    cloud.json("copy", cloud.plan)
+    assert [it["points"][0]["held"] for it in listed(cloud).values()] == ["a legal case"] * 3
+    assert cloud.run("catalogue", "release", *words).returncode == 0
+    cloud.json("copy", cloud.plan)
+    assert [it["points"][0]["held"] for it in listed(cloud).values()] == [""] * 3
+
+
+def test_a_lost_index_is_made_again(cloud: Cloud) -> None:
+    tables = cloud.client("dynamodb").list_tables()["TableNames"]
+    [table] = [name for name in tables if "StateTable" in name]
+    [standing] = listed(cloud)["primary"]["points"]
+    entry = {"pk": {"S": "catalogue#nexus-db"}, "sk": {"S": standing["point"]["id"]}}
+    cloud.client("dynamodb").delete_item(TableName=table, Key=entry)
+    words = ("catalogue", "rebuild", "nexus-db", "--plan", cloud.plan, "--from", "tertiary")
+    cloud.json("copy", cloud.plan)
+    assert cloud.json(*words, "--dry-run")["added"] == [standing["point"]["id"]]
+    assert cloud.json(*words)["added"] == [standing["point"]["id"]]
+    assert cloud.json(*words) == {"changed": True, "added": [], "without_manifest": []}
+
+
+def test_the_copies_are_read_without_aws(
+    cloud: Cloud, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    cloud.json("copy", cloud.plan)
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    words = ["catalogue", "list", "nexus-db", "--plan", str(cloud.plan), "--without-aws"]
+    words += [*logins(cloud, tmp_path), "--format", "json"]
+    opened = [*words, "--private-key", str(keys[0])]
+    opened += ["--passphrase-file", str(tmp_path / "passphrase")]
+
+    done = run(*opened)
+    found = {it["location"]: it for it in json.loads(done.stdout)["locations"]}
+    assert [found[location]["points"][0]["point"]["kind"] for location in LOCATIONS] == ["full"] * 2
+    assert found["primary"]["error"]["code"] in ("no-credentials", "not-ready", "refused")
+    assert done.returncode == 1
+
+    closed = json.loads(run(*words).stdout)["locations"]
+    assert {it["error"]["code"] for it in closed if it["location"] != "primary"} == {"no-key-fits"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["copy", NEXUS, "--to", "nowhere"], 1, "the plan has no location 'nowhere'"),
+        (["catalogue", "list", "nope", "--plan", NEXUS], 2, "unknown-component"),
+        (["catalogue", "hold", "nexus-db", "nope", "--reason", "x", "--plan", NEXUS], 2,
+         "unknown-point"),
+        (["catalogue", "hold", "nexus-db", "nope", "--reason", " ", "--plan", NEXUS], 2,
+         "no-reason"),
+        (["copy", NEXUS, "--login", "secondary"], 2, "bad-login"),
+        (["copy", NEXUS, "--login", "secondary=/nowhere"], 1, "expected a login in /nowhere"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_one_clear_error(
+    cloud: Cloud, words: list[str | Path], status: int, said: str
+) -> None:
+    done = cloud.run(*words)
+    assert done.returncode == status, done.stdout + done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_a_person_sees_fits_on_a_terminal(cloud: Cloud) -> None:
+    shown = cloud.run("catalogue", "list", "nexus-db", "--plan", cloud.plan).stdout
+    lines = [line.plain for line in AnsiDecoder().decode(shown)]
+    assert max(map(len, lines)) <= 80
+    assert any(line.startswith("any moment from ") for line in lines)
+
+
+def test_without_a_deployment_the_error_says_so() -> None:
+    done = run("copy", NEXUS, AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_DEFAULT_REGION="us-east-1",
+               AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="x", AWS_MAX_ATTEMPTS="1")  # fmt: skip
+    assert done.returncode == 1
+    assert "ERROR [unavailable]" in done.stderr, done.stderr
