@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 
@@ -95,6 +96,7 @@ class Store:
     https_port: int
     key: str
     secret: str
+    metrics_port: int
 
     @property
     def environment(self) -> dict[str, str]:
@@ -113,6 +115,13 @@ class Store:
             for row in page.get("Contents", ())
         )
         return float(sum(row["Size"] for row in rows)) / MIB
+
+    def requests(self) -> int:
+        """Answered by its S3 side since it was started."""
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        found = (line for line in lines if line.startswith("SeaweedFS_s3_request_total{"))
+        return int(sum(float(line.rpartition(" ")[2]) for line in found))
 
 
 def peer(packages: tuple[str, ...], program: str) -> Path:
@@ -142,8 +151,8 @@ def work_folder() -> Iterator[Path]:
 def object_store(folder: Path) -> Iterator[Store]:
     """SeaweedFS; its keys are in this process's environment while it runs."""
     folder.mkdir()
-    http, https, *others = free_ports(5)
-    store = Store(f"http://127.0.0.1:{http}", https, "bench", secrets.token_hex(16))
+    http, https, metrics, *others = free_ports(6)
+    store = Store(f"http://127.0.0.1:{http}", https, "bench", secrets.token_hex(16), metrics)
     certificate = _make_certificate(folder)
     (folder / "s3.json").write_text(json.dumps(_identities(store)))
     command: list[str | Path] = [
@@ -152,7 +161,7 @@ def object_store(folder: Path) -> Iterator[Store]:
         "-volume.max=200", "-master.volumeSizeLimitMB=1024", "-s3", f"-s3.port={http}",
         f"-s3.port.https={https}", f"-s3.config={folder / 's3.json'}",
         f"-s3.cert.file={certificate}.crt", f"-s3.key.file={certificate}.key",
-        "-s3.port.iceberg=0", "-s3.port.lance=0",
+        "-s3.port.iceberg=0", "-s3.port.lance=0", f"-metricsPort={metrics}",
     ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
@@ -251,7 +260,7 @@ def rounds(variants: Mapping[str, Callable[[], Cost]], count: int) -> dict[str, 
             cost = run()
             found[name].append(cost)
             print(f"round {number + 1} {name}: {cost.wall_seconds:.2f} s", file=sys.stderr)
-    return {name: _medians(costs) for name, costs in found.items()}
+    return {name: medians(costs) for name, costs in found.items()}
 
 
 def publish(section: str, text: str, figures: dict[str, Any]) -> None:
@@ -346,7 +355,7 @@ def _resident(pid: int) -> int:
     return 0
 
 
-def _medians(costs: Sequence[Cost]) -> dict[str, Any]:
+def medians(costs: Sequence[Cost]) -> dict[str, Any]:
     values = {
         name: round(median(asdict(cost)[name] for cost in costs), 2) for name in asdict(costs[0])
     }
