@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from typing import Protocol, Self, TypeVar
+from typing import Self
 
 import aiohttp
 
@@ -27,6 +26,8 @@ from chalicelib.adapters.s3_http import (
     S3Http,
     sha256_header,
 )
+from chalicelib.adapters.s3_pages import pages_of, unordered
+from chalicelib.adapters.s3_read import Reading
 from chalicelib.adapters.s3_signing import Credentials
 from chalicelib.adapters.s3_xml import (
     NOT_IN_XML,
@@ -42,10 +43,7 @@ from chalicelib.adapters.s3_xml import (
 from chalicelib.errors import (
     DigestMismatch,
     LeewardError,
-    NotReady,
     Refused,
-    Truncated,
-    Unavailable,
 )
 from chalicelib.ports.buckets import (
     ChecksumName,
@@ -135,10 +133,10 @@ class S3Bucket:
         query = [("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix)]
         first = [("start-after", start_after)] if start_after else []
         last = start_after
-        async for page in _pages(self._page, query, first):
+        async for page in pages_of(self._page, query, first):
             for row in page.rows:
                 if row.key <= last and last:
-                    raise _unordered(self.name, last, row.key)
+                    raise unordered(self.name, last, row.key)
                 last = row.key
                 if end_before and row.key >= end_before:
                     return
@@ -152,7 +150,7 @@ class S3Bucket:
             ("delimiter", delimiter),
         ]  # fmt: skip
         first = [("start-after", start_after)] if start_after else []
-        async for page in _pages(self._page, query, first):
+        async for page in pages_of(self._page, query, first):
             for found in page.prefixes:
                 # S3 tells a start again when keys below it are still to come.
                 if found > start_after:
@@ -165,10 +163,10 @@ class S3Bucket:
         markers = [("key-marker", key_marker), ("version-id-marker", version_id_marker)]
         first = [(name, value) for name, value in markers if value]
         last = key_marker
-        async for page in _pages(self._version_page, query, first):
+        async for page in pages_of(self._version_page, query, first):
             for row in page.rows:
                 if row.key < last:
-                    raise _unordered(self.name, last, row.key)
+                    raise unordered(self.name, last, row.key)
                 last = row.key
                 yield row
 
@@ -198,7 +196,7 @@ class S3Bucket:
     async def get(
         self, key: str, *, version_id: str = "", start: int = 0, end: int = -1, etag: str = ""
     ) -> AsyncGenerator[bytes, None]:
-        reading = _Reading(key, start, end, etag)
+        reading = Reading(key, start, end, etag)
         failures = 0
         while not reading.whole:
             before = reading.position
@@ -286,93 +284,6 @@ class S3Bucket:
 
 
 _Outcome = tuple[list[tuple[str, str]], list[KeyFailure]]
-
-
-class _Reading:
-    """How far a ranged read has come. `end` is known (-1: not) once the server has answered."""
-
-    def __init__(self, key: str, start: int, end: int, etag: str) -> None:
-        self._key, self._end, self._etag = key, end, etag
-        self._ranged = start > 0 or end >= 0
-        self.position = start
-
-    @property
-    def whole(self) -> bool:
-        return 0 <= self._end <= self.position
-
-    def ask(self) -> dict[str, str]:
-        asked = {"If-Match": f'"{self._etag}"'} if self._etag else {}
-        if self._ranged or self.position:
-            last = str(self._end - 1) if self._end >= 0 else ""
-            asked["Range"] = f"bytes={self.position}-{last}"
-        return asked
-
-    def begin(self, response: aiohttp.ClientResponse) -> None:
-        """Raises Unavailable when the server sends something else than what was asked for."""
-        self._etag = self._etag or response.headers.get("ETag", "").strip('"')
-        length = int(response.headers.get("Content-Length", "-1"))
-        if response.status == 206:
-            span = response.headers.get("Content-Range", "")
-            if not span.startswith(f"bytes {self.position}-"):
-                raise self._wrong(f"bytes from {self.position}", span)
-        elif self._ranged or self.position:
-            raise self._wrong("a range", f"HTTP {response.status}")
-        if length < 0:
-            raise self._wrong("a Content-Length", "none")
-        if self._end < 0:
-            self._end = self.position + length
-        self._end = min(self._end, self.position + length)
-
-    def finish(self) -> None:
-        if not self.whole:
-            raise Truncated(
-                f"expected {self._end} bytes of {self._key!r}, found {self.position}",
-                code="object-short",
-                hint="Use another copy; this object cannot be read to its end.",
-            )
-
-    def _wrong(self, expected: str, found: str) -> Unavailable:
-        return Unavailable(
-            f"expected {expected} of {self._key!r}, found {found}",
-            code="answer-unreadable",
-            hint="It is tried again; the server breaks S3's protocol when it repeats.",
-        )
-
-
-class _Followed(Protocol):
-    @property
-    def following(self) -> list[tuple[str, str]] | None: ...
-
-
-P = TypeVar("P", bound=_Followed)
-
-
-async def _pages(
-    fetch: Callable[[Query], Awaitable[P]], query: Query, first: Query
-) -> AsyncGenerator[P, None]:
-    """Every page, the next one on its way while one is used."""
-    coming: asyncio.Future[P] = asyncio.ensure_future(fetch([*query, *first]))
-    try:
-        while (page := await coming).following is not None:
-            coming = asyncio.ensure_future(fetch([*query, *page.following]))
-            yield page
-        yield page
-    finally:
-        coming.cancel()
-        with suppress(asyncio.CancelledError, LeewardError):
-            await coming
-
-
-def _unordered(bucket: str, last: str, key: str) -> NotReady:
-    """Two listings that are compared key by key must have one order, or what is there is missed.
-
-    Code points have the order of their UTF-8 bytes, so that Python's comparison serves.
-    """
-    return NotReady(
-        f"expected {bucket} to be listed in byte order, found {key!r} after {last!r}",
-        code="listing-unordered",
-        hint="This server is not S3 enough: it cannot be synchronised by listings.",
-    )
 
 
 async def _gated(gate: asyncio.Semaphore, work: Awaitable[_Outcome]) -> _Outcome:

@@ -17,7 +17,6 @@ from urllib.parse import quote
 from chalicelib.errors import NotReady
 
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
-UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 @dataclass(frozen=True)

@@ -96,11 +96,10 @@ def parse_versions(body: bytes, *, ordered: bool) -> VersionPage:
         rows.sort(key=_newest_first)
     following = None
     if root.findtext("IsTruncated") == "true":
-        marker = _key(_need(root, "NextKeyMarker"), plain)
-        following = [
-            ("key-marker", marker),
-            ("version-id-marker", root.findtext("NextVersionIdMarker", "")),
-        ]
+        following = [("key-marker", _key(_need(root, "NextKeyMarker"), plain))]
+        if version_id := root.findtext("NextVersionIdMarker"):
+            # S3 refuses an empty one.
+            following.append(("version-id-marker", version_id))
     return VersionPage(rows, following)
 
 
