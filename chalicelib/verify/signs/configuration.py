@@ -88,7 +88,7 @@ def _expiry_days(rule: Mapping[str, Any]) -> list[int]:
 
 
 def _lock(was: Part, now: Part) -> Finding:
-    if was and (not now or _lock_days(now) < _lock_days(was) or _mode(now) != _mode(was)):
+    if was and (not now or _lock_days(now) < _lock_days(was) or _eased(was, now)):
         return 0.8, "Object Lock protects less than before"
     return None
 
@@ -103,10 +103,9 @@ def _lock_days(part: Part) -> int:
     return int(rule.get("Days", 0)) + 365 * int(rule.get("Years", 0))
 
 
-def _mode(part: Part) -> str:
-    """From governance to compliance is no loss."""
-    mode = str(_retention(part).get("Mode", ""))
-    return "" if mode == "COMPLIANCE" else mode
+def _eased(was: Part, now: Part) -> bool:
+    """Governance can be lifted by who has the right; compliance by nobody."""
+    return _retention(was).get("Mode") == "COMPLIANCE" != _retention(now).get("Mode")
 
 
 def _replication(was: Part, now: Part) -> Finding:

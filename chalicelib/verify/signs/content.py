@@ -19,6 +19,7 @@ from chalicelib.verify.signs.randomness import (
     WINDOW_BYTES,
     chi_square,
     entropy,
+    is_dense,
     is_random,
     is_text,
     looks_random,
@@ -83,7 +84,7 @@ def look_at(key: str, sample: bytes, *, spread: float = SPREAD) -> Look:
     size = len(sample)
     chi = chi_square(counts, size) if size else 0.0
     chi_head = chi_square(Counter(head), len(head)) if size else 0.0
-    random = size >= LEAST_BYTES and looks_random(chi, spread)
+    random = _is_random(counts, size, chi, spread)
     kind = _kind(sample)
     flag, pattern = _flag(key, sample, kind, random, spread)
     return Look(
@@ -91,6 +92,13 @@ def look_at(key: str, sample: bytes, *, spread: float = SPREAD) -> Look:
         round(entropy(counts, size), 3) if size else 0.0, round(chi, 1), round(chi_head, 1),
         pattern,
     )  # fmt: skip
+
+
+def _is_random(counts: Counter[int], size: int, chi: float, spread: float) -> bool:
+    """A histogram needs 1 KiB; below that only a lack of repetition can be seen."""
+    if size >= LEAST_BYTES:
+        return looks_random(chi, spread)
+    return size >= LEAST_TEXT_BYTES and is_dense(counts, size)
 
 
 def _kind(sample: bytes) -> Kind | None:
@@ -106,7 +114,7 @@ def _flag(
 ) -> tuple[str, str]:
     """The flag, and the windows' letters where they were looked at."""
     if len(sample) < LEAST_BYTES:
-        return _flag_small(key, sample, kind), ""
+        return _flag_small(key, sample, kind, random), ""
     if kind and kind.packed:
         return ("broken" if check_body(kind.name, sample) == "broken" else ""), ""
     if random and not kind:
@@ -117,17 +125,11 @@ def _flag(
     return (_flag_text(sample) if is_text(sample) else ""), pattern
 
 
-def _flag_small(key: str, sample: bytes, kind: Kind | None) -> str:
+def _flag_small(key: str, sample: bytes, kind: Kind | None, random: bool) -> str:
     if is_note(sample):
         return "note"
-    if kind or promise(key) != "text" or len(sample) < LEAST_TEXT_BYTES or is_text(sample):
-        return ""
-    return "" if _is_wide_text(sample) else "mismatch"
-
-
-def _is_wide_text(sample: bytes) -> bool:
-    """UTF-16 has a zero in every second byte of a text in Latin letters."""
-    return sample.count(0) * 4 > len(sample)
+    belied = random and not kind and promise(key) == "text" and not is_text(sample)
+    return "mismatch" if belied else ""
 
 
 def _flag_text(sample: bytes) -> str:

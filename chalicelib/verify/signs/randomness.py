@@ -18,6 +18,9 @@ DEVIATION = math.sqrt(2 * EXPECTED_CHI_SQUARE)
 # Four deviations lose 1 ciphertext in 16,000; docs/ransomware.md has the curve.
 SPREAD = 4.0
 
+# Of the entropy that so few bytes can have.
+DENSE = 0.88
+
 # Tab, line feed, form feed, carriage return, printable ASCII, and all that UTF-8 is made of.
 _TEXT = bytes([9, 10, 12, 13, *range(32, 127), *range(0x80, 0xF5)])
 _ASCII = bytes([9, 10, 12, 13, *range(32, 127)])
@@ -38,6 +41,14 @@ def is_random(data: bytes, spread: float = SPREAD) -> bool:
     if len(data) < 1024:
         return False
     return looks_random(chi_square(Counter(data), len(data)), spread)
+
+
+def is_dense(counts: Counter[int], size: int) -> bool:
+    """For less than 1 KiB: nearly every byte has a value of its own, as far as there are values.
+
+    300 random bytes have 7.2 bits each, texts of any alphabet less than 6.
+    """
+    return entropy(counts, size) > DENSE * min(8.0, math.log2(size))
 
 
 def looks_random(chi: float, spread: float = SPREAD) -> bool:

@@ -13,8 +13,6 @@ from chalicelib.plan.records import Record
 from chalicelib.ports.samples import Sample, SampledWrite
 from chalicelib.verify.signs.content import Look, look_at
 
-# Bits per byte. Encrypting raises text by 100 %, programs by 99 % beyond it, packed files hardly.
-ENTROPY_JUMP = 0.5
 Weight = Literal["", "weak", "strong"]
 
 
@@ -63,7 +61,7 @@ def _change(before: Look, after: Look) -> str:
         return ""
     if after.encrypted and (before.kind or before.text or not before.random):
         return "kind-lost"
-    if before.text and not after.text and not after.kind:
+    if before.text and after.random and not after.text and not after.kind:
         return "text-lost"
     if _noise_grew(before, after):
         return "noise-grew"
@@ -73,12 +71,15 @@ def _change(before: Look, after: Look) -> str:
 def _noise_grew(before: Look, after: Look) -> bool:
     """Stretches that were not random are: the header may be kept and every fourth block encrypted.
 
-    A kind that packs its body is left to structure.py.
+    A new table in a program is one stretch, and less than half. A kind that packs its body is left
+    to structure.py.
     """
-    if not after.windows or not before.windows:
-        return False
-    pairs = list(zip(before.windows, after.windows, strict=False))
-    turned = sum(was != "r" and now == "r" for was, now in pairs)
-    if len(pairs) == 1:
-        return bool(turned) and after.entropy - before.entropy > ENTROPY_JUMP
-    return turned * 8 >= len(pairs) and turned >= 2
+    turned = "".join(
+        "x" if was != "r" and now == "r" else "."
+        for was, now in zip(before.windows, after.windows, strict=False)
+    )
+    count = turned.count("x")
+    stretches = len(turned.replace(".", " ").split())
+    return count >= 2 and (
+        count * 2 >= len(turned) or (stretches >= 2 and count * 5 >= len(turned))
+    )
