@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ class S3Server:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    @property
+    @cached_property
     def client(self) -> Any:
         return boto3.client(
             "s3",
