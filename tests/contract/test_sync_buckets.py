@@ -21,20 +21,22 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder_store import FolderObjectStore
 from chalicelib.adapters.s3_bucket import S3Buckets
 from chalicelib.adapters.s3_http import Patience
+from chalicelib.adapters.s3_store import S3ObjectStore
 from chalicelib.backup.replicas import BucketReplica, StoreReplica
 from chalicelib.backup.sync import SyncResult, sync_buckets
 from chalicelib.backup.sync_decision import SyncPolicy
 from chalicelib.backup.take_inventory import bucket_entries, take_inventory
 from chalicelib.errors import Unavailable
 from chalicelib.plan.inventory import read_lines
+from chalicelib.ports import ObjectStore
 from tests.contract.test_buckets import CANNOT, ODD_KEYS
-from tests.fakes import InMemoryObjectStore
-from tests.faults import failing_http_proxy
+from tests.fakes import FailingObjectStore, InMemoryObjectStore
+from tests.faults import failing_http_proxy, stalling_proxy
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 from tests.unit.test_sync import unpack
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = Patience(attempts=5, first_pause_seconds=0.02)
+PATIENCE = Patience(attempts=5, first_pause_seconds=0.02, read_seconds=1)
 POLICY = SyncPolicy(in_flight=32, margin=timedelta(0))
 
 
@@ -51,7 +53,7 @@ def seaweedfs() -> Iterator[S3Server]:
 
 
 def sync(
-    server: S3Server, source: str, replica: str | FolderObjectStore, url: str = "", **how: Any
+    server: S3Server, source: str, replica: str | ObjectStore, url: str = "", **how: Any
 ) -> SyncResult:
     async def work() -> SyncResult:
         async with S3Buckets(server.credentials, patience=PATIENCE) as buckets:
@@ -61,7 +63,7 @@ def sync(
                 two = buckets.bucket(replica, "us-east-1", endpoint_url=url or server.url)
                 target = BucketReplica(two)
             else:
-                target = StoreReplica(replica, "folder", threads=4)
+                target = StoreReplica(replica, "elsewhere", threads=4)
             return await sync_buckets(one, target, POLICY, clock=SystemClock(), **how)
 
     return asyncio.run(work())
@@ -106,6 +108,27 @@ def test_every_odd_key_arrives_once_and_stays(moto: S3Server, tmp_path: Path) ->
     time.sleep(1.1)  # times are compared, and moto's have whole seconds
     sync(moto, source, store)
     assert sync(moto, source, store).copied == 0
+
+
+def test_a_large_object_is_streamed_into_another_cloud_or_leaves_nothing(
+    moto: S3Server, seaweedfs: S3Server
+) -> None:
+    """Read through a connection that breaks off, written in parts by another client."""
+    objects = {"large": os.urandom(13 << 20), "small": b"x"}
+    source, elsewhere = seaweedfs.create_bucket(), moto.create_bucket()
+    fill(seaweedfs, source, objects)
+    store = S3ObjectStore(moto.client, elsewhere, "copies/", part_bytes=5 << 20)
+    with stalling_proxy(seaweedfs.port, after_bytes=3 << 20) as proxy:
+        done = sync(seaweedfs, source, store, f"http://127.0.0.1:{proxy}")
+    assert done.ok
+    assert {row.key for row in store.list()} == {"objects/large", "objects/small"}
+    for key, content in objects.items():
+        assert store.get(f"objects/{key}") == content
+    kept = InMemoryObjectStore()
+    once = Unavailable("no answer", hint="Wait.")
+    done = sync(seaweedfs, source, FailingObjectStore(kept, once, fail_at=1))
+    assert done.ok, "one failure is tried again"
+    assert sorted(kept.objects) == ["objects/large", "objects/small"]
 
 
 def test_what_changed_is_copied_and_an_inventory_tells_the_versions(moto: S3Server) -> None:
