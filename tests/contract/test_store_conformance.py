@@ -22,6 +22,7 @@ from chalicelib.adapters.s3_store import MIB, S3ObjectStore, connect_s3
 from chalicelib.errors import BadInput, DigestMismatch, NotReady, Refused, Throttled, Truncated
 from chalicelib.ports import ObjectStore
 from tests.fakes import InMemoryObjectStore
+from tests.fakes_keys import sealed
 from tests.faults import failing_http_proxy
 from tests.stores import Backend, running_backend
 
@@ -47,12 +48,16 @@ def backends() -> Iterator[Callable[[str], Backend]]:
         yield cache(lambda name: running.enter_context(running_backend(name)))
 
 
-@pytest.fixture(params=["memory", "folder", "s3", "s3-prefix-kms", "seaweedfs", "gcs", "azure"])
+@pytest.fixture(
+    params=["memory", "folder", "sealed", "s3", "s3-prefix-kms", "seaweedfs", "gcs", "azure"]
+)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "memory":
         return InMemoryObjectStore()
     if request.param == "folder":
         return FolderObjectStore(tmp_path / "store")
+    if request.param == "sealed":
+        return sealed(FolderObjectStore(tmp_path / "store"))
     if request.param in ("seaweedfs", "gcs", "azure"):
         backend: Backend = request.getfixturevalue("backends")(request.param)
         bucket = backend.bucket()
