@@ -1,0 +1,166 @@
+"""The result of checks, comparisons and repairs of copies as a person reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from chalicelib.evidence.text import counted, in_units, printable
+from chalicelib.verify.check_run import CheckProgress
+from chalicelib.verify.integrity import CheckResult
+from chalicelib.verify.locations import Comparison
+from chalicelib.verify.repair_run import RepairResult
+
+# As many as a person reads; --format json has all.
+SHOWN = 50
+VERDICTS = {True: Text("ok", style="green"), False: Text("NOT OK", style="bold red")}
+OUTCOMES = {"copied": "green", "already-sound": "green", "quarantined": "yellow"}
+
+
+def show_checks(console: Console, results: Sequence[CheckResult]) -> None:
+    """One line a location, then what is wrong, then what could not be looked at."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("component", "location", ""):
+        table.add_column(heading, overflow="fold", min_width=len(heading))
+    for heading in ("points", "objects", "bytes", "read", "unread for"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(
+            _plain(result.component),
+            _plain(result.location),
+            VERDICTS[result.ok],
+            f"{result.points:,}",
+            _looked(result),
+            in_bytes(result.total_bytes),
+            in_bytes(result.read_bytes),
+            in_units(result.oldest_unread_seconds),
+        )
+    console.print(table)
+    console.print()
+    _show_findings(console, results)
+    _show_unreached(console, results)
+    _show_warnings(console, results)
+
+
+def _looked(result: CheckResult) -> str:
+    all_of_them = f"{result.objects:,}"
+    return all_of_them if result.looked == result.objects else f"{result.looked:,}/{all_of_them}"
+
+
+def _show_findings(console: Console, results: Sequence[CheckResult]) -> None:
+    found = [(result.location, item) for result in results for item in result.findings]
+    for location, item in found[:SHOWN]:
+        where = f"{location}: {item.key or 'all of it'}"
+        told = f"expected {item.expected}, found {item.found}"
+        _show_one(console, Text(f"{item.code:<17}", style="bold red"), where, told)
+    _show_rest(console, len(found), "finding")
+
+
+def _show_unreached(console: Console, results: Sequence[CheckResult]) -> None:
+    found = [(result.location, item) for result in results for item in result.unreached]
+    for location, item in found[:SHOWN]:
+        code = Text(f"{'not reached':<17}", style="bold yellow")
+        _show_one(console, code, f"{location}: {item.key}", f"{item.code}: {item.found}")
+    _show_rest(console, len(found), "object")
+
+
+def _show_one(console: Console, code: Text, where: str, told: str) -> None:
+    console.print(code.append(printable(where), style=""), overflow="fold")
+    console.print(Padding(Text(_shortened(printable(told)), style="dim"), (0, 0, 0, 17)))
+
+
+def _shortened(text: str) -> str:
+    """Digests by their beginning, as people compare them; --format json has the whole."""
+    return re.sub(r"\b([0-9a-f]{16})[0-9a-f]{48}\b", r"\1...", text)
+
+
+def _show_warnings(console: Console, results: Sequence[CheckResult]) -> None:
+    for result in results:
+        if not result.budget_suffices:
+            budget, needed = in_bytes(result.budget_bytes or 0), in_bytes(result.needed_bytes)
+            words = f"{budget} a run do not suffice to read everything in time; {needed} would"
+            console.print(_plain(f"{result.location}: {words}"))
+        if result.quarantined:
+            points = counted(len(result.quarantined), "point")
+            words = f"{points} in quarantine, not looked at: {', '.join(result.quarantined)}"
+            console.print(_plain(f"{result.location}: {words}"))
+
+
+def show_comparison(console: Console, comparison: Comparison) -> None:
+    """Which recovery points are provably the same in every location, and what is not."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("recovery point", "", "proven in", "digest of its data"):
+        table.add_column(heading, overflow="fold")
+    for point in comparison.points:
+        proven = ", ".join(point.proven_in) or "none"
+        table.add_row(
+            _plain(point.point_id), VERDICTS[point.equal], _plain(proven), point.digest[:16]
+        )
+    console.print(table)
+    differences = [
+        *(item for point in comparison.points for item in point.differences), *comparison.wal,
+    ]  # fmt: skip
+    for item in differences[:SHOWN]:
+        console.print(_plain(f"{item.code:<15} {item.location}: {item.key}: {item.found}"))
+    _show_rest(console, len(differences), "difference")
+
+
+def show_repair(console: Console, result: RepairResult) -> None:
+    for item in result.repaired[:SHOWN]:
+        action = item.action
+        outcome = Text(f"{item.outcome:<17}", style=OUTCOMES.get(item.outcome, "bold red"))
+        where = f"{action.location or 'everywhere'}: {action.key}"
+        _show_one(console, outcome, where, item.found)
+    _show_rest(console, len(result.repaired), "action")
+
+
+def _show_rest(console: Console, count: int, word: str) -> None:
+    if count > SHOWN:
+        console.print(f"and {counted(count - SHOWN, word)} more: --format json has all")
+
+
+def _plain(value: str) -> Text:
+    """Not a str: in those rich takes brackets for its own markup."""
+    return Text(printable(value))
+
+
+class CheckBar:
+    """A bar of looked-at objects, then one of bytes read; nothing where no person watches."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            console=console, disable=not console.is_terminal, transient=True,
+        )  # fmt: skip
+        self._task = self._progress.add_task("look", total=None)
+
+    def __enter__(self) -> CheckBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def tell(self, at: CheckProgress) -> None:
+        looking = at.to_read_bytes == 0
+        words = f"look {at.looked:,} of {at.to_look:,}" if looking else "read"
+        self._progress.update(
+            self._task,
+            description=words,
+            total=at.to_read_bytes or None,
+            completed=at.read_bytes,
+        )
+
+
+def in_bytes(count: int) -> str:
+    """1234567 -> "1.2 MB"."""
+    power = max(0, (len(str(count)) - 1) // 3)
+    if not power:
+        return f"{count} bytes"
+    return f"{count / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB', 'PB')[power - 1]}"
