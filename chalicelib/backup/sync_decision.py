@@ -40,7 +40,7 @@ class SyncPolicy:
     margin: timedelta = timedelta(seconds=2)
     missed_after: timedelta = timedelta(minutes=15)
     in_flight: int = 256
-    walkers: int = 16
+    walkers: int = 8
 
 
 @dataclass(frozen=True, slots=True)

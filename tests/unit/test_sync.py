@@ -122,6 +122,21 @@ def test_a_large_listing_is_cut_and_no_key_is_missed_or_taken_twice() -> None:
     assert contents(world.replica).keys() == keys
 
 
+def test_a_prefix_bounds_both_sides_and_progress_counts_up() -> None:
+    world = World()
+    for bucket, keys in ((world.source, "a b/1 b/2 c"), (world.replica, "b/3 z")):
+        for key in keys.split():
+            asyncio.run(bucket.put(key, b"12"))
+    seen: list[tuple[int, int]] = []
+    done = world.sync(
+        policy=SyncPolicy(prefix="b/", mirror=True, max_delete_share=1),
+        progress=lambda now: seen.append((now.copied, now.copied_bytes)),
+    )
+    assert contents(world.replica).keys() == {"b/1", "b/2", "z"}
+    assert (done.source_objects, done.replica_objects) == (2, 1)
+    assert seen[:2] == [(1, 2), (2, 4)]
+
+
 def test_too_many_deletions_are_refused_before_any() -> None:
     world = World()
     world.put(world.source, a="1", b="2")
