@@ -19,7 +19,7 @@ TOLD = {
     "explain artist-tech": ("explain", ARTIST, "data-center-disaster"),
 }
 HELP = [
-    "", "check", "explain", "compile", "drill", "prove", "package", "cloud", "cloud up",
+    "", "check", "explain", "compile", "prune", "drill", "prove", "package", "cloud", "cloud up",
     "cloud env", "evidence", "evidence verify",
 ]  # fmt: skip
 

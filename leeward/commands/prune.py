@@ -1,0 +1,358 @@
+"""`leeward prune PLAN`: what stays of the backups and why, what goes, and removing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+
+from chalicelib.backup.prune import PruneResult, apply_prune
+from chalicelib.backup.prune_facts import PruneDecision, decide_prune, read_facts
+from chalicelib.backup.retention import Kept
+from chalicelib.backup.wal_retention import WalDecision, WalRange, wal_ranges
+from chalicelib.errors import BadInput, Refused
+from chalicelib.evidence.text import counted
+from chalicelib.plan.components import BaseComponent, Retention
+from chalicelib.plan.model import Plan
+from chalicelib.plan.places import Provider
+from chalicelib.plan.prices import format_usd, usd_per_month
+from chalicelib.plan.records import PointStanding, format_time, parse_time
+from chalicelib.plan.units import format_size, parse_duration
+from chalicelib.ports import Catalogue, ObjectStore
+from leeward.options import FORMAT, PLAN_PATH, writing_to
+from leeward.plan_file import load_plan
+from leeward.retention.calendar import Calendar, lay_out
+from leeward.retention.forecast import Forecast, forecast
+from leeward.retention.svg import draw
+from leeward.retention.text import print_calendar, print_kept, print_pruned, print_wal
+
+LONGEST_SIMULATION = timedelta(days=50 * 366)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One component: what was decided, at what price, and what was done or simulated."""
+
+    name: str
+    component: BaseComponent
+    retention: Retention
+    decision: PruneDecision
+    calendar: Calendar
+    provider: Provider
+    place: str
+    result: PruneResult | None = None
+    simulated: Forecast | None = None
+
+    @property
+    def cost(self) -> str:
+        price = usd_per_month(self.decision.freed_bytes, self.provider)
+        return "" if price is None else f", about {format_usd(price)} a month in {self.place}"
+
+
+@click.command()
+@click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
+@click.option("--component", "only", metavar="NAME", help="This component alone.")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="A folder with a location's objects, a folder for each component.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
+@click.option("--approve", is_flag=True, help="Also when more than half of a component goes.")
+@click.option("--as-of", metavar="TIME", help="Decide as of then; with a zone; removes nothing.")
+@click.option("--simulate", metavar="PERIOD", help="Play the plan's schedules through, no store.")
+@click.option("--svg", type=click.Path(path_type=Path), help="Draw the calendar into this file.")
+@FORMAT
+def command(
+    plan_path: Path,
+    only: str | None,
+    store: Path | None,
+    dry_run: bool,
+    approve: bool,
+    as_of: str | None,
+    simulate: str | None,
+    svg: Path | None,
+    form: str,
+) -> None:
+    """Remove the recovery points and WAL that PLAN no longer keeps.
+
+    First what stays and why, on a calendar, and what goes with the bytes and money that frees. A
+    point that a kept one needs, that is held, locked or quarantined, the newest proven one: none
+    of these ever goes. Stopped in the middle, what is left is whole; run it again.
+
+    --simulate plays the plan's backups and daily prunes through for so long, from now on or up to
+    --as-of, without any store: what would be kept on that day.
+
+    Exit status: 0, also when nothing goes; 1 refused or no answer; 2 PLAN cannot be used.
+
+    \b
+    Examples:
+    leeward prune PLAN --store /backups --dry-run
+    leeward prune PLAN --simulate 10y --as-of 2036-01-01T00:00Z --svg kept.svg
+    """
+    plan = load_plan(plan_path).plan
+    now = _moment(as_of)
+    chosen = list(_components(plan, only))
+    if simulate:
+        shown = [_simulate(plan, *one, _period(simulate), now, bool(as_of)) for one in chosen]
+    else:
+        shown = [_look(plan, *one, _store_folder(store), now) for one in chosen]
+        if not dry_run and not as_of:
+            shown = [_remove(one, _store_folder(store), approve, form) for one in shown]
+    if svg:
+        with writing_to(svg.parent):
+            svg.write_text(draw([one.calendar for one in shown], _notes(shown)))
+    if form == "json":
+        click.echo(json.dumps({"plan": plan.name, "components": list(map(_as_json, shown))}))
+    else:
+        _print(shown, Console(highlight=False))
+
+
+def _moment(as_of: str | None) -> datetime:
+    if as_of is None:
+        return datetime.now(UTC)
+    try:
+        return parse_time(as_of)
+    except ValueError as error:
+        raise BadInput(
+            f"expected a time with its zone, found {as_of!r}",
+            hint="write --as-of 2036-01-01T00:00Z",
+        ) from error
+
+
+def _period(text: str) -> timedelta:
+    try:
+        period = parse_duration(text)
+    except ValueError as error:
+        raise BadInput(f"{error}, found {text!r}", hint="write --simulate 10y") from error
+    if not timedelta(0) < period <= LONGEST_SIMULATION:
+        raise BadInput(f"expected 1 day to 50 years, found {text!r}", hint="write --simulate 10y")
+    return period
+
+
+def _store_folder(store: Path | None) -> Path:
+    if store is None or not store.is_dir():
+        raise BadInput(
+            f"expected --store with a folder of backups, found {store or 'none'}",
+            hint="name the folder that holds a location's objects, or simulate with --simulate 10y",
+            code="no-store",
+        )
+    return store
+
+
+def _components(plan: Plan, only: str | None) -> Iterator[tuple[str, BaseComponent, Retention]]:
+    if only is not None and only not in plan.components:
+        raise BadInput(
+            f"expected a component of the plan, found {only!r}",
+            hint=f"name one of {', '.join(plan.components)}",
+        )
+    found = [
+        (name, component, component.retention)
+        for name, component in plan.components.items()
+        if component.retention and only in (None, name) and _makes_points(component)
+    ]
+    if not found:
+        raise Refused(
+            f"expected backups on a schedule and a retention, found none{_of(only)}",
+            hint="state `backups` and `retention` in the plan",
+            code="nothing-kept",
+        )
+    yield from found
+
+
+def _of(only: str | None) -> str:
+    return f": {only} has not both" if only else ""
+
+
+def _makes_points(component: BaseComponent) -> bool:
+    return any(one.when and one.kind in ("full", "dump", "sync") for one in component.backups)
+
+
+def _open(folder: Path, name: str) -> tuple[ObjectStore, Catalogue]:
+    from chalicelib.adapters.catalogue import StoredCatalogue
+    from chalicelib.adapters.folder_store import FolderObjectStore
+
+    store = FolderObjectStore(folder / name)
+    return store, StoredCatalogue(store, name)
+
+
+def _look(
+    plan: Plan, name: str, component: BaseComponent, kept: Retention, folder: Path, now: datetime
+) -> Shown:
+    facts = read_facts(*_open(folder, name), name)
+    decision = decide_prune(facts, kept, now=now, time_zone=kept.time_zone)
+    return _shown(plan, name, component, kept, decision, now)
+
+
+def _shown(
+    plan: Plan,
+    name: str,
+    component: BaseComponent,
+    kept: Retention,
+    decision: PruneDecision,
+    now: datetime,
+) -> Shown:
+    calendar = lay_out(name, decision.retention, as_of=now, time_zone=kept.time_zone)
+    place = next((place for one in component.backups for place in one.to), "")
+    provider: Provider = plan.locations[place].provider if place else "own"
+    return Shown(name, component, kept, decision, calendar, provider, place)
+
+
+def _simulate(
+    plan: Plan,
+    name: str,
+    component: BaseComponent,
+    kept: Retention,
+    period: timedelta,
+    now: datetime,
+    ends_then: bool,
+) -> Shown:
+    start, end = (now - period, now) if ends_then else (now, now + period)
+    found = forecast(name, component, kept, start=start, end=end)
+    decision = PruneDecision(name, found.decision, WalDecision((), ()), (), {}, {})
+    return replace(_shown(plan, name, component, kept, decision, end), simulated=found)
+
+
+def _remove(shown: Shown, folder: Path, approve: bool, form: str) -> Shown:
+    store, catalogue = _open(folder, shown.name)
+    from chalicelib.adapters.clock import SystemClock
+
+    console = Console(stderr=True)
+    hidden = form == "json" or not console.is_terminal
+    with Progress(console=console, disable=hidden, transient=True) as progress:
+        task = progress.add_task(f"prune {shown.name}", total=shown.decision.freed_bytes)
+        result = apply_prune(
+            shown.decision, store, catalogue, shown.retention,
+            clock=SystemClock(), time_zone=shown.retention.time_zone, approved=approve,
+            progress=lambda done: progress.advance(task, done),
+        )  # fmt: skip
+    return replace(shown, result=result)
+
+
+def _print(shown: list[Shown], console: Console) -> None:
+    for one in shown:
+        print_calendar(one.calendar, console)
+        if one.simulated is None:
+            print_kept(one.decision.retention.keep, dict(one.decision.folders), console)
+            print_pruned(one.decision, console)
+            print_wal(one.decision, console)
+        else:
+            print_kept(one.decision.retention.keep, {}, console)
+    for note in _notes(shown):
+        console.print(note, soft_wrap=True)
+
+
+def _notes(shown: list[Shown]) -> list[str]:
+    return [note for one in shown for note in _notes_of(one)]
+
+
+def _notes_of(one: Shown) -> Iterator[str]:
+    decision = one.decision
+    if one.simulated is not None:
+        told = one.simulated
+        yield (
+            f"{one.name}: {told.taken:,} taken, {told.removed:,} removed, at most {told.peak:,} "
+            f"at once; {_stored(one)}"
+        )
+        return
+    verb = "goes" if one.result is None else "was to go"
+    yield (
+        f"{one.name}: {format_size(decision.kept_bytes)} stays, "
+        f"{format_size(decision.freed_bytes)} {verb}{one.cost}"
+    )
+    if one.result is not None:
+        gone = one.result
+        yield (
+            f"{one.name}: removed {counted(len(gone.points), 'point')}, "
+            f"{counted(gone.wal_objects, 'WAL segment')} and "
+            f"{counted(len(gone.leftovers), 'leftover')}, {format_size(gone.freed_bytes)}"
+        )
+        for point_id, why in gone.spared:
+            yield f"{one.name}: spared {point_id}: {why}"
+
+
+def _stored(one: Shown) -> str:
+    size = one.component.size
+    if size is None:
+        return "bytes are not known, for the plan states no size"
+    copies = sum(kept.standing.point.parent_id is None for kept in one.decision.retention.keep)
+    total = copies * size
+    price = usd_per_month(total, one.provider)
+    cost = f", about {format_usd(price)} a month in {one.place}" if price is not None else ""
+    return (
+        f"{counted(copies, 'full copy').replace('copys', 'copies')} of {format_size(size)} stay, "
+        f"{format_size(total)}{cost}; increments and WAL come on top"
+    )
+
+
+def _as_json(one: Shown) -> dict[str, Any]:
+    decision, retention = one.decision, one.decision.retention
+    price = usd_per_month(decision.freed_bytes, one.provider)
+    found: dict[str, Any] = {
+        "component": one.name,
+        "as_of": format_time(one.calendar.as_of),
+        "time_zone": one.retention.time_zone,
+        "keep": [_kept_as_json(kept, decision) for kept in retention.keep],
+        "prune": [_pruned_as_json(standing, decision) for standing in retention.prune],
+        "unreadable": [
+            {"id": bad.point_id, "code": bad.code, "reason": bad.reason}
+            for bad in retention.unreadable
+        ],
+        "leftovers": [[left.point_id, left.size_bytes] for left in decision.leftovers],
+        "wal": {
+            "keep": list(map(_range_as_json, wal_ranges(decision.wal.keep))),
+            "prune": list(map(_range_as_json, wal_ranges(decision.wal.prune))),
+        },
+        "kept_bytes": decision.kept_bytes,
+        "freed_bytes": decision.freed_bytes,
+        "freed_usd_per_month": None if price is None else round(price, 2),
+        "removed": one.result.to_json() if one.result else None,
+    }
+    if one.simulated is not None:
+        told = one.simulated
+        found["simulated"] = {"taken": told.taken, "removed": told.removed, "peak": told.peak}
+    return found
+
+
+def _kept_as_json(kept: Kept, decision: PruneDecision) -> dict[str, Any]:
+    locked_until = kept.standing.locked_until
+    return {
+        **_point_as_json(kept.standing, decision),
+        "reasons": [{"rule": one.rule, "words": one.words} for one in kept.reasons],
+        "locked_until": format_time(locked_until) if locked_until else None,
+    }
+
+
+def _pruned_as_json(standing: PointStanding, decision: PruneDecision) -> dict[str, Any]:
+    reason = decision.retention.why_pruned(standing)
+    return {
+        **_point_as_json(standing, decision),
+        "reason": {"rule": reason.rule, "words": reason.words},
+    }
+
+
+def _point_as_json(standing: PointStanding, decision: PruneDecision) -> dict[str, Any]:
+    point = standing.point
+    return {
+        "id": point.id,
+        "kind": point.kind,
+        "taken_at": format_time(point.taken_at),
+        "bytes": decision.point_bytes(standing),
+    }
+
+
+def _range_as_json(one: WalRange) -> dict[str, Any]:
+    return {
+        "timeline": one.timeline,
+        "start_lsn": one.start_lsn,
+        "end_lsn": one.end_lsn,
+        "segments": one.segments,
+        "reason": {"rule": one.reason.rule, "words": one.reason.words},
+    }
