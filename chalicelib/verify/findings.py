@@ -27,9 +27,7 @@ from chalicelib.errors import Damaged, LeewardError, Refused, Truncated
 from chalicelib.plan.records import Record
 
 # Those that a good copy of the same object mends.
-OF_CONTENT = frozenset(
-    {"missing", "truncated", "damaged", "swapped", "overwritten", "checksum"}
-)  # fmt: skip
+OF_CONTENT = frozenset({"missing", "truncated", "damaged", "swapped", "overwritten"})
 
 
 @dataclass(frozen=True)

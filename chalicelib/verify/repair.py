@@ -27,6 +27,7 @@ _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 LEFT = {
     "extra": "nothing is deleted here: find out who wrote it, then remove it by hand",
     "not-indexed": "find out who wrote it; `leeward catalogue rebuild` takes it into the index",
+    "checksum": "its bytes are right: the store's own checksum is wrong; look at the store",
     "unreadable": "the store refuses it: compare its policy and its key with the role's rights",
     "unread-too-long": "raise the byte budget, or check more often",
     "nothing-to-check": "take a backup, or copy one here",
