@@ -122,6 +122,8 @@ class S3Http:
                 return read(self._checked(answer, key))
             except BROKEN as error:
                 failure: LeewardError = self._unanswered(error, key)
+            except (KeyError, ValueError) as error:
+                failure = self._unreadable(error, key)
             except LeewardError as error:
                 failure = error
             failures += 1
@@ -200,6 +202,18 @@ class S3Http:
             f"expected an answer of s3 for {self.place.bucket}, found {type(error).__name__}",
             code="no-answer",
             hint="Check the network and the endpoint; the call was tried again.",
+            bucket=self.place.bucket,
+            key=key,
+        )
+        failure.__cause__ = error
+        return failure
+
+    def _unreadable(self, error: BaseException, key: str) -> LeewardError:
+        """A field is missing, or holds what S3 never puts there."""
+        failure = Unavailable(
+            f"expected an answer as S3 gives it for {self.place.bucket}, found {error!r}",
+            code="answer-unreadable",
+            hint="It is tried again; look at what stands between here and S3 when it repeats.",
             bucket=self.place.bucket,
             key=key,
         )

@@ -193,6 +193,8 @@ def test_a_server_that_starts_over_instead_of_resuming_is_not_believed() -> None
     [
         answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated>" + ROW),
         page(ROW, b"<Marker>truncated, but not how to go on</Marker>"),
+        page(ROW.replace(b"<Size>1</Size>", b"")),
+        page(ROW.replace(b"2026-11-22T", b"yesterday ")),
         answer(200, b"<html></html>"),
         answer(200, b""),
     ],
@@ -202,6 +204,11 @@ def test_half_a_listing_is_never_a_whole_one(broken: bytes) -> None:
         use(server.url, names)
     with scripted_server([broken, page(ROW)]) as server:
         assert use(server.url, names) == ["k"]
+
+
+def test_facts_without_a_time_are_no_facts() -> None:
+    with scripted_server([answer(200, b"", 'ETag: "e"')]) as server, pytest.raises(Unavailable):
+        use(server.url, lambda bucket: bucket.head("k"))
 
 
 def test_a_page_that_says_there_is_more_is_followed() -> None:
