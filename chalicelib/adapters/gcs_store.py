@@ -124,14 +124,12 @@ class GcsObjectStore:
 
     def facts(self, key: str) -> StoredFacts:
         found = self._head(key)
-        locks = (found.get("retentionExpirationTime"), found.get("retention", {}))
-        until = locks[0] or locks[1].get("retainUntilTime")
         return StoredFacts(
             size_bytes=int(found["size"]),
             modified_at=datetime.fromisoformat(found["updated"]),
             checksums=_checksums(found),
             version=str(found["generation"]),
-            locked_until=datetime.fromisoformat(until) if until else None,
+            locked_until=_locked_until(found),
         )
 
     def _head(self, key: str) -> dict[str, Any]:
@@ -359,3 +357,12 @@ def _checksums(found: Mapping[str, Any]) -> dict[str, str]:
     checksums = {name: b64decode(value).hex() for name, value in stored.items() if value}
     noted = found.get("metadata", {}).get("sha256")
     return {**checksums, "sha256": noted} if noted else checksums
+
+
+def _locked_until(found: Mapping[str, Any]) -> datetime | None:
+    """By the bucket's retention policy, by the object's own retention, or both."""
+    named = (
+        found.get("retentionExpirationTime"),
+        found.get("retention", {}).get("retainUntilTime"),
+    )
+    return max((datetime.fromisoformat(until) for until in named if until), default=None)

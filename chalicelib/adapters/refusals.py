@@ -61,7 +61,7 @@ def access_denied(service: str, key: str) -> Refused:
     return Refused(
         f"{service} refused access to {key}",
         code="access-denied",
-        hint="Are the credentials in the location's secret right, and may they do this there?",
+        hint="Are the location's credentials and this machine's clock right, and may they do this?",
         key=key,
     )
 

