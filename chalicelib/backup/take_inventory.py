@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from chalicelib.backup.point_objects import PackedWriter, PointObjects
-from chalicelib.errors import Truncated
+from chalicelib.errors import NotReady, Truncated
 from chalicelib.plan.inventory import InventoryEntry, inventory_name, sha256_of_checksums
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import StoredObject
@@ -73,14 +73,28 @@ async def take_inventory(
 
 
 async def bucket_entries(replica: Bucket, prefix: str = "") -> Entries:
-    """Each current object as one HEAD tells it: version, stored checksums."""
+    """Each current object as one HEAD tells it: version, stored checksums.
+
+    Raises:
+        NotReady: code "replica-not-versioned": the next sync would overwrite what the point names.
+    """
+    found = await replica.versioning()
+    if found != "Enabled":
+        raise NotReady(
+            f"expected versioning of {replica.name} to be Enabled, found {found or 'none'}",
+            code="replica-not-versioned",
+            hint="Turn versioning on: a point of this bucket consists of the versions it names.",
+        )
     keys = (row.key async for row in replica.list(prefix))
     async for entry in _in_order(keys, lambda key: _bucket_entry(replica, key), HEADS_AT_ONCE):
         yield entry
 
 
 async def store_entries(source: Bucket, store: ObjectStore, prefix: str = "") -> Entries:
-    """What another cloud holds of each of the source's keys, whose true names it may not tell."""
+    """What another cloud holds of each of the source's keys, whose true names it may not tell.
+
+    Such a point lasts as long as that store keeps the versions it names, or until a key changes.
+    """
     keys = (row.key async for row in source.list(prefix))
     async for entry in _in_order(keys, lambda key: _store_entry(store, key), STORE_HEADS_AT_ONCE):
         yield entry

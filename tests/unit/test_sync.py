@@ -509,6 +509,34 @@ def test_an_inventory_is_the_state_of_the_replica() -> None:
         assert len(entry.sha256) == 64
 
 
+def test_a_replica_that_the_next_sync_overwrites_is_no_recovery_point() -> None:
+    world = World(versioned=False)
+    store = InMemoryObjectStore()
+    with pytest.raises(NotReady) as caught:
+        asyncio.run(take_inventory(bucket_entries(world.replica), store, "p"))
+    assert caught.value.instance_code == "replica-not-versioned"
+    assert store.objects == {}
+
+
+def test_no_more_copies_are_under_way_than_the_policy_says() -> None:
+    world = World()
+    for number in range(300):
+        asyncio.run(world.source.put(f"k{number:03}", b"1"))
+    under_way, most = set[str](), 0
+
+    class Slow(BucketReplica):
+        async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+            nonlocal most
+            under_way.add(row.key)
+            most = max(most, len(under_way))
+            await asyncio.sleep(0.001)
+            under_way.remove(row.key)
+            return await super().copy(source, row)
+
+    assert world.sync(Slow(world.replica), SyncPolicy(in_flight=7)).copied == 300
+    assert most == 7
+
+
 def test_nothing_is_left_of_an_inventory_that_failed() -> None:
     class Breaking(InMemoryBucket):
         async def head(self, key: str, **how: Any) -> Any:
@@ -517,7 +545,7 @@ def test_nothing_is_left_of_an_inventory_that_failed() -> None:
             return await super().head(key, **how)
 
     world = World()
-    bucket = Breaking(world.buckets, "breaking", "")
+    bucket = Breaking(world.buckets, "breaking", "Enabled")
     world.put(bucket, **{f"k{number}": str(number) for number in range(9)})
     store = InMemoryObjectStore()
     with pytest.raises(Unavailable):
