@@ -9,7 +9,7 @@ only ever extended, by a role that can neither write nor delete backups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from typing import NamedTuple
@@ -18,6 +18,9 @@ from chalicelib.backup.periods import TIERS, Tier, period_end, zone_of
 from chalicelib.backup.retention import Kept, RetentionDecision
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding
+
+# Of a period at its shortest.
+SHORTEST_DAYS: dict[Tier, int] = {"daily": 1, "weekly": 7, "monthly": 28, "yearly": 365}
 
 
 class LockChange(NamedTuple):
@@ -50,6 +53,21 @@ def lock_at_write(taken_at: datetime, policy: Retention, *, time_zone: str = "UT
     if policy.all:
         ends.append(taken_at + policy.all)
     return max(ends, default=taken_at)
+
+
+def default_lock_days(policies: Iterable[Retention]) -> int:
+    """The default retention of a bucket that holds points of these policies, in whole days.
+
+    S3 gives it to every object at its write, so that the writer needs no right to lock. It is what
+    the policy that keeps least promises a point taken in the last moment of a period; the extender
+    adds the rest. 0: no default, for some policy promises less than a day.
+    """
+    spans = []
+    for policy in policies:
+        tier = next((tier for tier in TIERS if getattr(policy, tier)), None)
+        calendar = SHORTEST_DAYS[tier] * (getattr(policy, tier) - 1) if tier else 0
+        spans.append(max(calendar, policy.all.days if policy.all else 0))
+    return min(spans, default=0)
 
 
 def decide_locks(

@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chalicelib.backup.locks import LockDecision, decide_locks, lock_at_write
+from chalicelib.backup.locks import (
+    LockDecision,
+    decide_locks,
+    default_lock_days,
+    lock_at_write,
+)
 from chalicelib.backup.retention import decide_retention
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding
@@ -121,3 +126,16 @@ def run_pruner(
             assert one.locked_until > now, kept
         left.append(one)
     return left
+
+
+def test_a_buckets_default_is_short_enough_for_every_point_in_it() -> None:
+    """Given at any hour, it never outlasts what the calendar promises a new point."""
+    assert default_lock_days([NEXUS, Retention(all=30 * DAY)]) == 6
+    assert default_lock_days([Retention(all=30 * DAY)]) == 30
+    assert default_lock_days([Retention(daily=1)]) == 0
+    for policy in (NEXUS, Retention(weekly=2), Retention(monthly=2), Retention(all=9 * DAY)):
+        for hour in range(24 * 60):
+            taken_at = MONDAY + hour * timedelta(hours=1)
+            for zone in ("UTC", "America/New_York"):
+                end = taken_at + default_lock_days([policy]) * DAY
+                assert end <= lock_at_write(taken_at, policy, time_zone=zone) + timedelta(hours=1)
