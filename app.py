@@ -38,6 +38,31 @@ def copy(event: dict[str, Any], context: Any) -> Any:
     return services.copy(event)
 
 
+@app.lambda_function(name="check")
+def check(event: dict[str, Any], context: Any) -> Any:
+    return services.check(event)
+
+
+@app.lambda_function(name="arrive")
+def arrive(event: dict[str, Any], context: Any) -> Any:
+    return services.arrive(event)
+
+
+@app.lambda_function(name="repair")
+def repair(event: dict[str, Any], context: Any) -> Any:
+    return services.repair(event)
+
+
+@app.lambda_function(name="prune")
+def prune(event: dict[str, Any], context: Any) -> Any:
+    return services.prune(event)
+
+
+@app.lambda_function(name="extend_locks")
+def extend_locks(event: dict[str, Any], context: Any) -> Any:
+    return services.extend_locks(event)
+
+
 @app.lambda_function(name="watch")
 def watch(event: dict[str, Any], context: Any) -> Any:
     return services.watch(event)

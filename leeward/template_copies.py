@@ -1,4 +1,4 @@
-"""CloudFormation for the copies that a plan promises: their schedules, and alarms on their lag."""
+"""CloudFormation for the copies that a plan promises: made, checked, pruned, locked, and alarms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from leeward.template_parts import (
     Resources,
     alarm,
     alarm_resource,
+    on_event,
+    require_utc,
     schedule,
+    sign_alarm,
     silence_alarm,
 )
 
@@ -22,6 +25,41 @@ LAG = "replication lag"
 
 
 def copy_resources(plan: Plan, name: str, component: BaseComponent) -> Resources:
+    """All that keeps a component's backups where, and as long as, the plan says."""
+    resources = _copies(plan, name, component) | _checks(plan, name, component)
+    if component.retention is not None:
+        resources |= _daily(plan, name, "prune", "Pruned", "old backups were not removed")
+    if component.retention is not None and is_locked(plan):
+        resources |= _daily(plan, name, "extend_locks", "Locked", "what must stay is not locked")
+    return resources
+
+
+def bucket_resources(plan: Plan) -> Resources:
+    """What arrives in the backup bucket is looked at; Object Lock, where the plan locks."""
+    resources = on_event(
+        "Arrived",
+        "arrive",
+        {
+            "source": ["aws.s3"],
+            "detail-type": ["Object Created"],
+            "detail": {"bucket": {"name": [{"Ref": "BackupBucket"}]}},
+        },
+    )
+    if is_locked(plan):
+        resources |= {"BackupBucket": {"Properties": {"ObjectLockEnabled": True}}}
+    return resources
+
+
+def is_locked(plan: Plan) -> bool:
+    """Whether the plan locks what lies in the primary location."""
+    return any(
+        location.locked_for is not None
+        for location in plan.locations.values()
+        if location.provider == "aws" and location.role in ("primary", "remote")
+    )
+
+
+def _copies(plan: Plan, name: str, component: BaseComponent) -> Resources:
     """For each location that a function can reach and that is not the primary one."""
     resources: Resources = {}
     for location in remote_locations(plan, component):
@@ -39,6 +77,46 @@ def copy_resources(plan: Plan, name: str, component: BaseComponent) -> Resources
         )
         resources |= _lag_alarms(plan, name, location)
     return resources
+
+
+def _checks(plan: Plan, name: str, component: BaseComponent) -> Resources:
+    """Every location is checked as often as the plan says, and what is wrong is an alarm."""
+    planned = [it for it in plan.verification if it.kind == "integrity-check" and not it.manual]
+    if not planned:
+        return {}
+    when = planned[0].when
+    require_utc(name, when)
+    resources = sign_alarm(name, "unrepaired", "Unrepaired", "a copy is damaged; none is sound")
+    for location in reachable_locations(plan, component):
+        body = {"component": name, "location": location}
+        resources |= schedule(plan, name, f"check-{location}", "check", when.to_eventbridge(), body)
+        resources |= silence_alarm(
+            name,
+            f"check-{location}-silent",
+            f"Checked.{location}",
+            when.longest_interval(),
+            f"not every object in {location} was looked at when the plan says so",
+        )
+        damaged = f"what {location} holds is not what was stored; see the function check's log"
+        resources |= sign_alarm(name, f"copy-{location}-damaged", f"Damaged.{location}", damaged)
+    return resources
+
+
+def _daily(plan: Plan, name: str, function: str, metric: str, missed: str) -> Resources:
+    what = function.replace("_", "-")
+    body = {"component": name}
+    made = schedule(plan, name, what, function, "rate(1 day)", body)
+    return made | silence_alarm(name, f"{what}-silent", metric, timedelta(days=1), missed)
+
+
+def reachable_locations(plan: Plan, component: BaseComponent) -> list[str]:
+    """Those of the component that a function can reach, the one it is backed up to among them."""
+    primary = [
+        name
+        for name, location in plan.locations.items()
+        if location.provider == "aws" and location.role in ("primary", "remote")
+    ]
+    return [*primary[:1], *remote_locations(plan, component)]
 
 
 def remote_locations(plan: Plan, component: BaseComponent) -> list[str]:

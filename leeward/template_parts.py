@@ -44,14 +44,34 @@ def schedule(
                 "Targets": [{"Id": "job", "Arn": arn, "Input": json.dumps(body)}],
             },
         },
-        f"{logical}Permission": {
-            "Type": "AWS::Lambda::Permission",
+        f"{logical}Permission": _permission(logical, function),
+    }
+
+
+def on_event(logical: str, function: str, pattern: dict[str, Any]) -> Resources:
+    """A rule by which events of this pattern reach the function."""
+    arn = {"Fn::GetAtt": [logical_id(function), "Arn"]}
+    return {
+        logical: {
+            "Type": "AWS::Events::Rule",
             "Properties": {
-                "Action": "lambda:InvokeFunction",
-                "FunctionName": {"Ref": logical_id(function)},
-                "Principal": "events.amazonaws.com",
-                "SourceArn": {"Fn::GetAtt": [logical, "Arn"]},
+                "EventPattern": pattern,
+                "State": "ENABLED",
+                "Targets": [{"Id": "function", "Arn": arn}],
             },
+        },
+        f"{logical}Permission": _permission(logical, function),
+    }
+
+
+def _permission(rule: str, function: str) -> dict[str, Any]:
+    return {
+        "Type": "AWS::Lambda::Permission",
+        "Properties": {
+            "Action": "lambda:InvokeFunction",
+            "FunctionName": {"Ref": logical_id(function)},
+            "Principal": "events.amazonaws.com",
+            "SourceArn": {"Fn::GetAtt": [rule, "Arn"]},
         },
     }
 

@@ -18,9 +18,14 @@ class LambdaFunctions:
 
     def warm(self, names: Iterable[str]) -> None:
         """Ask each to make itself ready, and do not wait for it."""
-        payload = json.dumps({"warm": True})
         for name in names:
-            with mapped("lambda", function=name):
-                self._client.invoke(
-                    FunctionName=self._prefix + name, InvocationType="Event", Payload=payload
-                )
+            self.start(name, {"warm": True})
+
+    def start(self, name: str, event: dict[str, Any]) -> None:
+        """Invoke it and do not wait for it."""
+        with mapped("lambda", function=name):
+            self._client.invoke(
+                FunctionName=self._prefix + name,
+                InvocationType="Event",
+                Payload=json.dumps(event),
+            )

@@ -41,6 +41,43 @@ def copy(event: Event) -> Event:
     return copy(event["component"], event["location"])
 
 
+def check(event: Event) -> Event:
+    """Check the copies in one location: {"component", "location"}."""
+    from chalicelib.services.checking import check
+
+    return check(event["component"], event["location"])
+
+
+def arrive(event: Event) -> Event:
+    """S3 tells of an object that was written to the backup bucket."""
+    from chalicelib.services.checking import arrive
+
+    return arrive(event)
+
+
+def repair(event: Event) -> Event:
+    """Mend what was found: {"component"}, and {"location", "findings"} of what is new."""
+    from chalicelib.services.checking import repair
+    from chalicelib.verify.findings import Finding
+
+    findings = tuple(Finding.from_json(item) for item in event.get("findings", ()))
+    return repair(event["component"], event.get("location", ""), findings)
+
+
+def prune(event: Event) -> Event:
+    """Remove what the plan no longer keeps: {"component"}."""
+    from chalicelib.services.pruning import prune
+
+    return prune(event["component"])
+
+
+def extend_locks(event: Event) -> Event:
+    """Lock what the plan keeps for as long as it keeps it: {"component"}."""
+    from chalicelib.services.pruning import extend_locks
+
+    return extend_locks(event["component"])
+
+
 def watch(event: Event) -> Event:
     """Probe a component and publish what fails: {"component"}."""
     from chalicelib.services.watching import watch

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres_database import PostgresDatabases
     from chalicelib.adapters.postgres_replication import PostgresSource
+    from chalicelib.adapters.s3_locks import S3Locks
     from chalicelib.adapters.secrets import SecretAddresses
     from chalicelib.incidents.incident import Desk
     from chalicelib.plan.components import Postgres
@@ -174,6 +175,23 @@ def backups(component: str) -> ObjectStore:
 
     here = environment()
     return S3ObjectStore(s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key)
+
+
+@cache
+def ledgers() -> ObjectStore:
+    """What the checks remember of every location: when which object was read, and what it was."""
+    from chalicelib.adapters.s3_store import S3ObjectStore
+
+    here = environment()
+    return S3ObjectStore(s3(), here.backup_bucket, "checks/", kms_key_id=here.data_key)
+
+
+@cache
+def locks(component: str) -> S3Locks:
+    """Object Lock on the component's part of the backup bucket."""
+    from chalicelib.adapters.s3_locks import S3Locks
+
+    return S3Locks(s3(), environment().backup_bucket, f"{component}/")
 
 
 @cache

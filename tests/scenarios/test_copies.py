@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,21 +12,29 @@ from chalicelib.adapters.azure_store import AzureObjectStore
 from chalicelib.adapters.gcs_access import connect_gcs
 from chalicelib.adapters.gcs_store import GcsObjectStore
 from chalicelib.ports import ObjectStore
-from tests.scenarios.stages import COMPONENT, Stage, stage
+from tests.scenarios.stages import COMPONENT, Stage, overwrite_middle, stage
 
 OTHERS = ("secondary", "tertiary")
 BUCKET = "nexus-backups"
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[Stage]:
-    with stage(tmp_path) as made:
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The tests of this file follow each other on one stage; the last one destroys it."""
+    with stage(tmp_path_factory.mktemp("copies")) as made:
         assert set(made.others) == set(OTHERS), "an emulator is not installed"
         yield made
 
 
 def copy(here: Stage, location: str) -> dict[str, Any]:
     return here._invoke("copy", {"component": COMPONENT, "location": location})
+
+
+def check(here: Stage, location: str) -> dict[str, Any]:
+    """A check, and the repair that it starts."""
+    told = here._invoke("check", {"component": COMPONENT, "location": location})
+    assert here.cloud.wait_idle()
+    return told
 
 
 def stored(here: Stage, location: str) -> ObjectStore:
@@ -47,7 +54,9 @@ def empty(here: Stage) -> None:
         client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
 
 
-def test_one_of_three_locations_is_enough(here: Stage) -> None:
+def test_the_copies_hold_what_a_recovery_uses_and_outside_aws_nobody_can_read_it(
+    here: Stage,
+) -> None:
     for location in OTHERS:
         assert copy(here, location)["complete"] is True
         assert copy(here, location)["found"] == f"{location}: 0 objects (0.0 MB) copied"
@@ -60,6 +69,46 @@ def test_one_of_three_locations_is_enough(here: Stage) -> None:
         # Sealed: what lies outside AWS is not the archive.
         assert theirs.get(tar)[:4] != here.backups.get(tar)[:4]
 
+
+def test_every_copy_is_checked_and_every_byte_of_it_read_in_time(here: Stage) -> None:
+    for location in ("primary", *OTHERS):
+        told = check(here, location)
+        assert told["ok"] is True, told
+        assert " 0.0 MB read" not in told["found"]
+    metrics = here.cloud.client("cloudwatch").list_metrics(Namespace="Leeward")["Metrics"]
+    names = {it["MetricName"] for it in metrics}
+    assert {f"OldestUnread.{location}" for location in ("primary", *OTHERS)} <= names
+
+
+def test_what_is_damaged_is_found_when_it_arrives_and_copied_back(here: Stage) -> None:
+    [key] = [row.key for row in here.backups.list() if row.key.endswith("-incr/base.tar.zst")]
+    good = here.backups.get(key)
+    overwrite_middle(here.backups, key)
+    # S3 tells the function `arrive`, which starts `repair`: nobody called either.
+    assert here.cloud.wait_idle()
+    assert here.backups.get(key) == good
+    assert "arrived-damaged" not in here.cloud.logs("repair")
+    assert check(here, "primary")["ok"] is True
+
+
+def test_what_is_lost_in_another_cloud_is_copied_back_by_the_check(here: Stage) -> None:
+    outside = stored(here, "tertiary")
+    [key] = [row.key for row in outside.list() if row.key.endswith("-incr/base.tar.zst")]
+    outside.delete(key)
+    told = check(here, "tertiary")
+    assert (told["ok"], "missing" in told["found"]) == (False, True)
+    assert key in {row.key for row in outside.list()}
+    assert check(here, "tertiary")["ok"] is True
+
+
+def test_nothing_that_the_plan_keeps_is_pruned(here: Stage) -> None:
+    before = {row.key for row in here.backups.list("points/")}
+    told = here._invoke("prune", {"component": COMPONENT})
+    assert told["found"].count("0 points") == 3
+    assert {row.key for row in here.backups.list("points/")} == before
+
+
+def test_one_of_three_locations_is_enough(here: Stage) -> None:
     here.damage("update-without-where")
     here.invoke("fetch_wal")
     assert copy(here, "tertiary")["complete"] is True

@@ -23,9 +23,11 @@ def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) ->
     resources = plan_resources(plan)
     rules = [it for it in resources.values() if it.get("Type") == "AWS::Events::Rule"]
     prefix = "leeward-nexus-studio-nexus-db-"
-    named = {it["Properties"]["Name"].removeprefix(prefix) for it in rules}
+    scheduled = [it for it in rules if "ScheduleExpression" in it["Properties"]]
+    named = {it["Properties"]["Name"].removeprefix(prefix) for it in scheduled}
     copies = {"copy-secondary", "copy-tertiary"}
-    assert named == {"watch", "full", "incremental", "wal"} | copies
+    checks = {"check-primary", "check-secondary", "check-tertiary"}
+    assert named == {"watch", "full", "incremental", "wal", "prune"} | copies | checks
     alarms = {
         it["Properties"]["AlarmName"]: it["Properties"]
         for it in resources.values()
@@ -54,7 +56,7 @@ def test_a_copy_is_begun_twice_within_the_time_it_may_take(plan: Plan) -> None:
     rules = {
         it["Properties"]["Name"]: it["Properties"]["ScheduleExpression"]
         for it in plan_resources(plan).values()
-        if it.get("Type") == "AWS::Events::Rule"
+        if "ScheduleExpression" in it["Properties"]
     }
     # The WAL is promised within 5 minutes.
     assert rules["leeward-nexus-studio-nexus-db-copy-secondary"] == "rate(2 minutes)"

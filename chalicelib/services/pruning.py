@@ -1,0 +1,83 @@
+"""The jobs that remove what the plan no longer keeps, and that lock what it keeps longer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.backup.lock_objects import apply_locks
+from chalicelib.backup.locks import decide_locks
+from chalicelib.backup.prune import PruneResult, apply_prune
+from chalicelib.backup.prune_facts import decide_prune, read_facts
+from chalicelib.errors import NotReady
+from chalicelib.evidence.text import counted
+from chalicelib.plan.components import Retention
+from chalicelib.services import build
+
+
+def prune(component: str) -> dict[str, Any]:
+    """Remove what no rule of the plan keeps, in every location that answers.
+
+    Publishes `Pruned` when every location was done.
+
+    Raises:
+        PruneTooLarge: more would go than one run may remove without approval (`leeward prune`).
+    """
+    places, done = build.locations(), []
+    for location in places.of(component):
+        if places.plan.locations[location].provider != "own":
+            done.append(f"{location}: {_tell(prune_location(component, location))}")
+    build.metrics().put(component, {"Pruned": 1.0})
+    return {"found": "; ".join(done)}
+
+
+def prune_location(component: str, location: str, *, approved: bool = False) -> PruneResult:
+    """One location, by the plan's retention and what is known there now."""
+    places, policy = build.locations(), retention_of(component)
+    store, catalogue = places.store(location, component), places.catalogue(location, component)
+    locks = build.locks(component) if location == places.primary else None
+    facts = read_facts(store, catalogue, component, locks=locks)
+    now = build.clock().now()
+    return apply_prune(
+        decide_prune(facts, policy, now=now, time_zone=policy.time_zone),
+        store,
+        catalogue,
+        policy,
+        clock=build.clock(),
+        time_zone=policy.time_zone,
+        locks=locks,
+        approved=approved,
+    )
+
+
+def retention_of(component: str) -> Retention:
+    """Raises NotReady (code "no-retention"): without one, nothing may be removed."""
+    found = build.plan().components[component].retention
+    if found is None:
+        raise NotReady(
+            f"expected a retention for {component} in the plan, found none",
+            hint="say how long its backups are kept",
+            code="no-retention",
+        )
+    return found
+
+
+def extend_locks(component: str) -> dict[str, Any]:
+    """Lock in the primary location what the plan keeps, for as long as it keeps it.
+
+    Publishes `Locked`.
+    """
+    locks, policy, now = build.locks(component), retention_of(component), build.clock().now()
+    store, catalogue = build.backups(component), build.catalogue(component)
+    facts = read_facts(store, catalogue, component, locks=locks)
+    decision = decide_prune(facts, policy, now=now, time_zone=policy.time_zone)
+    wanted = decide_locks(decision.retention, policy, now=now, time_zone=policy.time_zone)
+    wal = [one.wal for one in decision.wal.keep]
+    result = apply_locks(wanted, locks, wal, policy, now=now)
+    build.metrics().put(component, {"Locked": 1.0})
+    points = counted(len(result.points), "point")
+    return {"found": f"{points} locked for longer, {counted(result.extended, 'object')} of them"}
+
+
+def _tell(result: PruneResult) -> str:
+    points = counted(len(result.points), "point")
+    return f"{points} and {result.wal_objects} WAL objects removed, {result.freed_bytes} bytes"
