@@ -85,6 +85,28 @@ def test_base64_of_ciphertext_is_told_from_base64_of_a_file() -> None:
     assert look_at("a.jpg", base64.encodebytes(PICTURE)).flag == ""
 
 
+def test_a_header_of_encrypted_files_does_not_excuse_a_picture_or_an_old_key() -> None:
+    age = b"age-encryption.org/v1\n" + os.urandom(9000)
+    assert look_at("a.age", age).flag == ""
+    assert look_at("a.jpg", age).flag == "mismatch"
+    assert look_at_write(write("a", TEXT, HONEST["sealed"])).flag == "kind-lost"
+    assert look_at_write(write("a", HONEST["sealed"], HONEST["sealed"])).flag == ""
+
+
+def jpeg(coded: bytes) -> bytes:
+    """A header, one table, and coded data in which every FF is stuffed."""
+    table = b"\xff\xdb\x00\x43\x00" + bytes(64)
+    scan = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    head = b"\xff\xd8\xff\xe0\x00\x04JF"
+    return head + table + scan + coded.replace(b"\xff", b"\xff\x00")
+
+
+def test_the_coded_part_of_a_jpeg_is_looked_at() -> None:
+    body = jpeg(os.urandom(20000)) + b"\xff\xd9"
+    assert look_at("a.jpg", body).flag == ""
+    assert look_at("a.jpg", body[:1000] + encrypt(body[1000:])).flag == "broken"
+
+
 def test_small_text_that_is_no_text_is_found() -> None:
     assert look_at("settings.json", os.urandom(300)).flag == "mismatch"
     assert look_at("settings.json", b'{"a": 1}' * 30).flag == ""

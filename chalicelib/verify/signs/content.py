@@ -13,7 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from chalicelib.plan.records import Record
-from chalicelib.verify.signs.kinds import Kind, promise, recognise
+from chalicelib.verify.signs.kinds import SEALED, Kind, promise, recognise
 from chalicelib.verify.signs.randomness import (
     SPREAD,
     WINDOW_BYTES,
@@ -115,6 +115,8 @@ def _flag(
     """The flag, and the windows' letters where they were looked at."""
     if len(sample) < LEAST_BYTES:
         return _flag_small(key, sample, kind, random), ""
+    if kind and kind.sealed and kind != SEALED and promise(key) in ("magic", "text"):
+        return "mismatch", ""
     if kind and kind.packed:
         return ("broken" if check_body(kind.name, sample) == "broken" else ""), ""
     if random and not kind:

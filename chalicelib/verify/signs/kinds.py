@@ -19,6 +19,11 @@ class Kind:
     name: str
     packed: bool = True
 
+    @property
+    def sealed(self) -> bool:
+        """Encrypted by nature: its header can be put before any ciphertext."""
+        return self.name in SEALED_KINDS
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -37,6 +42,7 @@ class Signature:
 # First bytes of what Leeward seals itself: `docs/encryption.md`.
 SEALED_MAGIC = b"LWSEAL"
 SEALED = Kind("sealed by leeward")
+SEALED_KINDS = frozenset((SEALED.name, "age", "openpgp", "openssl", "luks", "keepass"))
 
 
 def _packed(name: str, *magics: bytes, at: int = 0) -> list[Signature]:

@@ -12,6 +12,7 @@ from typing import Literal
 from chalicelib.plan.records import Record
 from chalicelib.ports.samples import Sample, SampledWrite
 from chalicelib.verify.signs.content import Look, look_at
+from chalicelib.verify.signs.kinds import SEALED_KINDS
 
 Weight = Literal["", "weak", "strong"]
 
@@ -60,6 +61,8 @@ def _change(before: Look, after: Look) -> str:
     if before.encrypted or after.flag == "note":
         return ""
     if after.encrypted and (before.kind or before.text or not before.random):
+        return "kind-lost"
+    if after.kind in SEALED_KINDS and before.kind != after.kind:
         return "kind-lost"
     if before.text and after.random and not after.text and not after.kind:
         return "text-lost"
