@@ -110,6 +110,25 @@ def test_every_odd_key_arrives_once_and_stays(moto: S3Server, tmp_path: Path) ->
     assert sync(moto, source, store).copied == 0
 
 
+@pytest.mark.parametrize("name", ["moto", "seaweedfs"])
+def test_a_listing_cut_among_walkers_gives_every_key_once(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    """Where a walker begins and ends is the server's to say: folders, and keys after a key."""
+    server: S3Server = request.getfixturevalue(name)
+    keys = [f"{n % 5}/{n % 7}/{n:03}" for n in range(210)] + ["flat", "~"]
+    keys += ["3/", "3/4/"] if name == "moto" else []
+    source, replica = server.create_bucket(), server.create_bucket()
+    fill(server, source, dict.fromkeys(keys, b"1"))
+    told: list[str] = []
+    done = sync(
+        server, source, replica, dry_run=True, split_after=20,
+        on_decision=lambda one: told.append(one.key),
+    )  # fmt: skip
+    assert sorted(told) == sorted(keys)
+    assert done.reasons == {"copy new": len(keys)}
+
+
 def test_a_large_object_is_streamed_into_another_cloud_or_leaves_nothing(
     moto: S3Server, seaweedfs: S3Server
 ) -> None:
