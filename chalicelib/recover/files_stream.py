@@ -79,8 +79,10 @@ class FilesStream:
                 yield self._parse(fields)
             elif "skipped" in fields:
                 self.skipped += 1
+            elif "totals" in fields:
+                totals = fields["totals"]
             else:
-                totals = fields.get("totals")
+                raise _no_list(self._listing.key)
         found = {"entries": self.entries, "bytes": self.bytes, "skipped": self.skipped}
         if totals != found:
             raise _differs(self._listing.key, str(totals), str(found))
