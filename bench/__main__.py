@@ -8,7 +8,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-PARTS = ("backup", "restore", "wal_tick", "sealing", "sync", "verify", "cold_start", "drill")
+PARTS = (
+    "backup",
+    "restore",
+    "wal_tick",
+    "sealing",
+    "sync",
+    "verify",
+    "signs",
+    "cold_start",
+    "drill",
+)
 
 
 def main() -> int:

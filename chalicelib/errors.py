@@ -7,6 +7,8 @@
         OutsideWindow            the moment asked for cannot be reached from what is stored
         Fenced                   another run holds the component
         Quarantined              the recovery point is marked as not to be restored
+        NothingWouldRemain       the retention keeps nothing at all
+        PruneTooLarge            more would go than one run may remove without approval
       NotReady                 something needed is absent: a right, a setting, a program
       Damaged                  stored data is not what was stored
         DigestMismatch           the bytes differ from their recorded digest
@@ -70,6 +72,14 @@ class Fenced(Refused):
 
 class Quarantined(Refused):
     code = "quarantined"
+
+
+class NothingWouldRemain(Refused):
+    code = "nothing-would-remain"
+
+
+class PruneTooLarge(Refused):
+    code = "prune-too-large"
 
 
 class NotReady(LeewardError):

@@ -15,7 +15,7 @@ from datetime import datetime, tzinfo
 from typing import NamedTuple
 
 from chalicelib.backup.periods import TIERS, Tier, period_end, zone_of
-from chalicelib.backup.retention import Kept, RetentionDecision
+from chalicelib.backup.reasons import Kept, RetentionDecision
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding
 

@@ -21,7 +21,7 @@ from chalicelib.backup.prune_facts import (
     decide_stored_wal,
     read_facts,
 )
-from chalicelib.errors import Refused
+from chalicelib.errors import PruneTooLarge
 from chalicelib.plan.components import Retention
 from chalicelib.plan.manifest import HOLD, MANIFEST, QUARANTINE, point_key
 from chalicelib.plan.records import PointStanding, Record
@@ -34,12 +34,6 @@ MAX_SHARE = 0.5
 DELETE_THREADS = 8
 # Below this a share says nothing: one point of two is half of them.
 FEW_POINTS = 4
-
-
-class PruneTooLarge(Refused):
-    """More would go than one run may remove without approval."""
-
-    code = "prune-too-large"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from chalicelib.backup.retention import RetentionDecision, decide_retention
+from chalicelib.backup.reasons import RetentionDecision
+from chalicelib.backup.retention import decide_retention
 from chalicelib.backup.wal_retention import WalDecision, decide_wal
 from chalicelib.errors import Truncated
 from chalicelib.plan.components import Retention

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import NamedTuple
 
-from chalicelib.backup.retention import Reason
+from chalicelib.backup.reasons import Reason
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import DatabasePoint, PointStanding, format_lsn
 from chalicelib.plan.units import format_duration

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from chalicelib.backup.prune import PruneResult, apply_prune
 from chalicelib.backup.prune_facts import PruneDecision, decide_prune, read_facts
-from chalicelib.backup.retention import Kept
+from chalicelib.backup.reasons import Kept
 from chalicelib.backup.wal_retention import WalDecision, WalRange, wal_ranges
 from chalicelib.errors import BadInput, Refused
 from chalicelib.evidence.text import counted

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 
 from chalicelib.backup.periods import TIERS, first_day, zone_of
-from chalicelib.backup.retention import Kept, RetentionDecision
+from chalicelib.backup.reasons import Kept, RetentionDecision
 
 # Weeks that are shown day by day; what is older is shown by month.
 WEEKS = 6

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from heapq import merge
 from itertools import takewhile
 
-from chalicelib.backup.retention import RetentionDecision, decide_retention
+from chalicelib.backup.reasons import RetentionDecision
+from chalicelib.backup.retention import decide_retention
 from chalicelib.errors import Refused
 from chalicelib.plan.components import Backup, BaseComponent, Retention
 from chalicelib.plan.records import PointStanding, RecoveryPoint, StoredObject

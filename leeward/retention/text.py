@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from chalicelib.backup.prune_facts import PruneDecision
-from chalicelib.backup.retention import Kept
+from chalicelib.backup.reasons import Kept
 from chalicelib.backup.wal_retention import wal_ranges
 from chalicelib.evidence.text import counted, printable
 from chalicelib.plan.records import PointStanding

@@ -17,9 +17,9 @@ from chalicelib.adapters.s3_locks import S3Locks
 from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
 from chalicelib.backup.lock_objects import apply_locks
 from chalicelib.backup.locks import decide_locks
-from chalicelib.backup.prune import PruneResult, PruneTooLarge, apply_prune
+from chalicelib.backup.prune import PruneResult, apply_prune
 from chalicelib.backup.prune_facts import PruneDecision, decide_prune, read_facts
-from chalicelib.errors import LeewardError, Throttled, Unavailable
+from chalicelib.errors import LeewardError, PruneTooLarge, Throttled, Unavailable
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import DatabasePoint
 from chalicelib.plan.wal import parse_wal_key, segment_key

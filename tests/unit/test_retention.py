@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.backup.retention import NothingWouldRemain, RetentionDecision, decide_retention
+from chalicelib.backup.reasons import RetentionDecision
+from chalicelib.backup.retention import decide_retention
+from chalicelib.errors import NothingWouldRemain
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding
 from chalicelib.ports import RejectedPoint
