@@ -15,6 +15,7 @@ PARTS = (
     "sealing",
     "sync",
     "verify",
+    "retention",
     "signs",
     "cold_start",
     "drill",
