@@ -49,6 +49,9 @@ _PARTS: dict[str, tuple[str, str, str]] = {
     "notification": ("get_bucket_notification_configuration", "", ""),
 }
 
+# What servers other than AWS answer where they have no such setting.
+_UNSUPPORTED = frozenset(("NotImplemented", "MethodNotAllowed"))
+
 
 def read_settings(client: Any, bucket: str, taken_at: datetime) -> Settings:
     """Ask for every part.
@@ -73,9 +76,19 @@ def _read_part(call: Callable[..., Any], bucket: str, field: str, absent: str) -
         except ClientError as error:
             if absent and error_code(error) == absent:
                 return None
+            if error_code(error) in _UNSUPPORTED:
+                raise _not_implemented(error.operation_name) from error
             raise
     value = answer.get(field) if field else _without_metadata(answer)
     return _plain(json.loads(str(value)) if field == "Policy" else value)
+
+
+def _not_implemented(call: str) -> Refused:
+    return Refused(
+        f"expected s3 to answer {call}, it does not know it",
+        hint="On a server that is not AWS this part cannot be watched.",
+        code="not-implemented",
+    )
 
 
 def _without_metadata(answer: dict[str, Any]) -> dict[str, Any] | None:

@@ -388,6 +388,28 @@ def test_what_s3_answers_says_why_an_object_was_not_read(
     assert found.kms_key_id == ("arn:other" if problem == "denied" else "")
 
 
+def test_parts_that_are_denied_or_not_known_to_the_server_are_named() -> None:
+    client = boto3.client(
+        "s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
+    )
+    with Stubber(client) as stub:
+        stub.add_response("get_bucket_versioning", {"Status": "Enabled"})
+        stub.add_client_error(
+            "get_bucket_lifecycle_configuration", "AccessDenied", http_status_code=403
+        )
+        for call in ("policy", "encryption", "replication", "logging", "ownership_controls"):
+            if call == "replication":
+                stub.add_client_error("get_object_lock_configuration", "NotImplemented", "", 501)
+            stub.add_client_error(f"get_bucket_{call}", "NotImplemented", http_status_code=501)
+        stub.add_client_error("get_public_access_block", "NotImplemented", http_status_code=501)
+        stub.add_response("get_bucket_notification_configuration", {"EventBridgeConfiguration": {}})
+        found = S3Samples(client, "files").settings(NOW)
+    assert found.parts["versioning"] == {"Status": "Enabled"}
+    assert found.unknown["lifecycle"] == "access-denied"
+    assert found.unknown["lock"] == "not-implemented"
+    assert found.parts.keys() == {"versioning", "notification"}
+
+
 def test_a_bad_request_of_another_kind_is_no_sign() -> None:
     client = boto3.client(
         "s3", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
