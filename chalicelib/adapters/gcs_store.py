@@ -8,10 +8,7 @@ Rights needed: storage.objects.create, get, list, delete, update.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import secrets
-from base64 import b64decode, b64encode
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +17,14 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import google_crc32c
-
+from chalicelib.adapters.gcs_resources import (
+    Digests,
+    checksums_of,
+    kept_bytes,
+    locked_until,
+    related,
+    says_invalid,
+)
 from chalicelib.adapters.http_service import Answer, HttpService, Request
 from chalicelib.adapters.key_names import KeyNames
 from chalicelib.adapters.read_ahead import MIB, RANGE_BYTES, read_ranges
@@ -72,10 +75,10 @@ class GcsObjectStore:
         self._page_rows = page_rows
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
-        digests = _Digests()
+        digests = Digests()
         digests.update(data)
         resource = {**digests.resource(self._names.name(key)), "crc32c": digests.crc32c()}
-        boundary, body = _related(resource, data)
+        boundary, body = related(resource, data)
         query = {"uploadType": "multipart", "fields": FIELDS}
         if if_absent:
             query["ifGenerationMatch"] = "0"
@@ -83,7 +86,7 @@ class GcsObjectStore:
         answer = self._service.call(Request("POST", self._upload(query), headers, body))
         if answer.status == 412 and answer.attempts > 1 and self._wrote(key, resource):
             return digests.stored(key)
-        self._keep_if_equal(key, self._json(key, answer, bucket_alone=True), digests)
+        self._keep_if_equal(key, answer, digests)
         return digests.stored(key)
 
     @contextmanager
@@ -127,9 +130,10 @@ class GcsObjectStore:
         return StoredFacts(
             size_bytes=int(found["size"]),
             modified_at=datetime.fromisoformat(found["updated"]),
-            checksums=_checksums(found),
+            checksums=checksums_of(found),
             version=str(found["generation"]),
-            locked_until=_locked_until(found),
+            locked_until=locked_until(found),
+            noted=frozenset({"sha256"}),
         )
 
     def _head(self, key: str) -> dict[str, Any]:
@@ -148,13 +152,18 @@ class GcsObjectStore:
                 return
             query["pageToken"] = page["nextPageToken"]
 
-    def _keep_if_equal(self, key: str, found: Mapping[str, Any], digests: _Digests) -> None:
+    def _keep_if_equal(self, key: str, answer: Answer, digests: Digests) -> dict[str, Any]:
         """Remove what was stored when it is not what was sent, before anybody reads it."""
         sent = (str(digests.size_bytes), digests.crc32c())
+        words = f"{sent[0]} bytes, CRC-32C {sent[1]}"
+        if says_invalid(answer):
+            raise not_as_sent(key, words, "that Google calls them invalid")
+        found = self._json(key, answer, bucket_alone=True)
         if (found.get("size"), found.get("crc32c")) != sent:
             query = {"generation": str(found["generation"])}
             self._service.call(Request("DELETE", self._object(key, query)))
-            raise not_as_sent(key, f"{sent[0]} bytes, CRC-32C {sent[1]}", str(found.get("crc32c")))
+            raise not_as_sent(key, words, str(found.get("crc32c")))
+        return found
 
     def _wrote(self, key: str, resource: Mapping[str, Any]) -> bool:
         """An answer was lost: is the object that is there now ours?"""
@@ -207,7 +216,7 @@ class _ChunkWriter:
     def __init__(self, store: GcsObjectStore, key: str, name: str) -> None:
         self._store, self._key, self._name = store, key, name
         self._buffer = bytearray()
-        self._digests = _Digests()
+        self._digests = Digests()
         self._session = ""
         self._sent = 0
         self._thread = ThreadPoolExecutor(1)
@@ -229,9 +238,7 @@ class _ChunkWriter:
         body, self._buffer = self._buffer, bytearray()
         answer = self._put_chunk(body, self._sent, total=str(self._digests.size_bytes))
         self._session = ""
-        found = self._store._json(self._key, answer, bucket_alone=True)
-        self._store._keep_if_equal(self._key, found, self._digests)
-        self._note_digest(found)
+        self._note_digest(self._store._keep_if_equal(self._key, answer, self._digests))
         return self._digests.stored(self._key)
 
     def close(self) -> None:
@@ -274,14 +281,16 @@ class _ChunkWriter:
         for _ in range(CHUNK_ATTEMPTS):
             rest = memoryview(body)[start - end :]
             answer = self._store._service.call(self._chunk(rest, start, total))
-            kept = _kept(answer)
+            kept = kept_bytes(answer)
+            if answer.status in (404, 410):
+                break
             if kept is None or kept == end:
                 return answer
             start = max(start, min(kept, end - 1))
         raise Unavailable(
             f"expected {self._store._service.name} to keep {end} bytes of {self._key}, "
-            f"found {kept} after {CHUNK_ATTEMPTS} attempts",
-            hint="It is tried again later.",
+            f"found {kept or 0} (HTTP {answer.status})",
+            hint="Send the object again.",
             key=self._key,
         )
 
@@ -301,68 +310,3 @@ class _ChunkWriter:
         answer = self._store._service.call(request)
         if answer.status != 200:
             raise self._store._refusal(self._key, answer)
-
-
-class _Digests:
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._crc32c = 0
-        self.size_bytes = 0
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        self._sha256.update(data)
-        self._crc32c = google_crc32c.extend(self._crc32c, bytes(data))
-        self.size_bytes += len(data)
-
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-    def crc32c(self) -> str:
-        return b64encode(self._crc32c.to_bytes(4, "big")).decode()
-
-    def stored(self, key: str) -> StoredObject:
-        return StoredObject(key, self.size_bytes, self.sha256())
-
-    def resource(self, name: str) -> dict[str, Any]:
-        """`write` tells this request from any other that sends the same bytes."""
-        return {
-            "name": name,
-            "contentType": "application/octet-stream",
-            "metadata": {"sha256": self.sha256(), "write": secrets.token_hex(8)},
-        }
-
-    def last_headers(self) -> dict[str, str]:
-        return {"X-Goog-Hash": f"crc32c={self.crc32c()}", "X-Goog-Meta-sha256": self.sha256()}
-
-
-def _kept(answer: Answer) -> int | None:
-    """How many bytes an unfinished upload has; None when it is finished or refused."""
-    if answer.status != 308:
-        return None
-    return int(answer.headers.get("Range", "bytes=0--1").rpartition("-")[2] or -1) + 1
-
-
-def _related(resource: Mapping[str, Any], data: bytes) -> tuple[str, bytes]:
-    """The body of a multipart upload (RFC 2387): the object's resource, then its bytes."""
-    boundary = secrets.token_hex(16)
-    head = f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n"
-    middle = f"\r\n--{boundary}\r\nContent-Type: application/octet-stream\r\n\r\n"
-    start = (head + json.dumps(resource) + middle).encode()
-    return boundary, b"".join((start, data, f"\r\n--{boundary}--\r\n".encode()))
-
-
-def _checksums(found: Mapping[str, Any]) -> dict[str, str]:
-    """Google computes CRC-32C and MD5; the SHA-256 is what the writer noted."""
-    stored = {"crc32c": found.get("crc32c"), "md5": found.get("md5Hash")}
-    checksums = {name: b64decode(value).hex() for name, value in stored.items() if value}
-    noted = found.get("metadata", {}).get("sha256")
-    return {**checksums, "sha256": noted} if noted else checksums
-
-
-def _locked_until(found: Mapping[str, Any]) -> datetime | None:
-    """By the bucket's retention policy, by the object's own retention, or both."""
-    named = (
-        found.get("retentionExpirationTime"),
-        found.get("retention", {}).get("retainUntilTime"),
-    )
-    return max((datetime.fromisoformat(until) for until in named if until), default=None)

@@ -25,9 +25,11 @@ class StoredFacts:
     """What a store says of one object without reading it.
 
     `checksums`: hex digests of the whole object by algorithm (sha256, md5, crc32c, crc64nvme),
-    those that the store has. A checksum of checksums of parts is no digest of the object: it stands
-    under "sha256-of-parts" as "<hex>-<number of parts>". `version` changes whenever the object is
-    written. `locked_until`: before then the store refuses to delete it, None when it would not.
+    those that the store has. A checksum of checksums of parts is no digest of the object: it
+    stands under "sha256-of-parts" as "<hex>-<number of parts>". `noted` names those that the store
+    did not compute: the writer told it, and so could whoever overwrote the object. `version`
+    changes whenever the object is written. `locked_until`: before then the store refuses to delete
+    it, None when it would not.
     """
 
     size_bytes: int
@@ -35,6 +37,7 @@ class StoredFacts:
     checksums: Mapping[str, str]
     version: str
     locked_until: datetime | None = None
+    noted: frozenset[str] = frozenset()
 
 
 class ObjectWriter(Protocol):
