@@ -100,7 +100,7 @@ class _Planner:
         self, view: LocationView, finding: Finding, point: RecoveryPoint
     ) -> RepairAction:
         item = next(item for item in point.objects if item.key == finding.key)
-        sources = self._sources(view, point, item)
+        sources = self._sources(view, item)
         needs = self._dependants(point.id)
         if not sources:
             return self._give_up(point.id, finding, needs)
@@ -110,18 +110,15 @@ class _Planner:
             needs,
         )  # fmt: skip
 
-    def _sources(
-        self, view: LocationView, point: RecoveryPoint, item: StoredObject
-    ) -> tuple[str, ...]:
-        """Where the same manifest stands and nothing is known against the object; those that
-        read it last come first."""
+    def _sources(self, view: LocationView, item: StoredObject) -> tuple[str, ...]:
+        """Where nothing is known against the object; those that read it last come first.
+
+        A location whose own manifest is wrong may have it too: the copy is compared on its way.
+        """
         good = [
             other
             for other in self.views
-            if other is not view
-            and (theirs := other.point(point.id)) is not None
-            and digest_of_manifest(theirs) == digest_of_manifest(point)
-            and other.has(item.key, item.size_bytes)
+            if other is not view and other.has(item.key, item.size_bytes)
         ]
         good.sort(key=lambda other: _age_order(other.read_at(item)))
         return tuple(other.name for other in good)

@@ -125,6 +125,18 @@ def test_what_was_written_over_is_named_as_that(guard: Guard) -> None:
     assert codes(guard.check(dataclasses.replace(ALL, read_bytes=1))) == {("overwritten", key)}
 
 
+def test_what_was_written_over_and_not_read_again_is_never_green(guard: Guard) -> None:
+    assert guard.check().ok
+    guard.keeper.clock.at += DAY / 4
+    keys = [f"points/20261101T000000Z-files/part-{number}" for number in (0, 1)]
+    guard.keeper.store.put(keys[0], b"one" * 100)
+    guard.keeper.store.put(keys[1], b"TWO" * 100)
+    result = guard.check(dataclasses.replace(ALL, read_bytes=1))
+    assert not result.ok
+    assert [(item.code, item.key) for item in result.unreached] == [("changed", keys[1])]
+    assert codes(guard.check()) == {("overwritten", keys[1])}
+
+
 def test_extra_objects_are_named_once_nobody_can_still_be_writing_them(guard: Guard) -> None:
     for key in ("points/20261101T000000Z-files/odd", "points/half/part-0", "wal/odd", "points/odd"):
         guard.keeper.store.put(key, b"?")
