@@ -99,6 +99,22 @@ class InMemoryBucket:
             for row in rows:
                 yield row
 
+    async def version_level(
+        self, prefix: str = "", *, delimiter: str = "/"
+    ) -> AsyncGenerator[VersionRow | str, None]:
+        self._used()
+        found = ""
+        for key in sorted(self.versions):
+            head, mark, _ = key[len(prefix) :].partition(delimiter)
+            if not key.startswith(prefix):
+                continue
+            if not mark:
+                for place in range(len(self.versions[key])):
+                    yield self._row(key, place)
+            elif prefix + head + mark != found:
+                found = prefix + head + mark
+                yield found
+
     async def versioning(self) -> Versioning:
         self._used()
         return self._status

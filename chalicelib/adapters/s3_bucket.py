@@ -170,6 +170,19 @@ class S3Bucket:
                 last = row.key
                 yield row
 
+    async def version_level(
+        self, prefix: str = "", *, delimiter: str = "/"
+    ) -> AsyncGenerator[VersionRow | str, None]:
+        query = [
+            ("versions", ""), ("encoding-type", "url"), ("prefix", prefix),
+            ("delimiter", delimiter),
+        ]  # fmt: skip
+        async for page in pages_of(self._version_page, query, []):
+            for row in page.rows:
+                yield row
+            for found in page.prefixes:
+                yield found
+
     async def versioning(self) -> Versioning:
         def read(answer: Answer) -> Versioning:
             found = parse(answer.body).findtext("Status", "")

@@ -35,6 +35,7 @@ class Page(NamedTuple):
 class VersionPage(NamedTuple):
     rows: list[VersionRow]
     following: list[tuple[str, str]] | None
+    prefixes: list[str]
 
 
 class ServerError(NamedTuple):
@@ -100,7 +101,8 @@ def parse_versions(body: bytes, *, ordered: bool) -> VersionPage:
         if version_id := root.findtext("NextVersionIdMarker"):
             # S3 refuses an empty one.
             following.append(("version-id-marker", version_id))
-    return VersionPage(rows, following)
+    prefixes = [_key(item.findtext("Prefix", ""), plain) for item in root.iter("CommonPrefixes")]
+    return VersionPage(rows, following, prefixes)
 
 
 def parse_deleted(

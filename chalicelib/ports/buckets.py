@@ -150,6 +150,13 @@ class Bucket(Protocol):
         Starts after the marker: after all versions of `key_marker` without a version id.
         """
 
+    def version_level(
+        self, prefix: str = "", *, delimiter: str = "/"
+    ) -> AsyncGenerator[VersionRow | str, None]:
+        """Versions and markers of the keys below `prefix` that have no further delimiter, and the
+        distinct starts of all others, up to and with it; also where nothing but markers is left.
+        """
+
     async def versioning(self) -> Versioning: ...
 
     async def head(

@@ -7,12 +7,15 @@ The order of the server decides between entries of one second.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from chalicelib.ports.buckets import Bucket, VersionRow
+from chalicelib.recover.flight import Flight
 
 Gap = Literal["null-version", "out-of-order"]
 Note = Literal["same-second", "sent-in-parts"]
@@ -20,6 +23,16 @@ Note = Literal["same-second", "sent-in-parts"]
 # S3 dates an object that was sent in parts from the beginning of its upload, not from its end.
 # An upload seldom takes longer than this; one that was begun within it may have ended later.
 LONGEST_UPLOAD = timedelta(hours=1)
+LISTINGS = 16
+"""Streams at once."""
+MOST_SHARDS = 128
+"""More folders than this on one level are many small ones, and a request for each is too much."""
+MOST_ROWS = 1000
+"""Entries between the folders that are kept in memory."""
+DEEPEST_LEVEL = 3
+
+
+Work = Callable[[AsyncIterator["KeyHistory"]], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -52,8 +65,69 @@ class KeyHistory:
 
 async def read_histories(bucket: Bucket, prefix: str, to_at: datetime) -> AsyncIterator[KeyHistory]:
     """The history of each key below the prefix, in the order of the keys, streamed."""
+    async for history in _fold(bucket.list_versions(prefix), to_at):
+        yield history
+
+
+async def for_each_shard(bucket: Bucket, prefix: str, to_at: datetime, work: Work) -> None:
+    """Give `work` the histories of all keys below the prefix, in several streams at once.
+
+    Each key is in exactly one stream. A listing is one page after the other, so that its time is
+    the server's latency; streams below different prefixes hide it.
+    """
+    cut = await _cut(bucket, prefix)
+    async with Flight(LISTINGS) as flight:
+        await flight.start(work(_fold(_given(cut.rows), to_at)))
+        for scope in cut.scopes:
+            await flight.start(work(read_histories(bucket, scope, to_at)))
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """`rows`: all entries of the keys that are below none of the scopes."""
+
+    rows: list[VersionRow]
+    scopes: list[str]
+
+
+async def _cut(bucket: Bucket, prefix: str) -> _Cut:
+    """At folders, found by asking for one level of the key space after the other."""
+    cut = _Cut([], [prefix])
+    for _ in range(DEEPEST_LEVEL):
+        levels = await asyncio.gather(*(_level(bucket, scope) for scope in cut.scopes))
+        rows = [row for level in levels for row in level.rows]
+        scopes = [scope for level in levels for scope in level.scopes]
+        if scopes == cut.scopes or len(scopes) > MOST_SHARDS:
+            break
+        cut = _Cut(cut.rows + rows, scopes)
+        if len(scopes) >= LISTINGS:
+            break
+    return cut
+
+
+async def _level(bucket: Bucket, scope: str) -> _Cut:
+    """One level further down; the scope itself where that is too wide."""
+    rows: list[VersionRow] = []
+    scopes: list[str] = []
+    async with aclosing(bucket.version_level(scope)) as level:
+        async for found in level:
+            if isinstance(found, str):
+                scopes.append(found)
+            else:
+                rows.append(found)
+            if len(rows) > MOST_ROWS or len(scopes) > MOST_SHARDS:
+                return _Cut([], [scope])
+    return _Cut(rows, scopes)
+
+
+async def _given(rows: list[VersionRow]) -> AsyncIterator[VersionRow]:
+    for row in rows:
+        yield row
+
+
+async def _fold(rows: AsyncIterator[VersionRow], to_at: datetime) -> AsyncIterator[KeyHistory]:
     fold = HistoryFold(to_at)
-    async for row in bucket.list_versions(prefix):
+    async for row in rows:
         history = fold.add(row)
         if history is not None:
             yield history

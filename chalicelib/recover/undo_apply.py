@@ -7,12 +7,12 @@ stop the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from chalicelib.errors import LeewardError
 from chalicelib.ports.bucket_rules import BucketControl
 from chalicelib.ports.buckets import Bucket, Deleted, VersionRow
-from chalicelib.recover.bucket_history import read_histories
+from chalicelib.recover.bucket_history import KeyHistory, for_each_shard
 from chalicelib.recover.bucket_undo import KeyUndo, UndoRules, decide_key
 from chalicelib.recover.flight import IN_FLIGHT, Flight
 from chalicelib.recover.same_content import Place, heads_of, same_bytes, same_description
@@ -48,9 +48,8 @@ async def apply_undo(
     """
     meter = OutcomeMeter(tell)
     async with Flight(in_flight) as flight:
-        run = _Run(bucket, flight, meter, thaw, log)
-        async for history in read_histories(bucket, prefix, rules.to_at):
-            await run.take(decide_key(history, rules))
+        run = _Run(bucket, rules, flight, meter, thaw, log)
+        await for_each_shard(bucket, prefix, rules.to_at, run.take_all)
         await run.flush()
     return meter.outcome()
 
@@ -59,23 +58,33 @@ class _Run:
     def __init__(
         self,
         bucket: Bucket,
+        rules: UndoRules,
         flight: Flight,
         meter: OutcomeMeter,
         thaw: BucketControl | None,
         log: Log | None,
     ) -> None:
-        self._bucket, self._flight, self._meter, self._log = bucket, flight, meter, log
+        self._bucket, self._rules, self._log = bucket, rules, log
+        self._flight, self._meter = flight, meter
         self._copies = Copies(bucket.name, bucket, meter, thaw)
         self._mark: list[KeyUndo] = []
-        self._unmark = _Unmark()
+        self._unmark: list[KeyUndo] = []
 
-    async def take(self, undo: KeyUndo) -> None:
-        if self._unmark.pass_by(undo.history.entries):
-            await self._send_unmarks(self._unmark.ripe())
+    async def take_all(self, histories: AsyncIterator[KeyHistory]) -> None:
+        """Of one stream of the listing."""
+        held = _HeldBack()
+        async for history in histories:
+            await self._take_unmarks(held.pass_by(history.entries))
+            undo = decide_key(history, self._rules)
+            if undo.action == "remove-markers":
+                held.add(undo)
+            else:
+                await self._take(undo)
+        await self._take_unmarks(held.all())
+
+    async def _take(self, undo: KeyUndo) -> None:
         if undo.action in ("leave", "unknown"):
             self._meter.done("left" if undo.action == "leave" else "unknown")
-        elif undo.action == "remove-markers":
-            self._unmark.add(undo)
         elif undo.action == "put-marker":
             await self._take_mark(undo)
         elif undo.action == "compare":
@@ -86,7 +95,7 @@ class _Run:
     async def flush(self) -> None:
         """Send what waits for a full batch, and last what the copies found in archives."""
         await self._send_marks()
-        await self._send_unmarks(self._unmark.all())
+        await self._send_unmarks()
         await self._flight.land()
         await self._copies.flush()
 
@@ -100,7 +109,13 @@ class _Run:
         if waiting:
             await self._flight.start(self._put_markers(waiting))
 
-    async def _send_unmarks(self, waiting: Sequence[KeyUndo]) -> None:
+    async def _take_unmarks(self, undos: Sequence[KeyUndo]) -> None:
+        self._unmark += undos
+        if undos and sum(len(undo.history.markers) for undo in self._unmark) >= BATCH:
+            await self._send_unmarks()
+
+    async def _send_unmarks(self) -> None:
+        waiting, self._unmark = self._unmark, []
         if waiting:
             await self._flight.start(self._remove_markers(waiting))
 
@@ -163,8 +178,8 @@ class _Run:
                 self._meter.fail(undo.key, failure.code, failure.message)
 
 
-class _Unmark:
-    """Keys whose markers are to be removed, held back until the listing cannot need them.
+class _HeldBack:
+    """Keys whose markers are to be removed, held back until their listing cannot need them.
 
     A page is asked for by the last entry of the one before, and a page ahead. Where that entry is
     a marker which is gone by then, a server may answer with an empty page (moto does), and the
@@ -175,28 +190,22 @@ class _Unmark:
         self._rows = 0
         self._fresh: list[KeyUndo] = []
         self._aging: list[KeyUndo] = []
-        self._ripe: list[KeyUndo] = []
 
     def add(self, undo: KeyUndo) -> None:
         self._fresh.append(undo)
 
-    def pass_by(self, rows: int) -> bool:
-        """Whether there is a batch to send, after so many rows more."""
+    def pass_by(self, rows: int) -> list[KeyUndo]:
+        """Those that are safe after so many rows more."""
         self._rows += rows
         if self._rows < BATCH:
-            return False
+            return []
         self._rows = 0
-        self._ripe += self._aging
-        self._aging, self._fresh = self._fresh, []
-        return sum(len(undo.history.markers) for undo in self._ripe) >= BATCH
-
-    def ripe(self) -> list[KeyUndo]:
-        found, self._ripe = self._ripe, []
-        return found
+        ripe, self._aging, self._fresh = self._aging, self._fresh, []
+        return ripe
 
     def all(self) -> list[KeyUndo]:
         """When the listing has ended."""
-        return [*self._ripe, *self._aging, *self._fresh]
+        return [*self._aging, *self._fresh]
 
 
 def _object(row: VersionRow | None) -> VersionRow:

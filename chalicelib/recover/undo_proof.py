@@ -1,6 +1,7 @@
 """Proves that readers of a bucket get what they got at a moment, from its versions alone.
 
-The proof shares no decision with the undo: it reads all versions again, takes for each key the
+The proof shares no decision with the undo: it reads all versions again, as one listing from the
+first key to the last, takes for each key the
 entry of the moment and the entry of now, and compares the two: the same version, or the same size
 and the same etag or checksum; where the server has neither, both are read. It is proven only when
 it ran to the end, every key agrees, no history has a gap, and the versions of the moment are those

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,7 +13,7 @@ from chalicelib.errors import BadInput, OutsideWindow, Refused
 from chalicelib.plan.records import Record, canonical_json, format_time
 from chalicelib.ports.bucket_rules import BucketRules, Expiry
 from chalicelib.ports.buckets import Bucket
-from chalicelib.recover.bucket_history import KeyHistory, read_histories
+from chalicelib.recover.bucket_history import KeyHistory, for_each_shard
 from chalicelib.recover.bucket_undo import ACTIONS, KeyUndo, UndoRules, decide_key, is_archived
 from chalicelib.recover.undo_cost import Cost, CostMeter
 
@@ -95,10 +95,14 @@ async def survey_undo(
 ) -> UndoPlan:
     """Decide on every key below the prefix, and keep only what can be counted and a few samples."""
     survey = _Survey(bucket.name, prefix, rules)
-    async for history in read_histories(bucket, prefix, rules.to_at):
-        survey.add(decide_key(history, rules))
-        if tell is not None:
-            tell(survey.keys)
+
+    async def add(histories: AsyncIterator[KeyHistory]) -> None:
+        async for history in histories:
+            survey.add(decide_key(history, rules))
+            if tell is not None:
+                tell(survey.keys)
+
+    await for_each_shard(bucket, prefix, rules.to_at, add)
     return survey.plan()
 
 

@@ -166,6 +166,20 @@ def test_a_bucket_is_taken_back_and_forward_again(lab: Lab) -> None:
     assert proof.ok
 
 
+def test_folders_are_told_also_where_nothing_is_left(lab: Lab) -> None:
+    """What is not told here would not be read when a listing is cut into several."""
+    lab.put({"a/1": b"1", "a/2": b"1", "gone/1": b"1", "top": b"1"})
+    lab.delete("gone/1")
+
+    async def level() -> list[str]:
+        async with S3Buckets(lab.server.credentials, patience=PATIENCE) as buckets:
+            bucket = buckets.bucket(lab.name, "us-east-1", endpoint_url=lab.server.url)
+            found = [it async for it in bucket.version_level("")]
+            return [it if isinstance(it, str) else it.key for it in found]
+
+    assert sorted(asyncio.run(level())) == ["a/", "gone/", "top"]
+
+
 def test_markers_are_removed_by_the_thousand(seaweed_lab: Lab) -> None:
     lab = seaweed_lab
     objects = {f"k{n:04}": b"%d" % n for n in range(1100)}

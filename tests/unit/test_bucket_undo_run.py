@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput, CheckFailed, NotReady, OutsideWindow, Refused, Unavailable
 from chalicelib.ports.bucket_rules import BucketRules, Expiry
+from chalicelib.recover.bucket_history import KeyHistory, for_each_shard
 from chalicelib.recover.bucket_undo import UndoRules
 from chalicelib.recover.undo_apply import apply_undo
 from chalicelib.recover.undo_elsewhere import apply_copy, require_target, survey_copy
@@ -170,6 +172,43 @@ def test_thousands_of_markers_go_in_batches() -> None:
     assert outcome.counts == {"unmarked": 2500, "marked": 2500}
     assert bucket.asked["batch"] <= 6
     assert proof.ok
+
+
+def keys_of(bucket: VersionedBucket, prefix: str = "") -> list[str]:
+    """Of all streams that a listing is cut into."""
+    found: list[str] = []
+
+    async def work(histories: AsyncIterator[KeyHistory]) -> None:
+        found.extend([history.key async for history in histories])
+
+    asyncio.run(for_each_shard(bucket, prefix, T, work))
+    return found
+
+
+folders = st.lists(st.sampled_from(["a", "b", "/", "//", "c/d"]), min_size=1, max_size=5)
+
+
+@settings(deadline=None)
+@given(st.sets(folders.map("".join), max_size=30), st.sampled_from(["", "a", "a/", "b//"]))
+def test_every_key_is_in_exactly_one_stream(keys: set[str], prefix: str) -> None:
+    bucket = VersionedBucket()
+    for key in keys:
+        bucket.write(key, b"1")
+        bucket.remove(key)
+    assert sorted(keys_of(bucket, prefix)) == sorted(it for it in keys if it.startswith(prefix))
+
+
+def test_a_listing_is_cut_at_folders_unless_there_are_too_many() -> None:
+    bucket = VersionedBucket()
+    for folder in range(20):
+        bucket.write(f"year/{folder:02}/object", b"1")
+    assert len(keys_of(bucket)) == 20
+    assert bucket.asked["list"] == 20
+    for folder in range(200):
+        bucket.write(f"year/{folder:03}/object", b"1")
+    bucket.asked.clear()
+    assert len(keys_of(bucket)) == 220
+    assert bucket.asked["list"] == 1
 
 
 def test_someone_who_writes_meanwhile_is_seen() -> None:
