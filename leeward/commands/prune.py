@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -26,6 +27,8 @@ from chalicelib.plan.prices import format_usd, usd_per_month
 from chalicelib.plan.records import PointStanding, format_time, parse_time
 from chalicelib.plan.units import format_size, parse_duration
 from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.ports.locks import ObjectLocks
+from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
 from leeward.retention.calendar import Calendar, lay_out
@@ -33,12 +36,25 @@ from leeward.retention.forecast import Forecast, forecast
 from leeward.retention.svg import draw
 from leeward.retention.text import print_calendar, print_kept, print_pruned, print_wal
 
+if TYPE_CHECKING:
+    from chalicelib.services.locations import Locations
+
 LONGEST_SIMULATION = timedelta(days=50 * 366)
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """A component's backups in one location, opened."""
+
+    place: str
+    store: ObjectStore
+    catalogue: Catalogue
+    locks: ObjectLocks | None = None
+
+
+@dataclass(frozen=True)
 class Shown:
-    """One component: what was decided, at what price, and what was done or simulated."""
+    """One component in one place: what was decided, at what price, what was done or simulated."""
 
     name: str
     component: BaseComponent
@@ -47,6 +63,7 @@ class Shown:
     calendar: Calendar
     provider: Provider
     place: str
+    shelf: Shelf | None = None
     result: PruneResult | None = None
     simulated: Forecast | None = None
 
@@ -59,26 +76,30 @@ class Shown:
 @click.command()
 @click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
 @click.option("--component", "only", metavar="NAME", help="This component alone.")
+@click.option("--location", metavar="NAME", help="This location alone; otherwise every one.")
 @click.option(
     "--store",
     type=click.Path(path_type=Path),
-    help="A folder with a location's objects, a folder for each component.",
+    help="Instead of the plan's locations, a folder with a folder for each component.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @click.option("--approve", is_flag=True, help="Also when more than half of a component goes.")
 @click.option("--as-of", metavar="TIME", help="Decide as of then; with a zone; removes nothing.")
 @click.option("--simulate", metavar="PERIOD", help="Play the plan's schedules through, no store.")
 @click.option("--svg", type=click.Path(path_type=Path), help="Draw the calendar into this file.")
+@access_options
 @FORMAT
 def command(
     plan_path: Path,
     only: str | None,
+    location: str | None,
     store: Path | None,
     dry_run: bool,
     approve: bool,
     as_of: str | None,
     simulate: str | None,
     svg: Path | None,
+    access: Access,
     form: str,
 ) -> None:
     """Remove the recovery points and WAL that PLAN no longer keeps.
@@ -94,7 +115,7 @@ def command(
 
     \b
     Examples:
-    leeward prune PLAN --store /backups --dry-run
+    leeward prune PLAN --dry-run
     leeward prune PLAN --simulate 10y --as-of 2036-01-01T00:00Z --svg kept.svg
     """
     plan = load_plan(plan_path).plan
@@ -103,9 +124,15 @@ def command(
     if simulate:
         shown = [_simulate(plan, *one, _period(simulate), now, bool(as_of)) for one in chosen]
     else:
-        shown = [_look(plan, *one, _store_folder(store), now) for one in chosen]
-        if not dry_run and not as_of:
-            shown = [_remove(one, _store_folder(store), approve, form) for one in shown]
+        with ExitStack() as stack:
+            places = None if store else stack.enter_context(reach(plan, access))
+            shown = [
+                _look(plan, *one, shelf, now)
+                for one in chosen
+                for shelf in _shelves(one[0], store, location, places)
+            ]
+            if not dry_run and not as_of:
+                shown = [_remove(one, approve, form) for one in shown]
     if svg:
         with writing_to(svg.parent):
             svg.write_text(draw([one.calendar for one in shown], _notes(shown)))
@@ -137,16 +164,6 @@ def _period(text: str) -> timedelta:
     return period
 
 
-def _store_folder(store: Path | None) -> Path:
-    if store is None or not store.is_dir():
-        raise BadInput(
-            f"expected --store with a folder of backups, found {store or 'none'}",
-            hint="name the folder that holds a location's objects, or simulate with --simulate 10y",
-            code="no-store",
-        )
-    return store
-
-
 def _components(plan: Plan, only: str | None) -> Iterator[tuple[str, BaseComponent, Retention]]:
     if only is not None and only not in plan.components:
         raise BadInput(
@@ -175,20 +192,45 @@ def _makes_points(component: BaseComponent) -> bool:
     return any(one.when and one.kind in ("full", "dump", "sync") for one in component.backups)
 
 
-def _open(folder: Path, name: str) -> tuple[ObjectStore, Catalogue]:
+def _shelves(
+    name: str, folder: Path | None, location: str | None, places: Locations | None
+) -> Iterator[Shelf]:
+    if places is None:
+        yield _in_folder(folder, name)
+        return
+    from chalicelib.services import build
+
+    for place in (location,) if location else places.of(name):
+        locked = place == places.primary and places.deployed
+        yield Shelf(
+            place,
+            places.store(place, name),
+            places.catalogue(place, name),
+            build.locks(name) if locked else None,
+        )
+
+
+def _in_folder(folder: Path | None, name: str) -> Shelf:
     from chalicelib.adapters.catalogue import StoredCatalogue
     from chalicelib.adapters.folder_store import FolderObjectStore
 
+    if folder is None or not folder.is_dir():
+        raise BadInput(
+            f"expected a folder of backups, found none at {folder}",
+            hint="name the folder that holds a location's objects",
+            code="no-store",
+        )
     store = FolderObjectStore(folder / name)
-    return store, StoredCatalogue(store, name)
+    return Shelf("", store, StoredCatalogue(store, name))
 
 
 def _look(
-    plan: Plan, name: str, component: BaseComponent, kept: Retention, folder: Path, now: datetime
+    plan: Plan, name: str, component: BaseComponent, kept: Retention, shelf: Shelf, now: datetime
 ) -> Shown:
-    facts = read_facts(*_open(folder, name), name)
+    facts = read_facts(shelf.store, shelf.catalogue, name, locks=shelf.locks)
     decision = decide_prune(facts, kept, now=now, time_zone=kept.time_zone)
-    return _shown(plan, name, component, kept, decision, now)
+    shown = _shown(plan, name, component, kept, decision, now, shelf.place)
+    return replace(shown, shelf=shelf)
 
 
 def _shown(
@@ -198,9 +240,11 @@ def _shown(
     kept: Retention,
     decision: PruneDecision,
     now: datetime,
+    place: str = "",
 ) -> Shown:
-    calendar = lay_out(name, decision.retention, as_of=now, time_zone=kept.time_zone)
-    place = next((place for one in component.backups for place in one.to), "")
+    title = f"{name} in {place}" if place else name
+    calendar = lay_out(title, decision.retention, as_of=now, time_zone=kept.time_zone)
+    place = place or next((place for one in component.backups for place in one.to), "")
     provider: Provider = plan.locations[place].provider if place else "own"
     return Shown(name, component, kept, decision, calendar, provider, place)
 
@@ -220,17 +264,20 @@ def _simulate(
     return replace(_shown(plan, name, component, kept, decision, end), simulated=found)
 
 
-def _remove(shown: Shown, folder: Path, approve: bool, form: str) -> Shown:
-    store, catalogue = _open(folder, shown.name)
+def _remove(shown: Shown, approve: bool, form: str) -> Shown:
     from chalicelib.adapters.clock import SystemClock
+
+    shelf = shown.shelf
+    assert shelf
 
     console = Console(stderr=True)
     hidden = form == "json" or not console.is_terminal
     with Progress(console=console, disable=hidden, transient=True) as progress:
         task = progress.add_task(f"prune {shown.name}", total=shown.decision.freed_bytes)
         result = apply_prune(
-            shown.decision, store, catalogue, shown.retention,
-            clock=SystemClock(), time_zone=shown.retention.time_zone, approved=approve,
+            shown.decision, shelf.store, shelf.catalogue, shown.retention,
+            clock=SystemClock(), time_zone=shown.retention.time_zone, locks=shelf.locks,
+            approved=approve,
             progress=lambda done: progress.advance(task, done),
         )  # fmt: skip
     return replace(shown, result=result)
@@ -254,28 +301,28 @@ def _notes(shown: list[Shown]) -> list[str]:
 
 
 def _notes_of(one: Shown) -> Iterator[str]:
-    decision = one.decision
+    decision, title = one.decision, one.calendar.component
     if one.simulated is not None:
         told = one.simulated
         yield (
-            f"{one.name}: {told.taken:,} taken, {told.removed:,} removed, at most {told.peak:,} "
+            f"{title}: {told.taken:,} taken, {told.removed:,} removed, at most {told.peak:,} "
             f"at once; {_stored(one)}"
         )
         return
     verb = "goes" if one.result is None else "was to go"
     yield (
-        f"{one.name}: {format_size(decision.kept_bytes)} stays, "
+        f"{title}: {format_size(decision.kept_bytes)} stays, "
         f"{format_size(decision.freed_bytes)} {verb}{one.cost}"
     )
     if one.result is not None:
         gone = one.result
         yield (
-            f"{one.name}: removed {counted(len(gone.points), 'point')}, "
+            f"{title}: removed {counted(len(gone.points), 'point')}, "
             f"{counted(gone.wal_objects, 'WAL segment')} and "
             f"{counted(len(gone.leftovers), 'leftover')}, {format_size(gone.freed_bytes)}"
         )
         for point_id, why in gone.spared:
-            yield f"{one.name}: spared {point_id}: {why}"
+            yield f"{title}: spared {point_id}: {why}"
 
 
 def _stored(one: Shown) -> str:
@@ -297,6 +344,7 @@ def _as_json(one: Shown) -> dict[str, Any]:
     price = usd_per_month(decision.freed_bytes, one.provider)
     found: dict[str, Any] = {
         "component": one.name,
+        "location": one.shelf.place if one.shelf and one.shelf.place else None,
         "as_of": format_time(one.calendar.as_of),
         "time_zone": one.retention.time_zone,
         "keep": [_kept_as_json(kept, decision) for kept in retention.keep],

@@ -15,10 +15,14 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
 from chalicelib.plan.records import DatabasePoint
 from chalicelib.plan.wal import segment_key
+from chalicelib.ports import ObjectStore
+from leeward.plan_file import load_plan
 from tests.commands import ARTIST, LEEWARD, NEXUS, ROOT, clean_environment, run
 from tests.points import SEGMENT, database_standing
+from tests.s3_servers import moto_server
 
 DAY = timedelta(days=1)
 SIMULATED = ("prune", NEXUS, "--simulate", "10y", "--as-of", "2036-01-01T00:00Z")
@@ -65,8 +69,12 @@ def rules(point: dict[str, list[dict[str, str]]]) -> set[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    fill(FolderObjectStore(tmp_path / "store/nexus-db"))
+    return tmp_path / "store"
+
+
+def fill(store: ObjectStore) -> None:
     """Twelve days of full backups of the plan's database, and the WAL of each."""
-    store = FolderObjectStore(tmp_path / "store/nexus-db")
     catalogue = StoredCatalogue(store, "nexus-db")
     now = datetime.now(UTC).replace(microsecond=0)
     for day in range(12):
@@ -77,7 +85,6 @@ def folder(tmp_path: Path) -> Path:
         stored = tuple(store.put(f"points/{point.id}/part-{n}", b"d" * 1000) for n in range(15))
         catalogue.add(replace(point, component="nexus-db", objects=stored))
         store.put(segment_key(1, lsn), b"w" * 100)
-    return tmp_path / "store"
 
 
 def points_in(folder: Path) -> int:
@@ -131,6 +138,36 @@ def test_killed_in_the_middle_it_leaves_what_is_whole(folder: Path) -> None:
     assert points_in(folder) == len(told["keep"])
 
 
+def test_a_location_of_the_plan_is_pruned_where_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    location = load_plan(NEXUS).plan.locations["primary"]
+    with moto_server() as server:
+        environment = {
+            "AWS_ENDPOINT_URL": server.url,
+            "AWS_ACCESS_KEY_ID": server.key,
+            "AWS_SECRET_ACCESS_KEY": server.secret,
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        server.client.create_bucket(Bucket=location.bucket)
+        store = S3ObjectStore(connect_s3("us-east-1"), str(location.bucket), "nexus-db/")
+        fill(store)
+        words = (
+            "prune",
+            NEXUS,
+            "--component",
+            "nexus-db",
+            "--without-aws",
+            "--location",
+            "primary",
+        )
+        done = run(*words, **environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("nexus-db in primary  ")
+        left = len(StoredCatalogue(store, "nexus-db").holdings().standings)
+        assert 7 <= left < 12
+        assert f"{left} stay, 0 go" in run(*words, "--dry-run", **environment).stdout
+
+
 def test_more_than_half_asks_for_approval(folder: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_text(NEXUS.read_text().replace("daily: 7", "daily: 1").replace("weekly: 4", ""))
@@ -146,7 +183,6 @@ def test_more_than_half_asks_for_approval(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "code"),
     [
-        (("prune", NEXUS), 2, "no-store"),
         (("prune", NEXUS, "--store", "/nowhere"), 2, "no-store"),
         (("prune", NEXUS, "--simulate", "soon"), 2, "bad-input"),
         (("prune", NEXUS, "--simulate", "900y"), 2, "bad-input"),
