@@ -15,6 +15,7 @@ PARTS = (
     "sealing",
     "sync",
     "verify",
+    "bucket_undo",
     "retention",
     "signs",
     "cold_start",

@@ -23,7 +23,7 @@ Note = Literal["same-second", "sent-in-parts"]
 # S3 dates an object that was sent in parts from the beginning of its upload, not from its end.
 # An upload seldom takes longer than this; one that was begun within it may have ended later.
 LONGEST_UPLOAD = timedelta(hours=1)
-LISTINGS = 16
+LISTINGS = 32
 """Streams at once."""
 MOST_SHARDS = 128
 """More folders than this on one level are many small ones, and a request for each is too much."""

@@ -33,8 +33,8 @@ THAW_HOURS = {"GLACIER": 5, "DEEP_ARCHIVE": 12}
 
 ROWS_OF_A_PAGE = 1000
 KEYS_OF_A_BATCH = 1000
-# The listing is read to decide, to act and to prove.
-PASSES = 3
+# The listing is read to decide and to act, in streams below folders, and once more to prove.
+PASSES_IN_STREAMS = 2
 # S3 copies more than this in parts. Source: S3 API reference, CopyObject.
 WHOLE_COPY_BYTES = 5 << 30
 COPY_PART_BYTES = 512 << 20
@@ -70,14 +70,16 @@ class CostMeter:
     """Adds up what single keys cost."""
 
     def __init__(self) -> None:
-        self._heads = self._copies = self._batched = self._thaws = self._entries = 0
+        self._heads = self._copies = self._batched = self._thaws = 0
+        self._entries = self._pages = 0
         self._once = 0.0
         self._copied_bytes = 0
         self._wait_hours = 0
 
-    def entries(self, number: int) -> None:
-        """Rows of the listing."""
-        self._entries += number
+    def stream(self, entries: int) -> None:
+        """One stream of the listing, with so many rows."""
+        self._entries += entries
+        self._pages += _pages(entries)
 
     def compare(self) -> None:
         self._heads += 2
@@ -104,11 +106,15 @@ class CostMeter:
 
     def cost(self) -> Cost:
         batches = -(-self._batched // KEYS_OF_A_BATCH)
-        pages = PASSES * max(1, -(-self._entries // ROWS_OF_A_PAGE))
+        pages = PASSES_IN_STREAMS * self._pages + _pages(self._entries)
         requests = Requests(pages, self._heads, self._copies, batches, self._thaws)
         once = self._once + (pages + batches) * LIST_PRICE / 1000
         monthly = self._copied_bytes / GB * STORAGE_PRICE
         return Cost(requests, round(once, 6), round(monthly, 6), self._wait_hours)
+
+
+def _pages(entries: int) -> int:
+    return max(1, -(-entries // ROWS_OF_A_PAGE))
 
 
 def copy_requests(size_bytes: int) -> int:

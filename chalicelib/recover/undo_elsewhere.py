@@ -53,14 +53,14 @@ async def survey_copy(
     """Compare what stood in `bucket` with what is in `target`; nothing is touched."""
     counts: Counter[str] = Counter()
     state, meter = StateMeter(), CostMeter()
-    copied_bytes = 0
+    copied_bytes = entries = 0
     foreign: list[str] = []
     async for key, history, row in _pairs(bucket, target, rules, prefix):
         what = judge_copy(history, row, rules)
         counts[what] += 1
         if history is not None:
             state.add(history)
-            meter.entries(history.entries)
+            entries += history.entries
         if what == "copy":
             wanted = wanted_of(history)
             copied_bytes += wanted.size_bytes
@@ -72,6 +72,7 @@ async def survey_copy(
             foreign.append(key)
         if tell is not None:
             tell(counts.total() - counts["archived"])
+    meter.stream(entries)
     return CopyPlan(
         bucket.name, target.name, counts.total() - counts["archived"], counts["copy"],
         copied_bytes, counts["there"], counts["unknown"], counts["archived"], counts["foreign"],

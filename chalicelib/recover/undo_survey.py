@@ -97,10 +97,13 @@ async def survey_undo(
     survey = _Survey(bucket.name, prefix, rules)
 
     async def add(histories: AsyncIterator[KeyHistory]) -> None:
+        entries = 0
         async for history in histories:
+            entries += history.entries
             survey.add(decide_key(history, rules))
             if tell is not None:
                 tell(survey.keys)
+        survey.stream(entries)
 
     await for_each_shard(bucket, prefix, rules.to_at, add)
     return survey.plan()
@@ -138,9 +141,12 @@ class _Survey:
         self._state.add(history)
         self._price(undo)
 
+    def stream(self, entries: int) -> None:
+        """One stream of the listing has ended."""
+        self._meter.stream(entries)
+
     def _price(self, undo: KeyUndo) -> None:
         wanted, meter = undo.history.wanted, self._meter
-        meter.entries(undo.history.entries)
         if undo.action == "put-marker":
             meter.batch(1)
         elif undo.action == "remove-markers":
