@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": "Show what stays of the backups, remove what goes.",
     "unfence": "Give a fenced role its login back.",
     "prove": "Back up, restore and verify any PostgreSQL you can reach.",
+    "take": "Take a recovery point of folders, Redis or git.",
     "copy": "Bring the plan's other locations up to date, now.",
     "catalogue": "Recovery points: what there is, and what is held.",
     "cloud": "Run the local cloud.",

@@ -154,7 +154,7 @@ class Prover:
         with self._step("verify"), self._server(folder) as server:
             server.start()
             server.wait_until("ready", timeout_seconds=START_SECONDS)
-            checks, not_checked = _verify_all(server, self._clock)
+            checks, not_checked = verify_all(server, self._clock)
             failed = sum(not check.ok for check in checks)
             self._found = f"{len(checks)} checks, {failed or 'none'} failed"
         return checks, not_checked
@@ -185,9 +185,10 @@ class Prover:
         self.tell(name, f"{self._found} in {in_units(self._seconds[name])}")
 
 
-def _verify_all(
+def verify_all(
     server: ThrowawayServer, clock: SystemClock
 ) -> tuple[tuple[CheckResult, ...], tuple[str, ...]]:
+    """Every check that the data alone allows, of each database; and what was not checked, why."""
     not_checked = []
     amcheck = (server.binaries.bin_dir / "pg_amcheck").is_file() and _offers_amcheck(server)
     if not amcheck:

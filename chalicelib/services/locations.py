@@ -39,7 +39,7 @@ class Locations:
 
     def of(self, component: str) -> tuple[str, ...]:
         """The locations that hold copies of a component, the primary one first."""
-        named = {name for backup in self._component(component).backups for name in backup.to}
+        named = {name for backup in self.component(component).backups for name in backup.to}
         primary = self.primary
         others = [name for name in self.plan.locations if name in named and name != primary]
         return (primary, *others)
@@ -55,6 +55,11 @@ class Locations:
             hint="name the location that backups are taken to",
             code="no-primary-location",
         )
+
+    def secret(self, name: str) -> Login:
+        """What Secrets Manager holds under a name; without a deployment, what a file says that
+        was named for it."""
+        return read_secret(name) if self.deployed else self.login(name)
 
     def store(self, location: str, component: str) -> ObjectStore:
         """Raises BadInput (code "unknown-location"), NotReady (code "no-credentials", ...)."""
@@ -82,14 +87,14 @@ class Locations:
         distance = self._distance(name, in_region)
         try:
             catalogue = self.catalogue(name, component)
-            if self._component(component).kind == "postgres":
+            if self.component(component).kind == "postgres":
                 return Candidate(name, distance, catalogue.holdings(), catalogue.inventory())
             return Candidate(name, distance, catalogue.holdings())
         except LeewardError as error:
             return Candidate(name, distance, error=error)
 
     def _distance(self, name: str, in_region: str) -> int:
-        location = self.plan.locations[name]
+        location = self._location(name)
         if location.provider != "aws":
             return ELSEWHERE
         here = in_region or self.plan.locations[self.primary].region
@@ -149,7 +154,8 @@ class Locations:
             )
         return self.plan.locations[name]
 
-    def _component(self, name: str) -> Any:
+    def component(self, name: str) -> Any:
+        """Raises BadInput (code "unknown-component")."""
         if name not in self.plan.components:
             raise BadInput(
                 f"the plan has no component {name!r}",
@@ -173,18 +179,21 @@ def read_login(location: Location) -> Login:
 
     Raises NotReady (code "no-credentials") when the plan names no secret or it holds no JSON.
     """
-    from chalicelib.adapters.aws_errors import mapped
-
     if location.secret is None:
         raise _no_login("the plan names no secret for it")
-    with mapped("secretsmanager", secret=location.secret):
-        answer = build.client("secretsmanager").get_secret_value(SecretId=location.secret)
-    text = answer["SecretString"]
+    return read_secret(location.secret)
+
+
+def read_secret(name: str) -> Login:
+    """Raises NotReady (code "no-credentials") when there is none or it holds no JSON object."""
+    from chalicelib.adapters.aws_errors import mapped
+
+    with mapped("secretsmanager", secret=name):
+        answer = build.client("secretsmanager").get_secret_value(SecretId=name)
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise _no_login(f"the secret {location.secret} holds no JSON") from error
-    return dict(found)
+        return dict(json.loads(answer["SecretString"]))
+    except (ValueError, TypeError) as error:
+        raise _no_login(f"the secret {name} holds no JSON object") from error
 
 
 def _no_login(why: str) -> NotReady:

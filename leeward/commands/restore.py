@@ -12,12 +12,16 @@ import click
 from rich.console import Console
 
 from chalicelib.errors import Refused
+from leeward.commands.restore_point import command as point
 from leeward.options import FORMAT, writing_to
 
 
 @click.group(short_help="Take things back to how they were.")
 def command() -> None:
     """Take things back to how they were."""
+
+
+command.add_command(point)
 
 
 @command.command(short_help="Take a versioned bucket back to a moment.")

@@ -185,6 +185,40 @@ def test_the_copies_are_read_without_aws(
     assert {it["error"]["code"] for it in closed if it["location"] != "primary"} == {"no-key-fits"}
 
 
+def test_a_database_is_restored_without_aws_from_what_two_lost_locations_leave(
+    cloud: Cloud, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """No AWS, no Google: Azure, a login and the offline key, and the database is there."""
+    cloud.json("copy", cloud.plan)
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    (tmp_path / "gone").write_text('{"endpoint_url": "http://127.0.0.1:9"}')
+    azure = [it for it in logins(cloud, tmp_path) if it.startswith("tertiary=")]
+    out = tmp_path / "restored"
+    words = ["restore", "point", "nexus-db", "--plan", str(cloud.plan), "--without-aws"]
+    words += ["--login", *azure, "--login", f"secondary={tmp_path / 'gone'}"]
+    words += ["--private-key", str(keys[0]), "--passphrase-file", str(tmp_path / "passphrase")]
+
+    planned = json.loads(run(*words, "--dry-run", "--format", "json").stdout)
+    assert planned["location"] == "tertiary"
+    done = run(*words, "--out", str(out), "--format", "json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert (told["ok"], told["location"], told["folder"]) == (True, "tertiary", str(out))
+    assert {it["location"] for it in told["others"]} == {"primary", "secondary"}
+    assert len(told["checks"]) > 3
+    assert all(check["ok"] for check in told["checks"])
+    assert (out / "PG_VERSION").read_text() == "17\n"
+
+    again = run(*words, "--out", str(out))
+    assert (again.returncode, "folder-not-empty" in again.stderr) == (1, True)
+
+
+def test_a_point_that_was_tried_is_proven(cloud: Cloud) -> None:
+    words = ("restore", "point", "nexus-db", "--plan", cloud.plan, "--prove")
+    assert cloud.json(*words)["folder"] is None
+    assert listed(cloud)["primary"]["points"][0]["proven_at"] is not None
+
+
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
@@ -194,6 +228,14 @@ def test_the_copies_are_read_without_aws(
          "unknown-point"),
         (["catalogue", "hold", "nexus-db", "nope", "--reason", " ", "--plan", NEXUS], 2,
          "no-reason"),
+        (["restore", "point", "nexus-db", "--plan", NEXUS], 2, "no-destination"),
+        (["restore", "point", "nexus-db", "--plan", NEXUS, "--prove", "--to", "noon"], 2,
+         "bad-target-time"),
+        (["restore", "point", "nexus-db", "--plan", NEXUS, "--prove", "--from", "x"], 2,
+         "unknown-location"),
+        (["restore", "point", "nexus-db", "--plan", NEXUS, "--prove", "--to", "2020-01-01T00Z"], 1,
+         "no-copy-fits"),
+        (["take", "nexus-dns", "--plan", NEXUS], 1, "nothing-to-take"),
         (["copy", NEXUS, "--login", "secondary"], 2, "bad-login"),
         (["copy", NEXUS, "--login", "secondary=/nowhere"], 1, "expected a login in /nowhere"),
     ],

@@ -1,0 +1,107 @@
+"""Recovery points of what is no database: folders, key-value stores, repositories.
+
+Where each can be reached decides where this runs: a function in the VPC for Redis, the host itself
+for its folders and its git (`leeward take`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from chalicelib.errors import NotReady
+from chalicelib.plan.components import BaseComponent, Files, Git, Redis
+from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget
+from chalicelib.ports import Catalogue, Clock, ObjectStore
+
+Secret = Callable[[str], Mapping[str, Any]]
+END = RecoveryTarget("end", "")
+
+
+def take_point(
+    name: str,
+    component: BaseComponent,
+    store: ObjectStore,
+    catalogue: Catalogue,
+    *,
+    clock: Clock,
+    secret: Secret,
+    progress: Callable[[int], None] = lambda size_bytes: None,
+) -> RecoveryPoint:
+    """Take one recovery point of a component of kind files, redis or git.
+
+    Raises:
+        NotReady: code "nothing-to-take", when the plan does not say what, or it is of another
+            kind; what each kind's own function raises.
+    """
+    if isinstance(component, Files) and component.paths:
+        from chalicelib.adapters.folder_tree import FolderTree
+        from chalicelib.backup.take_files import take_files
+        from chalicelib.plan.files import Selection
+
+        root, include = roots_of(component.paths)
+        selection = Selection(include=include, exclude=component.exclude)
+        return take_files(
+            FolderTree(root), store, catalogue,
+            component=name, clock=clock, selection=selection, progress=progress,
+        )  # fmt: skip
+    if isinstance(component, Redis) and component.secret:
+        from chalicelib.adapters.redis_source import RedisServer
+        from chalicelib.backup.take_redis import take_redis
+
+        with RedisServer(str(secret(component.secret)["url"])) as server:
+            return take_redis(server, store, catalogue, component=name, clock=clock)
+    if isinstance(component, Git) and component.repository:
+        from chalicelib.adapters.git_repository import GitRepository
+        from chalicelib.backup.take_git import take_git
+
+        repository = GitRepository(component.repository, inherited=os.environ)
+        return take_git(repository, store, catalogue, component=name, clock=clock)
+    raise NotReady(
+        f"expected the plan to say what to take of {name}, found nothing for its kind",
+        hint="files need `paths`, redis a `secret`, git a `repository`; databases have schedules",
+        code="nothing-to-take",
+    )
+
+
+def roots_of(paths: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
+    """("/var/www/a", "/var/log/a") -> /var and what lies below it; one folder is its own root."""
+    if len(paths) == 1 and os.path.isdir(paths[0]):
+        return Path(paths[0]), ()
+    root = os.path.commonpath([os.path.dirname(path.rstrip("/")) for path in paths])
+    return Path(root), tuple(os.path.relpath(path, root) for path in paths)
+
+
+def prove_point(
+    component: BaseComponent, point: RecoveryPoint, store: ObjectStore, *, clock: Clock
+) -> Proof:
+    """Read all of a point, restore it into something that is thrown away, and look inside."""
+    return Proof(
+        component=point.component,
+        point_id=point.id,
+        proven_at=clock.now(),
+        target=END,
+        recovered_lsn=0,
+        last_commit_at=None,
+        checks=_checks(component, point, store, clock),
+    )
+
+
+def _checks(
+    component: BaseComponent, point: RecoveryPoint, store: ObjectStore, clock: Clock
+) -> tuple[CheckResult, ...]:
+    if isinstance(component, Files):
+        from chalicelib.recover.restore_files import verify_files
+
+        return (verify_files(store, point, clock=clock),)
+    if isinstance(component, Redis):
+        from chalicelib.adapters.redis_throwaway import ThrowawayRedis
+        from chalicelib.recover.restore_redis import verify_redis
+
+        return verify_redis(store, point, ThrowawayRedis(), clock=clock)
+    from chalicelib.adapters.git_bundle import GitBundles
+    from chalicelib.recover.restore_git import verify_git
+
+    return verify_git(store, point, GitBundles(), clock=clock)

@@ -1,0 +1,256 @@
+"""A component brought back from whichever location is best: what `leeward restore point` does."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.errors import BadInput, CheckFailed
+from chalicelib.evidence.text import in_units
+from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redis
+from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_lsn
+from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.recover.choose_copy import CopyChoice, choose_copy
+from chalicelib.recover.replay import replay
+from chalicelib.recover.restore import restore
+from chalicelib.services.locations import Locations
+from leeward.prove import START_SECONDS, verify_all
+
+REPLAY_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was brought back. `folder`: where it lies, None when it was only tried. `next_step`:
+    what a person does with it."""
+
+    choice: CopyChoice
+    found: str
+    checks: tuple[CheckResult, ...]
+    not_checked: tuple[str, ...] = ()
+    folder: Path | None = None
+    next_step: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return all(check.ok for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "location": self.choice.location,
+            "point": self.choice.point_id,
+            "why": self.choice.why,
+            "others": [{"location": it, "why_not": why} for it, why in self.choice.others],
+            "found": self.found,
+            "checks": [check.to_json() for check in self.checks],
+            "not_checked": list(self.not_checked),
+            "folder": str(self.folder) if self.folder else None,
+            "next_step": self.next_step,
+        }
+
+
+@dataclass
+class Restorer:
+    """One restore. `tell(step, found)` hears when a step begins (found "") and when it is done.
+
+    `location`: use no other. `redis_url`: the server that keys are restored into.
+    """
+
+    places: Locations
+    component: str
+    target: RecoveryTarget
+    tell: Callable[[str, str], None]
+    location: str = ""
+    redis_url: str = ""
+    _clock: SystemClock = field(default_factory=SystemClock)
+    _found: str = ""
+
+    def choose(self) -> CopyChoice:
+        """Ask every location, and take the best. Raises as `choose_copy`, and BadInput."""
+        with self._step("choose"):
+            if self.location:
+                candidates = (self.places.ask(self.location, self.component),)
+            else:
+                candidates = self.places.candidates(self.component)
+            choice = choose_copy(candidates, self.target)
+            self._found = choice.why
+        return choice
+
+    def prove(self, choice: CopyChoice) -> Restored:
+        """Into a folder or server that is gone afterwards; a proof when all checks passed."""
+        ports = self._ports(choice)
+        if not isinstance(self._kind, Postgres):
+            restored = self._try(choice, *ports)
+        else:
+            with tempfile.TemporaryDirectory(prefix="leeward-restore-") as made:
+                restored = self._database(choice, Path(made) / "restored", *ports, keep=False)
+        self._note(restored)
+        return restored
+
+    def bring_back(self, choice: CopyChoice, folder: Path | None) -> Restored:
+        """Into the folder, or keys into the server.
+
+        Raises BadInput (code "no-folder", "no-redis-url", "not-restorable").
+        """
+        ports = self._ports(choice)
+        if isinstance(self._kind, Redis):
+            return self._keys(choice, *ports)
+        if folder is None:
+            raise BadInput(
+                f"expected a folder for {self.component}, found none",
+                hint="name it with --out",
+                code="no-folder",
+            )
+        if isinstance(self._kind, Postgres):
+            return self._database(choice, folder, *ports, keep=True)
+        if isinstance(self._kind, Files):
+            return self._files(choice, folder, *ports)
+        if isinstance(self._kind, Git):
+            return self._repository(choice, folder, *ports)
+        raise BadInput(
+            f"expected a component that can be restored from a point, found {self.component}",
+            hint="`leeward restore bucket` takes a bucket back to a moment",
+            code="not-restorable",
+        )
+
+    def _ports(self, choice: CopyChoice) -> tuple[ObjectStore, Catalogue]:
+        return (
+            self.places.store(choice.location, self.component),
+            self.places.catalogue(choice.location, self.component),
+        )
+
+    @property
+    def _kind(self) -> BaseComponent:
+        return self.places.plan.components[self.component]
+
+    def _database(
+        self,
+        choice: CopyChoice,
+        folder: Path,
+        store: ObjectStore,
+        catalogue: Catalogue,
+        *,
+        keep: bool,
+    ) -> Restored:
+        _require_empty(folder)
+        with self._step("restore"):
+            restored = restore(
+                store, catalogue, self.target, folder, servers=ThrowawayServer, clock=self._clock
+            )
+            self._found = f"{restored.point_id}, {restored.source_bytes / 1e6:,.1f} MB"
+        with self._step("replay"):
+            replayed = replay(
+                store, catalogue, restored, folder,
+                servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
+            )  # fmt: skip
+            self._found = f"to {format_lsn(replayed.recovered_lsn)}"
+        with self._step("verify"), ThrowawayServer(folder) as server:
+            server.start()
+            server.wait_until("ready", timeout_seconds=START_SECONDS)
+            checks, not_checked = verify_all(server, self._clock)
+            self._found = f"{len(checks)} checks, {sum(not it.ok for it in checks)} failed"
+        at = replayed.last_commit_at
+        last = f"last commit {at:%Y-%m-%d %H:%M:%S.%f} UTC" if at else "no commit was replayed"
+        return Restored(
+            choice,
+            f"recovered to {format_lsn(replayed.recovered_lsn)}, {last}",
+            checks,
+            not_checked,
+            folder if keep else None,
+            f"put your configuration in place, then: pg_ctl -D {folder} start" if keep else "",
+        )
+
+    def _try(self, choice: CopyChoice, store: ObjectStore, catalogue: Catalogue) -> Restored:
+        from chalicelib.services.taking import prove_point
+
+        points = {it.point.id: it.point for it in catalogue.holdings().standings}
+        with self._step("prove"):
+            proof = prove_point(self._kind, points[choice.point_id], store, clock=self._clock)
+            self._found = f"{len(proof.checks)} checks"
+        return Restored(choice, f"{choice.point_id} was tried and thrown away", proof.checks)
+
+    def _files(
+        self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
+    ) -> Restored:
+        from chalicelib.recover.restore_files import restore_files
+
+        with self._step("restore"):
+            made = restore_files(
+                store, catalogue, folder, clock=self._clock, point_id=choice.point_id
+            )
+            self._found = f"{made.entries:,} entries, {made.bytes / 1e6:,.1f} MB"
+        check = CheckResult("files", True, "every file has the SHA-256 it was stored with")
+        return Restored(choice, self._found, (check,), folder=folder)
+
+    def _repository(
+        self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
+    ) -> Restored:
+        from chalicelib.adapters.git_bundle import GitBundles
+        from chalicelib.recover.restore_git import restore_git
+
+        with self._step("restore"):
+            made = restore_git(
+                store, catalogue, GitBundles(), folder, clock=self._clock, point_id=choice.point_id
+            )
+            self._found = f"commit {made.commit}, {made.refs} refs"
+        missing = (made.missing,) if made.missing else ()
+        return Restored(choice, self._found, (), missing, folder)
+
+    def _keys(self, choice: CopyChoice, store: ObjectStore, catalogue: Catalogue) -> Restored:
+        from chalicelib.adapters.redis_source import RedisServer
+        from chalicelib.recover.restore_redis import restore_redis
+
+        if not self.redis_url:
+            raise BadInput(
+                "expected a server to restore the keys into, found none",
+                hint="name it with --redis, or try the point with --prove",
+                code="no-redis-url",
+            )
+        with self._step("restore"), RedisServer(self.redis_url) as server:
+            made = restore_redis(
+                store, catalogue, server, clock=self._clock, point_id=choice.point_id
+            )
+            self._found = f"{made.keys:,} keys"
+        return Restored(choice, self._found, ())
+
+    def _note(self, restored: Restored) -> None:
+        """A restore that was only tried, and that went well, is a proof of its point."""
+        if not restored.checks or not restored.ok:
+            return
+        catalogue = self.places.catalogue(restored.choice.location, self.component)
+        catalogue.note_proof(
+            restored.choice.point_id,
+            Proof(
+                component=self.component,
+                point_id=restored.choice.point_id,
+                proven_at=self._clock.now(),
+                target=self.target,
+                recovered_lsn=0,
+                last_commit_at=None,
+                checks=restored.checks,
+            ),
+        )
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        self.tell(name, "")
+        started = time.monotonic()
+        yield
+        self.tell(name, f"{self._found} in {in_units(round(time.monotonic() - started, 3))}")
+
+
+def _require_empty(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise CheckFailed(
+            f"expected no folder {folder} or an empty one, found something in it",
+            hint="name another folder",
+            code="folder-not-empty",
+        )

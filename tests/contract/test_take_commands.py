@@ -1,0 +1,124 @@
+"""`leeward take` and `leeward restore point` for folders, Redis and git, without AWS."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import run
+from tests.redises import running_redis
+
+PLAN = """
+name: small
+organisation: Small
+document: {{ title: Plan }}
+objectives: {{ rto: 4 hours, rpo: 24 hours }}
+sites: {{ here: {{ provider: own, role: primary }} }}
+locations:
+  disk: {{ provider: own, role: local, path: {backups} }}
+  remote: {{ provider: aws, region: us-east-1, service: s3, bucket: b, role: remote }}
+components:
+  uploads:
+    kind: files
+    paths: [{root}/www/uploads, {root}/log]
+    exclude: ["*.tmp"]
+    backups: [{{ kind: full, when: daily, takes: 1m, to: [disk] }}]
+  cache:
+    kind: redis
+    secret: small/redis
+    backups: [{{ kind: dump, when: daily, takes: 1m, to: [disk] }}]
+  code:
+    kind: git
+    repository: {repository}
+    backups: [{{ kind: commits, to: [disk] }}]
+scenarios:
+  lost:
+    title: Lost
+    severity: SEV2
+    steps: [{{ name: look, says: Look, by: somebody }}]
+roles: {{ somebody: {{ title: Somebody, may: [execute] }} }}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Path:
+    backups, root = tmp_path / "backups", tmp_path / "host"
+    (root / "www/uploads").mkdir(parents=True)
+    (root / "log").mkdir()
+    (root / "elsewhere").mkdir()
+    (root / "www/uploads/a.txt").write_text("one")
+    (root / "www/uploads/b.tmp").write_text("left out")
+    (root / "log/app.log").write_text("line\n")
+    (root / "elsewhere/secret").write_text("not named")
+    repository = tmp_path / "repository"
+    git = ("git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run(["git", "init", "-q", "-b", "main", repository], check=True)
+    (repository / "app.py").write_text("print('hello')\n")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "Say hello"], check=True)
+    file = tmp_path / "plan.yaml"
+    file.write_text(PLAN.format(backups=backups, root=root, repository=repository.as_uri()))
+    return file
+
+
+def told(*words: str | Path, status: int = 0) -> Any:
+    done = run(*words, "--without-aws", "--format", "json")
+    assert done.returncode == status, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def take(component: str, plan: Path, *more: str) -> Any:
+    return told("take", component, "--plan", plan, "--to", "disk", *more)
+
+
+def restore(component: str, plan: Path, *more: str | Path) -> Any:
+    words = ("restore", "point", component, "--plan", plan, "--from", "disk", *more)
+    return told(*words)
+
+
+def test_folders_are_taken_tried_and_brought_back(plan: Path, tmp_path: Path) -> None:
+    point = take("uploads", plan)
+    assert point["kind"] == "archive"
+    assert restore("uploads", plan, "--prove")["ok"] is True
+    out = tmp_path / "out"
+    restore("uploads", plan, "--out", out)
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert files == {"www/uploads/a.txt", "log/app.log"}
+
+
+def test_a_repository_is_taken_tried_and_brought_back(plan: Path, tmp_path: Path) -> None:
+    assert take("code", plan)["kind"] == "bundle"
+    assert restore("code", plan, "--prove")["ok"] is True
+    out = tmp_path / "out"
+    restore("code", plan, "--out", out)
+    assert (out / "app.py").read_text() == "print('hello')\n"
+
+
+def test_keys_are_taken_tried_and_brought_back(plan: Path, tmp_path: Path) -> None:
+    with running_redis() as source, running_redis() as target:
+        source.client.set("greeting", "hello")
+        source.client.set("soon", "gone", ex=3600)
+        login = tmp_path / "redis.json"
+        login.write_text(json.dumps({"url": source.url}))
+        assert take("cache", plan, "--login", f"small/redis={login}")["kind"] == "dump"
+        assert restore("cache", plan, "--prove")["ok"] is True
+        restore("cache", plan, "--redis", target.url)
+        assert target.client.get("greeting") == b"hello"
+        assert 3000 < target.client.ttl("soon") <= 3600
+
+
+def test_a_damaged_point_is_no_proof(plan: Path, tmp_path: Path) -> None:
+    take("uploads", plan)
+    [archive] = (tmp_path / "backups").rglob("*.tar.zst")
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    archive.write_bytes(bytes(data))
+    words = ("restore", "point", "uploads", "--plan", plan, "--from", "disk", "--prove")
+    assert told(*words, status=1)["ok"] is False
+    listed = told("catalogue", "list", "uploads", "--plan", plan, status=1)
+    [disk] = [it for it in listed["locations"] if it["location"] == "disk"]
+    assert disk["points"][0]["proven_at"] is None
