@@ -16,11 +16,13 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from chalicelib.plan.records import StoredObject
 from chalicelib.plan.signs import BucketEvent, Watched
-from chalicelib.verify.canaries import partition
+from chalicelib.verify.canaries import partition, plant_canaries
 from chalicelib.verify.ransomware import watch_bucket
 from chalicelib.verify.signs.judge import SUSPICIOUS
 from chalicelib.verify.signs.kinds import ending
+from tests.fakes import InMemoryObjectStore
 from tests.fakes_bucket import InMemoryBucket
 from tests.fakes_state import InMemoryState, ManualClock
 
@@ -39,11 +41,12 @@ class World:
 
     bodies: Bodies
     draw: random.Random
-    bucket: InMemoryBucket = field(default_factory=lambda: InMemoryBucket(sample_bytes=HEAD_BYTES))
+    bucket: InMemoryBucket = field(default_factory=lambda: InMemoryBucket())
     state: InMemoryState = field(default_factory=InMemoryState)
     clock: ManualClock = field(default_factory=lambda: ManualClock(START))
     events: list[BucketEvent] = field(default_factory=list)
     living: dict[str, str] = field(default_factory=dict)
+    canaries: list[str] = field(default_factory=list)
     number: int = 0
     writes: int = 0
 
@@ -52,7 +55,7 @@ class World:
         where, state = partition(self.bucket.name), InMemoryState()
         for item in self.state.query(where):
             state.create(where, item["sort"], item)
-        bucket = InMemoryBucket(sample_bytes=HEAD_BYTES)
+        bucket = InMemoryBucket()
         bucket.versions = {key: list(kept) for key, kept in self.bucket.versions.items()}
         return replace(
             self,
@@ -86,12 +89,32 @@ class World:
         self.events.append(self.bucket.delete(key, at))
         self.living.pop(key, None)
 
+    def plant(self) -> None:
+        """Two canaries in each folder. Who goes through everything does not know them."""
+        plant_canaries(
+            self.bucket.name, [f"work/{n}" for n in range(12)], seed=bytes(32),
+            store=_BucketStore(self), state=self.state, clock=self.clock,
+        )  # fmt: skip
+
     def look(self, at: datetime) -> Watched:
         self.clock.at = at
         events, self.events = self.events, []
         return watch_bucket(
             self.bucket.name, events, state=self.state, reader=self.bucket, clock=self.clock
         )
+
+
+class _BucketStore(InMemoryObjectStore):
+    """Puts into the bucket of a world."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        self._world.bucket.write(key, data, self._world.clock.now())
+        self._world.canaries.append(key)
+        return super().put(key, data, if_absent=if_absent)
 
 
 def office(world: World, at: datetime) -> None:
@@ -173,6 +196,7 @@ def simulate(files: Bodies) -> dict[str, Any]:
         world = World(bodies, random.Random(name))
         for _ in range(OBJECTS):
             world.create(START)
+        world.plant()
         _live(world, work, START, HISTORY_DAYS)
         if name in ("office hours", "busy"):
             for way, rate in _attacks():
@@ -252,7 +276,7 @@ def _attack(world: World, history: str, way: str, rate: str) -> dict[str, Any]:
     """From a Tuesday at ten on, beside honest work, until it is judged one; 20 days at most."""
     begin = START + timedelta(days=HISTORY_DAYS + 1, hours=10)
     work, (per_minute, step) = HISTORIES[history], _RATES[rate]
-    victims = list(world.living)
+    victims = [*world.living, *world.canaries]
     world.draw.shuffle(victims)
     done, minute, first = 0, 0, None
     while minute < 20 * 1440 and done < len(victims):

@@ -88,6 +88,9 @@ def test_a_burst_is_more_than_this_hour_ever_had() -> None:
     assert found is not None
     assert found.score == 0.7
     assert limit_at(peaks, slot + timedelta(hours=6)) == FLOOR
+    flood = find_burst("b", "deletes", slot, 4500, peaks)
+    assert flood is not None
+    assert flood.score == 0.85
 
 
 def test_what_a_lifecycle_rule_deletes_is_no_burst() -> None:

@@ -24,6 +24,10 @@ HEADROOM = 1.5
 # Median + 6 robust deviations; 1.4826 makes a median absolute deviation one of a normal law.
 DEVIATIONS = 6 * 1.4826
 SCORES = {"writes": 0.3, "deletes": 0.7, "renames": 0.7}
+# Ten times the limit is worth a person's look even if nothing else is found: a folder was cleaned
+# up, or a bucket is being emptied.
+FLOOD = 10
+FLOOD_SCORES = {"writes": 0.5, "deletes": 0.85, "renames": 0.85}
 
 Peaks = Mapping[str, int]
 
@@ -69,8 +73,9 @@ def find_burst(bucket: str, kind: str, slot: datetime, count: int, peaks: Peaks)
     limit = limit_at(peaks, slot)
     if count <= limit:
         return None
+    scores = FLOOD_SCORES if count >= FLOOD * limit else SCORES
     return Sign(
-        f"burst-{kind}", "burst", SCORES[kind], bucket, slot,
+        f"burst-{kind}", "burst", scores[kind], bucket, slot,
         f"{count} {kind} in 5 minutes from {slot:%Y-%m-%d %H:%M} UTC; "
         f"up to {limit} are usual at this hour",
         {"count": count, "limit": limit, "slot": format_time(slot)},
