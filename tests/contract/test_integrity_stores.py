@@ -31,6 +31,7 @@ from tests.http_faults import Fault, fault_proxy
 from tests.stores import Backend, running_backend
 
 CLOCK = SystemClock()
+AT = CLOCK.now() - timedelta(days=1)
 POLICY = CheckPolicy()
 UNREAD = CheckPolicy(read_bytes=0)
 SMALL = b"small" * 1000
@@ -99,9 +100,8 @@ class Component:
 
 
 def point_of(*objects: StoredObject) -> RecoveryPoint:
-    at = CLOCK.now().replace(microsecond=0) - timedelta(days=1)
     return RecoveryPoint(
-        id="20261122T000000Z-files", component="db", kind="archive", taken_at=at, finished_at=at,
+        id="20261122T000000Z-files", component="db", kind="archive", taken_at=AT, finished_at=AT,
         objects=objects, source_bytes=1, encryption="none",
     )  # fmt: skip
 
