@@ -36,7 +36,8 @@ CANNOT = {
     "memory": set(),
     "moto": {"new\nline", "cr\rx", "a\x01b"},
     "seaweedfs": {
-        "a//b", "./z", "x/../y", "..", "a/./b", "/lead", "dir/", "back\\slash", "a\x01b", "k" * 1024,
+        "a//b", "./z", "x/../y", "..", "a/./b", "/lead", "dir/", "back\\slash", "a\x01b",
+        "k" * 1024,
     },
 }  # fmt: skip
 
@@ -352,7 +353,7 @@ def test_what_is_not_there_is_named(cloud: Cloud) -> None:
 
 def test_more_than_a_batch_and_more_than_a_page(seaweedfs: S3Server) -> None:
     async def work(one: Bucket, two: Bucket) -> None:
-        keys = [f"k{number:05}" for number in range(2_100)]
+        keys = [f"k{number:05}" for number in range(1_050)]
         gate = asyncio.Semaphore(64)
 
         async def put(key: str) -> None:
@@ -362,10 +363,10 @@ def test_more_than_a_batch_and_more_than_a_page(seaweedfs: S3Server) -> None:
         await asyncio.gather(*(put(key) for key in keys))
         assert [row.key for row in await every(one.list())] == keys
         deleted = await one.delete([(key, "") for key in keys])
-        assert len(deleted.done) == 2_100
+        assert len(deleted.done) == 1_050
         assert await every(one.list()) == []
         rows = await every(one.list_versions())
-        assert [row.is_marker for row in rows] == [True, False] * 2_100
+        assert [row.is_marker for row in rows] == [True, False] * 1_050
 
     Cloud("seaweedfs", seaweedfs).run(work)
 
