@@ -41,7 +41,7 @@ class World:
 
     bodies: Bodies
     draw: random.Random
-    bucket: InMemoryBucket = field(default_factory=lambda: InMemoryBucket())
+    bucket: InMemoryBucket = field(default_factory=InMemoryBucket)
     state: InMemoryState = field(default_factory=InMemoryState)
     clock: ManualClock = field(default_factory=lambda: ManualClock(START))
     events: list[BucketEvent] = field(default_factory=list)

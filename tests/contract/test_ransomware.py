@@ -14,15 +14,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.bucket_config import read_settings
+from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3_samples import S3Samples
 from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
 from chalicelib.errors import Refused
 from chalicelib.plan.signs import BucketEvent, Watched
+from chalicelib.ports import StateStore
 from chalicelib.verify.canaries import plant_canaries
 from chalicelib.verify.ransomware import note_events, watch_bucket, watch_noted
 from chalicelib.verify.signs.events import bucket_of, read_event
@@ -53,7 +56,7 @@ class Bucket:
         self.client = client
         self.name = f"files-{os.urandom(4).hex()}"
         self.clock = ManualClock(datetime(2026, 3, 2, 9, tzinfo=UTC))
-        self.state = InMemoryState()
+        self.state: StateStore = InMemoryState()
         self.reader = S3Samples(client, self.name)
         self._sequence = itertools.count(1)
         self.events: list[BucketEvent] = []
@@ -301,6 +304,28 @@ def test_a_sample_of_an_odd_key_and_the_version_before_it(s3: Any) -> None:
         assert write.before.data == (b"first" * 300)[:1024]
     [gone] = bucket.reader.read_writes([("nothing", "")], 1024)
     assert gone.now.problem == "gone"
+
+
+def test_what_is_remembered_lives_in_dynamodb(s3: Any) -> None:
+    client = boto3.client("dynamodb", region_name="us-east-1", endpoint_url=s3.meta.endpoint_url)
+    table = f"state-{os.urandom(4).hex()}"
+    client.create_table(
+        TableName=table, BillingMode="PAY_PER_REQUEST",
+        KeySchema=[
+            {"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}
+        ],
+        AttributeDefinitions=[{"AttributeName": n, "AttributeType": "S"} for n in ("pk", "sk")],
+    )  # fmt: skip
+    bucket = Bucket(s3)
+    bucket.state = DynamoDbState(client, table)
+    files = bucket.fill(12)
+    assert not bucket.look().judgement.infected
+    first = [bucket.put(key, encrypt(body)) for key, body in files.items()][0]
+    bucket.put("README_DECRYPT.txt", NOTE)
+    found = bucket.look()
+    assert (found.events, found.judgement.infected) == (13, True)
+    assert found.judgement.started_at == first
+    assert bucket.look().judgement == found.judgement
 
 
 def test_a_batch_of_a_queue_is_looked_at_without_being_noted(s3: Any) -> None:
