@@ -32,7 +32,7 @@ from chalicelib.adapters.refusals import (
     unexpected,
     unreadable,
 )
-from chalicelib.errors import LeewardError
+from chalicelib.errors import LeewardError, Unavailable
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
 
@@ -174,6 +174,12 @@ class AzureObjectStore:
             return missing_object(key)
         if code in ("BlobAlreadyExists", "ConditionNotMet"):
             return exists(key)
+        if code == "InvalidBlockList":
+            return Unavailable(
+                f"expected the blocks of {key} to be there, found that another writer finished it",
+                hint="Send the object again.",
+                key=key,
+            )
         if status in (401, 403):
             return access_denied(self._service.name, key)
         return unexpected(self._service.name, key, status, code)
