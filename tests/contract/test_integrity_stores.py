@@ -204,7 +204,7 @@ def test_a_store_that_fails_is_never_green_and_the_next_check_goes_on(
     with fault_proxy(s3.port, fault, times=10_000, when=reads_large) as proxy:
         component.stores["primary"] = s3.store(bucket, port=proxy.port)
         begun = time.monotonic()
-        result = component.check("primary", seconds=4)
+        result = component.check("primary", seconds=2)
         assert time.monotonic() - begun < 8
     assert proxy.fired
     assert not result.ok
