@@ -25,7 +25,7 @@ from chalicelib.recover.bucket_undo import KeyUndo, UndoRules
 from chalicelib.recover.undo_apply import apply_undo
 from chalicelib.recover.undo_elsewhere import CopyPlan, apply_copy, require_target, survey_copy
 from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_proof import UndoProof, verify_copy, verify_undo
+from chalicelib.recover.undo_proof import READ_LIMIT_BYTES, UndoProof, verify_copy, verify_undo
 from chalicelib.recover.undo_survey import (
     Tell,
     UndoPlan,
@@ -54,6 +54,7 @@ class Wish:
     keep_markers: bool = False
     accept_gaps: bool = False
     archived: str = "refuse"
+    read_limit_bytes: int = READ_LIMIT_BYTES
     region: str | None = None
     endpoint_url: str | None = None
 
@@ -148,12 +149,17 @@ class Undoing:
             )
 
     def verify(self, tell: Tell) -> UndoProof:
-        prefix, state = self.wish.prefix, self.plan.state
+        state = self.plan.state
+        how: dict[str, Any] = {
+            "prefix": self.wish.prefix,
+            "read_limit_bytes": self.wish.read_limit_bytes,
+            "tell": tell,
+        }
         return self._run(
             lambda one, other: (
-                verify_undo(one, self._rules, state, prefix=prefix, tell=tell)
+                verify_undo(one, self._rules, state, **how)
                 if other is None
-                else verify_copy(one, other, self._rules, state, prefix=prefix, tell=tell)
+                else verify_copy(one, other, self._rules, state, **how)
             )
         )
 

@@ -215,6 +215,8 @@ def _wrong(outcome: UndoOutcome, proof: UndoProof) -> Iterator[str]:
         yield f"{proof.differing:,} keys differ; --format json names more"
     if not proof.complete:
         yield "the versions of that moment are no longer what they were before the run"
+    if any(one.why == "not-compared" for one in proof.differences):
+        yield "not compared: S3 keeps no checksum of these; --read-limit lets more be read"
     if outcome.counts.get("thawing"):
         yield "run the same command again when the archive has given them back"
 

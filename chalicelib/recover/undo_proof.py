@@ -25,12 +25,17 @@ from chalicelib.recover.undo_survey import StateMeter, StateSum, Tell
 
 NAMED = 100
 """Differences that are named; all are counted."""
+READ_LIMIT_BYTES = 10**9
+"""Read at most, unless told otherwise: what is read leaves AWS, which costs, and takes its time."""
 
 
 @dataclass(frozen=True)
 class Difference(Record):
-    """One key that is not as it was. `why`: missing, not-then, other-content, history-gap, or the
-    code of the error that kept it from being compared."""
+    """One key that is not as it was, or may not be.
+
+    `why`: missing, not-then, other-content, history-gap, not-compared (only reading could tell, and
+    the limit was reached), or the code of the error that kept it from being compared.
+    """
 
     key: str
     why: str
@@ -61,6 +66,7 @@ async def verify_undo(
     expected: StateSum,
     *,
     prefix: str = "",
+    read_limit_bytes: int = READ_LIMIT_BYTES,
     in_flight: int = IN_FLIGHT,
     tell: Tell | None = None,
 ) -> UndoProof:
@@ -68,10 +74,11 @@ async def verify_undo(
 
     Args:
         expected: the state of the moment as it was surveyed before the undo.
+        read_limit_bytes: of both objects, where nothing else can tell whether they are the same.
     """
     state = StateMeter()
     async with Flight(in_flight) as flight:
-        proof = _Proof(flight, tell)
+        proof = _Proof(flight, read_limit_bytes, tell)
         async for history in read_histories(bucket, prefix, rules.to_at):
             state.add(history)
             await _look(proof, bucket, history)
@@ -85,13 +92,14 @@ async def verify_copy(
     expected: StateSum,
     *,
     prefix: str = "",
+    read_limit_bytes: int = READ_LIMIT_BYTES,
     in_flight: int = IN_FLIGHT,
     tell: Tell | None = None,
 ) -> UndoProof:
     """Compare each object of the moment with the one in `target`, which must hold no other."""
     state = StateMeter()
     async with Flight(in_flight) as flight:
-        proof = _Proof(flight, tell)
+        proof = _Proof(flight, read_limit_bytes, tell)
         histories = _counted(read_histories(bucket, prefix, rules.to_at), state)
         async for key, history, row in beside(histories, target.list(prefix)):
             wanted = history.wanted if history else None
@@ -154,8 +162,9 @@ async def _look(proof: _Proof, bucket: Bucket, history: KeyHistory) -> None:
 
 
 class _Proof:
-    def __init__(self, flight: Flight, tell: Tell | None) -> None:
+    def __init__(self, flight: Flight, read_limit_bytes: int, tell: Tell | None) -> None:
         self._flight, self._tell = flight, tell
+        self._readable_bytes = read_limit_bytes
         self._keys = self._objects = self._differing = self._read = 0
         self._named: list[Difference] = []
 
@@ -188,8 +197,10 @@ class _Proof:
     async def _ask(self, places: tuple[Place, Place], wanted: VersionRow) -> None:
         try:
             same = same_bytes(*await heads_of(*places))
+            if same is None and not self._may_read(wanted.size_bytes):
+                self.differ(wanted.key, "not-compared")
+                return
             if same is None:
-                self._read += 1
                 same = await read_and_compare(*places)
         except LeewardError as error:
             if error.instance_code in FATAL:
@@ -200,6 +211,13 @@ class _Proof:
             self.agree(wanted)
         else:
             self.differ(wanted.key, "other-content")
+
+    def _may_read(self, size_bytes: int) -> bool:
+        if 2 * size_bytes > self._readable_bytes:
+            return False
+        self._readable_bytes -= 2 * size_bytes
+        self._read += 1
+        return True
 
     def _count(self) -> None:
         self._keys += 1

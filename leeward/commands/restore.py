@@ -7,13 +7,27 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
 from chalicelib.errors import Refused
+from chalicelib.plan.units import parse_size
 from leeward.commands.restore_point import command as point
 from leeward.options import FORMAT, writing_to
+
+
+class SizeText(click.ParamType):
+    """ "500 MB" -> bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @click.group(short_help="Take things back to how they were.")
@@ -58,6 +72,13 @@ command.add_command(point)
     help="Act on what is left of an incomplete history; never counts as proven.",
 )
 @click.option(
+    "--read-limit",
+    type=SizeText(),
+    default="1 GB",
+    show_default=True,
+    help="Read at most so much to prove what S3 keeps no checksums of.",
+)
+@click.option(
     "--log",
     "log_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -77,6 +98,7 @@ def bucket(
     keep_markers: bool,
     archived: str,
     accept_gaps: bool,
+    read_limit: int,
     log_path: Path | None,
     region: str | None,
     endpoint_url: str | None,
@@ -104,7 +126,7 @@ def bucket(
         raise click.UsageError("expected --log without --to-bucket, which changes no key")
     wish = Wish(
         name, read_moment(moment, datetime.now(UTC)), prefix, target, keep_markers, accept_gaps,
-        archived, region, endpoint_url,
+        archived, read_limit, region, endpoint_url,
     )  # fmt: skip
     screen = Console(stderr=form == "json", quiet=form == "json")
     bar = Console(stderr=True, quiet=form == "json")

@@ -248,6 +248,18 @@ def test_copies_with_etags_of_their_own_are_compared_by_reading() -> None:
     assert [it.why for it in proof.differences] == ["other-content"]
 
 
+def test_what_may_not_be_read_is_not_proven() -> None:
+    bucket = VersionedBucket()
+    sealed = {"encryption": "aws:kms", "checksums": {}}
+    bucket.write("sealed", b"secret", etag="1" * 32, **sealed)
+    bucket.now = second(20)
+    bucket.write("sealed", b"secret", etag="2" * 32, **sealed)
+    state = asyncio.run(survey_undo(bucket, RULES)).state
+    proof = asyncio.run(verify_undo(bucket, RULES, state, read_limit_bytes=11))
+    assert [it.why for it in proof.differences] == ["not-compared"]
+    assert asyncio.run(verify_undo(bucket, RULES, state, read_limit_bytes=12)).ok
+
+
 def test_the_same_bytes_under_other_metadata_are_copied() -> None:
     bucket = VersionedBucket()
     bucket.write("page", b"hello", metadata={"type": "html"})
