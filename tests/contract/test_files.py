@@ -6,11 +6,12 @@ import hashlib
 import io
 import json
 import os
+import signal
 import socket
 import stat
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from chalicelib.errors import (
 )
 from chalicelib.plan.files import FileEntry, Selection, to_line
 from chalicelib.plan.records import RecoveryPoint, StoredObject
+from chalicelib.ports import Holdings
 from chalicelib.ports.sources import OpenFile, TreeNode
 from chalicelib.recover.restore_files import restore_files, verify_files
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
@@ -297,6 +299,20 @@ def test_a_log_that_grows_is_kept_as_it_was(shelf: Shelf, tmp_path: Path, size: 
 
 
 @pytest.mark.parametrize("size", [4096, len(BIG)])
+def test_a_file_that_grows_and_is_written_over_is_torn(shelf: Shelf, size: int) -> None:
+    path = shelf.source / "busy"
+    path.write_bytes(BIG[:size])
+
+    def rewrite() -> None:
+        with path.open("r+b") as file:
+            file.write(os.urandom(16))
+            file.seek(0, os.SEEK_END)
+            file.write(b"more")
+
+    assert "'busy'" in take_meddled(shelf, rewrite).note
+
+
+@pytest.mark.parametrize("size", [4096, len(BIG)])
 def test_a_file_that_shrinks_is_torn_and_the_rest_is_whole(
     shelf: Shelf, tmp_path: Path, size: int
 ) -> None:
@@ -404,6 +420,36 @@ def test_a_store_that_fails_leaves_no_point(shelf: Shelf, fail_at: int) -> None:
         assert shelf.catalogue.holdings().standings == ()
     else:
         assert len(shelf.catalogue.holdings().standings) == 1
+
+
+def killed(act: Callable[[], object]) -> None:
+    """`act` in a process of its own, which it must not survive."""
+    child = os.fork()
+    if child == 0:
+        act()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+
+
+def test_a_worker_that_is_killed_leaves_no_point_and_no_folder(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path)
+    (tmp_path / "store").mkdir()
+    shelf.store = FolderObjectStore(tmp_path / "store")  # type: ignore[assignment]
+    shelf.catalogue = StoredCatalogue(shelf.store, "uploads")
+    for number in range(5):
+        (shelf.source / f"{number}").write_bytes(BIG)
+
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    killed(lambda: take_meddled(shelf, end))
+    assert shelf.catalogue.holdings() == Holdings((), ())
+    shelf.take()
+    killed(lambda: shelf.restore(tmp_path / "back", progress=lambda size: size and end()))
+    assert not (tmp_path / "back").exists()
+    shelf.restore(tmp_path / "back")
+    assert snapshot(tmp_path / "back") == snapshot(shelf.source)
 
 
 def damage(shelf: Shelf, key: str, how: str) -> None:
@@ -636,6 +682,26 @@ def test_an_archive_that_is_not_what_the_list_says(shelf: Shelf) -> None:
         assert named in check.found
     shelf.store.objects[f"points/{point.id}/files.tar.zst"] = original
     assert verify_files(shelf.store, other_archive(shelf, point, copy), clock=CLOCK).ok
+
+
+def test_a_list_that_is_not_whole(shelf: Shelf) -> None:
+    """With an archive and a manifest that agree with what is left of it."""
+    (shelf.source / "a").write_bytes(b"content")
+    point = shelf.take()
+    key = f"points/{point.id}/files.jsonl.zst"
+    packed = shelf.store.get(key)
+    lines = zstandard.ZstdDecompressor().decompressobj().decompress(packed).splitlines(True)
+    wrong = lines[-1].replace(b'"entries":2', b'"entries":3')
+    for other in (
+        lines[:-1], [*lines[:-1], wrong], lines[1:], [*lines, lines[-2]], [*lines[:-1], b"[]\n"],
+        [*lines, b"{"], [lines[0], lines[0], *lines[1:]],
+    ):  # fmt: skip
+        stored = shelf.store.put(key, zstandard.ZstdCompressor().compress(b"".join(other)))
+        forged = replace(point, objects=(point.objects[0], stored))
+        assert not verify_files(shelf.store, forged, clock=CLOCK).ok
+    stored = shelf.store.put(key, zstandard.ZstdCompressor().compress(b"".join(lines)))
+    forged = replace(point, objects=(point.objects[0], stored))
+    assert verify_files(shelf.store, forged, clock=CLOCK).ok
 
 
 def test_a_real_writer_beside_the_backup(shelf: Shelf, tmp_path: Path) -> None:
