@@ -277,6 +277,7 @@ def _attack(world: World, history: str, way: str, rate: str) -> dict[str, Any]:
     begin = START + timedelta(days=HISTORY_DAYS + 1, hours=10)
     work, (per_minute, step) = HISTORIES[history], _RATES[rate]
     victims = [*world.living, *world.canaries]
+    world.draw.seed(f"{history}, {way}, {rate}")
     world.draw.shuffle(victims)
     done, minute, first = 0, 0, None
     while minute < 20 * 1440 and done < len(victims):
