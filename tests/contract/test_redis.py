@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 
 from chalicelib.adapters.redis_source import RedisServer
 from chalicelib.backup.take_redis import take_redis
+from chalicelib.errors import CheckFailed
+from chalicelib.ports.sources import StoredKey
+from chalicelib.recover.restore_redis import restore_redis
 from tests.redises import CLOCK, REDIS_6, RealRedis, Shelf, emptied, running_redis
 
 LATER_MS = 4_000_000_000_000
@@ -125,6 +129,29 @@ def test_expiries_are_moments(shelf: Shelf, source: RealRedis, target: RealRedis
     assert sorted(target.client.keys()) == [b"later", b"never"]
     assert abs(target.client.pexpiretime("later") - now - 600_000) < 5
     assert target.client.pexpiretime("never") == -1
+
+
+class Forgetful(RedisServer):
+    """A server on which somebody changes all expiries meanwhile."""
+
+    expires_at_ms: int | None = None
+
+    def restore(self, keys: Sequence[StoredKey]) -> None:
+        super().restore([replace(key, expires_at_ms=self.expires_at_ms) for key in keys])
+
+
+@pytest.mark.parametrize("expires_at_ms", [None, LATER_MS])
+def test_another_expiry_is_found_out(
+    shelf: Shelf, source: RealRedis, target: RealRedis, expires_at_ms: int | None
+) -> None:
+    source.client.set("later", 1, px=600_000)
+    shelf.take(source)
+    server = Forgetful(target.url)
+    server.expires_at_ms = expires_at_ms
+    with server, pytest.raises(CheckFailed) as caught:
+        restore_redis(shelf.store, shelf.catalogue, server, clock=CLOCK)
+    assert caught.value.instance_code == "keys-missing"
+    assert "later" in caught.value.message
 
 
 def test_an_expired_key_takes_away_the_one_of_its_name(

@@ -33,6 +33,7 @@ from chalicelib.errors import (
 from chalicelib.plan.dumps import can_read, encode_command
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.recover.restore_redis import verify_redis
+from tests.doors import self_signed, tls_door
 from tests.fakes import FailingObjectStore
 from tests.redises import CLOCK, REDIS_6, VALKEY_9, RealRedis, Shelf, emptied, running_redis
 
@@ -314,6 +315,22 @@ def test_only_the_commands_of_a_dump_are_carried_out(
     assert "dump.resp.zst" in found
 
 
+@pytest.mark.parametrize(
+    "change", [{"keys": {"0": 2}}, {"keys": {}}, {"sha256": "0" * 64}, {"format": "other"}, []]
+)
+def test_a_description_that_is_of_another_stream(
+    shelf: Shelf, source: RealRedis, change: Any
+) -> None:
+    source.client.set("a", 1)
+    point = shelf.take(source)
+    facts = json.loads(shelf.store.get(f"points/{point.id}/dump.json"))
+    content = json.dumps(facts | change if change else change).encode()
+    stored = shelf.store.put(f"points/{point.id}/dump.json", content)
+    [(ok, found)] = shelf.verify(replace(point, objects=(point.objects[0], stored))).values()
+    assert not ok
+    assert "dump" in found
+
+
 def test_a_payload_that_the_server_cannot_read_is_no_proof(shelf: Shelf, source: RealRedis) -> None:
     source.client.set("a", "value")
     point = shelf.take(source)
@@ -324,6 +341,19 @@ def test_a_payload_that_the_server_cannot_read_is_no_proof(shelf: Shelf, source:
     checks = shelf.verify(forged(shelf, point, stream))
     assert checks["dump-whole"][0]
     assert not checks["dump-restores"][0]
+
+
+def test_over_tls(shelf: Shelf, source: RealRedis, target: RealRedis, tmp_path: Path) -> None:
+    """Through a door that speaks TLS: the servers of the wheels are built without it."""
+    certificate = self_signed(tmp_path)
+    source.client.set("a", os.urandom(100_000))
+    with tls_door(certificate, source.port) as port:
+        url = f"rediss://localhost:{port}"
+        with pytest.raises(Unavailable):
+            shelf.take(replace(source, url=url))
+        shelf.take(replace(source, url=f"{url}?ssl_ca_certs={certificate}"))
+    shelf.restore(target)
+    assert target.client.get("a") == source.client.get("a")
 
 
 def test_nothing_of_a_throw_away_server_is_left(tmp_path: Path) -> None:
