@@ -25,6 +25,7 @@ COMMANDS = {
     "prove": "Back up, restore and verify any PostgreSQL you can reach.",
     "take": "Take a recovery point of folders, Redis or git.",
     "copy": "Bring the plan's other locations up to date, now.",
+    "verify": "Check the copies in every location, and repair them.",
     "catalogue": "Recovery points: what there is, and what is held.",
     "cloud": "Run the local cloud.",
     "package": "Make the zip and the CloudFormation template.",

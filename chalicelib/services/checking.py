@@ -22,6 +22,8 @@ from chalicelib.verify.rotation import CheckPolicy
 
 if TYPE_CHECKING:
     from chalicelib.plan.model import Plan
+    from chalicelib.ports import ObjectStore
+    from chalicelib.services.locations import Locations
 
 # Lambda ends an invocation after 15 minutes; what was not reached is told before.
 CHECK_TIME = timedelta(minutes=12)
@@ -53,19 +55,24 @@ def check(component: str, location: str) -> dict[str, Any]:
 def check_location(component: str, location: str) -> CheckResult:
     """One check as the plan wants it, within the time of one invocation."""
     places, now = build.locations(), build.clock().now()
-    store = places.store(location, component)
     policy = policy_of(places.plan, places.plan.components[component])
-    total = sum(row.size_bytes for row in store.list())
+    store = places.store(location, component)
     return verify_location(
         store,
         places.catalogue(location, component),
         location=location,
         component=component,
-        policy=replace(policy, read_bytes=int(total / policy.runs * SPARE) + 1),
+        policy=replace(policy, read_bytes=share_to_read(store, policy)),
         ledgers=build.ledgers(),
         clock=build.clock(),
         until=now + CHECK_TIME,
     )
+
+
+def share_to_read(store: ObjectStore, policy: CheckPolicy) -> int:
+    """How many bytes one run reads, so that the plan's promise is kept with some to spare."""
+    total = sum(row.size_bytes for row in store.list())
+    return int(total / policy.runs * SPARE) + 1
 
 
 def policy_of(plan: Plan, component: BaseComponent) -> CheckPolicy:
@@ -145,7 +152,7 @@ def repair_now(
 ) -> RepairResult:
     """Decide and do it; see `repair`."""
     places = build.locations()
-    views, unknown = look_at_all(component)
+    views, unknown = look_at_all(places, component, ledgers=build.ledgers())
     views = [
         replace(view, findings=tuple(dict.fromkeys((*view.findings, *findings))))
         if view.name == location
@@ -160,9 +167,11 @@ def repair_now(
     )
 
 
-def look_at_all(component: str) -> tuple[list[LocationView], list[str]]:
+def look_at_all(
+    places: Locations, component: str, *, ledgers: ObjectStore
+) -> tuple[list[LocationView], list[str]]:
     """Every location that answers, and the names of those that do not."""
-    places, views, unknown = build.locations(), [], []
+    views, unknown = [], []
     policy = policy_of(places.plan, places.plan.components[component])
     for location in places.of(component):
         try:
@@ -173,7 +182,7 @@ def look_at_all(component: str) -> tuple[list[LocationView], list[str]]:
                     location=location,
                     component=component,
                     policy=policy,
-                    ledgers=build.ledgers(),
+                    ledgers=ledgers,
                     clock=build.clock(),
                 )
             )

@@ -213,6 +213,31 @@ def test_a_database_is_restored_without_aws_from_what_two_lost_locations_leave(
     assert (again.returncode, "folder-not-empty" in again.stderr) == (1, True)
 
 
+def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> None:
+    cloud.json("copy", cloud.plan)
+    sound = cloud.json("verify", cloud.plan, "--read-all")
+    assert sound["ok"] is True
+    assert {it["location"] for it in sound["checks"]} == {"primary", *LOCATIONS}
+    buckets = [it["Name"] for it in cloud.client("s3").list_buckets()["Buckets"]]
+    [bucket] = [name for name in buckets if "backupbucket" in name]
+    [row] = [
+        it
+        for it in cloud.client("s3").list_objects_v2(Bucket=bucket)["Contents"]
+        if it["Key"].endswith("backup_manifest")
+    ]
+    cloud.client("s3").delete_object(Bucket=bucket, Key=row["Key"])
+
+    found = cloud.json("verify", cloud.plan, "--location", "primary", status=1)
+    assert [it["code"] for it in found["checks"][0]["findings"]] == ["missing"]
+    mended = cloud.json("verify", cloud.plan, "--repair")
+    assert (mended["ok"], mended["repairs"]["nexus-db"]["repaired"][0]["outcome"]) == (
+        True,
+        "copied",
+    )
+    shown = cloud.run("verify", cloud.plan).stdout
+    assert max(len(line) for line in shown.splitlines()) <= 80
+
+
 def test_a_point_that_was_tried_is_proven(cloud: Cloud) -> None:
     words = ("restore", "point", "nexus-db", "--plan", cloud.plan, "--prove")
     assert cloud.json(*words)["folder"] is None

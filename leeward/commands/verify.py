@@ -1,0 +1,224 @@
+"""leeward verify PLAN: are the copies what was stored, in every location; and repair them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from chalicelib.errors import LeewardError
+from leeward.deployed import Access, access_options, reach
+from leeward.options import FORMAT, PLAN_PATH
+from leeward.plan_file import load_plan
+
+if TYPE_CHECKING:
+    from chalicelib.ports import ObjectStore
+    from chalicelib.services.locations import Locations
+    from chalicelib.verify.check_run import CheckProgress
+    from chalicelib.verify.integrity import CheckResult
+    from chalicelib.verify.repair_run import RepairResult
+
+
+@dataclass
+class Found:
+    """What the checks of all locations said. `silent`: locations that did not answer."""
+
+    checks: list[CheckResult] = field(default_factory=list)
+    silent: list[tuple[str, str, LeewardError]] = field(default_factory=list)
+    repairs: dict[str, RepairResult] = field(default_factory=dict)
+    after: list[CheckResult] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        last = {(it.component, it.location): it for it in (*self.checks, *self.after)}
+        return bool(last) and not self.silent and all(it.ok for it in last.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "checks": [it.to_json() for it in self.checks],
+            "silent": [
+                {"component": component, "location": location, "error": error.to_json()}
+                for component, location, error in self.silent
+            ],
+            "repairs": {name: it.to_json() for name, it in self.repairs.items()},
+            "after": [it.to_json() for it in self.after],
+        }
+
+
+@click.command(short_help="Check the copies in every location, and repair them.")
+@click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
+@click.option("--component", "components", multiple=True, help="Only this one; may be repeated.")
+@click.option("--location", "locations", multiple=True, help="Only there; may be repeated.")
+@click.option("--read-all", is_flag=True, help="Read every byte, not the share whose turn it is.")
+@click.option("--repair", is_flag=True, help="Copy back what another location has sound.")
+@access_options
+@FORMAT
+def command(
+    plan_path: Path,
+    components: tuple[str, ...],
+    locations: tuple[str, ...],
+    read_all: bool,
+    repair: bool,
+    access: Access,
+    form: str,
+) -> None:
+    """Check that every location holds what was stored: that each object exists, its size and
+    stored checksum, and by reading the share whose turn it is.
+
+    With --repair what is damaged is copied back from a location that has it sound; a point that
+    none has is quarantined. Without it nothing is changed but the memory of what was read.
+
+    Exit status: 0 everything was looked at and is as it should be (after the repair); 1 not, or a
+    location did not answer; 2 the input cannot be used.
+
+    \b
+    Example:
+    leeward verify policies/plans/nexus-studio.yaml --read-all
+    """
+    found = Found()
+    with reach(load_plan(plan_path).plan, access) as places, _ledgers(places) as ledgers:
+        pairs = list(_pairs(places, components, locations))
+        with _progress(form == "text") as progress:
+            for component, location in pairs:
+                _check(places, component, location, ledgers, found, progress, read_all=read_all)
+            if repair:
+                _repair(places, ledgers, found, progress)
+    if form == "json":
+        click.echo(json.dumps(found.to_json()))
+    else:
+        _print(found)
+    if not found.ok:
+        sys.exit(1)
+
+
+@contextmanager
+def _ledgers(places: Locations) -> Iterator[ObjectStore]:
+    """The checks' memory; without a deployment there is none, and none is kept."""
+    from chalicelib.adapters.folder_store import FolderObjectStore
+    from chalicelib.services import build
+
+    if places.deployed:
+        yield build.ledgers()
+        return
+    with tempfile.TemporaryDirectory(prefix="leeward-verify-") as folder:
+        yield FolderObjectStore(Path(folder))
+
+
+def _pairs(
+    places: Locations, components: tuple[str, ...], locations: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    names = components or tuple(
+        name for name, it in places.plan.components.items() if it.kind == "postgres"
+    )
+    for component in names:
+        for location in locations or places.of(component):
+            yield component, location
+
+
+def _check(
+    places: Locations,
+    component: str,
+    location: str,
+    ledgers: ObjectStore,
+    found: Found,
+    progress: Progress,
+    *,
+    read_all: bool,
+) -> None:
+    try:
+        found.checks.append(
+            _look(places, component, location, ledgers, progress, read_all=read_all)
+        )
+    except LeewardError as error:
+        found.silent.append((component, location, error))
+
+
+def _look(
+    places: Locations,
+    component: str,
+    location: str,
+    ledgers: ObjectStore,
+    progress: Progress,
+    *,
+    read_all: bool,
+) -> CheckResult:
+    from chalicelib.adapters.clock import SystemClock
+    from chalicelib.services.checking import policy_of, share_to_read
+    from chalicelib.verify.location import verify_location
+
+    store, policy = (
+        places.store(location, component),
+        policy_of(places.plan, places.component(component)),
+    )
+    share = None if read_all else share_to_read(store, policy)
+    task = progress.add_task(f"{component} in {location}", total=None)
+
+    def tell(now: CheckProgress) -> None:
+        progress.update(task, completed=now.read_bytes, total=now.to_read_bytes)
+
+    return verify_location(
+        store,
+        places.catalogue(location, component),
+        location=location,
+        component=component,
+        policy=replace(policy, read_bytes=share),
+        ledgers=ledgers,
+        clock=SystemClock(),
+        tell=tell,
+    )
+
+
+def _repair(places: Locations, ledgers: ObjectStore, found: Found, progress: Progress) -> None:
+    """Decided over all locations, done, and what was wrong is checked again."""
+    from chalicelib.adapters.clock import SystemClock
+    from chalicelib.services.checking import look_at_all
+    from chalicelib.verify.repair import decide_repair
+    from chalicelib.verify.repair_run import apply_repair
+
+    wrong = [it for it in found.checks if it.findings]
+    for component in dict.fromkeys(it.component for it in wrong):
+        views, unknown = look_at_all(places, component, ledgers=ledgers)
+        found.repairs[component] = apply_repair(
+            decide_repair(views, unknown=unknown),
+            {view.name: places.store(view.name, component) for view in views},
+            {view.name: places.catalogue(view.name, component) for view in views},
+            clock=SystemClock(),
+        )
+    for it in wrong:
+        again = (places, it.component, it.location, ledgers, progress)
+        found.after.append(_look(*again, read_all=True))
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Progress]:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    disable = not shown or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=disable) as progress:
+        yield progress
+
+
+def _print(found: Found) -> None:
+    from leeward.verify_report import show_checks, show_repair
+
+    console = Console(highlight=False)
+    if found.checks:
+        show_checks(console, found.checks)
+    for component, location, error in found.silent:
+        told = f"{component} in {location} cannot be checked: {error.message}"
+        console.print(told, style="bold red", markup=False, soft_wrap=True)
+    for repaired in found.repairs.values():
+        show_repair(console, repaired)
+    if found.after:
+        console.print("after the repair")
+        show_checks(console, found.after)
