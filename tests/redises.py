@@ -62,9 +62,7 @@ def running_redis(program: Path = VALKEY_9, **settings: str) -> Iterator[RealRed
     """Settings by their names with underscores."""
     if program == VALKEY_9:
         settings = {"enable_debug_command": "yes"} | settings
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     folder = Path(tempfile.mkdtemp(prefix="lw-test-redis-"))
     words = [
         word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", value)
@@ -81,6 +79,13 @@ def running_redis(program: Path = VALKEY_9, **settings: str) -> Iterator[RealRed
         process.kill()
         process.wait()
         shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def wait_for(port: int, log: Path) -> None:

@@ -381,7 +381,7 @@ def test_a_remote_that_hangs(shelf: Shelf, scheme: str) -> None:
     with server_of(lambda _: None) as port:
         started = time.monotonic()
         with pytest.raises(Unavailable) as caught:
-            shelf.take(f"{scheme}://127.0.0.1:{port}/x.git", answer_seconds=1)
+            shelf.take(f"{scheme}://127.0.0.1:{port}/x.git", answer_seconds=1, transfer_seconds=20)
     assert time.monotonic() - started < 10
     assert f"{scheme}://127.0.0.1:{port}" in caught.value.message
     assert shelf.store.objects == {}

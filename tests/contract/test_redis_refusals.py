@@ -35,7 +35,16 @@ from chalicelib.plan.records import RecoveryPoint
 from chalicelib.recover.restore_redis import verify_redis
 from tests.doors import self_signed, tls_door
 from tests.fakes import FailingObjectStore
-from tests.redises import CLOCK, REDIS_6, VALKEY_9, RealRedis, Shelf, emptied, running_redis
+from tests.redises import (
+    CLOCK,
+    REDIS_6,
+    VALKEY_9,
+    RealRedis,
+    Shelf,
+    emptied,
+    free_port,
+    running_redis,
+)
 
 LIBRARY = "#!lua name=lib\nredis.register_function('f', function() return 'hello' end)"
 
@@ -176,7 +185,9 @@ def test_the_rights_that_the_hint_names_are_enough(shelf: Shelf, target: RealRed
 
 
 def test_a_cluster_is_refused(shelf: Shelf) -> None:
-    with running_redis(cluster_enabled="yes") as server, pytest.raises(Refused) as caught:
+    # Its own choice of a second port, 10,000 above the first, may not exist.
+    settings = {"cluster_enabled": "yes", "cluster_port": str(free_port())}
+    with running_redis(**settings) as server, pytest.raises(Refused) as caught:
         shelf.take(server)
     assert caught.value.instance_code == "cluster-mode"
 
