@@ -20,7 +20,7 @@ TOLD = {
 }
 HELP = [
     "", "check", "explain", "compile", "prune", "drill", "prove", "package", "cloud", "cloud up",
-    "cloud env", "evidence", "evidence verify",
+    "cloud env", "evidence", "evidence verify", "restore bucket",
 ]  # fmt: skip
 
 
