@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
+from chalicelib.backup.locks import default_lock_days
 from chalicelib.plan.components import BaseComponent
 from chalicelib.plan.model import Plan
+from chalicelib.plan.places import Location
 from leeward.template_parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
@@ -29,7 +32,8 @@ def copy_resources(plan: Plan, name: str, component: BaseComponent) -> Resources
     resources = _copies(plan, name, component) | _checks(plan, name, component)
     if component.retention is not None:
         resources |= _daily(plan, name, "prune", "Pruned", "old backups were not removed")
-    if component.retention is not None and is_locked(plan):
+    primary = primary_location(plan)
+    if component.retention is not None and primary is not None and primary.locks_follow_tiers:
         resources |= _daily(plan, name, "extend_locks", "Locked", "what must stay is not locked")
     return resources
 
@@ -45,18 +49,30 @@ def bucket_resources(plan: Plan) -> Resources:
             "detail": {"bucket": {"name": [{"Ref": "BackupBucket"}]}},
         },
     )
-    if is_locked(plan):
-        resources |= {"BackupBucket": {"Properties": {"ObjectLockEnabled": True}}}
+    primary = primary_location(plan)
+    if primary is not None and primary.is_locked:
+        resources |= {"BackupBucket": {"Properties": _locks(plan, primary)}}
     return resources
 
 
-def is_locked(plan: Plan) -> bool:
-    """Whether the plan locks what lies in the primary location."""
-    return any(
-        location.locked_for is not None
-        for location in plan.locations.values()
-        if location.provider == "aws" and location.role in ("primary", "remote")
-    )
+def _locks(plan: Plan, primary: Location) -> dict[str, Any]:
+    """Whatever is written is locked at once, for the least that any policy promises; the function
+    `extend_locks` adds the rest. The writer needs no right for either."""
+    kept = [it.retention for it in plan.components.values() if it.retention is not None]
+    days = primary.locked_for.days if primary.locked_for else default_lock_days(kept)
+    if not days:
+        return {"ObjectLockEnabled": True}
+    rule = {"DefaultRetention": {"Mode": primary.lock_mode.upper(), "Days": days}}
+    configuration = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    return {"ObjectLockEnabled": True, "ObjectLockConfiguration": configuration}
+
+
+def primary_location(plan: Plan) -> Location | None:
+    """The one in AWS that backups are taken to."""
+    for location in plan.locations.values():
+        if location.provider == "aws" and location.role in ("primary", "remote"):
+            return location
+    return None
 
 
 def _copies(plan: Plan, name: str, component: BaseComponent) -> Resources:

@@ -3,7 +3,7 @@
 Each calendar tier keeps one point for each of its newest periods: counted are periods that have a
 point, the newest point stands for its period, tiers overlap, and the oldest point of all stays
 while a tier has counts left. Points that nobody may restore take no slot, and nothing that a kept
-point needs ever goes. docs/decisions/0011-retention.md says whose semantics these are, and why.
+point needs ever goes. docs/decisions/0008-retention.md says whose semantics these are, and why.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ does not pay for them at its cold start.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres_database import PostgresDatabases
     from chalicelib.adapters.postgres_replication import PostgresSource
+    from chalicelib.adapters.s3_bucket import S3Buckets
     from chalicelib.adapters.s3_locks import S3Locks
     from chalicelib.adapters.secrets import SecretAddresses
     from chalicelib.incidents.incident import Desk
@@ -31,7 +34,10 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Environment:
-    """What the deployment tells each Lambda; see docs/design.md, "Names in AWS"."""
+    """What the deployment tells each Lambda; see docs/design.md, "Names in AWS".
+
+    `replica_buckets`: by component. `endpoint_url`: of the local cloud, "" in AWS.
+    """
 
     state_table: str
     backup_bucket: str
@@ -41,6 +47,8 @@ class Environment:
     data_key: str
     envelope_keys: tuple[str, ...]
     signing_key: str
+    replica_buckets: Mapping[str, str]
+    endpoint_url: str
     plan: Path
     work_dir: Path
     postgres: str | None
@@ -58,6 +66,8 @@ def environment() -> Environment:
         data_key=_required("LEEWARD_DATA_KEY"),
         envelope_keys=_keys(_required("LEEWARD_ENVELOPE_KEYS")),
         signing_key=_required("LEEWARD_SIGNING_KEY"),
+        replica_buckets=json.loads(_required("LEEWARD_REPLICA_BUCKETS")),
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL", ""),
         plan=Path(os.environ.get("LEEWARD_PLAN", ROOT / "plan.json")),
         work_dir=Path(os.environ.get("LEEWARD_WORK_DIR", "/tmp/leeward")),
         postgres=os.environ.get("LEEWARD_POSTGRES"),
@@ -191,7 +201,29 @@ def locks(component: str) -> S3Locks:
     """Object Lock on the component's part of the backup bucket."""
     from chalicelib.adapters.s3_locks import S3Locks
 
-    return S3Locks(s3(), environment().backup_bucket, f"{component}/")
+    places = locations()
+    mode: Any = plan().locations[places.primary].lock_mode.upper()
+    return S3Locks(s3(), environment().backup_bucket, f"{component}/", mode=mode)
+
+
+def buckets() -> S3Buckets:
+    """Connections for users' buckets and their replicas; open them in one event loop."""
+    from chalicelib.adapters.s3_bucket import S3Buckets
+    from chalicelib.adapters.s3_signing import ambient_credentials
+
+    return S3Buckets(ambient_credentials())
+
+
+def replica_bucket(component: str) -> str:
+    """Raises NotReady (code "no-replica") when the deployment made none for the component."""
+    found = environment().replica_buckets.get(component)
+    if found is None:
+        raise NotReady(
+            f"expected a replica of {component} in the deployment, found none",
+            hint="give the component a backup of kind replication or sync, and deploy the package",
+            code="no-replica",
+        )
+    return found
 
 
 @cache

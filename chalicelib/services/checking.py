@@ -56,10 +56,10 @@ def check_location(component: str, location: str) -> CheckResult:
     """One check as the plan wants it, within the time of one invocation."""
     places, now = build.locations(), build.clock().now()
     policy = policy_of(places.plan, places.plan.components[component])
-    store = places.store(location, component)
+    store = places.streams(location, component)
     return verify_location(
         store,
-        places.catalogue(location, component),
+        places.indexed(location, component),
         location=location,
         component=component,
         policy=replace(policy, read_bytes=share_to_read(store, policy)),
@@ -162,7 +162,7 @@ def repair_now(
     return apply_repair(
         decide_repair(views, unknown=unknown),
         {view.name: places.store(view.name, component) for view in views},
-        {view.name: places.catalogue(view.name, component) for view in views},
+        {view.name: places.indexed(view.name, component) for view in views},
         clock=build.clock(),
     )
 
@@ -178,7 +178,7 @@ def look_at_all(
             views.append(
                 view_location(
                     places.store(location, component),
-                    places.catalogue(location, component),
+                    places.indexed(location, component),
                     location=location,
                     component=component,
                     policy=policy,

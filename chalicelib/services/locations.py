@@ -76,6 +76,26 @@ class Locations:
             return build.catalogue(component)
         return StoredCatalogue(self.store(location, component), component)
 
+    def indexed(self, location: str, component: str) -> Catalogue:
+        """As `catalogue`, with the index beside any location: for those who compare the copies,
+        and who quarantine a point only when no location has it sound."""
+        from chalicelib.adapters.catalogue import StoredCatalogue
+
+        index = build.state() if self.deployed else None
+        return StoredCatalogue(self.store(location, component), component, index=index)
+
+    def streams(self, location: str, component: str) -> ObjectStore:
+        """As `store`, for who reads every byte: from S3 each object in one request."""
+        found = self.plan.locations[location]
+        if location != self.primary or not self.deployed or found.provider != "aws":
+            return self.store(location, component)
+        from chalicelib.adapters.s3_streams import S3ObjectStreams
+
+        here = build.environment()
+        return S3ObjectStreams(
+            build.s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key
+        )
+
     def candidates(self, component: str, *, in_region: str = "") -> tuple[Candidate, ...]:
         """What each location answers, asked side by side; `in_region`: where to restore."""
         names = self.of(component)

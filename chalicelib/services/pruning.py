@@ -10,6 +10,7 @@ from chalicelib.backup.prune import PruneResult, apply_prune
 from chalicelib.backup.prune_facts import decide_prune, read_facts
 from chalicelib.errors import NotReady
 from chalicelib.evidence.text import counted
+from chalicelib.incidents.incident import is_open
 from chalicelib.plan.components import Retention
 from chalicelib.services import build
 
@@ -17,12 +18,15 @@ from chalicelib.services import build
 def prune(component: str) -> dict[str, Any]:
     """Remove what no rule of the plan keeps, in every location that answers.
 
-    Publishes `Pruned` when every location was done.
+    Publishes `Pruned` when every location was done. While an incident of the component is open
+    nothing goes: a recovery may be reading what would.
 
     Raises:
         PruneTooLarge: more would go than one run may remove without approval (`leeward prune`).
     """
     places, done = build.locations(), []
+    if is_open(component, build.state()):
+        return {"found": f"nothing removed: an incident of {component} is open"}
     for location in places.of(component):
         if places.plan.locations[location].provider != "own":
             done.append(f"{location}: {_tell(prune_location(component, location))}")

@@ -156,10 +156,8 @@ def _look(
     from chalicelib.services.checking import policy_of, share_to_read
     from chalicelib.verify.location import verify_location
 
-    store, policy = (
-        places.store(location, component),
-        policy_of(places.plan, places.component(component)),
-    )
+    store = places.streams(location, component)
+    policy = policy_of(places.plan, places.component(component))
     share = None if read_all else share_to_read(store, policy)
     task = progress.add_task(f"{component} in {location}", total=None)
 
@@ -168,7 +166,7 @@ def _look(
 
     return verify_location(
         store,
-        places.catalogue(location, component),
+        places.indexed(location, component),
         location=location,
         component=component,
         policy=replace(policy, read_bytes=share),
@@ -191,7 +189,7 @@ def _repair(places: Locations, ledgers: ObjectStore, found: Found, progress: Pro
         found.repairs[component] = apply_repair(
             decide_repair(views, unknown=unknown),
             {view.name: places.store(view.name, component) for view in views},
-            {view.name: places.catalogue(view.name, component) for view in views},
+            {view.name: places.indexed(view.name, component) for view in views},
             clock=SystemClock(),
         )
     for it in wrong:

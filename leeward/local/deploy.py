@@ -89,6 +89,7 @@ class Stack:
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT,
             "AWS::Partition": "aws",
+            "AWS::StackName": STACK,
         }
         for name, parameter in template.get("Parameters", {}).items():
             self._values[name] = (given or {}).get(name) or _default(parameter)
@@ -292,13 +293,18 @@ def _put_notification(client: Any, bucket: str, value: Properties) -> None:
 
 
 def _put_lifecycle(client: Any, bucket: str, value: Properties) -> None:
-    rules = [
-        {"ID": rule["Id"], "Filter": {"Prefix": ""}} | {k: v for k, v in rule.items() if k != "Id"}
-        for rule in value["Rules"]
-    ]
+    rules = [_lifecycle_rule(dict(rule)) for rule in value["Rules"]]
     client.put_bucket_lifecycle_configuration(
         Bucket=bucket, LifecycleConfiguration={"Rules": rules}
     )
+
+
+def _lifecycle_rule(rule: Properties) -> Properties:
+    """CloudFormation says at the rule itself what the API says below Expiration."""
+    made = {"ID": rule.pop("Id"), "Filter": {"Prefix": ""}}
+    if rule.pop("ExpiredObjectDeleteMarker", False):
+        made["Expiration"] = {"ExpiredObjectDeleteMarker": True}
+    return made | rule
 
 
 BUCKET_SETTINGS: dict[str, Callable[[Any, str, Properties], None]] = {

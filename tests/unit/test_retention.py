@@ -42,7 +42,7 @@ def rules_of(decision: RetentionDecision, one: PointStanding) -> set[str]:
     return set(found[0]) if found else set()
 
 
-# The six cases of docs/decisions/0011-retention.md.
+# The six cases of docs/decisions/0008-retention.md.
 
 
 def test_a_hundred_days_keep_what_restic_keeps() -> None:

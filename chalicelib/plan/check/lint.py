@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from chalicelib.plan.check import backups, locks, objectives, people, places, procedures, upkeep
+from chalicelib.plan.check import (
+    backups,
+    copies,
+    locks,
+    objectives,
+    people,
+    places,
+    procedures,
+    upkeep,
+)
 from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.rule import Rule
 from chalicelib.plan.model import Plan
@@ -19,6 +28,7 @@ RULES: tuple[Rule, ...] = (
     *people.RULES,
     *upkeep.RULES,
     *locks.RULES,
+    *copies.RULES,
 )
 EXPIRED, UNUSED = "LW098", "LW099"
 
