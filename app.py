@@ -63,6 +63,21 @@ def extend_locks(event: dict[str, Any], context: Any) -> Any:
     return services.extend_locks(event)
 
 
+@app.lambda_function(name="replicate")
+def replicate(event: dict[str, Any], context: Any) -> Any:
+    return services.replicate(event)
+
+
+@app.lambda_function(name="sync")
+def sync(event: dict[str, Any], context: Any) -> Any:
+    return services.sync(event)
+
+
+@app.lambda_function(name="watch_bucket")
+def watch_bucket(event: dict[str, Any], context: Any) -> Any:
+    return services.watch_bucket(event)
+
+
 @app.lambda_function(name="watch")
 def watch(event: dict[str, Any], context: Any) -> Any:
     return services.watch(event)

@@ -63,11 +63,18 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
             fetched; code "not-packaged" when Chalice refuses the application.
     """
     from leeward.template import plan_resources
+    from leeward.template_buckets import replica_globals
 
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
     parts = [json.loads(data) for name, data in sources.items() if name.startswith("infra/")]
-    parts.append({"Parameters": plan_parameters(plan), "Resources": plan_resources(plan)})
+    parts.append(
+        {
+            "Parameters": plan_parameters(plan),
+            "Globals": replica_globals(plan),
+            "Resources": plan_resources(plan),
+        }
+    )
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()
@@ -100,6 +107,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     """
     from leeward.standby import region_of
     from leeward.template import machine_name
+    from leeward.template_buckets import bucket_parameters
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
     operator = [it.operator_secret for it in databases]
@@ -113,7 +121,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         # IAM takes no empty list: without a login there is a name that no secret has.
         "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
-    }
+    } | bucket_parameters(plan)
 
 
 def _secret_list(names: Iterable[str]) -> dict[str, str]:

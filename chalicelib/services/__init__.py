@@ -78,6 +78,27 @@ def extend_locks(event: Event) -> Event:
     return extend_locks(event["component"])
 
 
+def replicate(event: Event) -> Event:
+    """S3 tells of an object that was written to, or deleted from, a bucket of the plan."""
+    from chalicelib.services.buckets import replicate
+
+    return replicate(event)
+
+
+def sync(event: Event) -> Event:
+    """Make a bucket's replica what the bucket is: {"component"}, and {"location"} of another."""
+    from chalicelib.services.buckets import sync
+
+    return sync(event["component"], event.get("location", ""))
+
+
+def watch_bucket(event: Event) -> Event:
+    """Look for signs of ransomware in a bucket: {"component"}."""
+    from chalicelib.services.buckets import watch_bucket
+
+    return watch_bucket(event["component"])
+
+
 def watch(event: Event) -> Event:
     """Probe a component and publish what fails: {"component"}."""
     from chalicelib.services.watching import watch

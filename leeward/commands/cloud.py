@@ -99,7 +99,7 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
     """A cloud with production and the deployed package; yields what is up, without secrets."""
     from leeward.local.cloud import LocalCloud
     from leeward.local.deploy import deploy
-    from leeward.local.locations import start_locations
+    from leeward.local.locations import create_application_buckets, start_locations
     from leeward.local.production import Production, store_secrets
     from leeward.package import build_package
 
@@ -114,6 +114,7 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
                         operator=component.operator_secret,
                         application=component.application_secret,
                     )
+            create_application_buckets(cloud, plan)
             others = start_locations(cloud, plan)
             deployed = deploy(cloud, package)
             cloud.warm()

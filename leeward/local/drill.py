@@ -33,7 +33,7 @@ from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.deploy import deploy
 from leeward.local.iam import Rights
 from leeward.local.ledger import Reckoning, read_ledger, reckon
-from leeward.local.locations import start_locations
+from leeward.local.locations import create_application_buckets, start_locations
 from leeward.local.production import APPLICATION, DATABASE, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
 from leeward.package import build_package
@@ -124,6 +124,7 @@ class Drill:
             operator=self.database.operator_secret,
             application=self.database.application_secret,
         )
+        create_application_buckets(self.cloud, self.plan)
         self.others = start_locations(self.cloud, self.plan)
         self._say("cloud", f"local AWS at {self.cloud.url}, two regions, package deployed", began)
         self._open_stores()

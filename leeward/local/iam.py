@@ -34,10 +34,17 @@ ACTIONS = {
     "s3:HeadObject": ["s3:GetObject"],
     "s3:CreateMultipartUpload": ["s3:PutObject"],
     "s3:UploadPart": ["s3:PutObject"],
+    "s3:UploadPartCopy": ["s3:PutObject"],
+    "s3:CopyObject": ["s3:PutObject"],
+    "s3:DeleteObjects": ["s3:DeleteObject"],
     "s3:CompleteMultipartUpload": ["s3:PutObject"],
     "s3:GetObjectAttributes": ["s3:GetObject", "s3:GetObjectAttributes"],
     "s3:GetBucketEncryption": ["s3:GetEncryptionConfiguration"],
     "s3:GetObjectLockConfiguration": ["s3:GetBucketObjectLockConfiguration"],
+    "s3:GetBucketLifecycleConfiguration": ["s3:GetLifecycleConfiguration"],
+    "s3:GetBucketReplication": ["s3:GetReplicationConfiguration"],
+    "s3:GetPublicAccessBlock": ["s3:GetBucketPublicAccessBlock"],
+    "s3:GetBucketNotificationConfiguration": ["s3:GetBucketNotification"],
 }
 # S3 uses an object's KMS key with the caller's rights.
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
@@ -46,10 +53,16 @@ KEY_ACTIONS = {
     "PutObject": ["kms:GenerateDataKey"],
     "CreateMultipartUpload": ["kms:GenerateDataKey"],
     "UploadPart": ["kms:GenerateDataKey", "kms:Decrypt"],
+    "UploadPartCopy": ["kms:GenerateDataKey", "kms:Decrypt"],
+    "CopyObject": ["kms:GenerateDataKey"],
     "CompleteMultipartUpload": ["kms:Decrypt"],
 }
-VERSIONED = {"s3:GetObject": "s3:GetObjectVersion", "s3:DeleteObject": "s3:DeleteObjectVersion"}
-ON_BUCKET = re.compile(r"s3:(ListBucket.*|GetBucket.*|GetEncryptionConfiguration)")
+VERSIONED = {
+    "s3:GetObject": "s3:GetObjectVersion",
+    "s3:GetObjectTagging": "s3:GetObjectVersionTagging",
+    "s3:DeleteObject": "s3:DeleteObjectVersion",
+}
+ON_BUCKET = re.compile(r"s3:(ListBucket.*|GetBucket.*|Get[A-Z][a-z]+Configuration)")
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ def needs_of(
     parameters: dict[str, str],
     region: str,
     bucket_key: str | None = None,
+    source_key: str | None = None,
 ) -> list[Need]:
     """The rights that AWS asks for a call.
 
@@ -73,6 +87,7 @@ def needs_of(
         service: botocore's signing name.
         parameters: those that are text; the others by name, with an empty value.
         bucket_key: ARN of the KMS key by which the call's bucket encrypts when not told otherwise.
+        source_key: the same of the bucket that a copy reads.
     """
     name = f"{PREFIXES.get(service, service)}:{operation}"
     actions = list(ACTIONS.get(name, [name]))
@@ -81,10 +96,19 @@ def needs_of(
     if "ObjectLockRetainUntilDate" in parameters:
         actions.append("s3:PutObjectRetention")
     needs = [Need(it, _resource(service, it, parameters, region)) for it in actions]
+    if copied := parameters.get("CopySource"):
+        needs += _needs_of_source(copied, source_key)
     key = parameters.get("SSEKMSKeyId") or bucket_key
     if service == "s3" and key and parameters.get("ServerSideEncryption") != "AES256":
         needs += [Need(it, key) for it in KEY_ACTIONS.get(operation, ())]
     return needs
+
+
+def _needs_of_source(copied: str, key: str | None) -> list[Need]:
+    """Of a copy's source, "bucket/key" or "bucket/key?versionId=..."."""
+    path, _, version = copied.lstrip("/").partition("?versionId=")
+    read = Need("s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{path}")
+    return [read, Need("kms:Decrypt", key)] if key else [read]
 
 
 def _resource(service: str, action: str, parameters: dict[str, str], region: str) -> str:
@@ -149,8 +173,12 @@ class Judgement:
 def judge(function: Function, call: dict[str, Any]) -> Judgement:
     """May the function's role make the call {"service", "operation", "parameters"}?"""
     documents = role_documents(function.role)
-    key = bucket_key(call["parameters"].get("Bucket", "")) if call["service"] == "s3" else None
-    needs = tuple(needs_of(**call, region=function.region, bucket_key=key))
+    key = source = None
+    if call["service"] == "s3":
+        key = bucket_key(call["parameters"].get("Bucket", ""))
+        source = bucket_key(call["parameters"].get("CopySource", "").lstrip("/").split("/")[0])
+    found = needs_of(**call, region=function.region, bucket_key=key, source_key=source)
+    needs = tuple(found)
     for need in needs:
         if not allows(documents, need):
             role = function.role.rpartition("/")[2]

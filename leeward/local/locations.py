@@ -1,4 +1,5 @@
-"""The plan's locations outside AWS in the local cloud: an emulator each, where it is installed."""
+"""What a plan finds outside its own stack in the local cloud: the application's buckets, and
+locations in other clouds (an emulator each, where it is installed)."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 from chalicelib.plan.model import Plan
-from leeward.local.cloud import LocalCloud
+from leeward.local.cloud import PRIMARY_REGION, LocalCloud
 from leeward.local.other_clouds import OtherCloud, start_azure, start_gcs
 
 STARTS = {"gcp": start_gcs, "azure": start_azure}
@@ -37,3 +38,18 @@ def start_locations(cloud: LocalCloud, plan: Plan) -> dict[str, OtherCloud]:
     with ThreadPoolExecutor() as threads:
         found = dict(zip(wanted, threads.map(start, wanted), strict=True))
     return {name: started for name, started in found.items() if started}
+
+
+def create_application_buckets(cloud: LocalCloud, plan: Plan) -> None:
+    """The buckets that the plan protects, as it wants them: versioned, with events."""
+    client = cloud.client("s3", PRIMARY_REGION)
+    for component in plan.components.values():
+        if component.kind != "bucket":
+            continue
+        client.create_bucket(Bucket=component.bucket)
+        client.put_bucket_versioning(
+            Bucket=component.bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+        client.put_bucket_notification_configuration(
+            Bucket=component.bucket, NotificationConfiguration={"EventBridgeConfiguration": {}}
+        )

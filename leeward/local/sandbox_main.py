@@ -26,9 +26,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 CHANNEL_FD = int(os.environ.pop("LEEWARD_CHANNEL_FD", "-1"))
 GATE_FD = int(os.environ.pop("LEEWARD_GATE_FD", "-1"))
@@ -103,6 +106,77 @@ def guard_botocore(module: ModuleType, gate: Gate) -> None:
         return original(self, operation_name, api_params)
 
     client._make_api_call = make_api_call
+
+
+def guard_s3_http(module: ModuleType, gate: Gate) -> None:
+    """Puts the gate before `S3Http._send`, the door of the calls that botocore does not make."""
+    client = module.S3Http
+    original = client._send
+
+    @asynccontextmanager
+    async def send(self: Any, method: str, key: str, *rest: Any) -> AsyncIterator[Any]:
+        query, headers = dict(rest[0]), rest[1] or {}
+        parameters = {"Bucket": self.place.bucket, "Key": key}
+        for name, value in (
+            ("VersionId", query.get("versionId")),
+            ("CopySource", unquote(headers.get("x-amz-copy-source", ""))),
+            ("ServerSideEncryption", headers.get("x-amz-server-side-encryption")),
+            ("SSEKMSKeyId", headers.get("x-amz-server-side-encryption-aws-kms-key-id")),
+        ):
+            if value:
+                parameters[name] = value
+        operation = s3_operation(method, key, query, headers)
+        if denied := gate.check("s3", operation, parameters):
+            yield Denied("" if method == "HEAD" else denied)
+            return
+        async with original(self, method, key, *rest) as response:
+            yield response
+
+    client._send = send
+
+
+class Denied:
+    """What S3 answers who has not the right."""
+
+    status = 403
+
+    def __init__(self, why: str) -> None:
+        self.headers: dict[str, str] = {}
+        text = f"<Error><Code>AccessDenied</Code><Message>{escape(why)}</Message></Error>"
+        self._body = text.encode() if why else b""
+
+    async def read(self) -> bytes:
+        return self._body
+
+
+# What tells an operation of S3 from the others of its method, in order; "" is what is left.
+# "copy" stands for the header x-amz-copy-source.
+ON_BUCKET = {
+    "GET": {
+        "list-type": "ListObjectsV2", "versions": "ListObjectVersions",
+        "versioning": "GetBucketVersioning",
+    },
+    "POST": {"delete": "DeleteObjects"},
+}  # fmt: skip
+ON_OBJECT = {
+    "HEAD": {"": "HeadObject"},
+    "GET": {"tagging": "GetObjectTagging", "": "GetObject"},
+    "PUT": {
+        "copy&partNumber": "UploadPartCopy", "partNumber": "UploadPart", "copy": "CopyObject",
+        "tagging": "PutObjectTagging", "": "PutObject",
+    },
+    "POST": {"uploads": "CreateMultipartUpload", "uploadId": "CompleteMultipartUpload"},
+    "DELETE": {"uploadId": "AbortMultipartUpload", "": "DeleteObject"},
+}  # fmt: skip
+
+
+def s3_operation(method: str, key: str, query: dict[str, str], headers: dict[str, str]) -> str:
+    """botocore's name of an S3 request. One that is not known here has no right to be made."""
+    marks = {*query, "", *(["copy"] if "x-amz-copy-source" in headers else [])}
+    for wanted, operation in (ON_OBJECT if key else ON_BUCKET).get(method, {}).items():
+        if set(wanted.split("&")) <= marks:
+            return operation
+    return f"{method} {'&'.join(sorted(marks))}"
 
 
 class AfterImport(importlib.abc.MetaPathFinder):
@@ -190,6 +264,8 @@ def main() -> None:
     channel = Lines(CHANNEL_FD)
     gate = Gate(Lines(GATE_FD))
     sys.meta_path.insert(0, AfterImport("botocore.client", lambda it: guard_botocore(it, gate)))
+    s3_http = "chalicelib.adapters.s3_http"
+    sys.meta_path.insert(0, AfterImport(s3_http, lambda it: guard_s3_http(it, gate)))
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     name = os.environ["_HANDLER"]
     try:

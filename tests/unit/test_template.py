@@ -10,6 +10,7 @@ from chalicelib.errors import PlanError
 from chalicelib.plan.model import Plan
 from leeward.plan_file import load_plan
 from leeward.template import plan_resources
+from leeward.template_buckets import replica_globals
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"
 
@@ -22,9 +23,10 @@ def plan() -> Plan:
 def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) -> None:
     resources = plan_resources(plan)
     rules = [it for it in resources.values() if it.get("Type") == "AWS::Events::Rule"]
-    prefix = "leeward-nexus-studio-nexus-db-"
+    prefix = "leeward-nexus-studio-"
     scheduled = [it for it in rules if "ScheduleExpression" in it["Properties"]]
-    named = {it["Properties"]["Name"].removeprefix(prefix) for it in scheduled}
+    everything = {it["Properties"]["Name"].removeprefix(prefix) for it in scheduled}
+    named = {it.removeprefix("nexus-db-") for it in everything if it.startswith("nexus-db-")}
     copies = {"copy-secondary", "copy-tertiary"}
     checks = {"check-primary", "check-secondary", "check-tertiary"}
     assert named == {"watch", "full", "incremental", "wal", "prune"} | copies | checks
@@ -33,8 +35,10 @@ def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) ->
         for it in resources.values()
         if it.get("Type") == "AWS::CloudWatch::Alarm"
     }
-    for what in named:
-        assert alarms[f"nexus-db-{what}-silent"]["TreatMissingData"] == "breaching"
+    of_bucket = {"nexus-uploads-sync", "nexus-uploads-watch-bucket"}
+    assert everything - {f"nexus-db-{what}" for what in named} == of_bucket
+    for what in everything:
+        assert alarms[f"{what}-silent"]["TreatMissingData"] == "breaching"
     # What the plan's scenario names as its alarm is an alarm that exists.
     assert set(plan.scenarios["database-corruption"].alarms) <= set(alarms)
 
@@ -45,9 +49,10 @@ def test_lag_is_an_alarm_at_the_plan_s_own_thresholds(plan: Plan) -> None:
         for it in plan_resources(plan).values()
         if it.get("Type") == "AWS::CloudWatch::Alarm" and "-lag-" in it["Properties"]["AlarmName"]
     }
+    subjects = ("nexus-db-copy-secondary", "nexus-db-copy-tertiary", "nexus-uploads-replication")
     assert alarms == {
-        f"nexus-db-copy-{location}-lag-{level}": minutes * 60
-        for location in ("secondary", "tertiary")
+        f"{subject}-lag-{level}": minutes * 60
+        for subject in subjects
         for level, minutes in (("warning", 5), ("critical", 15))
     }
 
@@ -74,3 +79,25 @@ def test_a_schedule_in_another_zone_is_refused_and_not_shifted(plan: Plan) -> No
     with pytest.raises(PlanError) as refused:
         plan_resources(Plan.from_json(data))
     assert refused.value.instance_code == "zone-not-scheduled"
+
+
+def test_a_replica_is_versioned_encrypted_closed_and_outlives_the_stack(plan: Plan) -> None:
+    replica = plan_resources(plan)["ReplicaNexusUploads"]
+    properties = replica["Properties"]
+    assert replica["DeletionPolicy"] == replica["UpdateReplacePolicy"] == "Retain"
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert "aws:kms" in str(properties["BucketEncryption"])
+
+
+def test_only_the_plan_s_buckets_send_events_and_are_named_to_the_functions(plan: Plan) -> None:
+    changed = plan_resources(plan)["ChangedNexusUploads"]["Properties"]["EventPattern"]
+    assert changed["detail"]["bucket"]["name"] == ["nexus-assets"]
+    told = replica_globals(plan)["Function"]["Environment"]["Variables"]["LEEWARD_REPLICA_BUCKETS"]
+    assert told == {"Fn::Sub": '{"nexus-uploads": "${ReplicaNexusUploads}"}'}
+    data = plan.to_json()
+    data["components"]["nexus-uploads"]["backups"] = []
+    without = Plan.from_json(data)
+    assert not {it for it in plan_resources(without) if "Uploads" in it}
+    told = replica_globals(without)["Function"]["Environment"]["Variables"]
+    assert told == {"LEEWARD_REPLICA_BUCKETS": "{}"}

@@ -1,0 +1,319 @@
+"""The jobs that keep the plan's buckets in step with their replicas, and watch them for ransomware.
+
+An event brings one object at once; the nightly sync brings what no event told of and writes down,
+as a recovery point, what the replica then holds; the watch judges what the events told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.backup.replicas import BucketReplica, Replica, StoreReplica
+from chalicelib.backup.replicate import Replicated, replicate_object
+from chalicelib.backup.sync import SyncProgress, SyncResult, sync_buckets
+from chalicelib.backup.sync_decision import SyncPolicy
+from chalicelib.errors import BadInput, LeewardError, Unavailable
+from chalicelib.evidence.text import counted
+from chalicelib.plan.components import Bucket
+from chalicelib.plan.records import RecoveryPoint, format_time
+from chalicelib.plan.signs import Judgement, Watched
+from chalicelib.services import build
+from chalicelib.verify.ransomware import note_events, watch_noted
+from chalicelib.verify.signs.events import bucket_of, read_event
+from chalicelib.verify.signs.judge import SUSPICIOUS, points_to_quarantine
+
+if TYPE_CHECKING:
+    from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
+    from chalicelib.backup.take_inventory import InventoryTaken
+
+# Lambda ends an invocation after 15 minutes; a first sync goes on where the last one was ended.
+SYNC_SECONDS = 13 * 60.0
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Synced:
+    """`point`: the inventory of the replica after a sync that left nothing behind."""
+
+    result: SyncResult
+    point: RecoveryPoint | None = None
+
+
+def replicate(event: dict[str, Any]) -> dict[str, Any]:
+    """Note an event of S3 for the watch, and bring its object to where the plan wants it at once.
+
+    Publishes `ReplicationLag` in seconds when a replica was changed, and `ReplicationFailures`.
+
+    Raises:
+        BadInput: code "not-an-s3-event"; "unknown-bucket" when no component is that bucket.
+    """
+    component = component_of(bucket_of(event))
+    note_events(bucket_component(component).bucket, [read_event(event)], build.state())
+    try:
+        done = asyncio.run(_replicate(component, event))
+    except LeewardError:
+        build.metrics().put(component, {"ReplicationFailures": 1.0})
+        raise
+    lags = [it.lag_seconds for it in done.values() if it.lag_seconds is not None]
+    if lags:
+        build.metrics().put(component, {"ReplicationLag": max(lags)})
+    return {"found": "; ".join(f"{where}: {_tell(it)}" for where, it in done.items())}
+
+
+def sync(component: str, location: str = "") -> dict[str, Any]:
+    """Make a replica what the bucket is; of the one in AWS, write down what it holds.
+
+    Publishes `Synced.<location>` when nothing was left behind, `SyncFailures`, and `MissedEvents`:
+    changes that the events should have brought.
+
+    Raises:
+        Refused: code "too-many-deletions": nothing was deleted (`leeward sync --approve`).
+        Unavailable: code "sync-incomplete", "sync-unfinished"; the next run goes on from there.
+    """
+    where = location or build.locations().primary
+    try:
+        synced = sync_now(component, where, seconds=SYNC_SECONDS)
+    except LeewardError:
+        build.metrics().put(component, {"SyncFailures": 1.0})
+        raise
+    result = synced.result
+    values = {"SyncFailures": float(result.failed), "MissedEvents": float(missed(result))}
+    build.metrics().put(component, values | ({f"Synced.{where}": 1.0} if result.ok else {}))
+    if not result.ok:
+        raise _incomplete(where, result)
+    return {"point": synced.point and synced.point.id, "found": tell_sync(where, synced)}
+
+
+def sync_now(
+    component: str,
+    location: str,
+    *,
+    dry_run: bool = False,
+    approved: bool = False,
+    progress: Callable[[SyncProgress], None] = lambda _: None,
+    seconds: float | None = None,
+) -> Synced:
+    """One sync as the plan wants it; see `sync`.
+
+    Args:
+        seconds: after these it is ended. None: however long it takes.
+    """
+    started_at = build.clock().now()
+    try:
+        result, taken = asyncio.run(
+            asyncio.wait_for(
+                _sync(component, location, dry_run=dry_run, approved=approved, progress=progress),
+                seconds,
+            )
+        )
+    except TimeoutError as error:
+        raise Unavailable(
+            f"expected the sync of {component} to end within {seconds:.0f} s, it did not",
+            hint="what was copied stays: the next run goes on from there, or run `leeward sync`",
+            code="sync-unfinished",
+        ) from error
+    return Synced(result, _enter(component, taken, started_at) if taken else None)
+
+
+def watch_bucket(component: str) -> dict[str, Any]:
+    """Judge what the events told since the last look; quarantine what an infection may be in.
+
+    Publishes `BucketWatched`, `BucketSigns` (infected), `BucketSuspicions` (a person should look)
+    and `BlindSpots`.
+    """
+    from chalicelib.adapters.s3_samples import S3Samples
+
+    bucket = bucket_component(component).bucket
+    watched = watch_noted(
+        bucket, state=build.state(), reader=S3Samples(build.s3(), bucket), clock=build.clock()
+    )
+    judgement = watched.judgement
+    quarantined = quarantine_since(component, judgement)
+    values = {
+        "BucketWatched": 1.0,
+        "BucketSigns": float(judgement.infected),
+        "BucketSuspicions": float(judgement.infected or judgement.suspicion >= SUSPICIOUS),
+        "BlindSpots": float(len(watched.blind)),
+    }
+    build.metrics().put(component, values)
+    return {
+        "infected": judgement.infected,
+        "quarantined": list(quarantined),
+        "blind": list(watched.blind),
+        "found": tell_watch(watched, quarantined),
+    }
+
+
+def quarantine_since(component: str, judgement: Judgement) -> tuple[str, ...]:
+    """Quarantine the points that may hold what the infection wrote; the ids of the new ones."""
+    if not judgement.infected:
+        return ()
+    catalogue, now = build.catalogue(component), build.clock().now()
+    free = [it.point for it in catalogue.holdings().standings if not it.quarantined]
+    reasons = points_to_quarantine(free, judgement)
+    for one in reasons:
+        catalogue.quarantine(one.point_id, code=one.code, reason=one.reason, at=now)
+    return tuple(one.point_id for one in reasons)
+
+
+def component_of(bucket: str) -> str:
+    """Raises BadInput (code "unknown-bucket")."""
+    for name, component in build.plan().components.items():
+        if isinstance(component, Bucket) and component.bucket == bucket:
+            return name
+    raise BadInput(
+        f"expected an event of a bucket of the plan, found one of {bucket}",
+        hint="narrow the rule to the buckets that the plan names, or add this one to the plan",
+        code="unknown-bucket",
+    )
+
+
+def bucket_component(component: str) -> Bucket:
+    """Raises BadInput (code "unknown-component")."""
+    found = build.plan().components.get(component)
+    if isinstance(found, Bucket):
+        return found
+    names = [name for name, it in build.plan().components.items() if isinstance(it, Bucket)]
+    raise BadInput(
+        f"the plan has no bucket {component!r}",
+        hint=f"one of: {', '.join(names)}",
+        code="unknown-component",
+    )
+
+
+def missed(result: SyncResult) -> int:
+    """Into an empty replica everything is new, and no event was missed."""
+    return result.missed if result.replica_objects else 0
+
+
+def tell_sync(location: str, synced: Synced) -> str:
+    """One line for a person."""
+    result = synced.result
+    copied = f"{counted(result.copied, 'object')} copied ({result.copied_bytes / 1e6:.1f} MB)"
+    late = f", {missed(result)} of them missed by the events" if missed(result) else ""
+    point = f"; {synced.point.id}" if synced.point else ""
+    compared = counted(result.source_objects, "object")
+    return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{point}"
+
+
+def tell_watch(watched: Watched, quarantined: tuple[str, ...]) -> str:
+    """One line for a person."""
+    judgement, seen = watched.judgement, counted(watched.events, "event")
+    blind = f"; blind: {'; '.join(watched.blind[:SHOWN])}" if watched.blind else ""
+    if not judgement.infected:
+        return f"{seen}, suspicion {judgement.suspicion:.2f}: {judgement.why}{blind}"
+    since = format_time(judgement.started_at) if judgement.started_at else "an unknown time"
+    points = counted(len(quarantined), "recovery point")
+    return f"INFECTED since {since}: {judgement.why}; {points} quarantined{blind}"
+
+
+async def _replicate(component: str, event: dict[str, Any]) -> dict[str, Replicated]:
+    """One location after the other: what failed is delivered again, what was done is seen."""
+    policy, done = policy_of(component), {}
+    async with build.buckets() as buckets:
+        source = _source(buckets, component)
+        for location in _at_once(component):
+            replica = _replica(buckets, component, location)
+            done[location] = await replicate_object(
+                event, source, replica, policy, clock=build.clock()
+            )
+    return done
+
+
+async def _sync(
+    component: str, location: str, *, dry_run: bool, **how: Any
+) -> tuple[SyncResult, InventoryTaken | None]:
+    async with build.buckets() as buckets:
+        source, replica = _source(buckets, component), _replica(buckets, component, location)
+        result = await sync_buckets(
+            source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run, **how
+        )
+        if dry_run or not result.ok or not isinstance(replica, BucketReplica):
+            return result, None
+        return result, await _take_inventory(component, replica)
+
+
+async def _take_inventory(component: str, replica: BucketReplica) -> InventoryTaken:
+    from chalicelib.backup.point_objects import free_point_id
+    from chalicelib.backup.take_inventory import bucket_entries, take_inventory
+
+    store = build.backups(component)
+    point_id = free_point_id(store, build.clock(), "objects")
+    return await take_inventory(bucket_entries(replica.bucket), store, point_id)
+
+
+def _enter(component: str, taken: InventoryTaken, started_at: datetime) -> RecoveryPoint:
+    """Into the catalogue: from here on the inventory is a recovery point."""
+    absent = f"{counted(taken.absent, 'object')} went while they were written down"
+    point = RecoveryPoint(
+        id=taken.objects[0].key.split("/")[1],
+        component=component,
+        kind="objects",
+        taken_at=started_at,
+        finished_at=build.clock().now(),
+        objects=taken.objects,
+        source_bytes=taken.bytes,
+        encryption=build.backups(component).encryption,
+        note=absent if taken.absent else "",
+    )
+    build.catalogue(component).add(point)
+    return point
+
+
+def policy_of(component: str) -> SyncPolicy:
+    """The replica in AWS is encrypted with a KMS key, so that no ETag of its tells the content."""
+    found = bucket_component(component)
+    promised = [it.copied_within for it in found.backups if it.copied_within is not None]
+    return SyncPolicy(
+        mirror=found.mirror,
+        max_delete_share=found.deletes_at_most,
+        opaque_etags=True,
+        missed_after=min(promised, default=SyncPolicy.missed_after),
+    )
+
+
+def _at_once(component: str) -> tuple[str, ...]:
+    """The locations that the plan replicates to: the primary one always, there lies the replica."""
+    found, places = bucket_component(component), build.locations()
+    named = {to for it in found.backups if it.kind == "replication" for to in it.to}
+    return tuple(name for name in places.of(component) if name in named | {places.primary})
+
+
+def _source(buckets: S3Buckets, component: str) -> S3Bucket:
+    return _bucket(buckets, bucket_component(component).bucket)
+
+
+def _replica(buckets: S3Buckets, component: str, location: str) -> Replica:
+    places = build.locations()
+    if location == places.primary:
+        return BucketReplica(_bucket(buckets, build.replica_bucket(component)))
+    return StoreReplica(places.store(location, component), location)
+
+
+def _bucket(buckets: S3Buckets, name: str) -> S3Bucket:
+    """S3 itself corrects the region of a bucket that is in another one."""
+    here = build.environment()
+    places = build.locations()
+    region = places.plan.locations[places.primary].region or "us-east-1"
+    return buckets.bucket(name, region, endpoint_url=here.endpoint_url)
+
+
+def _incomplete(location: str, result: SyncResult) -> Unavailable:
+    named = "; ".join(f"{it.key}: {it.message}" for it in result.failures[:SHOWN])
+    return Unavailable(
+        f"expected every object in {location}, {counted(result.failed, 'object')} could not be "
+        f"copied: {named}",
+        hint="it is tried again; look at what the errors of the objects name",
+        code="sync-incomplete",
+        location=location,
+        copied=result.copied,
+    )
+
+
+def _tell(done: Replicated) -> str:
+    lag = "" if done.lag_seconds is None else f", {done.lag_seconds:.1f} s after the event"
+    return f"{done.key} {done.action}{lag}"

@@ -1,0 +1,188 @@
+"""CloudFormation for the plan's buckets: a replica, the events, the nightly sync, the watch."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from chalicelib.plan.components import Bucket
+from chalicelib.plan.model import Plan
+from leeward.template_copies import LAG, reachable_locations, remote_locations
+from leeward.template_parts import (
+    CLOUDWATCH_PERIOD_SECONDS,
+    Resources,
+    alarm,
+    alarm_resource,
+    on_event,
+    schedule,
+    sign_alarm,
+    silence_alarm,
+    title,
+)
+
+SYNC_EVERY = timedelta(days=1)
+WATCH_EVERY = timedelta(minutes=5)
+# What the plan copies once a day or all the time; both are events and a nightly sync.
+KEPT_IN_STEP = ("replication", "sync")
+
+# alarm -> metric, what it means
+SIGNS = {
+    "ransomware-signs": ("BucketSigns", "what is written, deleted or set looks like ransomware"),
+    "ransomware-suspected": ("BucketSuspicions", "signs of ransomware that a person must judge"),
+    "watch-blind": ("BlindSpots", "the watch for ransomware does not see all; no news is no proof"),
+    "replication-failing": ("ReplicationFailures", "a change was not brought to the replica"),
+    "sync-failing": ("SyncFailures", "a sync stopped, or left objects behind; see its log"),
+    "events-missed": ("MissedEvents", "the sync brought what events should have brought before"),
+}
+
+
+def replicated(plan: Plan) -> dict[str, Bucket]:
+    """The buckets that the plan copies in some way, by component."""
+    return {
+        name: component
+        for name, component in plan.components.items()
+        if isinstance(component, Bucket)
+        and any(backup.kind in KEPT_IN_STEP for backup in component.backups)
+    }
+
+
+def replica_resources(plan: Plan) -> Resources:
+    """All that keeps the plan's buckets in step and watches them."""
+    resources: Resources = {}
+    for name, component in replicated(plan).items():
+        resources |= _replica(name) | _events(name, component)
+        resources |= _syncs(plan, name, component) | _watch(plan, name)
+        resources |= _lag_alarms(plan, name)
+        for what, (metric, found) in SIGNS.items():
+            resources |= sign_alarm(name, what, metric, found)
+    return resources
+
+
+def replica_globals(plan: Plan) -> dict[str, Any]:
+    """What every function is told: {component: its replica's name}, as one JSON text."""
+    names = {name: f"${{{_logical(name)}}}" for name in replicated(plan)}
+    value: Any = {"Fn::Sub": json.dumps(names)} if names else "{}"
+    return {"Function": {"Environment": {"Variables": {"LEEWARD_REPLICA_BUCKETS": value}}}}
+
+
+def bucket_parameters(plan: Plan) -> dict[str, Any]:
+    """The plan's buckets and their objects, for the policies.
+
+    IAM takes no empty list: without a bucket there is a name that no bucket has.
+    """
+    names = sorted({it.bucket for it in replicated(plan).values()}) or ["leeward-no-bucket"]
+    buckets = [f"arn:aws:s3:::{name}" for name in names]
+    return {
+        "ApplicationBuckets": {"Type": "CommaDelimitedList", "Default": ",".join(buckets)},
+        "ApplicationObjects": {
+            "Type": "CommaDelimitedList",
+            "Default": ",".join(f"{arn}/*" for arn in buckets),
+        },
+    }
+
+
+def _logical(component: str) -> str:
+    """CloudFormation names the bucket after it, which the policies rely on: "...-replica..."."""
+    return f"Replica{title(component)}"
+
+
+def _replica(component: str) -> Resources:
+    logical = _logical(component)
+    arn = {"Fn::GetAtt": [logical, "Arn"]}
+    only_tls = {
+        "Sid": "OnlyOverTls",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:*",
+        "Resource": [arn, {"Fn::Sub": f"${{{logical}.Arn}}/*"}],
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }
+    document = {"Version": "2012-10-17", "Statement": [only_tls]}
+    return {
+        logical: {
+            "Type": "AWS::S3::Bucket",
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": _private_and_versioned(),
+        },
+        f"{logical}Policy": {
+            "Type": "AWS::S3::BucketPolicy",
+            "Properties": {"Bucket": {"Ref": logical}, "PolicyDocument": document},
+        },
+    }
+
+
+def _private_and_versioned() -> dict[str, Any]:
+    closed = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    encrypted = {
+        "BucketKeyEnabled": True,
+        "ServerSideEncryptionByDefault": {
+            "SSEAlgorithm": "aws:kms",
+            "KMSMasterKeyID": {"Fn::GetAtt": ["DataKey", "Arn"]},
+        },
+    }
+    unfinished = {
+        "Id": "unfinished-uploads",
+        "Status": "Enabled",
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    }
+    return {
+        "VersioningConfiguration": {"Status": "Enabled"},
+        "NotificationConfiguration": {"EventBridgeConfiguration": {"EventBridgeEnabled": True}},
+        "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]},
+        "PublicAccessBlockConfiguration": dict.fromkeys(closed, True),
+        "BucketEncryption": {"ServerSideEncryptionConfiguration": [encrypted]},
+        "LifecycleConfiguration": {"Rules": [unfinished]},
+    }
+
+
+def _events(component: str, bucket: Bucket) -> Resources:
+    """Each change of the application's bucket, which must send its events to EventBridge."""
+    pattern = {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created", "Object Deleted"],
+        "detail": {"bucket": {"name": [bucket.bucket]}},
+    }
+    return on_event(f"Changed{title(component)}", "replicate", pattern)
+
+
+def _syncs(plan: Plan, name: str, component: Bucket) -> Resources:
+    """The one in AWS has an inventory point a night; other clouds are made equal as often."""
+    resources: Resources = {}
+    remote = remote_locations(plan, component)
+    for location in reachable_locations(plan, component):
+        what = f"sync-{location}" if location in remote else "sync"
+        body = {"component": name, "location": location}
+        resources |= schedule(plan, name, what, "sync", "rate(1 day)", body)
+        missing = f"{location} was not made equal to the bucket"
+        resources |= silence_alarm(
+            name, f"{what}-silent", f"Synced.{location}", SYNC_EVERY, missing
+        )
+    return resources
+
+
+def _watch(plan: Plan, name: str) -> Resources:
+    body, what = {"component": name}, "watch-bucket"
+    made = schedule(plan, name, what, "watch_bucket", "rate(5 minutes)", body)
+    blind = "nobody looks for signs of ransomware"
+    return made | silence_alarm(name, f"{what}-silent", "BucketWatched", WATCH_EVERY, blind)
+
+
+def _lag_alarms(plan: Plan, name: str) -> Resources:
+    """What the plan's own thresholds say of replication lag."""
+    resources: Resources = {}
+    for threshold in plan.thresholds:
+        if threshold.metric.lower() != LAG or threshold.above is None:
+            continue
+        what = f"replication-lag-{threshold.level}"
+        late = f"a change reached the replica later than the plan allows ({threshold.level})"
+        properties = alarm(name, what, "ReplicationLag", CLOUDWATCH_PERIOD_SECONDS) | {
+            "AlarmDescription": f"{name}: {late}",
+            "Statistic": "Maximum",
+            "Threshold": threshold.above.value,
+            "ComparisonOperator": "GreaterThanThreshold",
+            "TreatMissingData": "notBreaching",
+        }
+        resources |= alarm_resource(name, what, properties)
+    return resources

@@ -1,0 +1,200 @@
+"""A plan's bucket in step with its replicas, by the deployed package; and an attack on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.dynamodb_state import DynamoDbState
+from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.plan.inventory import read_lines
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import RecoveryPoint
+from chalicelib.ports import ObjectStore
+from leeward.local.cloud import LocalCloud
+from leeward.local.deploy import Deployed, deploy
+from leeward.local.iam import Rights
+from leeward.local.locations import create_application_buckets, start_locations
+from leeward.local.other_clouds import OtherCloud
+from leeward.package import build_package
+from leeward.plan_file import load_plan
+from leeward.template_parts import alarm_name
+from tests.clouds import wait_for
+from tests.contract.test_buckets import CANNOT, ODD_KEYS
+from tests.contract.test_ransomware import NOTE, documents, encrypt
+from tests.scenarios.drills import PLAN
+from tests.unit.test_sync import unpack
+
+COMPONENT, BUCKET, REPLICA = "nexus-uploads", "nexus-assets", "ReplicaNexusUploads"
+FUNCTIONS = ("replicate", "sync", "watch_bucket")
+
+
+@dataclass
+class Stage:
+    cloud: LocalCloud
+    deployed: Deployed
+    others: dict[str, OtherCloud]
+
+    @property
+    def s3(self) -> Any:
+        return self.cloud.client("s3")
+
+    def put(self, key: str, body: bytes) -> None:
+        self.s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+        assert self.cloud.wait_idle()
+
+    def delete(self, key: str) -> None:
+        self.s3.delete_object(Bucket=BUCKET, Key=key)
+        assert self.cloud.wait_idle()
+
+    def contents(self, bucket: str) -> dict[str, bytes]:
+        rows = self.s3.list_objects_v2(Bucket=bucket).get("Contents", ())
+        bodies = (self.s3.get_object(Bucket=bucket, Key=it["Key"])["Body"].read() for it in rows)
+        return dict(zip([it["Key"] for it in rows], bodies, strict=True))
+
+    @property
+    def replica(self) -> dict[str, bytes]:
+        return self.contents(self.deployed.names[REPLICA])
+
+    @property
+    def in_step(self) -> bool:
+        return self.replica == self.contents(BUCKET)
+
+    def invoke(self, function: str, event: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+        """What the function answered, and whether it failed."""
+        answer = self.cloud.client("lambda").invoke(
+            FunctionName=f"leeward-primary-{function}", Payload=json.dumps(event)
+        )
+        return json.loads(answer["Payload"].read()), "FunctionError" in answer
+
+    def run(self, function: str, **more: str) -> dict[str, Any]:
+        told, failed = self.invoke(function, {"component": COMPONENT, **more})
+        assert not failed, (told, self.cloud.logs(function)[-3000:])
+        return told
+
+    @contextmanager
+    def events_lost(self) -> Iterator[None]:
+        """The rule is disabled for a while: what is done meanwhile, no event tells."""
+        rule = self.deployed.names["ChangedNexusUploads"]
+        client = self.cloud.client("events")
+        client.disable_rule(Name=rule)
+        try:
+            yield
+        finally:
+            client.enable_rule(Name=rule)
+
+    def alarm(self, what: str) -> str:
+        found = self.cloud.client("cloudwatch").describe_alarms(
+            AlarmNames=[alarm_name(COMPONENT, what)]
+        )
+        return str(found["MetricAlarms"][0]["StateValue"])
+
+    def metric(self, name: str) -> list[float]:
+        from moto.cloudwatch.models import cloudwatch_backends
+
+        backend = cloudwatch_backends["123456789012"][self.deployed.region]
+        return [it.value for it in backend.metric_data if it.name == name]
+
+    @property
+    def store(self) -> ObjectStore:
+        return S3ObjectStore(self.s3, self.deployed.names["BackupBucket"], f"{COMPONENT}/")
+
+    @property
+    def catalogue(self) -> StoredCatalogue:
+        state = DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
+        return StoredCatalogue(self.store, COMPONENT, index=state)
+
+    def quarantined(self) -> dict[str, str]:
+        return {it.point.id: it.quarantined for it in self.catalogue.holdings().standings}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Nexus's plan, its uploads mirrored and copied to Google too. The tests follow each other."""
+    data = load_plan(PLAN).plan.to_json()
+    uploads = data["components"][COMPONENT]
+    uploads |= {"mirror": True, "deletes_at_most": 0.2}
+    uploads["backups"][0]["to"] = ["primary", "secondary"]
+    plan = Plan.from_json(data)
+    with ExitStack() as stack:
+        package = build_package(plan, tmp_path_factory.mktemp("package"))
+        cloud = stack.enter_context(LocalCloud(schedules=False))
+        create_application_buckets(cloud, plan)
+        others = start_locations(cloud, plan)
+        assert "secondary" in others, "the emulator is not installed"
+        yield Stage(cloud, deploy(cloud, package), others)
+
+
+def test_what_the_application_does_is_in_the_replica_within_seconds(here: Stage) -> None:
+    keys = [key for key in ODD_KEYS if key not in CANNOT["moto"]]
+    for key in keys:
+        here.put(key, key.encode())
+    here.put("a", b"written again")
+    here.delete(keys[-1])
+    assert here.in_step
+    assert not here.cloud.lost
+    lags = here.metric("ReplicationLag")
+    assert len(lags) >= len(keys)
+    assert max(lags) < 60
+
+
+def test_an_event_of_another_bucket_is_refused(here: Stage) -> None:
+    event = {
+        "detail-type": "Object Created",
+        "time": "2026-11-22T08:45:00Z",
+        "detail": {"bucket": {"name": "somebody-s"}, "object": {"key": "k"}},
+    }
+    told, failed = here.invoke("replicate", event)
+    assert (failed, told["errorType"]) == (True, "BadInput")
+    assert "somebody-s" in told["errorMessage"]
+
+
+def test_what_no_event_told_is_brought_by_the_sync_and_written_down_as_a_point(
+    here: Stage,
+) -> None:
+    with here.events_lost():
+        here.put("unseen/new", b"1")
+        here.put("a", b"2")
+    assert not here.in_step
+    told = here.run("sync")
+    assert here.in_step
+    assert "2 objects copied" in told["found"]
+    [standing] = here.catalogue.holdings().standings
+    assert (standing.point.id, standing.point.kind) == (told["point"], "objects")
+    shards = [unpack(here.store.get(it.key)) for it in standing.point.objects]
+    replica = here.deployed.names[REPLICA]
+    bodies = {
+        it.key: here.s3.get_object(Bucket=replica, Key=it.key, VersionId=it.version)["Body"].read()
+        for it in read_lines(shards)
+    }
+    assert bodies == here.contents(BUCKET)
+
+
+def test_the_copy_in_another_cloud_is_brought_to_the_same(here: Stage) -> None:
+    told = here.run("sync", location="secondary")
+    assert f"{len(here.contents(BUCKET))} objects compared" in told["found"]
+    assert told["point"] is None
+
+
+def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage) -> None:
+    before = here.replica
+    with here.events_lost():
+        for key in list(before)[: len(before) // 2]:
+            here.delete(key)
+    told, failed = here.invoke("sync", {"component": COMPONENT})
+    assert (failed, told["errorType"]) == (True, "Refused")
+    assert here.replica == before
+    wait_for(lambda: here.alarm("sync-failing") == "ALARM", "no alarm came")
+    for key, body in before.items():
+        here.put(key, body)
+    assert here.in_step
