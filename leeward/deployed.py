@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -93,6 +93,21 @@ def reach(plan: Plan, access: Access) -> Iterator[Locations]:
             file.write_text(json.dumps(plan.to_json()))
             os.environ |= _names_of_parts() | {"LEEWARD_PLAN": str(file)}
         yield _locations(plan, access)
+
+
+def copies_of(
+    places: Locations, components: Sequence[str], locations: Sequence[str], *, primary: bool
+) -> list[tuple[str, str]]:
+    """Component and location of every copy that is named, or that the plan has.
+
+    `primary`: whether the location that backups are taken to is one of them.
+    """
+    databases = [name for name, it in places.plan.components.items() if it.kind == "postgres"]
+    return [
+        (component, location)
+        for component in components or databases
+        for location in locations or places.of(component)[0 if primary else 1 :]
+    ]
 
 
 def _locations(plan: Plan, access: Access) -> Locations:

@@ -71,7 +71,7 @@ LIMITS = {
 
 
 class ThrowawayServer:
-    """The port DatabaseServer on this machine. See chalicelib/ports/postgres.py for the contract."""
+    """The port DatabaseServer (chalicelib/ports/postgres.py) on this machine."""
 
     def __init__(
         self, data_dir: Path, *, named: str | None = None, settings: Mapping[str, str] | None = None

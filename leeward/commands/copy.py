@@ -16,7 +16,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 
 from chalicelib.errors import LeewardError
-from leeward.deployed import Access, access_options, reach
+from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
@@ -86,7 +86,7 @@ def command(
     """
     plan = load_plan(plan_path).plan
     with reach(plan, access) as places:
-        pairs = list(_pairs(places, components, locations))
+        pairs = copies_of(places, components, locations, primary=False)
         with _progress(form == "text" and not dry_run) as progress:
             done = [_copy(places, *pair, progress, dry_run=dry_run) for pair in pairs]
     if form == "json":
@@ -95,18 +95,6 @@ def command(
         _print(done, dry_run=dry_run)
     if not all(it.ok for it in done):
         sys.exit(1)
-
-
-def _pairs(
-    places: Locations, components: tuple[str, ...], locations: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    """Component and location, as named or as the plan has them."""
-    names = components or tuple(
-        name for name, it in places.plan.components.items() if it.kind == "postgres"
-    )
-    for component in names:
-        for location in locations or places.of(component)[1:]:
-            yield component, location
 
 
 def _copy(

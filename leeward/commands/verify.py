@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from chalicelib.errors import LeewardError
-from leeward.deployed import Access, access_options, reach
+from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
@@ -87,7 +87,7 @@ def command(
     """
     found = Found()
     with reach(load_plan(plan_path).plan, access) as places, _ledgers(places) as ledgers:
-        pairs = list(_pairs(places, components, locations))
+        pairs = copies_of(places, components, locations, primary=True)
         with _progress(form == "text") as progress:
             for component, location in pairs:
                 _check(places, component, location, ledgers, found, progress, read_all=read_all)
@@ -112,17 +112,6 @@ def _ledgers(places: Locations) -> Iterator[ObjectStore]:
         return
     with tempfile.TemporaryDirectory(prefix="leeward-verify-") as folder:
         yield FolderObjectStore(Path(folder))
-
-
-def _pairs(
-    places: Locations, components: tuple[str, ...], locations: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    names = components or tuple(
-        name for name, it in places.plan.components.items() if it.kind == "postgres"
-    )
-    for component in names:
-        for location in locations or places.of(component):
-            yield component, location
 
 
 def _check(

@@ -20,8 +20,8 @@ RARE = {
 }
 # An alarm that joins reads the records; a person's next run asks whether the last one still runs.
 RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution"}}
-# These run in no unattended scenario.
-UNATTENDED_NEVER = {"ask"}
+# These run in no unattended scenario; tests/scenarios/test_copies.py holds those of the copies.
+UNATTENDED_NEVER = {"ask", "copy", "check", "arrive", "repair", "prune", "extend_locks"}
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 

@@ -108,6 +108,25 @@ def test_nothing_that_the_plan_keeps_is_pruned(here: Stage) -> None:
     assert {row.key for row in here.backups.list("points/")} == before
 
 
+# Granted for what did not happen here.
+RARE = {
+    "s3:AbortMultipartUpload": "an upload that broke",
+    "s3:DeleteObject": "a point whose time is over",
+    "dynamodb:DeleteItem": "a point whose time is over",
+    "dynamodb:GetItem": "a turn that a dead worker held; a point whose time is over",
+    "dynamodb:PutItem": "a quarantine, when no location has the point sound",
+    "kms:Encrypt": "a data key for a new period",
+    "kms:Decrypt": "an object in parts, of which S3 keeps no SHA-256 and which is read",
+}
+
+
+@pytest.mark.parametrize("function", ["copy", "check", "arrive", "repair", "prune"])
+def test_each_function_has_the_rights_that_it_needs(here: Stage, function: str) -> None:
+    rights = here.cloud.rights()[f"leeward-primary-{function}"]
+    assert rights.denied == ()
+    assert set(rights.unused) <= RARE.keys()
+
+
 def test_one_of_three_locations_is_enough(here: Stage) -> None:
     here.damage("update-without-where")
     here.invoke("fetch_wal")
