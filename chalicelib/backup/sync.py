@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -39,6 +40,8 @@ NAMED = 100
 # How often an object that changes while it is copied is copied again.
 COPY_ATTEMPTS = 4
 DELETE_BATCH = 1000
+
+Decided = AsyncGenerator[tuple[KeyDecision, ObjectRow | None], None]
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,30 @@ async def sync_buckets(
         NotReady, Unavailable: a bucket cannot be listed or written at all.
     """
     job = _Job(source, replica, policy, clock, dry_run, on_decision, progress)
+    walk = Walk(source, replica, policy, job.take, split_after=split_after)
     with job.deletions:
-        await job.copy_all(split_after)
+        await job.copy_all(walk.run())
         await job.delete_extra(approved=approved)
+    return job.result()
+
+
+async def sync_decided(
+    source: Bucket, replica: Replica, policy: SyncPolicy, decided: Decided, *, clock: Clock
+) -> SyncResult:
+    """Do what was decided before, by a walk whose deletions were counted and allowed then.
+
+    Raises as `sync_buckets`, but for "too-many-deletions".
+    """
+    job = _Job(source, replica, policy, clock)
+
+    async def take_each() -> None:
+        async with aclosing(decided):
+            async for decision, row in decided:
+                await job.take(decision, row)
+
+    with job.deletions:
+        await job.copy_all(take_each())
+        await job.delete_extra(approved=True)
     return job.result()
 
 
@@ -134,9 +158,9 @@ class _Job:
     replica: Replica
     policy: SyncPolicy
     clock: Clock
-    dry_run: bool
-    on_decision: Callable[[KeyDecision], None]
-    progress: Callable[[SyncProgress], None]
+    dry_run: bool = False
+    on_decision: Callable[[KeyDecision], None] = lambda _: None
+    progress: Callable[[SyncProgress], None] = lambda _: None
     counts: SyncProgress = field(default_factory=SyncProgress)
     reasons: Counter[str] = field(default_factory=Counter)
     failed: dict[str, LeewardError] = field(default_factory=dict)
@@ -152,10 +176,10 @@ class _Job:
         self.deletions = KeySpool()
         self.fatal: BaseException | None = None
 
-    async def copy_all(self, split_after: int) -> None:
-        walk = Walk(self.source, self.replica, self.policy, self.take, split_after=split_after)
+    async def copy_all(self, taking: Awaitable[None]) -> None:
+        """`taking` gives every decision to `take`."""
         try:
-            await walk.run()
+            await taking
             await self._settle()
             await self._try_failed_again()
         finally:

@@ -124,7 +124,7 @@ def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
         "does": one.step.says,
         "inputs": _inputs(one, placed),
     }
-    return _task(one.step.says, kind.function, payload, limit_seconds(one.step)) | {
+    return task_state(one.step.says, kind.function, payload, limit_seconds(one.step)) | {
         "ResultSelector": {"outputs.$": "$.Payload"},
         "ResultPath": one.local_path,
         "Catch": _catch(),
@@ -176,11 +176,14 @@ def _waiting_state(step: Step, ask: str, question: dict[str, Any], seconds: int)
         "inputs": question,
         "token.$": "$$.Task.Token",
     }
-    state = _task(f"waits for a person: {step.says}", "ask", payload, seconds)
+    state = task_state(f"waits for a person: {step.says}", "ask", payload, seconds)
     return state | {"Resource": f"{INVOKE}.waitForTaskToken", "Catch": _catch()}
 
 
-def _task(comment: str, function: str, payload: dict[str, Any], seconds: int) -> dict[str, Any]:
+def task_state(
+    comment: str, function: str, payload: dict[str, Any], seconds: int
+) -> dict[str, Any]:
+    """One invocation of a function, tried again after what passes; no Next, no Catch."""
     return {
         "Type": "Task",
         "Comment": comment,
@@ -229,7 +232,7 @@ def _ending_states() -> dict[str, Any]:
 def _record_state(uses: str, inputs: dict[str, Any], comment: str) -> dict[str, Any]:
     step = uses.replace(".", "-")
     payload = {"run_id.$": "$.run.run_id", "step": step, "uses": uses, "inputs": inputs}
-    return _task(comment, "record", payload, RECORD_SECONDS) | {"ResultPath": None}
+    return task_state(comment, "record", payload, RECORD_SECONDS) | {"ResultPath": None}
 
 
 def limit_seconds(step: Step) -> int:
