@@ -26,8 +26,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
@@ -113,8 +112,7 @@ def guard_s3_http(module: ModuleType, gate: Gate) -> None:
     client = module.S3Http
     original = client._send
 
-    @asynccontextmanager
-    async def send(self: Any, method: str, key: str, *rest: Any) -> AsyncIterator[Any]:
+    async def send(self: Any, method: str, key: str, *rest: Any) -> Any:
         query, headers = dict(rest[0]), rest[1] or {}
         parameters = {"Bucket": self.place.bucket, "Key": key}
         for name, value in (
@@ -127,10 +125,8 @@ def guard_s3_http(module: ModuleType, gate: Gate) -> None:
                 parameters[name] = value
         operation = s3_operation(method, key, query, headers)
         if denied := gate.check("s3", operation, parameters):
-            yield Denied("" if method == "HEAD" else denied)
-            return
-        async with original(self, method, key, *rest) as response:
-            yield response
+            return Denied("" if method == "HEAD" else denied)
+        return await original(self, method, key, *rest)
 
     client._send = send
 

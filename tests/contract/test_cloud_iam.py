@@ -11,6 +11,30 @@ from leeward.local.cloud import LocalCloud
 from leeward.local.iam import role_documents, unused_grants
 from tests.clouds import CODE, create_function, create_role, invoke
 
+ROOT = Path(__file__).parents[2]
+# Requests that botocore does not make: S3's own client of users' buckets.
+READ = """
+import asyncio
+from chalicelib.adapters.s3_bucket import S3Buckets
+from chalicelib.adapters.s3_signing import ambient_credentials
+from chalicelib.errors import LeewardError
+from chalicelib.ports.buckets import CopySource
+
+def read(event, context):
+    try:
+        return asyncio.run(work(event))
+    except LeewardError as error:
+        return {"refused": error.instance_code}
+
+async def work(event):
+    async with S3Buckets(ambient_credentials()) as buckets:
+        bucket = buckets.bucket(event["bucket"], "us-east-1", endpoint_url=event["url"])
+        if event["do"] == "head":
+            return (await bucket.head("k")).size_bytes
+        if event["do"] == "copy":
+            return (await bucket.copy_from(CopySource("hidden", "a b", size_bytes=1))).key
+        return [row.key async for row in bucket.list()]
+"""
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/"
 
 
@@ -18,7 +42,8 @@ TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/"
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """From a working tree: the interpreter's own libraries are there, boto3 among them."""
     folder: Path = tmp_path_factory.mktemp("tree")
-    (folder / "app.py").write_text(CODE)
+    (folder / "app.py").write_text(CODE + READ)
+    (folder / "chalicelib").symlink_to(ROOT / "chalicelib")
     with LocalCloud(source=folder) as started:
         role = create_role(
             started,
@@ -30,6 +55,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
             },
         )
         create_function(started, "remember", role)
+        _create_buckets(started)
         for name in ("mine", "other"):
             started.client("dynamodb").create_table(
                 TableName=name,
@@ -61,3 +87,36 @@ def test_every_call_is_known_with_what_it_needed(cloud: LocalCloud) -> None:
     assert [need.resource for it in made for need in it.needs] == [TABLE + "mine"] * 2
     documents = role_documents("arn:aws:iam::123456789012:role/one-table")
     assert unused_grants(documents, cloud.calls("remember")) == ["dynamodb:DeleteItem"]
+
+
+def _create_buckets(cloud: LocalCloud) -> None:
+    objects = {"Effect": "Allow", "Action": "s3:*Object", "Resource": "arn:aws:s3:::open/*"}
+    listing = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::open"}
+    create_function(cloud, "read", create_role(cloud, "one-bucket", objects, listing))
+    for bucket in ("open", "hidden"):
+        cloud.client("s3").create_bucket(Bucket=bucket)
+        for key in ("k", "a b"):
+            cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=b"1")
+
+
+def test_a_call_that_botocore_does_not_make_is_judged_too(cloud: LocalCloud) -> None:
+    def read(bucket: str, do: str) -> object:
+        return invoke(cloud, "read", {"bucket": bucket, "do": do, "url": cloud.url})[0]
+
+    assert (read("open", "list"), read("open", "head")) == (["a b", "k"], 1)
+    for do in ("list", "head"):
+        assert read("hidden", do) == {"refused": "access-denied"}
+    # A copy needs the right to read its source, not only to write.
+    assert read("open", "copy") == {"refused": "access-denied"}
+    made = [(it.operation, it.denied is None) for it in cloud.calls("read")]
+    assert made[:4] == [
+        ("ListObjectsV2", True),
+        ("HeadObject", True),
+        ("ListObjectsV2", False),
+        ("HeadObject", False),
+    ]
+    [copy] = cloud.calls("read")[4:]
+    assert [need.resource for need in copy.needs] == [
+        "arn:aws:s3:::open/a b",
+        "arn:aws:s3:::hidden/a b",
+    ]

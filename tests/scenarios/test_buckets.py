@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,11 +17,9 @@ from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3_store import S3ObjectStore
 from chalicelib.plan.inventory import read_lines
 from chalicelib.plan.model import Plan
-from chalicelib.plan.records import RecoveryPoint
 from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import Deployed, deploy
-from leeward.local.iam import Rights
 from leeward.local.locations import create_application_buckets, start_locations
 from leeward.local.other_clouds import OtherCloud
 from leeward.package import build_package
@@ -37,6 +33,16 @@ from tests.unit.test_sync import unpack
 
 COMPONENT, BUCKET, REPLICA = "nexus-uploads", "nexus-assets", "ReplicaNexusUploads"
 FUNCTIONS = ("replicate", "sync", "watch_bucket")
+FILES = dict(itertools.islice(documents(), 24))
+# What these tests do not need, and why it is granted all the same.
+RARE = {
+    "s3:AbortMultipartUpload": "an upload, or a copy in parts, that broke",
+    "s3:ListBucket": "without it S3 says of a missing object that it may not be read",
+    "s3:GetObjectTagging": "S3 copies the tags of an object that has some",
+    "s3:PutObjectTagging": "the same",
+}
+# A copy in parts is decrypted; who is the first to write to another cloud wraps the data key.
+RARE_OF = {"replicate": {"kms:Decrypt"}, "sync": {"kms:Encrypt"}}
 
 
 @dataclass
@@ -136,7 +142,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def test_what_the_application_does_is_in_the_replica_within_seconds(here: Stage) -> None:
-    keys = [key for key in ODD_KEYS if key not in CANNOT["moto"]]
+    keys = ["a", *(key for key in ODD_KEYS if key not in CANNOT["moto"])]
     for key in keys:
         here.put(key, key.encode())
     here.put("a", b"written again")
@@ -165,10 +171,12 @@ def test_what_no_event_told_is_brought_by_the_sync_and_written_down_as_a_point(
     with here.events_lost():
         here.put("unseen/new", b"1")
         here.put("a", b"2")
+        here.delete("~-_.!*'()")
     assert not here.in_step
     told = here.run("sync")
     assert here.in_step
     assert "2 objects copied" in told["found"]
+    assert "1 deleted" in told["found"]
     [standing] = here.catalogue.holdings().standings
     assert (standing.point.id, standing.point.kind) == (told["point"], "objects")
     shards = [unpack(here.store.get(it.key)) for it in standing.point.objects]
@@ -183,7 +191,13 @@ def test_what_no_event_told_is_brought_by_the_sync_and_written_down_as_a_point(
 def test_the_copy_in_another_cloud_is_brought_to_the_same(here: Stage) -> None:
     told = here.run("sync", location="secondary")
     assert f"{len(here.contents(BUCKET))} objects compared" in told["found"]
+    assert "1 deleted" in told["found"]
     assert told["point"] is None
+    # What was copied within two seconds of its writing is copied once more: times alone tell there.
+    wait_for(
+        lambda: ", 0 objects copied" in here.run("sync", location="secondary")["found"],
+        "it never was the same",
+    )
 
 
 def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage) -> None:
@@ -198,3 +212,52 @@ def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage
     for key, body in before.items():
         here.put(key, body)
     assert here.in_step
+
+
+def test_a_bulk_upload_is_no_attack(here: Stage) -> None:
+    for key, body in FILES.items():
+        here.put(key, body)
+    told = here.run("watch_bucket")
+    assert (told["infected"], told["quarantined"]) == (False, [])
+    assert here.metric("BucketSigns") == [0.0]
+    # What could not be judged yet is told and an alarm: no history, and nothing was planted.
+    assert any("none is planted" in it for it in told["blind"])
+    wait_for(lambda: here.alarm("watch-blind") == "ALARM", "no alarm came")
+
+
+def test_an_attack_is_judged_and_the_points_since_are_quarantined(here: Stage) -> None:
+    older = _enter_older_point(here)
+    for key, body in list(FILES.items())[:16]:
+        here.put(key, encrypt(body))
+    for folder in range(4):
+        here.put(f"clients/{folder}/HOW_TO_DECRYPT.txt", NOTE)
+    told = here.run("watch_bucket")
+    assert told["infected"] is True
+    assert here.in_step, "the versions of before are below what was written"
+    wait_for(lambda: here.alarm("ransomware-signs") == "ALARM", "no alarm came")
+
+    during = here.run("sync")["point"]
+    again = here.run("watch_bucket")
+    assert again["quarantined"] == [during]
+    reasons = here.quarantined()
+    assert reasons.pop(older) == ""
+    assert set(reasons) == {*told["quarantined"], during}
+    assert all("the infection started at" in reason for reason in reasons.values())
+
+
+def test_no_right_was_lacking_and_none_is_granted_in_vain(here: Stage) -> None:
+    rights = here.cloud.rights()
+    for function in FUNCTIONS:
+        found = rights[f"leeward-primary-{function}"]
+        assert found.denied == (), function
+        assert set(found.unused) <= set(RARE) | RARE_OF.get(function, set()), function
+        assert here.cloud.calls(function), function
+
+
+def _enter_older_point(here: Stage) -> str:
+    """A point of three hours ago, which a test has no time to wait for."""
+    [standing] = here.catalogue.holdings().standings
+    at = standing.point.taken_at - timedelta(hours=3)
+    older = replace(standing.point, id=f"{at:%Y%m%dT%H%M%SZ}-objects", taken_at=at, finished_at=at)
+    here.catalogue.add(older)
+    return older.id

@@ -9,6 +9,7 @@ import pytest
 from chalicelib.errors import BadInput
 from leeward.local.iam import Need, allows, needs_of, unused_grants
 from leeward.local.runner import Call
+from leeward.local.sandbox_main import s3_operation
 
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
 
@@ -110,6 +111,7 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
         ("UploadPart", {}, ["kms:GenerateDataKey", "kms:Decrypt"]),
         ("GetObject", {}, ["kms:Decrypt"]),
         ("HeadObject", {}, []),
+        ("CopyObject", {"CopySource": "other/k"}, ["kms:GenerateDataKey"]),
         ("PutObject", {"ServerSideEncryption": "AES256"}, []),
         ("DeleteObject", {}, []),
     ],
@@ -132,3 +134,39 @@ def test_grants_that_no_call_needed_are_reported() -> None:
     needs = tuple(needs_of("dynamodb", "PutItem", {"TableName": "state"}, "us-east-1"))
     calls = [Call("f", "dynamodb", "PutItem", {"TableName": "state"}, needs)]
     assert unused_grants(documents, calls) == ["dynamodb:DeleteItem", "s3:Get*"]
+
+
+def test_a_copy_reads_its_source_under_the_source_s_own_key() -> None:
+    where = {"Bucket": "b", "Key": "k", "CopySource": "other/a/b?versionId=7"}
+    needs = needs_of("s3", "CopyObject", where, "us-east-1", source_key=KEY)
+    assert needs == [
+        Need("s3:PutObject", "arn:aws:s3:::b/k"),
+        Need("s3:GetObjectVersion", "arn:aws:s3:::other/a/b"),
+        Need("kms:Decrypt", KEY),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("request_", "operation"),
+    [
+        (("GET", "", {"list-type": "2", "prefix": ""}), "ListObjectsV2"),
+        (("GET", "", {"versions": ""}), "ListObjectVersions"),
+        (("POST", "", {"delete": ""}), "DeleteObjects"),
+        (("PUT", "k", {"partNumber": "1", "uploadId": "u"}), "UploadPart"),
+        (("POST", "k", {"uploadId": "u"}), "CompleteMultipartUpload"),
+        (("DELETE", "k", {"uploadId": "u"}), "AbortMultipartUpload"),
+        (("GET", "k", {"versionId": "7"}), "GetObject"),
+        (("GET", "k", {"tagging": "", "versionId": "7"}), "GetObjectTagging"),
+    ],
+)
+def test_a_request_is_named_as_botocore_names_it(
+    request_: tuple[str, str, dict[str, str]], operation: str
+) -> None:
+    assert s3_operation(*request_, {}) == operation
+
+
+def test_a_request_that_nobody_knows_has_no_right_to_be_made() -> None:
+    operation = s3_operation("PUT", "", {"policy": ""}, {})
+    [need] = needs_of("s3", operation, {"Bucket": "b"}, "us-east-1")
+    assert not allows([document(allow("s3:Put*", "*"))], need)
+    assert s3_operation("PUT", "k", {}, {"x-amz-copy-source": "a/b"}) == "CopyObject"
