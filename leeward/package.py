@@ -112,6 +112,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
     operator = [it.operator_secret for it in databases]
     application = [it.application_secret for it in databases]
+    others = [it.bucket for it in plan.locations.values() if it.provider == "aws" and it.bucket]
     logins = [it.secret for it in plan.locations.values() if it.secret]
     return {
         "ScenarioPrefix": {"Type": "String", "Default": machine_name(plan, "")},
@@ -119,9 +120,17 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         "StandbyRegion": {"Type": "String", "Default": region_of(plan, "standby") or "none"},
         "OperatorSecrets": _secret_list(operator),
         # IAM takes no empty list: without a login there is a name that no secret has.
+        "LocationBuckets": _bucket_list(others, ""),
+        "LocationObjects": _bucket_list(others, "/*"),
         "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
     } | bucket_parameters(plan)
+
+
+def _bucket_list(buckets: Iterable[str], ending: str) -> dict[str, str]:
+    names = sorted(set(buckets)) or ["leeward-no-location"]
+    arns = [f"arn:aws:s3:::{name}{ending}" for name in names]
+    return {"Type": "CommaDelimitedList", "Default": ",".join(arns)}
 
 
 def _secret_list(names: Iterable[str]) -> dict[str, str]:

@@ -18,10 +18,12 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from chalicelib.errors import DigestMismatch, LeewardError
+from chalicelib.plan.manifest import HOLD, PROOF, QUARANTINE, READ, SEALED, point_key, point_of_key
 from chalicelib.plan.records import (
     DatabasePoint,
     Record,
     RecoveryPoint,
+    StoredObject,
     canonical_json,
     format_time,
 )
@@ -34,11 +36,11 @@ from chalicelib.plan.wal import (
     parse_wal_key,
     wal_ends,
 )
-from chalicelib.ports import Clock, Holdings, Listed, ObjectStore
+from chalicelib.ports import Clock, CopiesByItself, Holdings, Listed, ObjectStore
 
 THREADS = 4
 # Notes that say something of the content or bind every location. `read.json` tells of one alone.
-NOTES = ("quarantine.json", "proof.json", "hold.json")
+NOTES = (QUARANTINE, PROOF, HOLD)
 # Indexes beside the WAL that a recovery uses when they are there.
 BESIDE = ("schemas/", "relations/")
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -176,7 +178,7 @@ def _is_quarantine(key: str) -> bool:
 
 def _is_data(key: str) -> bool:
     """What never changes under its key."""
-    of_point = key.startswith("points/") and not key.endswith(("/read.json", *NOTES))
+    of_point = key.startswith("points/") and not key.endswith((READ, SEALED, *NOTES))
     return of_point or key.startswith("wal/")
 
 
@@ -228,7 +230,7 @@ def apply_copies(
         run.copy_all(decision.first)
     for items in decision.points:
         *objects, manifest = items
-        if run.copy_all(objects):
+        if run.copy_all(objects) and run.note_encryption(manifest.key):
             run.copy_all([manifest])
     for key in decision.obsolete:
         target.delete(key)
@@ -269,11 +271,18 @@ class _Run:
                 complete &= self._note(item, copied)
         return complete
 
-    def put(self, key: str, data: bytes) -> None:
+    def note_encryption(self, manifest_key: str) -> bool:
+        """By which keys this location has its objects: the manifest tells that of the first."""
+        key = point_key(point_of_key(manifest_key), SEALED)
+        return self.put(key, canonical_json({"encryption": self.target.encryption}))
+
+    def put(self, key: str, data: bytes) -> bool:
         try:
             self.target.put(key, data)
         except LeewardError as error:
             self.failures.append(CopyFailure(key, error.instance_code, error.message))
+            return False
+        return True
 
     def _may_begin(self) -> bool:
         return self.until is None or self.clock.now() < self.until
@@ -295,6 +304,9 @@ class _Run:
         if item.reason in ("note", "manifest"):
             self.target.put(item.key, self.source.get(item.key))
             return
+        stored = self._copied_by_the_store(item)
+        if stored is not None:
+            return
         digest = hashlib.sha256()
         with self.target.open_writer(item.key) as writer:
             for chunk in self.source.read(item.key):
@@ -306,6 +318,16 @@ class _Run:
             # The next run would take what lies there for the copy.
             self.target.delete(item.key)
         _require_same(item.key, digest.hexdigest(), stored.sha256)
+
+    def _copied_by_the_store(self, item: CopyItem) -> StoredObject | None:
+        """Where both are S3 no byte comes here, and S3 tells the SHA-256 of what it has copied."""
+        if not isinstance(self.target, CopiesByItself) or not item.sha256:
+            return None
+        stored = self.target.copy_from(self.source, item.key)
+        if stored is not None and stored.sha256 != item.sha256:
+            self.target.delete(item.key)
+            _require_same(item.key, item.sha256, stored.sha256)
+        return stored
 
 
 def _in_flight(

@@ -11,14 +11,15 @@ from chalicelib.errors import Tampered
 from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, point_from_json
 
 POINTS = "points/"
-MANIFEST, QUARANTINE, PROOF, READ, HOLD = (
+MANIFEST, QUARANTINE, PROOF, READ, HOLD, SEALED = (
     "manifest.json",
     "quarantine.json",
     "proof.json",
     "read.json",
     "hold.json",
+    "sealed.json",
 )
-NOTES = (QUARANTINE, PROOF, READ, HOLD)
+NOTES = (QUARANTINE, PROOF, READ, HOLD, SEALED)
 
 
 def point_key(point_id: str, name: str) -> str:

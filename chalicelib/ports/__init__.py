@@ -24,13 +24,14 @@ from chalicelib.ports.postgres import (
     WalStream,
     WalText,
 )
-from chalicelib.ports.storage import Listed, ObjectStore, ObjectWriter, StoredFacts
+from chalicelib.ports.storage import CopiesByItself, Listed, ObjectStore, ObjectWriter, StoredFacts
 
 __all__ = [
     "BackupSink",
     "BaseBackup",
     "Catalogue",
     "Clock",
+    "CopiesByItself",
     "DatabaseServer",
     "Databases",
     "Fault",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from chalicelib.plan.records import StoredObject
 
@@ -86,3 +86,12 @@ class ObjectStore(Protocol):
 
     def facts(self, key: str) -> StoredFacts:
         """What the store says, unread. Raises Truncated (code "object-missing")."""
+
+
+@runtime_checkable
+class CopiesByItself(Protocol):
+    """A store that can take an object over from another without anybody reading it here."""
+
+    def copy_from(self, source: ObjectStore, key: str) -> StoredObject | None:
+        """What it holds now, with the SHA-256 that it computed; None when it cannot take the
+        object over from that store, which must be read and written then."""

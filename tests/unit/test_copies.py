@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -90,9 +91,10 @@ def source() -> Source:
 
 def equal(source: Source, target: InMemoryObjectStore) -> bool:
     """All that a recovery uses is there; what is superseded need not be."""
-    return {key: data for key, data in source.store.objects.items() if ".partial." not in key} == {
-        key: data for key, data in target.objects.items() if key != COPIED
-    }
+    mine = {key: data for key, data in source.store.objects.items() if ".partial." not in key}
+    own = {key for key in target.objects if key == COPIED or key.endswith("/sealed.json")}
+    theirs = {key: data for key, data in target.objects.items() if key not in own}
+    return mine == theirs
 
 
 def test_a_copy_holds_all_that_a_recovery_uses_and_nothing_superseded(source: Source) -> None:
@@ -227,3 +229,42 @@ def test_a_copy_does_not_claim_moments_that_it_does_not_hold(source: Source) -> 
     target.put(COPIED, b"\xff")
     (unknown,) = StoredCatalogue(target, "db").inventory().windows
     assert unknown.end_at == unknown.start_at
+
+
+def test_the_copy_says_by_which_keys_it_is_sealed(source: Source) -> None:
+    class Sealed(InMemoryObjectStore):
+        encryption = "AES-256-GCM, data key k1"
+
+    target = Sealed()
+    source.copy_to(target)
+    note = json.loads(target.get("points/20261122T080000Z-full/sealed.json"))
+    assert note == {"encryption": "AES-256-GCM, data key k1"}
+    assert source.copy_to(target).complete
+
+
+class TakingOver(InMemoryObjectStore):
+    """A store of the same service: it fetches objects itself, and may fetch them badly."""
+
+    def __init__(self, source: InMemoryObjectStore, *, damaged: bytes = b"") -> None:
+        super().__init__()
+        self.source, self.damaged, self.taken = source, damaged, 0
+
+    def copy_from(self, source: ObjectStore, key: str) -> StoredObject | None:
+        if source is not self.source:
+            return None
+        self.taken += 1
+        return self.put(key, self.damaged or self.source.get(key))
+
+
+def test_a_store_of_the_same_service_copies_by_itself(source: Source) -> None:
+    target = TakingOver(source.store)
+    assert source.copy_to(target).complete
+    assert target.taken == 4
+    assert StoredCatalogue(target, "db").inventory().points
+
+
+def test_what_such_a_store_took_over_wrongly_does_not_stay(source: Source) -> None:
+    target = TakingOver(source.store, damaged=b"other")
+    for _ in range(2):
+        assert not source.copy_to(target).complete
+        assert StoredCatalogue(target, "db").holdings().standings == ()
