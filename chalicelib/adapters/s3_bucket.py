@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Self
 
-import aiohttp
-
+from chalicelib.adapters.http_wire import Connections
 from chalicelib.adapters.s3_copy import CopyLimits, S3Copier
 from chalicelib.adapters.s3_facts import read_facts, read_written
 from chalicelib.adapters.s3_http import (
-    BROKEN,
     Answer,
     Patience,
     Place,
@@ -57,7 +56,6 @@ from chalicelib.ports.buckets import (
     Written,
 )
 
-MIB = 1 << 20
 # What DeleteObjects takes in one request.
 DELETE_BATCH = 1000
 DELETES_AT_ONCE = 4
@@ -75,23 +73,16 @@ class S3Buckets:
         copy_limits: CopyLimits | None = None,
     ) -> None:
         self._credentials = credentials
-        self._connections = connections
+        self._most = connections
         self._patience = patience or Patience()
         self._limits = copy_limits or CopyLimits()
 
     async def __aenter__(self) -> Self:
-        # A body is handed on as it is stored, so nothing is decompressed and no type is guessed.
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections, ttl_dns_cache=60),
-            auto_decompress=False,
-            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-            read_bufsize=MIB,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+        self._pool = Connections(self._most)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        await self._pool.close()
 
     def bucket(
         self, name: str, region: str, *, endpoint_url: str = "", kms_key_id: str = ""
@@ -103,7 +94,7 @@ class S3Buckets:
         return S3Bucket(http, copier, _at_rest(kms_key_id))
 
     def _http(self, place: Place) -> S3Http:
-        return S3Http(self._session, place, self._credentials, self._patience)
+        return S3Http(self._pool, place, self._credentials, self._patience)
 
 
 class S3Bucket:
@@ -216,11 +207,12 @@ class S3Bucket:
             try:
                 async with self._http.open(key, _version(version_id), reading.ask()) as response:
                     reading.begin(response)
-                    async for chunk in response.content.iter_any():
-                        reading.position += len(chunk)
-                        yield chunk
+                    async with aclosing(response.pieces()) as chunks:
+                        async for chunk in chunks:
+                            reading.position += len(chunk)
+                            yield chunk
                 reading.finish()
-            except (*BROKEN, LeewardError) as error:
+            except (OSError, LeewardError) as error:
                 failures = 1 if reading.position > before else failures + 1
                 await self._http.wait_or_raise(error, key, failures)
 

@@ -1,4 +1,4 @@
-"""Signed requests to one bucket over aiohttp: tried again when what failed may pass.
+"""Signed requests to one bucket: tried again when what failed may pass.
 
 Keys go over the wire exactly as they are. A body in an encoding (gzip) is handed on as stored. An
 answer counts only when it is whole: `read` runs inside the attempt, so a 200 that carries an error
@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, NoReturn, TypeVar
 
-import aiohttp
-from yarl import URL
-
+from chalicelib.adapters.http_wire import Connections, Response, origin_of, render_request
 from chalicelib.adapters.s3_errors import error_of, region_of
 from chalicelib.adapters.s3_signing import (
     EMPTY_SHA256,
@@ -33,7 +31,6 @@ from chalicelib.errors import BadInput, LeewardError, Unavailable
 
 T = TypeVar("T")
 Query = Sequence[tuple[str, str]]
-BROKEN = (aiohttp.ClientError, TimeoutError, OSError)
 # Longest key in S3, in bytes of UTF-8.
 KEY_BYTES = 1024
 
@@ -85,16 +82,16 @@ class Place:
 
 
 class S3Http:
-    """One bucket's requests. The session is shared and owned by the caller."""
+    """One bucket's requests. The connections are shared and owned by the caller."""
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        connections: Connections,
         place: Place,
         credentials: Callable[[], Credentials],
         patience: Patience,
     ) -> None:
-        self._session = session
+        self._connections = connections
         self._credentials = credentials
         self._signer = Signer(place.region, credentials)
         self.place = place
@@ -117,10 +114,10 @@ class S3Http:
         failures = 0
         while True:
             try:
-                async with self._send(method, key, query, headers, body, seconds) as response:
-                    answer = Answer(response.status, response.headers, await response.read())
+                response = await self._send(method, key, query, headers, body, seconds)
+                answer = Answer(response.status, response.headers, await response.read())
                 return read(self._checked(answer, key))
-            except BROKEN as error:
+            except OSError as error:
                 failure: LeewardError = self._unanswered(error, key)
             except (KeyError, ValueError) as error:
                 failure = self._unreadable(error, key)
@@ -132,14 +129,17 @@ class S3Http:
     @asynccontextmanager
     async def open(
         self, key: str, query: Query, headers: Mapping[str, str]
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         """A GET whose body is still to be read; one attempt. Raises as `call` does."""
         _check_key(key)
-        async with self._send("GET", key, query, headers, b"", 0.0) as response:
+        response = await self._send("GET", key, query, headers, b"", 0.0)
+        try:
             if response.status not in (200, 206):
                 answer = Answer(response.status, response.headers, await response.read())
                 self._raise_error(answer, key)
             yield response
+        finally:
+            response.close()
 
     async def wait_or_raise(self, error: BaseException, key: str, failures: int) -> None:
         """After failure number `failures`: pause when it may pass, else raise it."""
@@ -156,7 +156,6 @@ class S3Http:
             raise failure
         await asyncio.sleep(self.patience.pause(failures))
 
-    @asynccontextmanager
     async def _send(
         self,
         method: str,
@@ -165,24 +164,22 @@ class S3Http:
         headers: Mapping[str, str] | None,
         body: bytes,
         seconds: float,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        origin, base = self.place.address()
+    ) -> Response:
+        url, base = self.place.address()
+        origin = origin_of(url)
         path = encode_path(f"{base}/{key}")
         encoded = encode_query(query)
-        url = URL(f"{origin}{path}{'?' if encoded else ''}{encoded}", encoded=True)
-        named = {"Host": url.raw_authority, **(headers or {})}
         signed = self._signer.sign(
-            method, path, encoded, named, at=datetime.now(UTC),
+            method, path, encoded, {"Host": origin.authority, **(headers or {})},
+            at=datetime.now(UTC),
             payload_sha256=hashlib.sha256(body).hexdigest() if body else EMPTY_SHA256,
         )  # fmt: skip
+        target = f"{path}?{encoded}" if encoded else path
         self.requests += 1
-        async with self._session.request(
-            method, url, headers=signed, data=body or None, allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(
-                sock_connect=10, sock_read=seconds or self.patience.read_seconds
-            ),
-        ) as response:  # fmt: skip
-            yield response
+        return await self._connections.send(
+            origin, render_request(method, target, signed, body), bodiless=method == "HEAD",
+            seconds=seconds or self.patience.read_seconds,
+        )  # fmt: skip
 
     def _checked(self, answer: Answer, key: str) -> Answer:
         """S3 may say 200 at once and then fail, with the error as the body."""

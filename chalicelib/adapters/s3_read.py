@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import aiohttp
-
+from chalicelib.adapters.http_wire import Response
 from chalicelib.errors import Truncated, Unavailable
 
 
@@ -26,7 +25,7 @@ class Reading:
             asked["Range"] = f"bytes={self.position}-{last}"
         return asked
 
-    def begin(self, response: aiohttp.ClientResponse) -> None:
+    def begin(self, response: Response) -> None:
         """Raises Unavailable when the server sends something else than what was asked for."""
         self._etag = self._etag or response.headers.get("ETag", "").strip('"')
         length = int(response.headers.get("Content-Length", "-1"))

@@ -144,6 +144,9 @@ class Denied:
     async def read(self) -> bytes:
         return self._body
 
+    def close(self) -> None:
+        """As an answer that was read."""
+
 
 # What tells an operation of S3 from the others of its method, in order; "" is what is left.
 # "copy" stands for the header x-amz-copy-source.
