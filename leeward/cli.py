@@ -24,6 +24,7 @@ COMMANDS = {
     "unfence": "Give a fenced role its login back.",
     "prove": "Back up, restore and verify any PostgreSQL you can reach.",
     "take": "Take a recovery point of folders, Redis or git.",
+    "sync": "Make a bucket's replica what the bucket is, now.",
     "copy": "Bring the plan's other locations up to date, now.",
     "verify": "Check the copies in every location, and repair them.",
     "catalogue": "Recovery points: what there is, and what is held.",

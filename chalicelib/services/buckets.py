@@ -84,7 +84,7 @@ def sync(component: str, location: str = "") -> dict[str, Any]:
     values = {"SyncFailures": float(result.failed), "MissedEvents": float(missed(result))}
     build.metrics().put(component, values | ({f"Synced.{where}": 1.0} if result.ok else {}))
     if not result.ok:
-        raise _incomplete(where, result)
+        raise incomplete(where, result)
     return {"point": synced.point and synced.point.id, "found": tell_sync(where, synced)}
 
 
@@ -302,7 +302,8 @@ def _bucket(buckets: S3Buckets, name: str) -> S3Bucket:
     return buckets.bucket(name, region, endpoint_url=here.endpoint_url)
 
 
-def _incomplete(location: str, result: SyncResult) -> Unavailable:
+def incomplete(location: str, result: SyncResult) -> Unavailable:
+    """What is said of a sync that left objects behind."""
     named = "; ".join(f"{it.key}: {it.message}" for it in result.failures[:SHOWN])
     return Unavailable(
         f"expected every object in {location}, {counted(result.failed, 'object')} could not be "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,16 +18,15 @@ from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3_store import S3ObjectStore
 from chalicelib.plan.inventory import read_lines
-from chalicelib.plan.model import Plan
 from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import Deployed, deploy
 from leeward.local.locations import create_application_buckets, start_locations
-from leeward.local.other_clouds import OtherCloud
 from leeward.package import build_package
 from leeward.plan_file import load_plan
 from leeward.template_parts import alarm_name
 from tests.clouds import wait_for
+from tests.commands import run
 from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.contract.test_ransomware import NOTE, documents, encrypt
 from tests.scenarios.drills import PLAN
@@ -49,7 +50,7 @@ RARE_OF = {"replicate": {"kms:Decrypt"}, "sync": {"kms:Encrypt"}}
 class Stage:
     cloud: LocalCloud
     deployed: Deployed
-    others: dict[str, OtherCloud]
+    plan: Path
 
     @property
     def s3(self) -> Any:
@@ -87,6 +88,9 @@ class Stage:
         told, failed = self.invoke(function, {"component": COMPONENT, **more})
         assert not failed, (told, self.cloud.logs(function)[-3000:])
         return told
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return run("sync", COMPONENT, "--plan", self.plan, *words, **self.cloud.environment())
 
     @contextmanager
     def events_lost(self) -> Iterator[None]:
@@ -127,18 +131,24 @@ class Stage:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Nexus's plan, its uploads mirrored and copied to Google too. The tests follow each other."""
-    data = load_plan(PLAN).plan.to_json()
-    uploads = data["components"][COMPONENT]
-    uploads |= {"mirror": True, "deletes_at_most": 0.2}
-    uploads["backups"][0]["to"] = ["primary", "secondary"]
-    plan = Plan.from_json(data)
+    written = _write_plan(tmp_path_factory.mktemp("plan"))
+    plan = load_plan(written).plan
     with ExitStack() as stack:
         package = build_package(plan, tmp_path_factory.mktemp("package"))
         cloud = stack.enter_context(LocalCloud(schedules=False))
         create_application_buckets(cloud, plan)
-        others = start_locations(cloud, plan)
-        assert "secondary" in others, "the emulator is not installed"
-        yield Stage(cloud, deploy(cloud, package), others)
+        assert "secondary" in start_locations(cloud, plan), "the emulator is not installed"
+        yield Stage(cloud, deploy(cloud, package), written)
+
+
+def _write_plan(folder: Path) -> Path:
+    text = PLAN.read_text()
+    at = text.index(f"  {COMPONENT}:")
+    uploads = text[at:].replace("to: [primary]", "to: [primary, secondary]", 1)
+    uploads = uploads.replace("kind: bucket\n", "kind: bucket\n    mirror: true\n", 1)
+    uploads = uploads.replace("mirror: true", "mirror: true\n    deletes_at_most: 20%", 1)
+    (folder / "plan.yaml").write_text(text[:at] + uploads)
+    return folder / "plan.yaml"
 
 
 def test_what_the_application_does_is_in_the_replica_within_seconds(here: Stage) -> None:
@@ -147,8 +157,8 @@ def test_what_the_application_does_is_in_the_replica_within_seconds(here: Stage)
         here.put(key, key.encode())
     here.put("a", b"written again")
     here.delete(keys[-1])
-    assert here.in_step
     assert not here.cloud.lost
+    assert here.in_step
     lags = here.metric("ReplicationLag")
     assert len(lags) >= len(keys)
     assert max(lags) < 60
@@ -209,8 +219,19 @@ def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage
     assert (failed, told["errorType"]) == (True, "Refused")
     assert here.replica == before
     wait_for(lambda: here.alarm("sync-failing") == "ALARM", "no alarm came")
-    for key, body in before.items():
-        here.put(key, body)
+
+
+def test_a_person_looks_at_the_deletions_and_approves_them(here: Stage) -> None:
+    before = here.replica
+    planned = here.command("--dry-run")
+    assert "without --approve: expected at most 20.0%" in planned.stdout
+    assert here.replica == before
+    refused = here.command("--format", "json")
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout)["error"]["code"] == "too-many-deletions"
+    done = json.loads(here.command("--approve", "--format", "json").stdout)
+    assert done["result"]["deleted"] == len(before) // 2
+    assert done["point"]["id"] in here.quarantined()
     assert here.in_step
 
 
@@ -256,7 +277,7 @@ def test_no_right_was_lacking_and_none_is_granted_in_vain(here: Stage) -> None:
 
 def _enter_older_point(here: Stage) -> str:
     """A point of three hours ago, which a test has no time to wait for."""
-    [standing] = here.catalogue.holdings().standings
+    standing = here.catalogue.holdings().standings[0]
     at = standing.point.taken_at - timedelta(hours=3)
     older = replace(standing.point, id=f"{at:%Y%m%dT%H%M%SZ}-objects", taken_at=at, finished_at=at)
     here.catalogue.add(older)
