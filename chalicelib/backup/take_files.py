@@ -124,7 +124,7 @@ class _Job:
     def run(self) -> None:
         head = {"format": FORMAT, "root": self.tree.name}
         self._list({**head, **vars(self.selection)})
-        for node in self.tree.walk(lambda path: not self.selection.leaves_out(path)):
+        for node in self.tree.walk(self.selection.enters):
             self._take(node)
         self._require_readable()
         totals = {"entries": self.tally.entries, "bytes": self.tally.bytes}

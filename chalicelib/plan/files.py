@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from typing import Any, Literal, Self
 
 FORMAT = "leeward-files-1"
@@ -97,9 +98,27 @@ class Selection:
     def leaves_out(self, path: str) -> bool:
         return _matches(self.exclude, path)
 
+    def enters(self, path: str) -> bool:
+        """Whether anything below a folder can be taken: one that only neighbours what is
+        included is not walked through, however large it is."""
+        if self.leaves_out(path):
+            return False
+        return self.takes(path) or any(_may_lie_below(path, it) for it in self.include)
+
     def takes(self, path: str) -> bool:
         """False for a folder that only leads to what is taken."""
         return not self.include or any(_matches(self.include, part) for part in _upwards(path))
+
+
+def _may_lie_below(folder: str, pattern: str) -> bool:
+    """Judged by the pattern's steps before its first wildcard; without a slash it is anywhere."""
+    if "/" not in pattern:
+        return True
+    steps = pattern.strip("/").split("/")
+    fixed = list(takewhile(lambda step: not set(step) & {"*", "?"}, steps))
+    above = folder.split("/")
+    shared = min(len(fixed), len(above))
+    return fixed[:shared] == above[:shared]
 
 
 def _upwards(path: str) -> Iterable[str]:

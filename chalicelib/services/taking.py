@@ -71,7 +71,8 @@ def roots_of(paths: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
     if len(paths) == 1 and os.path.isdir(paths[0]):
         return Path(paths[0]), ()
     root = os.path.commonpath([os.path.dirname(path.rstrip("/")) for path in paths])
-    return Path(root), tuple(os.path.relpath(path, root) for path in paths)
+    # The slash in front binds a name to the root: without one it would be taken at any depth.
+    return Path(root), tuple(f"/{os.path.relpath(path, root)}" for path in paths)
 
 
 def prove_point(

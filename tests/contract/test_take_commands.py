@@ -54,6 +54,8 @@ def plan(tmp_path: Path) -> Path:
     (root / "www/uploads/b.tmp").write_text("left out")
     (root / "log/app.log").write_text("line\n")
     (root / "elsewhere/secret").write_text("not named")
+    (root / "www/other/log").mkdir(parents=True)
+    (root / "www/other/log/app.log").write_text("of the same name, and not named")
     repository = tmp_path / "repository"
     git = ("git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.org")
     subprocess.run(["git", "init", "-q", "-b", "main", repository], check=True)
