@@ -37,6 +37,10 @@ class SealedStore:
         form = f"AES-256-GCM before it is sent ({(MAGIC + VERSION).decode()})"
         return f"{form}, data key {', '.join(sorted(self._used))}" if self._used else form
 
+    @property
+    def keys(self) -> KeyRing:
+        return self._keys
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         sealed = seal(data, self._sealing_key(key), key)
         self._inner.put(key, sealed, if_absent=if_absent)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from chalicelib.adapters.sealed_store import SealedStore
 from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
 from chalicelib.errors import Unavailable
 from chalicelib.evidence.text import counted
-from chalicelib.plan.records import format_time, parse_time
+from chalicelib.plan.records import canonical_json, format_time, parse_time
+from chalicelib.ports import ObjectStore
 from chalicelib.services import build
 
 # Lambda ends an invocation after 15 minutes; one object may take the rest of them.
@@ -45,7 +47,22 @@ def _copy(component: str, location: str, started_at: datetime) -> CopyResult:
     places = build.locations()
     source, target = (places.store(name, component) for name in (places.primary, location))
     decision = decide_copies(build.catalogue(component).holdings(), source.list(), target.list())
-    return apply_copies(decision, source, target, clock=build.clock(), until=started_at + WORK)
+    result = apply_copies(decision, source, target, clock=build.clock(), until=started_at + WORK)
+    keep_keys(location, source, target)
+    return result
+
+
+def keep_keys(location: str, source: ObjectStore, target: ObjectStore) -> None:
+    """The wrapped data keys of a sealed location, a second time, in the primary one: a key set
+    that is lost there would lose all that was sealed with it."""
+    if not isinstance(target, SealedStore):
+        return
+    for key_set in target.keys.key_sets():
+        key = f"sealed-keys/{location}/{key_set.key_id}.json"
+        content = canonical_json(key_set.to_json())
+        known = any(row.key == key for row in source.list(key))
+        if not known or source.get(key) != content:
+            source.put(key, content)
 
 
 def _take_turn(component: str, location: str, now: datetime) -> bool:

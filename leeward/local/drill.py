@@ -50,7 +50,10 @@ DEFAULT_DAMAGE = "update-without-where"
 
 @dataclass(frozen=True)
 class DrillOptions:
-    """`projects`: rows of sample data (four assets each). `rate`: transactions a second."""
+    """`projects`: rows of sample data (four assets each). `rate`: transactions a second.
+
+    `other_clouds`: start an emulator of each location outside AWS, where it is installed.
+    """
 
     scenario: str
     component: str
@@ -58,6 +61,7 @@ class DrillOptions:
     out: Path
     projects: int = 20_000
     rate: float = 50.0
+    other_clouds: bool = False
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Drill:
             application=self.database.application_secret,
         )
         create_application_buckets(self.cloud, self.plan)
-        self.others = start_locations(self.cloud, self.plan)
+        self.others = start_locations(self.cloud, self.plan) if self.options.other_clouds else {}
         self._say("cloud", f"local AWS at {self.cloud.url}, two regions, package deployed", began)
         self._open_stores()
         self.application = Application(

@@ -167,7 +167,12 @@ class Stage(Drill):
 
 
 @contextmanager
-def stage(out: Path, change: Callable[[dict[str, Any]], None] | None = None) -> Iterator[Stage]:
+def stage(
+    out: Path,
+    change: Callable[[dict[str, Any]], None] | None = None,
+    *,
+    other_clouds: bool = False,
+) -> Iterator[Stage]:
     """The local cloud with production, application and backups, under a changed plan.
 
     `change` edits the JSON of nexus-studio's plan.
@@ -175,7 +180,9 @@ def stage(out: Path, change: Callable[[dict[str, Any]], None] | None = None) -> 
     data = load_runnable(PLAN, SCENARIO).to_json()
     if change:
         change(data)
-    options = DrillOptions(SCENARIO, COMPONENT, "", out, projects=1000, rate=50)
+    options = DrillOptions(
+        SCENARIO, COMPONENT, "", out, projects=1000, rate=50, other_clouds=other_clouds
+    )
     made = Stage(Plan.from_json(data), options, lambda told: None)
     with ExitStack() as stack:
         made.prepare(stack)

@@ -21,7 +21,7 @@ BUCKET = "nexus-backups"
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The tests of this file follow each other on one stage; the last one destroys it."""
-    with stage(tmp_path_factory.mktemp("copies")) as made:
+    with stage(tmp_path_factory.mktemp("copies"), other_clouds=True) as made:
         assert set(made.others) == set(OTHERS), "an emulator is not installed"
         yield made
 
@@ -66,6 +66,10 @@ def test_the_copies_hold_what_a_recovery_uses_and_outside_aws_nobody_can_read_it
         keys = {row.key for row in theirs.list() if not row.key.startswith("keys/")}
         assert {key for key in mine if ".partial." not in key} <= keys
         [tar] = [key for key in keys if key.endswith("-incr/base.tar.zst")]
+        # The wrapped data keys lie here too: losing them there would lose the copy.
+        [own] = [row.key for row in theirs.list("keys/")]
+        [kept] = [row.key for row in here.backups.list(f"sealed-keys/{location}/")]
+        assert here.backups.get(kept) == theirs.get(own)
         # Sealed: what lies outside AWS is not the archive.
         assert theirs.get(tar)[:4] != here.backups.get(tar)[:4]
 
@@ -115,6 +119,7 @@ RARE = {
     "dynamodb:DeleteItem": "a point whose time is over",
     "dynamodb:GetItem": "a turn that a dead worker held; a point whose time is over",
     "dynamodb:PutItem": "a quarantine, when no location has the point sound",
+    "s3:ListBucket": "without it S3 says of a missing object that it may not be read",
     "kms:Encrypt": "a data key for a new period",
     "kms:Decrypt": "an object in parts, of which S3 keeps no SHA-256 and which is read",
 }
