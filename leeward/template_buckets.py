@@ -8,7 +8,7 @@ from typing import Any
 
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.model import Plan
-from leeward.template_copies import LAG, reachable_locations, remote_locations
+from leeward.template_copies import LAG, copy_resources, reachable_locations, remote_locations
 from leeward.template_parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
@@ -53,7 +53,7 @@ def replica_resources(plan: Plan) -> Resources:
     for name, component in replicated(plan).items():
         resources |= _replica(name) | _events(name, component)
         resources |= _syncs(plan, name, component) | _watch(plan, name)
-        resources |= _lag_alarms(plan, name)
+        resources |= _lag_alarms(plan, name) | copy_resources(plan, name, component)
         for what, (metric, found) in SIGNS.items():
             resources |= sign_alarm(name, what, metric, found)
     return resources

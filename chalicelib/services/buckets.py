@@ -290,8 +290,13 @@ def _source(buckets: S3Buckets, component: str) -> S3Bucket:
 def _replica(buckets: S3Buckets, component: str, location: str) -> Replica:
     places = build.locations()
     if location == places.primary:
-        return BucketReplica(_bucket(buckets, build.replica_bucket(component)))
+        return BucketReplica(replica_of(buckets, component))
     return StoreReplica(places.store(location, component), location)
+
+
+def replica_of(buckets: S3Buckets, component: str) -> S3Bucket:
+    """The replica in AWS. Raises NotReady (code "no-replica")."""
+    return _bucket(buckets, build.replica_bucket(component))
 
 
 def _bucket(buckets: S3Buckets, name: str) -> S3Bucket:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import CheckFailed, LeewardError
 from chalicelib.evidence.text import counted
-from chalicelib.plan.components import BaseComponent
+from chalicelib.plan.components import BaseComponent, Bucket
 from chalicelib.services import build
 from chalicelib.verify.arrival import check_arrival
 from chalicelib.verify.findings import Finding
@@ -38,9 +38,13 @@ def check(component: str, location: str) -> dict[str, Any]:
     """Check a component's copies in one location; what is wrong is handed to `repair`.
 
     Publishes `Checked.<location>` when everything was looked at, the number of findings as
-    `Damaged.<location>`, and `OldestUnread.<location>` in seconds.
+    `Damaged.<location>`, and `OldestUnread.<location>` in seconds. Of a bucket, what its replica
+    holds is checked besides, and a sync started where it is not what the inventory says.
     """
+    until = build.clock().now() + CHECK_TIME
     result = check_location(component, location)
+    if isinstance(build.plan().components[component], Bucket):
+        return _check_replica(component, location, result, until)
     values = {f"Damaged.{location}": float(len(result.findings))}
     if not result.unreached:
         values[f"Checked.{location}"] = 1.0
@@ -50,6 +54,26 @@ def check(component: str, location: str) -> dict[str, Any]:
     if result.findings:
         _start_repair(component, location, result.findings)
     return {"ok": result.ok, "found": tell_check(result)}
+
+
+def _check_replica(
+    component: str, location: str, points: CheckResult, until: datetime
+) -> dict[str, Any]:
+    from chalicelib.services.replica_checks import check_objects, tell_objects
+
+    policy = policy_of(build.plan(), build.plan().components[component])
+    objects = check_objects(component, location, policy, until=until)
+    damaged = [len(points.findings), len(objects.findings) + objects.more if objects else 0]
+    values = {f"Damaged.{location}": float(sum(damaged))}
+    if objects and not objects.unreached and not points.unreached:
+        values[f"Checked.{location}"] = 1.0
+    build.metrics().put(component, values)
+    if points.findings:
+        _start_repair(component, location, points.findings)
+    if objects and objects.findings:
+        build.functions().start("sync", {"component": component, "location": location})
+    told = f"{tell_check(points)}; {tell_objects(objects)}"
+    return {"ok": points.ok and objects is not None and objects.ok, "found": told}
 
 
 def check_location(component: str, location: str) -> CheckResult:

@@ -210,6 +210,34 @@ def test_the_copy_in_another_cloud_is_brought_to_the_same(here: Stage) -> None:
     )
 
 
+def test_the_replicas_are_what_the_inventory_says(here: Stage) -> None:
+    here.run("sync")
+    assert here.run("copy", location="secondary")["complete"] is True
+    for location in ("primary", "secondary"):
+        told = here.run("check", location=location)
+        assert told["ok"] is True, told
+        assert f"{len(here.contents(BUCKET))} objects of " in told["found"]
+        # Each run reads its share of the keys, which may be none of so few.
+        wait_for(
+            lambda at=location: " 0 read whole" not in here.run("check", location=at)["found"],
+            "nothing was ever read",
+        )
+
+
+def test_a_version_that_is_gone_for_good_is_found_and_what_can_be_is_brought_back(
+    here: Stage,
+) -> None:
+    replica = here.deployed.names[REPLICA]
+    version = here.s3.head_object(Bucket=replica, Key="a b")["VersionId"]
+    here.s3.delete_object(Bucket=replica, Key="a b", VersionId=version)
+    told = here.run("check", location="primary")
+    assert (told["ok"], "WRONG: 'a b': missing" in told["found"]) == (False, True)
+    wait_for(lambda: here.alarm("copy-primary-damaged") == "ALARM", "no alarm came")
+    assert here.cloud.wait_idle()
+    assert here.in_step, "the check started a sync"
+    assert here.run("check", location="primary")["ok"] is True
+
+
 def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage) -> None:
     before = here.replica
     with here.events_lost():
@@ -273,6 +301,26 @@ def test_no_right_was_lacking_and_none_is_granted_in_vain(here: Stage) -> None:
         assert found.denied == (), function
         assert set(found.unused) <= set(RARE) | RARE_OF.get(function, set()), function
         assert here.cloud.calls(function), function
+    assert {name: it.denied for name, it in rights.items() if it.denied} == {}
+    assert not {"s3:ListBucketVersions", "s3:GetObjectVersion"} & set(
+        rights["leeward-primary-check"].unused
+    )
+
+
+def test_a_change_that_cannot_be_brought_is_an_alarm_and_the_sync_brings_it(here: Stage) -> None:
+    """Somebody takes the function's right to write to the replica away for a while."""
+    iam, role = here.cloud.client("iam"), here.deployed.names["ReplicateRole"]
+    [policy] = iam.list_role_policies(RoleName=role)["PolicyNames"]
+    kept = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    less = [it for it in kept["Statement"] if it["Sid"] != "WriteReplicas"]
+    text = json.dumps(kept | {"Statement": less})
+    iam.put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=text)
+    here.put("late", b"1")
+    wait_for(lambda: here.alarm("replication-failing") == "ALARM", "no alarm came")
+    assert [name for name, _, _ in here.cloud.lost] == ["leeward-primary-replicate"]
+    assert not here.in_step
+    here.run("sync")
+    assert here.in_step
 
 
 def _enter_older_point(here: Stage) -> str:

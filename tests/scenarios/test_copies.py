@@ -120,6 +120,8 @@ RARE = {
     "dynamodb:GetItem": "a turn that a dead worker held; a point whose time is over",
     "dynamodb:PutItem": "a quarantine, when no location has the point sound",
     "s3:ListBucket": "without it S3 says of a missing object that it may not be read",
+    "s3:ListBucketVersions": "the replica of a bucket: test_buckets.py",
+    "s3:GetObjectVersion": "the same",
     "kms:Encrypt": "a data key for a new period",
     "kms:Decrypt": "an object in parts, of which S3 keeps no SHA-256 and which is read",
 }

@@ -35,8 +35,9 @@ def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) ->
         for it in resources.values()
         if it.get("Type") == "AWS::CloudWatch::Alarm"
     }
-    of_bucket = {"nexus-uploads-sync", "nexus-uploads-watch-bucket"}
-    assert everything - {f"nexus-db-{what}" for what in named} == of_bucket
+    of_bucket = {"sync", "watch-bucket", "check-primary", "prune"}
+    rest = everything - {f"nexus-db-{what}" for what in named}
+    assert rest == {f"nexus-uploads-{what}" for what in of_bucket}
     for what in everything:
         assert alarms[f"{what}-silent"]["TreatMissingData"] == "breaching"
     # What the plan's scenario names as its alarm is an alarm that exists.
