@@ -78,6 +78,26 @@ def watch_bucket(event: dict[str, Any], context: Any) -> Any:
     return services.watch_bucket(event)
 
 
+@app.lambda_function(name="plan_shards")
+def plan_shards(event: dict[str, Any], context: Any) -> Any:
+    return services.plan_shards(event)
+
+
+@app.lambda_function(name="copy_shard")
+def copy_shard(event: dict[str, Any], context: Any) -> Any:
+    return services.copy_shard(event)
+
+
+@app.lambda_function(name="finish_shards")
+def finish_shards(event: dict[str, Any], context: Any) -> Any:
+    return services.finish_shards(event)
+
+
+@app.lambda_function(name="batch_copy")
+def batch_copy(event: dict[str, Any], context: Any) -> Any:
+    return services.batch_copy(event)
+
+
 @app.lambda_function(name="watch")
 def watch(event: dict[str, Any], context: Any) -> Any:
     return services.watch(event)

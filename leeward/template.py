@@ -15,6 +15,7 @@ from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.template_buckets import replica_resources
 from leeward.template_copies import bucket_resources, copy_resources
+from leeward.template_many import many_resources
 from leeward.template_parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
@@ -41,7 +42,7 @@ STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask"
 def plan_resources(plan: Plan) -> Resources:
     """Every resource that follows from the plan, by logical id."""
     resources = _machine_role() | _evidence_lock(plan) | bucket_resources(plan)
-    resources |= replica_resources(plan)
+    resources |= replica_resources(plan) | many_resources(plan)
     for name in plan.scenarios:
         resources |= _machine(plan, name) | _run_alarms(name)
     for name, component in plan.components.items():

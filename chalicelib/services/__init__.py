@@ -99,6 +99,34 @@ def watch_bucket(event: Event) -> Event:
     return watch_bucket(event["component"])
 
 
+def plan_shards(event: Event) -> Event:
+    """Begin the sync of very many objects; its state machine asks (services/many.py)."""
+    from chalicelib.services.many import plan_shards
+
+    return plan_shards(event)
+
+
+def copy_shard(event: Event) -> Event:
+    """Do one shard of such a sync."""
+    from chalicelib.services.many import copy_shard
+
+    return copy_shard(event)
+
+
+def finish_shards(event: Event) -> Event:
+    """Count what came of the shards, and write down what the replica holds."""
+    from chalicelib.services.many import finish_shards
+
+    return finish_shards(event)
+
+
+def batch_copy(event: Event) -> Event:
+    """Start the jobs of S3 Batch Operations, or ask how far they are."""
+    from chalicelib.services.many import batch_copy
+
+    return batch_copy(event)
+
+
 def watch(event: Event) -> Event:
     """Probe a component and publish what fails: {"component"}."""
     from chalicelib.services.watching import watch

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres_database import PostgresDatabases
     from chalicelib.adapters.postgres_replication import PostgresSource
+    from chalicelib.adapters.s3_batch import S3BatchJobs
     from chalicelib.adapters.s3_bucket import S3Buckets
     from chalicelib.adapters.s3_locks import S3Locks
     from chalicelib.adapters.secrets import SecretAddresses
@@ -212,6 +213,13 @@ def buckets() -> S3Buckets:
     from chalicelib.adapters.s3_signing import ambient_credentials
 
     return S3Buckets(ambient_credentials())
+
+
+def batch_jobs() -> S3BatchJobs:
+    """Raises NotReady (code "not-deployed")."""
+    from chalicelib.adapters.s3_batch import S3BatchJobs
+
+    return S3BatchJobs(client("s3control"), s3(), _required("LEEWARD_BATCH_ROLE"))
 
 
 def replica_bucket(component: str) -> str:

@@ -21,9 +21,10 @@ RARE = {
 # An alarm that joins reads the records; a person's next run asks whether the last one still runs.
 RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution"}}
 # These run in no unattended scenario; tests/scenarios/test_copies.py holds those of the copies,
-# test_buckets.py there those of the buckets.
+# test_buckets.py and test_many.py there those of the buckets.
 COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
-UNATTENDED_NEVER = {"ask", "replicate", "sync", "watch_bucket"} | COPIES
+SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
+UNATTENDED_NEVER = {"ask", "replicate", "sync", "watch_bucket"} | COPIES | SHARDS
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 

@@ -1,4 +1,4 @@
-"""Step Functions: tasks reach this cloud, and two starts with one name start one execution.
+"""Step Functions: tasks and maps reach this cloud, and two starts of one name start one execution.
 
 moto calls the services of a task at a port taken from the environment, with a new client each
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
+    resource_eval_s3,
+)
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
@@ -36,8 +39,7 @@ def install(cloud: LocalCloud) -> Iterator[None]:
         return start_execution
 
     with ExitStack() as stack:
-        stack.enter_context(
-            replaced(lambda_eval_utils, "boto_client_for", lambda _: boto_client_for)
-        )
+        for caller in (lambda_eval_utils, resource_eval_s3):
+            stack.enter_context(replaced(caller, "boto_client_for", lambda _: boto_client_for))
         stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
         yield

@@ -1,0 +1,236 @@
+"""A bucket with very many objects: its sync as a state machine over shards (leeward/template_many).
+
+plan_shards -> (S3 Batch Operations) -> copy_shard for each shard -> finish_shards, which alone says
+whether the replica is in step: it counts the shards' own results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from datetime import timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.backup import shard_plan, shards
+from chalicelib.backup.replicas import BucketReplica
+from chalicelib.backup.sync import SyncResult
+from chalicelib.errors import CheckFailed, Truncated
+from chalicelib.evidence.text import counted
+from chalicelib.plan.records import RecoveryPoint
+from chalicelib.plan.shards import Shard, ShardPlan, folder_of
+from chalicelib.services import build
+from chalicelib.services.buckets import (
+    SHOWN,
+    Synced,
+    _enter,
+    _replica,
+    _source,
+    _take_inventory,
+    missed,
+    policy_of,
+    tell_sync,
+)
+
+if TYPE_CHECKING:
+    from chalicelib.adapters.s3_batch import BatchProgress
+    from chalicelib.backup.take_inventory import InventoryTaken
+
+# S3 Batch Operations is never the cheaper way ($0.25 a job and $1.00 per million objects, against
+# about $0.03 per million of this code's own time); it paces itself and holds no Lambda meanwhile.
+# From here on the shards alone would hold theirs for most of an hour. docs/buckets.md has the sums.
+BATCH_ABOVE = 10_000_000
+# MaxConcurrency shards at once share what S3 takes of one prefix: 3,500 copies a second.
+SHARD_IN_FLIGHT = 64
+# A failed execution can be taken up again for so long. Source: Step Functions, "Redriving".
+KEPT = timedelta(days=14)
+
+Event = dict[str, Any]
+
+
+def plan_shards(event: Event) -> dict[str, Any]:
+    """{"component", "run", "job": {"location", "approved", "shard_objects"}}; `job` may be empty.
+
+    Raises:
+        Refused: code "too-many-deletions": nothing was copied or deleted.
+    """
+    component, run = event["component"], event["run"]
+    plan = asyncio.run(_plan(component, run, event["job"]))
+    large = " by S3 Batch Operations" if plan.batch else ""
+    return {
+        "bucket": build.environment().backup_bucket,
+        "key": f"{component}/{folder_of(run)}map.json",
+        "batch": plan.batch,
+        "found": f"{counted(plan.source_objects, 'object')} compared, {plan.to_copy} to copy"
+        f"{large} in {counted(len(plan.shards), 'shard')}",
+    }
+
+
+def copy_shard(event: Event) -> dict[str, Any]:
+    """{"component", "run", "job", "shard", "again", "attempt"}: one shard, and its result.
+
+    `again`: S3 Batch Operations copied before; `attempt`: from 1 on, somebody may have begun.
+    """
+    shard = Shard.from_json(event["shard"])
+    recheck = bool(event["again"]) or int(event["attempt"]) > 0
+    result = asyncio.run(
+        _do(event["component"], event["run"], event["job"], shard, recheck=recheck)
+    )
+    return {
+        "found": f"{shard.name}: {result.copied} copied, {result.deleted} deleted, "
+        f"{result.left} done before, {result.failed} failed"
+    }
+
+
+def finish_shards(event: Event) -> dict[str, Any]:
+    """Count the results, write down what the replica holds; {"component", "run", "job"}.
+
+    With "failure", what Step Functions says of a state that failed, that is recorded instead.
+    Publishes what a small sync does: `Synced.<location>`, `SyncFailures`, `MissedEvents`.
+
+    Raises:
+        CheckFailed: code "sync-incomplete": a key failed, or a shard has no result.
+    """
+    component, run = event["component"], event["run"]
+    store = build.backups(component)
+    if "failure" in event:
+        build.metrics().put(component, {"SyncFailures": 1.0})
+        store.put(f"{folder_of(run)}failure.json", json.dumps(event["failure"]).encode())
+        return {"found": "recorded what failed"}
+    where = _location(event["job"])
+    plan = _known_plan(component, run)
+    result = shards.count_results(plan, store, finished_at=build.clock().now())
+    store.put(f"{folder_of(run)}done.json", json.dumps(result.to_json()).encode())
+    build.metrics().put(component, {"MissedEvents": float(missed(result))})
+    if not result.ok:
+        raise _incomplete(where, result)
+    synced = Synced(result, _write_down(component, where, plan))
+    build.metrics().put(component, {"SyncFailures": 0.0, f"Synced.{where}": 1.0})
+    shards.remove_old(store, build.clock().now() - KEPT)
+    return {"point": synced.point and synced.point.id, "found": tell_sync(where, synced)}
+
+
+def batch_copy(event: Event) -> dict[str, Any]:
+    """{"component", "run"} makes the jobs, {"jobs"} besides follows them; what they are at.
+
+    What a job could not copy is no failure: the shards look at every object afterwards.
+
+    Raises:
+        CheckFailed: code "batch-job-failed".
+    """
+    jobs = event.get("jobs") or _start_batch(event["component"], event["run"])
+    found = {storage_class: build.batch_jobs().follow(job) for storage_class, job in jobs.items()}
+    done = all(progress.complete for progress in found.values())
+    told = [
+        f"{name}: {it.status}, {it.succeeded} of {it.total}, {it.failed} failed"
+        for name, it in found.items()
+    ]
+    if done:
+        told += _failures(event["component"], event["run"], found)
+    return {"jobs": jobs, "done": done, "found": "; ".join(told) or "nothing for a job"}
+
+
+async def _plan(component: str, run: str, job: Event) -> ShardPlan:
+    limits = shard_plan.Limits(int(job.get("shard_objects", shard_plan.SHARD_OBJECTS)))
+    async with build.buckets() as buckets:
+        source = _source(buckets, component)
+        replica = _replica(buckets, component, _location(job))
+        return await shard_plan.plan_shards(
+            source, replica, policy_of(component), build.backups(component), run,
+            clock=build.clock(), approved=bool(job.get("approved")), limits=limits,
+            batch_above=BATCH_ABOVE if isinstance(replica, BucketReplica) else None,
+        )  # fmt: skip
+
+
+async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bool) -> Any:
+    policy = replace(policy_of(component), in_flight=SHARD_IN_FLIGHT)
+    async with build.buckets() as buckets:
+        source = _source(buckets, component)
+        replica = _replica(buckets, component, _location(job))
+        return await shards.do_shard(
+            source, replica, policy, build.backups(component), run, shard,
+            clock=build.clock(), recheck=recheck,
+        )  # fmt: skip
+
+
+def _write_down(component: str, location: str, plan: ShardPlan) -> RecoveryPoint | None:
+    async def take() -> InventoryTaken | None:
+        async with build.buckets() as buckets:
+            replica = _replica(buckets, component, location)
+            if not isinstance(replica, BucketReplica):
+                return None
+            return await _take_inventory(component, replica)
+
+    taken = asyncio.run(take())
+    return _enter(component, taken, plan.planned_at) if taken else None
+
+
+def _start_batch(component: str, run: str) -> dict[str, str]:
+    from chalicelib.adapters import s3_batch
+    from chalicelib.backup.batch_manifests import manifest_key, write_manifests
+
+    here, store = build.environment(), build.backups(component)
+    plan = _known_plan(component, run)
+    written = write_manifests(
+        store,
+        plan,
+        s3_batch.manifest_line,
+        classes=s3_batch.BATCH_CLASSES,
+        largest_bytes=s3_batch.BATCH_LARGEST_BYTES,
+    )
+    jobs = build.batch_jobs()
+    return {
+        storage_class: jobs.start(
+            s3_batch.BatchCopy(
+                token=f"{component}/{run}/{storage_class}",
+                bucket=here.backup_bucket,
+                manifest=f"{component}/{manifest_key(run, storage_class)}",
+                report=_report(component, run),
+                replica=plan.replica,
+                storage_class=storage_class,
+            )
+        )
+        for storage_class in written
+    }
+
+
+def _failures(component: str, run: str, found: dict[str, BatchProgress]) -> list[str]:
+    """The first failures that S3 reports of jobs that are complete."""
+    bucket, told = build.environment().backup_bucket, []
+    for progress in found.values():
+        if progress.failed:
+            named = build.batch_jobs().failures(bucket, _report(component, run), progress.job)
+            told += [f"{it.key!r}: {it.code} {it.message}" for it in islice(named, SHOWN)]
+    return told
+
+
+def _report(component: str, run: str) -> str:
+    return f"{component}/{folder_of(run)}report"
+
+
+def _location(job: Event) -> str:
+    return str(job.get("location") or build.locations().primary)
+
+
+def _known_plan(component: str, run: str) -> ShardPlan:
+    plan = shard_plan.find_plan(build.backups(component), run)
+    if plan is None:
+        raise Truncated(
+            f"expected the plan of run {run} in {folder_of(run)}, found none",
+            hint="start the sync again: it plans anew",
+            code="no-shard-plan",
+        )
+    return plan
+
+
+def _incomplete(location: str, result: SyncResult) -> CheckFailed:
+    named = "; ".join(f"{it.key}: {it.message}" for it in result.failures[:SHOWN])
+    return CheckFailed(
+        f"expected every object in {location}, {counted(result.failed, 'object')} could not be "
+        f"copied: {named}",
+        hint="look at what the errors of the objects name; the next run goes on from there",
+        code="sync-incomplete",
+        location=location,
+        copied=result.copied,
+    )

@@ -1,0 +1,326 @@
+"""CloudFormation for syncs of very many objects: a state machine a bucket, and the roles it needs.
+
+An execution is started with {} or any of {"location", "approved", "shard_objects"} and is named by
+who starts it; the name is the run's. What the shards say is counted by finish_shards, whatever the
+Map state says of itself.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from chalicelib.plan.model import Plan
+from chalicelib.scenarios.compile import logical_id, task_state
+from leeward.template_buckets import replicated
+from leeward.template_parts import CLOUDWATCH_PERIOD_SECONDS, Resources, alarm_resource, title
+
+FUNCTIONS = ("plan_shards", "copy_shard", "finish_shards", "batch_copy")
+# S3 takes 3,500 copies a second of one prefix; a shard makes some hundred, or 80 MB/s elsewhere.
+MAX_CONCURRENCY = 16
+LAMBDA_SECONDS = 900
+# S3 Batch Operations reads a manifest for minutes before it copies anything.
+ASK_EVERY_SECONDS = 60
+RUN_SECONDS = 20 * 3600
+RECORDER = "Record failure"
+
+
+def many_resources(plan: Plan) -> Resources:
+    """The machines of the plan's buckets; the roles always, as policies refer to them."""
+    resources = _sync_role(plan) | _batch_role()
+    for component in replicated(plan):
+        resources |= _machine(plan, component) | _run_alarms(component)
+    return resources
+
+
+def sync_machine_name(plan: Plan, component: str) -> str:
+    return f"leeward-{plan.name}-sync-{component}"
+
+
+def sync_machine(component: str) -> dict[str, Any]:
+    """The definition, in Amazon States Language with JSONPath."""
+    return {
+        "Comment": f"make a replica of {component} what the bucket is, shard by shard",
+        "StartAt": "Plan the shards",
+        "TimeoutSeconds": RUN_SECONDS,
+        "States": {
+            "Plan the shards": _call(
+                component, "plan_shards", "list both sides, refuse too many deletions, cut shards"
+            )
+            | {
+                "ResultSelector": {
+                    "bucket.$": "$.Payload.bucket",
+                    "key.$": "$.Payload.key",
+                    "batch.$": "$.Payload.batch",
+                },
+                "ResultPath": "$.plan",
+                "Next": "Choose who copies",
+            },
+            **_batch_states(component),
+            "Do the shards": _map_state(component),
+            "Count the results": _call(
+                component, "finish_shards", "a shard without a result is a failure; take the point"
+            )
+            | {"ResultSelector": {"found.$": "$.Payload.found"}, "Next": "In step"},
+            RECORDER: _call(
+                component, "finish_shards", "record what failed", {"failure.$": "$.failure"}
+            )
+            | {"ResultPath": None, "Catch": _catch("Not in step"), "Next": "Not in step"},
+            "In step": {"Type": "Succeed", "Comment": "every object was accounted for"},
+            "Not in step": {
+                "Type": "Fail",
+                "Comment": "what was copied stays; the next run goes on from there",
+                "Error": "NotInStep",
+                "Cause": "see failure.json and done.json of the run",
+            },
+        },
+    }
+
+
+def _batch_states(component: str) -> dict[str, Any]:
+    """S3 copies first when there is very much; the shards then look at every object."""
+    of_jobs = {
+        "ResultSelector": {"jobs.$": "$.Payload.jobs", "done.$": "$.Payload.done"},
+        "ResultPath": "$.batch",
+        "Next": "Are the jobs done",
+    }
+    jobs = {"jobs.$": "$.batch.jobs"}
+    return {
+        "Choose who copies": _choice(
+            "S3 Batch Operations from a threshold on",
+            "$.plan.batch",
+            "Start the jobs",
+            "Do the shards",
+        ),
+        "Start the jobs": _call(component, "batch_copy", "a job for each storage class") | of_jobs,
+        "Are the jobs done": _choice(
+            "a job is complete when every line was tried",
+            "$.batch.done",
+            "Do the shards",
+            "Wait for S3",
+        ),
+        "Wait for S3": {
+            "Type": "Wait",
+            "Comment": "S3 goes at its own pace",
+            "Seconds": ASK_EVERY_SECONDS,
+            "Next": "Ask for the jobs",
+        },
+        "Ask for the jobs": _call(component, "batch_copy", "how far the jobs are", jobs) | of_jobs,
+    }
+
+
+def _map_state(component: str) -> dict[str, Any]:
+    """A shard that fails for good is left to be counted, so that the others are done.
+
+    All children together may answer 256 KiB: they say nothing, the results are in S3.
+    """
+    shard = task_state("copy, or delete, what the shard names", "copy_shard", {}, LAMBDA_SECONDS)
+    payload = {
+        "component.$": "$.component",
+        "run.$": "$.run",
+        "job.$": "$.job",
+        "shard.$": "$.shard",
+        "again.$": "$.again",
+        "attempt.$": "$$.State.RetryCount",
+    }
+    shard["Parameters"]["Payload"] = payload
+    left = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Say nothing"}
+    return {
+        "Type": "Map",
+        "Comment": "the shards of the plan, each in an execution of its own",
+        "ItemReader": {
+            "Resource": "arn:aws:states:::s3:getObject",
+            "ReaderConfig": {"InputType": "JSON"},
+            "Parameters": {"Bucket.$": "$.plan.bucket", "Key.$": "$.plan.key"},
+        },
+        "ItemSelector": {
+            "component": component,
+            "run.$": "$$.Execution.Name",
+            "job.$": "$$.Execution.Input",
+            "shard.$": "$$.Map.Item.Value",
+            "again.$": "$.plan.batch",
+        },
+        "ItemProcessor": {
+            "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+            "StartAt": "Do a shard",
+            "States": {
+                "Do a shard": shard | {"Catch": [left], "Next": "Say nothing"},
+                "Say nothing": {
+                    "Type": "Pass",
+                    "Comment": "the shard's result is in S3, or it is missing and counted so",
+                    "Result": {},
+                    "End": True,
+                },
+            },
+        },
+        "MaxConcurrency": MAX_CONCURRENCY,
+        "ToleratedFailureCount": 0,
+        "ResultPath": None,
+        "Catch": _catch(RECORDER),
+        "Next": "Count the results",
+    }
+
+
+def _call(
+    component: str, function: str, comment: str, more: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    payload = {
+        "component": component,
+        "run.$": "$$.Execution.Name",
+        "job.$": "$$.Execution.Input",
+        **(more or {}),
+    }
+    return task_state(comment, function, payload, LAMBDA_SECONDS) | {"Catch": _catch(RECORDER)}
+
+
+def _choice(comment: str, variable: str, yes: str, no: str) -> dict[str, Any]:
+    rule = {"Variable": variable, "BooleanEquals": True, "Next": yes}
+    return {"Type": "Choice", "Comment": comment, "Choices": [rule], "Default": no}
+
+
+def _catch(following: str) -> list[dict[str, Any]]:
+    return [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": following}]
+
+
+def _machine_id(component: str) -> str:
+    return f"Sync{title(component)}"
+
+
+def _machine(plan: Plan, component: str) -> Resources:
+    return {
+        _machine_id(component): {
+            "Type": "AWS::StepFunctions::StateMachine",
+            "Properties": {
+                "StateMachineName": sync_machine_name(plan, component),
+                "StateMachineType": "STANDARD",
+                "DefinitionString": json.dumps(sync_machine(component), indent=1),
+                "DefinitionSubstitutions": {
+                    logical_id(it): {"Fn::GetAtt": [logical_id(it), "Arn"]} for it in FUNCTIONS
+                },
+                "RoleArn": {"Fn::GetAtt": ["SyncRole", "Arn"]},
+            },
+        }
+    }
+
+
+def _run_alarms(component: str) -> Resources:
+    resources: Resources = {}
+    for metric in ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"):
+        what = f"sync-run-{metric.removeprefix('Executions').lower()}"
+        properties = {
+            "AlarmName": f"{component}-{what}",
+            "AlarmDescription": f"{component}: a sync over shards did not end well",
+            "Namespace": "AWS/States",
+            "MetricName": metric,
+            "Dimensions": [{"Name": "StateMachineArn", "Value": {"Ref": _machine_id(component)}}],
+            "Statistic": "Sum",
+            "Period": CLOUDWATCH_PERIOD_SECONDS,
+            "EvaluationPeriods": 1,
+            "Threshold": 1,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "notBreaching",
+        }
+        resources |= alarm_resource(component, what, properties)
+    return resources
+
+
+def _sync_role(plan: Plan) -> Resources:
+    """A Map's children are executions of the same machine, which it starts and follows.
+
+    Source: Step Functions, "IAM policies for using Distributed Map states".
+    """
+    states = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
+    name = sync_machine_name(plan, "*")
+    return _role(
+        "SyncRole",
+        "states.amazonaws.com",
+        "sync-shards",
+        {
+            "Sid": "CallFunctions",
+            "Action": "lambda:InvokeFunction",
+            "Resource": [{"Fn::GetAtt": [logical_id(it), "Arn"]} for it in FUNCTIONS],
+        },
+        {
+            "Sid": "ReadShards",
+            "Action": "s3:GetObject",
+            "Resource": {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/map.json"},
+        },
+        {
+            "Sid": "Decrypt",
+            "Action": "kms:Decrypt",
+            "Resource": {"Fn::GetAtt": ["DataKey", "Arn"]},
+        },
+        {
+            "Sid": "StartShards",
+            "Action": "states:StartExecution",
+            "Resource": {"Fn::Sub": f"{states}:stateMachine:{name}"},
+        },
+        {
+            "Sid": "FollowShards",
+            "Action": ["states:DescribeExecution", "states:StopExecution"],
+            "Resource": {"Fn::Sub": f"{states}:execution:{name}:*"},
+        },
+    )
+
+
+def _batch_role() -> Resources:
+    """What S3 Batch Operations may do: copy objects of the plan's buckets into their replicas.
+
+    Source: S3 User Guide, "Granting permissions for Batch Operations", copy objects.
+    """
+    resources = _role(
+        "BatchRole",
+        "batchoperations.s3.amazonaws.com",
+        "copy-objects",
+        {
+            "Sid": "ReadSources",
+            "Action": ["s3:GetObject", "s3:GetObjectTagging"],
+            "Resource": {"Ref": "ApplicationObjects"},
+        },
+        {
+            "Sid": "WriteReplicas",
+            "Action": ["s3:PutObject", "s3:PutObjectTagging"],
+            "Resource": {"Fn::Sub": "arn:${AWS::Partition}:s3:::${AWS::StackName}-replica*/*"},
+        },
+        {
+            "Sid": "ReadManifests",
+            "Action": "s3:GetObject",
+            "Resource": {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/batch/*"},
+        },
+        {
+            "Sid": "WriteReports",
+            "Action": "s3:PutObject",
+            "Resource": {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/report/*"},
+        },
+        {
+            "Sid": "Encrypt",
+            "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+            "Resource": {"Fn::GetAtt": ["DataKey", "Arn"]},
+        },
+    )
+    told = {"LEEWARD_BATCH_ROLE": {"Fn::GetAtt": ["BatchRole", "Arn"]}}
+    resources["BatchCopy"] = {"Properties": {"Environment": {"Variables": told}}}
+    return resources
+
+
+def _role(logical: str, service: str, name: str, *statements: dict[str, Any]) -> Resources:
+    version = "2012-10-17"
+    trusted = {
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sts:AssumeRole",
+    }
+    allowed = [{"Effect": "Allow"} | statement for statement in statements]
+    policy = {
+        "PolicyName": name,
+        "PolicyDocument": {"Version": version, "Statement": allowed},
+    }
+    return {
+        logical: {
+            "Type": "AWS::IAM::Role",
+            "Properties": {
+                "AssumeRolePolicyDocument": {"Version": version, "Statement": [trusted]},
+                "Policies": [policy],
+            },
+        }
+    }
