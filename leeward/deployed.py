@@ -128,9 +128,9 @@ def _locations(plan: Plan, access: Access) -> Locations:
 
 
 def _private_keys(access: Access) -> tuple[Any, ...]:
-    from leeward.commands.keys import _private
+    from leeward.commands.keys import private_openers
 
-    return tuple(_private(access.private_key, access.passphrase_file))
+    return tuple(private_openers(access.private_key, access.passphrase_file))
 
 
 def _names_of_parts() -> dict[str, str]:

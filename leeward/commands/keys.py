@@ -7,12 +7,17 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalicelib.errors import BadInput
-from leeward.options import FORMAT, writing_to
+from chalicelib.errors import BadInput, LeewardError
+from leeward.deployed import Access, access_options, copies_of, reach
+from leeward.options import FORMAT, PLAN_PATH, writing_to
+from leeward.plan_file import load_plan
+
+if TYPE_CHECKING:
+    from chalicelib.services.locations import Locations
 
 LEAST_CHARACTERS = 16
 
@@ -99,7 +104,7 @@ def show(
     from chalicelib.adapters.key_ring import check_key_set
 
     sets = _key_sets(folder)
-    openers: list[Any] = _private(private_key, passphrase_file)
+    openers: list[Any] = private_openers(private_key, passphrase_file)
     openers += _kms_keys(name for it in sets for name in it.names) if kms else []
     shown = [
         it.to_json() | {"checks": [check.to_json() for check in check_key_set(it, openers)]}
@@ -155,7 +160,7 @@ def rewrap(
         location,
         clock=SystemClock(),
         recipients=[_recipient(it) for it in wanted],
-        openers=[*_private(private_key, passphrase_file), *_kms_keys(names)],
+        openers=[*private_openers(private_key, passphrase_file), *_kms_keys(names)],
     )
     decided = ring.decide_rewrap()
     if not dry_run:
@@ -183,7 +188,8 @@ def _key_sets(folder: Path) -> list[Any]:
     return [read_key_set(path.read_bytes(), path.stem) for path in paths]
 
 
-def _private(path: Path | None, passphrase_file: Path | None) -> list[Any]:
+def private_openers(path: Path | None, passphrase_file: Path | None) -> list[Any]:
+    """What opens with a private key; its passphrase is asked for when no file has it."""
     from chalicelib.adapters.offline_keys import OfflinePrivateKey
 
     if path is None:
@@ -279,3 +285,77 @@ def _changes(done: dict[str, Any]) -> str:
         return "\n".join([*rows, "nothing was changed"])
     unfinished = [f"not done: {key_id}; repeat the command" for key_id in done["left"]]
     return "\n".join([*rows, *(unfinished or ["done; no object was touched"])])
+
+
+@command.command(short_help="Give all copies of a plan the recipients that it names now.")
+@click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
+@click.option("--component", "components", multiple=True, help="Only this one; may be repeated.")
+@click.option("--location", "locations", multiple=True, help="Only there; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+@access_options
+@FORMAT
+@click.pass_context
+def update(
+    ctx: click.Context,
+    plan_path: Path,
+    components: tuple[str, ...],
+    locations: tuple[str, ...],
+    dry_run: bool,
+    access: Access,
+    form: str,
+) -> None:
+    """Give the data keys of PLAN's sealed copies the recipients that it names now: the KMS key,
+    its replica, the offline key. No object is touched or uploaded again. Safe to repeat.
+
+    Run it after a key of the plan has changed, and after a region came back in which a key could
+    not be asked. What it cannot open is named, with status 1.
+
+    \\b
+    Example:
+    leeward keys update policies/plans/nexus-studio.yaml --dry-run
+    """
+    with reach(load_plan(plan_path).plan, access) as places:
+        pairs = copies_of(places, components, locations, primary=False)
+        done = [_update(places, *pair, dry_run=dry_run) for pair in pairs]
+    sealed = [it for it in done if it is not None]
+    if form == "json":
+        click.echo(json.dumps({"changed": not dry_run, "copies": sealed}))
+    else:
+        for it in sealed:
+            click.echo(_told(it, dry_run=dry_run))
+    if not all(it["ok"] for it in sealed):
+        ctx.exit(1)
+
+
+def _update(
+    places: Locations, component: str, location: str, *, dry_run: bool
+) -> dict[str, Any] | None:
+    """None for what is not sealed."""
+    from chalicelib.adapters.sealed_store import SealedStore
+
+    told: dict[str, Any] = {"component": component, "location": location}
+    try:
+        store = places.store(location, component)
+        if not isinstance(store, SealedStore):
+            return None
+        decided = [it for it in store.keys.decide_rewrap() if it.needed]
+        if not dry_run:
+            store.keys.apply_rewrap(decided)
+    except LeewardError as error:
+        return told | {"ok": False, "error": error.to_json()}
+    changes = [{"key_id": it.key_id, "add": it.add, "remove": it.remove} for it in decided]
+    return told | {"ok": True, "changes": changes}
+
+
+def _told(update: dict[str, Any], *, dry_run: bool) -> str:
+    where = f"{update['component']} in {update['location']}"
+    if not update["ok"]:
+        return f"{where}: {update['error']['message']}"
+    if not update["changes"]:
+        return f"{where}: every data key has the plan's recipients"
+    would = "would change" if dry_run else "changed"
+    lines = [f"{where}: {len(update['changes'])} {would}"]
+    for it in update["changes"]:
+        lines += [f"  {it['key_id']}  + {name}" for name in it["add"]]
+        lines += [f"  {it['key_id']}  - {name}" for name in it["remove"]]
+    return "\n".join(lines)

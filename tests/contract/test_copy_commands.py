@@ -213,6 +213,33 @@ def test_a_database_is_restored_without_aws_from_what_two_lost_locations_leave(
     assert (again.returncode, "folder-not-empty" in again.stderr) == (1, True)
 
 
+def test_a_new_offline_key_opens_what_was_copied_before(
+    cloud: Cloud, keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The recipients change in the plan; no object is uploaded again."""
+    cloud.json("copy", cloud.plan)
+    (tmp_path / "new").mkdir()
+    private, public = create_key_pair(tmp_path / "new", PASSPHRASE)
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    lines = [f"          {line}" for line in public.read_text().splitlines()]
+    old = [f"          {line}" for line in keys[1].read_text().splitlines()]
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(cloud.plan.read_text().replace("\n".join(old), "\n".join(lines)))
+
+    planned = cloud.json("keys", "update", plan, "--dry-run")
+    assert [it["ok"] for it in planned["copies"]] == [True, True]
+    assert all(change["add"] for it in planned["copies"] for change in it["changes"])
+    cloud.json("keys", "update", plan)
+    assert [it["changes"] for it in cloud.json("keys", "update", plan)["copies"]] == [[], []]
+
+    words = ["catalogue", "list", "nexus-db", "--plan", str(plan), "--without-aws"]
+    words += [*logins(cloud, tmp_path), "--passphrase-file", str(tmp_path / "passphrase")]
+    done = run(*words, "--private-key", str(private), "--format", "json")
+    found = {it["location"]: it for it in json.loads(done.stdout)["locations"]}
+    assert all(found[location]["points"] for location in LOCATIONS), done.stdout
+    cloud.json("keys", "update", cloud.plan)
+
+
 def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> None:
     cloud.json("copy", cloud.plan)
     sound = cloud.json("verify", cloud.plan, "--read-all")
