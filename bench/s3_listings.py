@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from aiohttp import web
+from bench.small_server import Request, serve
 
 PAGE = 1000
 ROW = (
@@ -29,16 +29,16 @@ class Listings:
     def __init__(self, objects: int) -> None:
         self._objects = objects
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: Request) -> tuple[int, str]:
         if request.method == "PUT":
-            return _xml(COPIED)
+            return 200, COPIED
         bucket = request.path.split("/")[1]
         query = request.query
         after = query.get("continuation-token") or query.get("start-after", "")
         held = self._objects if bucket in ("source", "same") else 0
         if "delimiter" in query:
-            return _xml(self._folders(after))
-        return _xml(_page(_first_after(after), held))
+            return 200, self._folders(after)
+        return 200, _page(_first_after(after), held)
 
     def _folders(self, after: str) -> str:
         names = (f"{number:04d}/" for number in range(-(-self._objects // 20_000)))
@@ -72,18 +72,6 @@ def _listing(rows: str, token: str) -> str:
     )
 
 
-def _xml(text: str) -> web.Response:
-    return web.Response(text=text, content_type="application/xml")
-
-
-async def serve(port: int, objects: int) -> None:
-    app = web.Application()
-    app.router.add_route("*", "/{any:.*}", Listings(objects).answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    await asyncio.Event().wait()
-
-
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    port, objects = (int(word) for word in sys.argv[1:])
+    asyncio.run(serve(port, Listings(objects).answer))

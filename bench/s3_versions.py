@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import json
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any
 from urllib.parse import quote, unquote
 from xml.etree import ElementTree
 
-from aiohttp import web
+from bench.small_server import Request, serve
 
 MOMENT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
 BEFORE, SINCE = MOMENT - timedelta(hours=1), MOMENT + timedelta(minutes=5)
@@ -57,39 +57,38 @@ class Versions:
     def __post_init__(self) -> None:
         self.names = sorted(self.entries)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: Request) -> tuple[int, str]:
         if request.path == "/state":
-            return web.json_response({"state": self.state(), "requests": self.requests})
+            return 200, json.dumps({"state": self.state(), "requests": self.requests})
         self.requests += 1
-        key = unquote(request.raw_path.partition("?")[0]).removeprefix("/undo").removeprefix("/")
+        key = request.name.removeprefix("/undo").removeprefix("/")
         if request.method == "GET":
             return await self._get(request)
         if request.method == "POST":
-            return await self._delete_batch(await request.read())
+            return await self._delete_batch(request.body)
         if request.method == "PUT":
             return await self._copy(key, request.headers["x-amz-copy-source"])
         await asyncio.sleep(SMALL_SECONDS)
         self._put(key)
-        return web.Response(status=204)
+        return 204, ""
 
     def state(self) -> dict[str, str]:
         """Key -> ETag of what readers get."""
         return {key: found[0].etag for key, found in self.entries.items() if found[0].etag}
 
-    async def _get(self, request: web.Request) -> web.Response:
+    async def _get(self, request: Request) -> tuple[int, str]:
         for name, code in NONE_SET.items():
             if name in request.query:
-                return _xml(f"<Error><Code>{code}</Code></Error>", 404)
+                return 404, f"<Error><Code>{code}</Code></Error>"
         if "versioning" in request.query:
-            return _xml(
-                "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
-            )
+            said = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+            return 200, said
         await asyncio.sleep(LIST_SECONDS)
         query = request.query
-        if "delimiter" in query and not query["prefix"]:
-            return _xml(_folders(sorted({name[:3] for name in self.names})))
+        if "delimiter" in query and not query.get("prefix"):
+            return 200, _folders(sorted({name[:3] for name in self.names}))
         markers = query.get("key-marker", ""), query.get("version-id-marker", "")
-        return _xml(self._page(query["prefix"], *markers))
+        return 200, self._page(query.get("prefix", ""), *markers)
 
     def _page(self, prefix: str, key: str, version_id: str) -> str:
         rows: list[str] = []
@@ -99,6 +98,8 @@ class Versions:
                 break
             found = self.entries[name]
             ids = [entry.version_id for entry in found]
+            if name == key and not version_id:
+                continue
             done = ids.index(version_id) + 1 if name == key and version_id in ids else 0
             for place, entry in enumerate(found[done:], start=done):
                 if len(rows) == PAGE:
@@ -107,7 +108,7 @@ class Versions:
                 last = (name, entry.version_id)
         return _listing(rows, "", "")
 
-    async def _delete_batch(self, body: bytes) -> web.Response:
+    async def _delete_batch(self, body: bytes) -> tuple[int, str]:
         pairs = []
         for item in ElementTree.fromstring(body).iter():
             if item.tag.rpartition("}")[2] == "Object":
@@ -120,15 +121,17 @@ class Versions:
                 self.entries[key] = kept
             else:
                 self._put(key)
-        return _xml(f"<DeleteResult>{''.join(_deleted(*pair) for pair in pairs)}</DeleteResult>")
+        done = "".join(_deleted(*pair) for pair in pairs)
+        return 200, f"<DeleteResult>{done}</DeleteResult>"
 
-    async def _copy(self, key: str, source: str) -> web.Response:
+    async def _copy(self, key: str, source: str) -> tuple[int, str]:
         path, _, version_id = unquote(source).partition("?versionId=")
         await asyncio.sleep(COPY_SECONDS)
         name = path.removeprefix("/").partition("/")[2]
         [found] = [it for it in self.entries[name] if it.version_id == version_id]
         self._put(key, found.etag, found.size)
-        return _xml(f"<CopyObjectResult><ETag>&quot;{found.etag}&quot;</ETag></CopyObjectResult>")
+        etag = f"&quot;{found.etag}&quot;"
+        return 200, f"<CopyObjectResult><ETag>{etag}</ETag></CopyObjectResult>"
 
     def _put(self, key: str, etag: str = "", size: int = 0) -> None:
         made = Entry(f"v{next(self.numbers)}", datetime.now(UTC), etag, size)
@@ -195,19 +198,6 @@ def _deleted(key: str, version_id: str) -> str:
     return f"<Deleted><Key>{key}</Key>{version}</Deleted>"
 
 
-def _xml(text: str, status: int = 200) -> web.Response:
-    headers: dict[str, Any] = {"Server": "AmazonS3"}
-    return web.Response(text=text, status=status, content_type="application/xml", headers=headers)
-
-
-async def serve(port: int, keys: int, notes: int) -> None:
-    app = web.Application(client_max_size=1 << 24)
-    app.router.add_route("*", "/{any:.*}", ruined(keys, notes).answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    await asyncio.Event().wait()
-
-
 if __name__ == "__main__":
-    asyncio.run(serve(*(int(word) for word in sys.argv[1:])))
+    port, keys, notes = (int(word) for word in sys.argv[1:])
+    asyncio.run(serve(port, ruined(keys, notes).answer))

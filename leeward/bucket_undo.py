@@ -139,17 +139,20 @@ class Undoing:
     def apply(self, tell: Tell, log: Path | None = None) -> UndoOutcome:
         thaw = self._control if self.wish.archived == "thaw" else None
         prefix = self.wish.prefix
+        plan = self.plan if isinstance(self.plan, UndoPlan) else None
         with _logging_to(log) as write:
+            how: dict[str, Any] = {"prefix": prefix, "thaw": thaw, "tell": tell}
             return self._run(
                 lambda one, other: (
-                    apply_undo(one, self._rules, prefix=prefix, thaw=thaw, tell=tell, log=write)
+                    apply_undo(one, self._rules, **how, plan=plan, log=write)
                     if other is None
-                    else apply_copy(one, other, self._rules, prefix=prefix, thaw=thaw, tell=tell)
+                    else apply_copy(one, other, self._rules, **how)
                 )
             )
 
     def verify(self, tell: Tell) -> UndoProof:
         state = self.plan.state
+        cuts = self.plan.cuts if isinstance(self.plan, UndoPlan) else ()
         how: dict[str, Any] = {
             "prefix": self.wish.prefix,
             "read_limit_bytes": self.wish.read_limit_bytes,
@@ -157,7 +160,7 @@ class Undoing:
         }
         return self._run(
             lambda one, other: (
-                verify_undo(one, self._rules, state, **how)
+                verify_undo(one, self._rules, state, cuts=cuts, **how)
                 if other is None
                 else verify_copy(one, other, self._rules, state, **how)
             )

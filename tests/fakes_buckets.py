@@ -86,11 +86,16 @@ class InMemoryBucket:
                 yield found
 
     async def list_versions(
-        self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
+        self,
+        prefix: str = "",
+        *,
+        key_marker: str = "",
+        version_id_marker: str = "",
+        through: str = "",
     ) -> AsyncGenerator[VersionRow, None]:
         self._used()
         for key in sorted(self.versions):
-            if not key.startswith(prefix) or key < key_marker:
+            if not key.startswith(prefix) or key < key_marker or (through and key > through):
                 continue
             rows = [self._row(key, place) for place in range(len(self.versions[key]))]
             if key == key_marker:

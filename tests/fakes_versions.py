@@ -74,13 +74,20 @@ class VersionedBucket(InMemoryBucket):
         return {(row.key, row.version_id) for row in self.rows() if not row.is_marker}
 
     async def list_versions(
-        self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
+        self,
+        prefix: str = "",
+        *,
+        key_marker: str = "",
+        version_id_marker: str = "",
+        through: str = "",
     ) -> AsyncIterator[VersionRow]:
         self._count("list", prefix)
-        page = self._page(prefix, None)
+        page = self._page(prefix, key_marker, None)
         while page:
-            coming = self._page(prefix, page[-1])
+            coming = self._page(prefix, key_marker, page[-1])
             for row in page:
+                if through and row.key > through:
+                    return
                 yield row
             page = coming
 
@@ -103,8 +110,8 @@ class VersionedBucket(InMemoryBucket):
         self._count("batch", keys[0][0])
         return await super().delete(keys)
 
-    def _page(self, prefix: str, last: VersionRow | None) -> list[VersionRow]:
-        rows = [row for row in self.rows() if row.key.startswith(prefix)]
+    def _page(self, prefix: str, after: str, last: VersionRow | None) -> list[VersionRow]:
+        rows = [row for row in self.rows() if row.key.startswith(prefix) and row.key > after]
         if last is None:
             return rows[:PAGE]
         names = [row[:2] for row in rows]

@@ -61,18 +61,20 @@ class Headers(Mapping[str, str]):
     """Found by name in any case; what a server sends twice is joined by ", "."""
 
     def __init__(self) -> None:
-        self._values: dict[str, str] = {}
+        self._values: dict[bytes, bytes] = {}
 
     def add(self, name: bytes, value: bytes) -> None:
-        key, text = name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape")
-        before = self._values.get(key)
-        self._values[key] = text if before is None else f"{before}, {text}"
+        """Most are never asked for: they are decoded when they are."""
+        key = name.lower()
+        if key in self._values:
+            value = self._values[key] + b", " + value
+        self._values[key] = value
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
+        return self._values[name.lower().encode()].decode("utf-8", "surrogateescape")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return (name.decode("latin-1") for name in self._values)
 
     def __len__(self) -> int:
         return len(self._values)

@@ -124,7 +124,11 @@ class S3Bucket:
         query = [("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix)]
         first = [("start-after", start_after)] if start_after else []
         last = start_after
-        async for page in pages_of(self._page, query, first):
+
+        def is_enough(page: Page) -> bool:
+            return bool(end_before and page.rows and page.rows[-1].key >= end_before)
+
+        async for page in pages_of(self._page, query, first, is_enough):
             for row in page.rows:
                 if row.key <= last and last:
                     raise unordered(self.name, last, row.key)
@@ -148,18 +152,31 @@ class S3Bucket:
                     yield found
 
     async def list_versions(
-        self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
+        self,
+        prefix: str = "",
+        *,
+        key_marker: str = "",
+        version_id_marker: str = "",
+        through: str = "",
     ) -> AsyncGenerator[VersionRow, None]:
         query = [("versions", ""), ("encoding-type", "url"), ("prefix", prefix)]
         markers = [("key-marker", key_marker), ("version-id-marker", version_id_marker)]
         first = [(name, value) for name, value in markers if value]
         last = key_marker
-        async for page in pages_of(self._version_page, query, first):
+
+        def is_enough(page: VersionPage) -> bool:
+            return bool(through and page.rows and page.rows[-1].key > through)
+
+        async for page in pages_of(self._version_page, query, first, is_enough):
             for row in page.rows:
                 if row.key < last:
                     raise unordered(self.name, last, row.key)
                 last = row.key
-                yield row
+                if through and row.key > through:
+                    return
+                # moto leaves out the newest version of the marker's key alone.
+                if row.key != key_marker or version_id_marker:
+                    yield row
 
     async def version_level(
         self, prefix: str = "", *, delimiter: str = "/"

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from chalicelib.adapters.s3_facts import CHECKSUMS, META, read_facts
 from chalicelib.adapters.s3_http import Answer, Place, S3Http
-from chalicelib.adapters.s3_signing import encode_path
+from chalicelib.adapters.s3_signing import encode_path, encode_query
 from chalicelib.adapters.s3_xml import parse, parse_tags, render_parts
 from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
 from chalicelib.ports.buckets import ChecksumName, CopySource, ObjectFacts, Written
@@ -167,7 +167,7 @@ class S3Copier:
 def _source_headers(source: CopySource) -> dict[str, str]:
     where = encode_path(f"/{source.bucket}/{source.key}")
     if source.version_id:
-        where += "?" + urlencode({"versionId": source.version_id})
+        where += "?" + encode_query(_version(source))
     headers = {"x-amz-copy-source": where}
     if source.etag:
         headers["x-amz-copy-source-if-match"] = f'"{source.etag}"'

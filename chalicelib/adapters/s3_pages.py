@@ -20,11 +20,15 @@ P = TypeVar("P", bound=Followed)
 
 
 async def pages_of(
-    fetch: Callable[[Query], Awaitable[P]], query: Query, first: Query
+    fetch: Callable[[Query], Awaitable[P]],
+    query: Query,
+    first: Query,
+    is_enough: Callable[[P], bool] = lambda page: False,
 ) -> AsyncGenerator[P, None]:
+    """`is_enough`: nothing after this page is wanted, so that none is fetched ahead."""
     coming: asyncio.Future[P] = asyncio.ensure_future(fetch([*query, *first]))
     try:
-        while (page := await coming).following is not None:
+        while (page := await coming).following is not None and not is_enough(page):
             coming = asyncio.ensure_future(fetch([*query, *page.following]))
             yield page
         yield page

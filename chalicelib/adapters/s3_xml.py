@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -72,12 +73,8 @@ def parse_error(body: bytes) -> ServerError:
 def parse_page(body: bytes) -> Page:
     root = _expect(parse(body), "ListBucketResult")
     plain = root.findtext("EncodingType") != "url"
-    rows, prefixes = [], []
-    for item in root:
-        if item.tag == "Contents":
-            rows.append(_object_row(_fields(item), plain))
-        elif item.tag == "CommonPrefixes":
-            prefixes.append(_key(item.findtext("Prefix", ""), plain))
+    rows = [_object_row(_fields(item), plain) for item in root if item.tag == "Contents"]
+    prefixes = [_key(item.findtext("Prefix", ""), plain) for item in root.iter("CommonPrefixes")]
     following = None
     if root.findtext("IsTruncated") == "true":
         following = [("continuation-token", _need(root, "NextContinuationToken"))]
@@ -149,7 +146,9 @@ def render_parts(parts: Iterable[Mapping[str, str]]) -> bytes:
     return f"<CompleteMultipartUpload>{items}</CompleteMultipartUpload>".encode()
 
 
+@lru_cache(maxsize=4096)
 def parse_at(text: str) -> datetime:
+    """What was written together has one time, and a listing names it for each."""
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
@@ -180,7 +179,7 @@ def _fields(item: ElementTree.Element) -> dict[str, str]:
 
 
 def _key(text: str, plain: bool) -> str:
-    return text if plain else unquote_plus(text)
+    return text if plain or not ("%" in text or "+" in text) else unquote_plus(text)
 
 
 def _object_row(fields: dict[str, str], plain: bool) -> ObjectRow:

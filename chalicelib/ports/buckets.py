@@ -143,11 +143,17 @@ class Bucket(Protocol):
         """
 
     def list_versions(
-        self, prefix: str = "", *, key_marker: str = "", version_id_marker: str = ""
+        self,
+        prefix: str = "",
+        *,
+        key_marker: str = "",
+        version_id_marker: str = "",
+        through: str = "",
     ) -> AsyncGenerator[VersionRow, None]:
         """Versions and markers in one sequence: by key, and for each key the newest first.
 
-        Starts after the marker: after all versions of `key_marker` without a version id.
+        Starts after the marker: after all versions of `key_marker` without a version id. `through`
+        is the last key that is told, "" is no bound.
         """
 
     def version_level(

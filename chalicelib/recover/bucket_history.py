@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any, Literal
 
 from chalicelib.ports.buckets import Bucket, VersionRow
@@ -23,10 +24,14 @@ Note = Literal["same-second", "sent-in-parts"]
 # S3 dates an object that was sent in parts from the beginning of its upload, not from its end.
 # An upload seldom takes longer than this; one that was begun within it may have ended later.
 LONGEST_UPLOAD = timedelta(hours=1)
-LISTINGS = 32
+LISTINGS = 128
 """Streams at once."""
 MOST_SHARDS = 128
 """More folders than this on one level are many small ones, and a request for each is too much."""
+ENOUGH_SHARDS = 32
+RANGE_ROWS = 600
+"""Entries of a range: with what an undo adds they fit into one page of 1,000."""
+MOST_SAMPLES = 4096
 MOST_ROWS = 1000
 """Entries between the folders that are kept in memory."""
 DEEPEST_LEVEL = 3
@@ -82,6 +87,46 @@ async def for_each_shard(bucket: Bucket, prefix: str, to_at: datetime, work: Wor
             await flight.start(work(read_histories(bucket, scope, to_at)))
 
 
+async def for_each_range(
+    bucket: Bucket, prefix: str, to_at: datetime, cuts: tuple[str, ...], work: Work
+) -> None:
+    """As for_each_shard, by the order of the keys alone: what lies between two cuts is a stream.
+
+    Whatever the cuts are, and whatever was written since they were chosen, the streams together are
+    the listing from the first key to the last: each begins after the key with which another ends.
+
+    Args:
+        cuts: keys in order, each once.
+    """
+    async with Flight(LISTINGS) as flight:
+        for after, through in pairwise(("", *cuts, "")):
+            rows = bucket.list_versions(prefix, key_marker=after, through=through)
+            await flight.start(work(_fold(rows, to_at)))
+
+
+class CutMeter:
+    """Chooses the cuts while keys come in any order; its memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self._step = RANGE_ROWS // 8
+        self._rows = 0
+        self._samples: list[str] = []
+
+    def add(self, history: KeyHistory) -> None:
+        self._rows += history.entries
+        if self._rows < self._step:
+            return
+        self._rows = 0
+        self._samples.append(history.key)
+        if len(self._samples) >= MOST_SAMPLES:
+            self._samples = sorted(self._samples)[::2]
+            self._step *= 2
+
+    def cuts(self) -> tuple[str, ...]:
+        every = max(1, RANGE_ROWS // self._step)
+        return tuple(sorted(self._samples)[every - 1 :: every])
+
+
 @dataclass(frozen=True)
 class _Cut:
     """`rows`: all entries of the keys that are below none of the scopes."""
@@ -100,7 +145,7 @@ async def _cut(bucket: Bucket, prefix: str) -> _Cut:
         if scopes == cut.scopes or len(scopes) > MOST_SHARDS:
             break
         cut = _Cut(cut.rows + rows, scopes)
-        if len(scopes) >= LISTINGS:
+        if len(scopes) >= ENOUGH_SHARDS:
             break
     return cut
 

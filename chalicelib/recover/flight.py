@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from chalicelib.errors import LeewardError
 
-IN_FLIGHT = 256
+IN_FLIGHT = 512
+"""At 80 ms a copy 6,400 a second: S3 gives 3,500 to each prefix, and says when it is too much."""
 
 
 class Flight:
@@ -42,7 +43,11 @@ class Flight:
             raise _first(ours) from None
 
     async def start(self, job: Coroutine[Any, Any, None]) -> None:
-        await self._places.acquire()
+        try:
+            await self._places.acquire()
+        except BaseException:
+            job.close()
+            raise
         task = self._group.create_task(job)
         task.add_done_callback(lambda _: self._places.release())
 

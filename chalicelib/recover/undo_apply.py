@@ -1,8 +1,9 @@
 """Takes a bucket back: server-side copies and delete markers, many on their way at once.
 
-Everything is decided from the versions as they are now, so that a run that was killed is finished
-by running it again, and what was done is not done twice. One key that fails is named and does not
-stop the others.
+Everything is decided from versions, of the survey or as they are now, so that a run that was killed
+is finished by running it again, and what was done is not done twice. What was written since the
+survey is no reason to list again: the proof lists, and is red. One key that fails is named and does
+not stop the others.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from chalicelib.recover.bucket_undo import KeyUndo, UndoRules, decide_key
 from chalicelib.recover.flight import IN_FLIGHT, Flight
 from chalicelib.recover.same_content import Place, heads_of, same_bytes, same_description
 from chalicelib.recover.undo_outcome import Copies, OutcomeMeter, UndoOutcome
-from chalicelib.recover.undo_survey import Tell
+from chalicelib.recover.undo_survey import Tell, UndoPlan
 
-BATCH = 1000
-"""Keys of one DeleteObjects request, and rows of one page, at most. Source: S3 API reference."""
+BATCH = 250
+"""Keys of one DeleteObjects request: it takes up to 1,000, one after the other, so that four
+requests side by side are done before one of a thousand."""
+PAGE = 1000
+"""Rows of one page, at most. Source: S3 API reference."""
 Log = Callable[[KeyUndo], None]
 """Told of each key just before it is changed."""
 
@@ -30,6 +34,7 @@ async def apply_undo(
     rules: UndoRules,
     *,
     prefix: str = "",
+    plan: UndoPlan | None = None,
     thaw: BucketControl | None = None,
     in_flight: int = IN_FLIGHT,
     tell: Tell | None = None,
@@ -38,6 +43,7 @@ async def apply_undo(
     """Decide on each key below the prefix and do it.
 
     Args:
+        plan: of the same bucket, rules and prefix; what it holds is done without listing again.
         thaw: is asked to restore what lies in an archive, which a later run copies; without it
             such keys are left and counted.
         tell: called with the number of keys that need nothing more.
@@ -49,7 +55,10 @@ async def apply_undo(
     meter = OutcomeMeter(tell)
     async with Flight(in_flight) as flight:
         run = _Run(bucket, rules, flight, meter, thaw, log)
-        await for_each_shard(bucket, prefix, rules.to_at, run.take_all)
+        if plan is not None and plan.held is not None:
+            await run.take_held(plan.held, plan.counts["leave"])
+        else:
+            await for_each_shard(bucket, prefix, rules.to_at, run.take_all)
         await run.flush()
     return meter.outcome()
 
@@ -69,6 +78,22 @@ class _Run:
         self._copies = Copies(bucket.name, bucket, meter, thaw)
         self._mark: list[KeyUndo] = []
         self._unmark: list[KeyUndo] = []
+        self._unmark_entries = 0
+
+    async def take_held(self, undos: Sequence[KeyUndo], left: int) -> None:
+        """The batches first: each is a long request, copies are many short ones."""
+        if left:
+            self._meter.done("left", keys=left)
+        for undo in undos:
+            if undo.action == "remove-markers":
+                await self._take_unmarks([undo])
+            elif undo.action == "put-marker":
+                await self._take_mark(undo)
+        await self._send_marks()
+        await self._send_unmarks()
+        for undo in undos:
+            if undo.action not in ("remove-markers", "put-marker"):
+                await self._take(undo)
 
     async def take_all(self, histories: AsyncIterator[KeyHistory]) -> None:
         """Of one stream of the listing."""
@@ -110,12 +135,14 @@ class _Run:
             await self._flight.start(self._put_markers(waiting))
 
     async def _take_unmarks(self, undos: Sequence[KeyUndo]) -> None:
-        self._unmark += undos
-        if undos and sum(len(undo.history.markers) for undo in self._unmark) >= BATCH:
-            await self._send_unmarks()
+        for undo in undos:
+            self._unmark.append(undo)
+            self._unmark_entries += len(undo.history.markers)
+            if self._unmark_entries >= BATCH:
+                await self._send_unmarks()
 
     async def _send_unmarks(self) -> None:
-        waiting, self._unmark = self._unmark, []
+        waiting, self._unmark, self._unmark_entries = self._unmark, [], 0
         if waiting:
             await self._flight.start(self._remove_markers(waiting))
 
@@ -197,7 +224,7 @@ class _HeldBack:
     def pass_by(self, rows: int) -> list[KeyUndo]:
         """Those that are safe after so many rows more."""
         self._rows += rows
-        if self._rows < BATCH:
+        if self._rows < PAGE:
             return []
         self._rows = 0
         ripe, self._aging, self._fresh = self._aging, self._fresh, []

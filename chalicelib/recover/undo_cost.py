@@ -32,9 +32,9 @@ THAW_PRICES = {"GLACIER": (0.05, 0.01), "DEEP_ARCHIVE": (0.10, 0.02)}
 THAW_HOURS = {"GLACIER": 5, "DEEP_ARCHIVE": 12}
 
 ROWS_OF_A_PAGE = 1000
-KEYS_OF_A_BATCH = 1000
-# The listing is read to decide and to act, in streams below folders, and once more to prove.
-PASSES_IN_STREAMS = 2
+KEYS_OF_A_BATCH = 250
+# Rows of one of the streams that prove.
+ROWS_OF_A_RANGE = 600
 # S3 copies more than this in parts. Source: S3 API reference, CopyObject.
 WHOLE_COPY_BYTES = 5 << 30
 COPY_PART_BYTES = 512 << 20
@@ -104,17 +104,18 @@ class CostMeter:
         self._wait_hours = max(self._wait_hours, THAW_HOURS.get(storage_class, 0))
         self.copy(size_bytes, "STANDARD")
 
-    def cost(self) -> Cost:
+    def cost(self, *, listed_again: bool = False) -> Cost:
+        """The listing is read to decide and to prove; `listed_again`: and to act."""
         batches = -(-self._batched // KEYS_OF_A_BATCH)
-        pages = PASSES_IN_STREAMS * self._pages + _pages(self._entries)
+        pages = self._pages * (2 if listed_again else 1) + _pages(self._entries, ROWS_OF_A_RANGE)
         requests = Requests(pages, self._heads, self._copies, batches, self._thaws)
         once = self._once + (pages + batches) * LIST_PRICE / 1000
         monthly = self._copied_bytes / GB * STORAGE_PRICE
         return Cost(requests, round(once, 6), round(monthly, 6), self._wait_hours)
 
 
-def _pages(entries: int) -> int:
-    return max(1, -(-entries // ROWS_OF_A_PAGE))
+def _pages(entries: int, rows: int = ROWS_OF_A_PAGE) -> int:
+    return max(1, -(-entries // rows))
 
 
 def copy_requests(size_bytes: int) -> int:

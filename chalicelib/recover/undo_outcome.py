@@ -64,8 +64,8 @@ class OutcomeMeter:
     def outcome(self) -> UndoOutcome:
         return UndoOutcome(dict(self._counts), self._copied_bytes, tuple(self._failures))
 
-    def done(self, what: str, copied_bytes: int = 0) -> None:
-        self._counts[what] += 1
+    def done(self, what: str, copied_bytes: int = 0, *, keys: int = 1) -> None:
+        self._counts[what] += keys
         self._copied_bytes += copied_bytes
         if self._tell is not None:
             self._tell(self._counts.total())

@@ -1,9 +1,9 @@
 """Proves that readers of a bucket get what they got at a moment, from its versions alone.
 
-The proof shares no decision with the undo: it reads all versions again, as one listing from the
-first key to the last, takes for each key the
-entry of the moment and the entry of now, and compares the two: the same version, or the same size
-and the same etag or checksum; where the server has neither, both are read. It is proven only when
+The proof shares no decision with the undo: it reads all versions again, from the first key to the
+last in ranges that meet, whatever folders there are; takes for each key the entry of the moment and
+the entry of now, and compares the two: the same version, or the same size and the same etag or
+checksum; where the server has neither, both are read. It is proven only when
 it ran to the end, every key agrees, no history has a gap, and the versions of the moment are those
 that were there before the undo.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from chalicelib.errors import LeewardError
 from chalicelib.plan.records import Record
 from chalicelib.ports.buckets import Bucket, ObjectRow, VersionRow
-from chalicelib.recover.bucket_history import KeyHistory, read_histories
+from chalicelib.recover.bucket_history import KeyHistory, for_each_range, read_histories
 from chalicelib.recover.bucket_undo import UndoRules
 from chalicelib.recover.flight import IN_FLIGHT, Flight
 from chalicelib.recover.same_content import Place, heads_of, read_and_compare, same_bytes
@@ -66,6 +66,7 @@ async def verify_undo(
     expected: StateSum,
     *,
     prefix: str = "",
+    cuts: tuple[str, ...] = (),
     read_limit_bytes: int = READ_LIMIT_BYTES,
     in_flight: int = IN_FLIGHT,
     tell: Tell | None = None,
@@ -74,14 +75,19 @@ async def verify_undo(
 
     Args:
         expected: the state of the moment as it was surveyed before the undo.
+        cuts: keys in order; what lies between two is listed beside the others.
         read_limit_bytes: of both objects, where nothing else can tell whether they are the same.
     """
     state = StateMeter()
     async with Flight(in_flight) as flight:
         proof = _Proof(flight, read_limit_bytes, tell)
-        async for history in read_histories(bucket, prefix, rules.to_at):
-            state.add(history)
-            await _look(proof, bucket, history)
+
+        async def look(histories: AsyncIterator[KeyHistory]) -> None:
+            async for history in histories:
+                state.add(history)
+                await _look(proof, bucket, history)
+
+        await for_each_range(bucket, prefix, rules.to_at, cuts, look)
     return proof.end(state.sum() == expected)
 
 
@@ -169,9 +175,8 @@ class _Proof:
         self._named: list[Difference] = []
 
     def end(self, complete: bool) -> UndoProof:
-        return UndoProof(
-            self._keys, self._objects, self._differing, tuple(self._named), self._read, complete
-        )
+        named = tuple(sorted(self._named, key=lambda it: it.key))
+        return UndoProof(self._keys, self._objects, self._differing, named, self._read, complete)
 
     def agree(self, wanted: VersionRow | None) -> None:
         self._objects += wanted is not None

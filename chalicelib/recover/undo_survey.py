@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, OutsideWindow, Refused
-from chalicelib.plan.records import Record, canonical_json, format_time
+from chalicelib.plan.records import Record, format_time
 from chalicelib.ports.bucket_rules import BucketRules, Expiry
 from chalicelib.ports.buckets import Bucket
-from chalicelib.recover.bucket_history import KeyHistory, for_each_shard
+from chalicelib.recover.bucket_history import CutMeter, KeyHistory, for_each_shard
 from chalicelib.recover.bucket_undo import ACTIONS, KeyUndo, UndoRules, decide_key, is_archived
 from chalicelib.recover.undo_cost import Cost, CostMeter
 
 SAMPLES = 5
+MOST_HELD = 20_000
+"""Changes that are kept from the survey to the undo, some 30 MB; of more, none are."""
 Tell = Callable[[int], None]
 """Told how many keys are done, now and then."""
 
@@ -42,8 +44,8 @@ class StateMeter:
             return
         self._keys += 1
         self._bytes += row.size_bytes
-        said = canonical_json([row.key, row.version_id, row.size_bytes, row.etag])
-        self._sum += int.from_bytes(hashlib.sha256(said).digest())
+        said = f"{len(row.key)} {row.key} {row.version_id} {row.size_bytes} {row.etag}"
+        self._sum += int.from_bytes(hashlib.sha256(said.encode()).digest())
 
     def sum(self) -> StateSum:
         return StateSum(self._keys, self._bytes, f"{self._sum % (1 << 256):064x}")
@@ -54,7 +56,8 @@ class UndoPlan(Record):
     """Numbers of keys (and bytes of their objects) by action and by reason, with a few of each.
 
     `state`: what stood at `to_at`. `newest_at`: the last change before the survey, so the moment
-    that undoes the undo. `living`: objects that readers get now.
+    that undoes the undo. `living`: objects that readers get now. `cuts`: keys between which the
+    proof lists side by side. `held`: every key that is not left alone, None when they are too many.
     """
 
     bucket: str
@@ -74,6 +77,9 @@ class UndoPlan(Record):
     noted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     newest_at: datetime | None = None
     oldest_at: datetime | None = None
+    # asyncio.run makes a repr of what its task returns, however large, when it puts SIGINT back.
+    cuts: tuple[str, ...] = field(default=(), repr=False)
+    held: tuple[KeyUndo, ...] | None = field(default=None, repr=False)
 
     @property
     def changes(self) -> int:
@@ -81,7 +87,9 @@ class UndoPlan(Record):
         return self.keys - self.counts["leave"] - self.counts["unknown"]
 
     def to_json(self) -> dict[str, Any]:
-        said = super().to_json()
+        told = replace(self, samples={}, cuts=(), held=None)
+        said = super(UndoPlan, told).to_json()
+        del said["cuts"], said["held"]
         said["changes"] = self.changes
         said["samples"] = {
             action: [{"key": one.key, "why": one.why} for one in undos]
@@ -91,10 +99,16 @@ class UndoPlan(Record):
 
 
 async def survey_undo(
-    bucket: Bucket, rules: UndoRules, *, prefix: str = "", tell: Tell | None = None
+    bucket: Bucket,
+    rules: UndoRules,
+    *,
+    prefix: str = "",
+    most_held: int = MOST_HELD,
+    tell: Tell | None = None,
 ) -> UndoPlan:
-    """Decide on every key below the prefix, and keep only what can be counted and a few samples."""
-    survey = _Survey(bucket.name, prefix, rules)
+    """Decide on every key below the prefix; keep what can be counted, a few samples, and the
+    changes themselves unless they are more than `most_held`."""
+    survey = _Survey(bucket.name, prefix, rules, most_held)
 
     async def add(histories: AsyncIterator[KeyHistory]) -> None:
         entries = 0
@@ -110,7 +124,7 @@ async def survey_undo(
 
 
 class _Survey:
-    def __init__(self, bucket: str, prefix: str, rules: UndoRules) -> None:
+    def __init__(self, bucket: str, prefix: str, rules: UndoRules, most_held: int) -> None:
         self._bucket, self._prefix, self._rules = bucket, prefix, rules
         self.keys = self._entries = self._living = self._markers = 0
         self._counts: Counter[str] = Counter(dict.fromkeys(ACTIONS, 0))
@@ -121,6 +135,9 @@ class _Survey:
         self._noted: dict[str, list[str]] = defaultdict(list)
         self._meter, self._state = CostMeter(), StateMeter()
         self._times: list[datetime] = []
+        self._cuts = CutMeter()
+        self._held: list[KeyUndo] | None = []
+        self._most_held = most_held
 
     def add(self, undo: KeyUndo) -> None:
         history = undo.history
@@ -139,7 +156,12 @@ class _Survey:
         times = (*self._times, history.now.modified_at, history.oldest_at)
         self._times = [min(times), max(times)]
         self._state.add(history)
+        self._cuts.add(history)
         self._price(undo)
+        if self._held is not None and undo.action != "leave":
+            self._held.append(undo)
+            if len(self._held) > self._most_held:
+                self._held = None
 
     def stream(self, entries: int) -> None:
         """One stream of the listing has ended."""
@@ -163,10 +185,11 @@ class _Survey:
         return UndoPlan(
             self._bucket, self._prefix, self._rules.to_at, self.keys, self._entries, self._living,
             dict(self._counts), dict(self._bytes), dict(self._whys), dict(self._notes),
-            self._markers, self._state.sum(), self._meter.cost(),
+            self._markers, self._state.sum(), self._meter.cost(listed_again=self._held is None),
             {action: tuple(found) for action, found in self._samples.items()},
             {note: tuple(found) for note, found in self._noted.items()},
             newest_at=max(self._times, default=None), oldest_at=min(self._times, default=None),
+            cuts=self._cuts.cuts(), held=None if self._held is None else tuple(self._held),
         )  # fmt: skip
 
 

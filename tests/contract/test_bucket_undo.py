@@ -98,8 +98,13 @@ class Lab:
                 url = self.url or self.server.url
                 bucket = buckets.bucket(self.name, "us-east-1", endpoint_url=url)
                 plan = await survey_undo(bucket, rules, prefix=prefix)
-                outcome = await apply_undo(bucket, rules, prefix=prefix, thaw=thaw, in_flight=16)
-                return plan, outcome, await verify_undo(bucket, rules, plan.state, prefix=prefix)
+                held = plan if thaw is None else None
+                outcome = await apply_undo(
+                    bucket, rules, prefix=prefix, plan=held, thaw=thaw, in_flight=16
+                )
+                cuts = tuple(sorted({key for key, _ in self.versions()})[::7])
+                proof = await verify_undo(bucket, rules, plan.state, prefix=prefix, cuts=cuts)
+                return plan, outcome, proof
 
         return asyncio.run(run())
 

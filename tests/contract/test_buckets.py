@@ -197,10 +197,16 @@ def test_versions_and_markers_stand_in_the_order_they_were_made(cloud: Cloud) ->
         ]  # fmt: skip
         assert [rows[0].version_id, rows[2].version_id] == [third.version_id, first.version_id]
         assert await content(one, "k", version_id=first.version_id) == b"1"
+        after = await every(one.list_versions(key_marker="k", through="k"))
+        assert after == []
+        after = await every(one.list_versions(key_marker="k"))
+        assert [row.key for row in after] == ["l", "l"]
         await one.delete([("k", rows[0].version_id), ("k", rows[1].version_id)])
         assert await content(one, "k") == b"1"
         after = await every(one.list_versions(key_marker="k"))
         assert [row.key for row in after] == ["l", "l"]
+        before = await every(one.list_versions(through="k"))
+        assert [row.key for row in before] == ["k"]
 
     cloud.run(work)
 
