@@ -197,7 +197,7 @@ def _machine(plan: Plan, component: str) -> Resources:
                 "DefinitionSubstitutions": {
                     logical_id(it): {"Fn::GetAtt": [logical_id(it), "Arn"]} for it in FUNCTIONS
                 },
-                "RoleArn": {"Fn::GetAtt": ["SyncRole", "Arn"]},
+                "RoleArn": {"Fn::GetAtt": ["ShardsRole", "Arn"]},
             },
         }
     }
@@ -232,7 +232,7 @@ def _sync_role(plan: Plan) -> Resources:
     states = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
     name = sync_machine_name(plan, "*")
     return _role(
-        "SyncRole",
+        "ShardsRole",
         "states.amazonaws.com",
         "sync-shards",
         {
