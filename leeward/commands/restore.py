@@ -14,7 +14,6 @@ from rich.console import Console
 
 from chalicelib.errors import Refused
 from chalicelib.plan.units import parse_size
-from leeward.commands.restore_point import command as point
 from leeward.options import FORMAT, writing_to
 
 
@@ -30,12 +29,23 @@ class SizeText(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-@click.group(short_help="Take things back to how they were.")
+class Restores(click.Group):
+    """`point` needs the plan's model, and is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), "point"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "point":
+            return super().get_command(ctx, cmd_name)
+        from leeward.commands.restore_point import command as point
+
+        return point
+
+
+@click.group(cls=Restores, short_help="Take things back to how they were.")
 def command() -> None:
     """Take things back to how they were."""
-
-
-command.add_command(point)
 
 
 @command.command(short_help="Take a versioned bucket back to a moment.")
