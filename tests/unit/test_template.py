@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from chalicelib.errors import PlanError
 from chalicelib.plan.model import Plan
+from chalicelib.scenarios.compile import logical_id
 from leeward.plan_file import load_plan
 from leeward.template import plan_resources
 from leeward.template_buckets import replica_globals
@@ -102,3 +104,12 @@ def test_only_the_plan_s_buckets_send_events_and_are_named_to_the_functions(plan
     assert not {it for it in plan_resources(without) if "Uploads" in it}
     told = replica_globals(without)["Function"]["Environment"]["Variables"]
     assert told == {"LEEWARD_REPLICA_BUCKETS": "{}"}
+
+
+def test_nothing_of_the_plan_is_merged_into_what_chalice_makes(plan: Plan) -> None:
+    """A role of the same name would take a function's rights away, unsaid."""
+    config = json.loads((PLANS.parents[1] / ".chalice" / "config.json").read_text())
+    functions = config["stages"]["primary"]["lambda_functions"]
+    taken = {logical_id(name) for name in functions}
+    taken |= {f"{name}{what}" for name in taken for what in ("Role", "LogGroup")}
+    assert not {name for name, it in plan_resources(plan).items() if "Type" in it} & taken

@@ -83,7 +83,7 @@ def test_the_map_carries_no_list_and_its_children_say_nothing() -> None:
 
 
 def test_the_machine_s_role_starts_its_own_machines_and_reads_lists_of_shards_alone() -> None:
-    may = statements("SyncRole")
+    may = statements("ShardsRole")
     assert set(may) == {"CallFunctions", "ReadShards", "Decrypt", "StartShards", "FollowShards"}
     assert len(may["CallFunctions"]["Resource"]) == len(FUNCTIONS)
     own = sync_machine_name(PLAN, "*")
