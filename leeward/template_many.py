@@ -1,6 +1,7 @@
 """CloudFormation for syncs of very many objects: a state machine a bucket, and the roles it needs.
 
-An execution is started with {} or any of {"location", "approved", "shard_objects"} and is named by
+An execution is started with {} or any of {"location", "approved", "shard_objects",
+"batch_above"} and is named by
 who starts it; the name is the run's. What the shards say is counted by finish_shards, whatever the
 Map state says of itself.
 """

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote_plus
+from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -155,7 +155,8 @@ def _error(code: str, message: str) -> str:
 
 
 @contextmanager
-def batch_server(s3: Any) -> Iterator[BatchServer]:
+def batch_server(s3: Any = None) -> Iterator[BatchServer]:
+    """Also as an HTTP proxy for a host whose name is not known here."""
     served = BatchServer(s3)
 
     class Handler(BaseHTTPRequestHandler):
@@ -169,14 +170,15 @@ def batch_server(s3: Any) -> Iterator[BatchServer]:
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             served.accounts.add(self.headers["x-amz-account-id"])
+            path = urlsplit(self.path).path
             if served.refusals:
                 status, code = served.refusals.pop(0)
                 self._answer(status, _error(code, "not now"))
-            elif (self.command, self.path) == ("POST", "/v20180820/jobs"):
+            elif (self.command, path) == ("POST", "/v20180820/jobs"):
                 self._answer(*served.create(body))
             else:
-                assert (self.command, self.path[:16]) == ("GET", "/v20180820/jobs/"), self.path
-                self._answer(*served.describe(self.path[16:]))
+                assert (self.command, path[:16]) == ("GET", "/v20180820/jobs/"), path
+                self._answer(*served.describe(path[16:]))
 
         do_GET = do_POST = _serve
 

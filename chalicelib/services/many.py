@@ -50,7 +50,9 @@ Event = dict[str, Any]
 
 
 def plan_shards(event: Event) -> dict[str, Any]:
-    """{"component", "run", "job": {"location", "approved", "shard_objects"}}; `job` may be empty.
+    """{"component", "run", "job": {"location", "approved", "shard_objects", "batch_above"}}.
+
+    `job` may be empty.
 
     Raises:
         Refused: code "too-many-deletions": nothing was copied or deleted.
@@ -136,10 +138,11 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
     async with build.buckets() as buckets:
         source = _source(buckets, component)
         replica = _replica(buckets, component, _location(job))
+        in_aws = isinstance(replica, BucketReplica)
         return await shard_plan.plan_shards(
             source, replica, policy_of(component), build.backups(component), run,
             clock=build.clock(), approved=bool(job.get("approved")), limits=limits,
-            batch_above=BATCH_ABOVE if isinstance(replica, BucketReplica) else None,
+            batch_above=int(job.get("batch_above", BATCH_ABOVE)) if in_aws else None,
         )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from leeward.local.deploy import Deployed, deploy
 from leeward.local.locations import create_application_buckets
 from leeward.package import build_package
 from leeward.plan_file import load_plan
+from leeward.template_many import ASK_EVERY_SECONDS
+from tests.batch_server import BatchServer, batch_server
 from tests.clouds import ended, wait_for
 from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.scenarios.drills import PLAN
@@ -32,7 +34,7 @@ COMPONENT = "nexus-uploads"
 OBJECTS = 1000
 SHARDS = 10
 KEPT = 60
-FUNCTIONS = ("plan_shards", "copy_shard", "finish_shards")
+FUNCTIONS = ("plan_shards", "copy_shard", "finish_shards", "batch_copy")
 # What these tests do not need, and why it is granted all the same.
 RARE = {
     "s3:AbortMultipartUpload": "an upload, or a copy in parts, that broke",
@@ -41,6 +43,7 @@ RARE = {
     "s3:ListBucket": "without it S3 says of a missing object that it may not be read",
     "secretsmanager:GetSecretValue": "a replica in another cloud",
     "kms:Encrypt": "the same",
+    "iam:PassRole": "S3 asks for it itself when a job is made",
 }
 RARE_OF = {"finish_shards": {"s3:DeleteObject"}}  # what runs of more than 14 days ago left
 
@@ -50,6 +53,7 @@ class Stage:
     cloud: LocalCloud
     deployed: Deployed
     bucket: str
+    jobs: BatchServer
     runs: int = 0
 
     @property
@@ -130,12 +134,30 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     plan = Plan.from_json(data)
     with ExitStack() as stack:
         package = build_package(plan, tmp_path_factory.mktemp("package"))
-        cloud = stack.enter_context(LocalCloud(schedules=False))
+        jobs = stack.enter_context(batch_server())
+        # The account stands before the host's name: no name that is known here.
+        elsewhere = {
+            "AWS_ENDPOINT_URL_S3_CONTROL": "http://s3-control.example",
+            "HTTP_PROXY": jobs.url,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        cloud = stack.enter_context(LocalCloud(schedules=False, sandbox_environment=elsewhere))
+        jobs.s3 = cloud.client("s3")
         create_application_buckets(cloud, plan)
         deployed = deploy(cloud, package)
         # Its events are not what is tried here.
         cloud.client("events").disable_rule(Name=deployed.names["ChangedNexusUploads"])
-        yield Stage(cloud, deployed, data["components"][COMPONENT]["bucket"])
+        ask_often(cloud, deployed.names["SyncNexusUploads"])
+        yield Stage(cloud, deployed, data["components"][COMPONENT]["bucket"], jobs)
+
+
+def ask_often(cloud: LocalCloud, machine: str) -> None:
+    """S3's jobs are asked for each second instead of each minute."""
+    client = cloud.client("stepfunctions")
+    definition = client.describe_state_machine(stateMachineArn=machine)["definition"]
+    quick = definition.replace(f'"Seconds": {ASK_EVERY_SECONDS}', '"Seconds": 1')
+    assert quick != definition
+    client.update_state_machine(stateMachineArn=machine, definition=quick)
 
 
 def test_a_killed_worker_is_followed_by_another_and_nothing_is_copied_twice(here: Stage) -> None:
@@ -208,6 +230,21 @@ def test_a_map_that_calls_itself_a_success_is_red_when_a_shard_has_no_result(
     assert done["failed"] == 2
     assert {it["code"] for it in done["failures"]} == {"shard-without-result"}
     assert here.run()[1] == "SUCCEEDED"
+
+
+def test_s3_copies_first_when_there_is_very_much_and_the_shards_look_at_all(here: Stage) -> None:
+    keys = [f"batch/{n}" for n in range(40)]
+    here.fill(keys)
+    time.sleep(3.1)
+    run, status = here.run(batch_above=40, shard_objects=20)
+    assert status == "SUCCEEDED"
+    (job,) = here.jobs.jobs.values()
+    assert len(job.lines) == 40
+    assert job.text("RoleArn").endswith("/leeward-BatchRole")
+    assert here.told(run, "plan")["batch"]
+    assert here.told(run, "done")["copied"] == 0, "the shards found all of it done"
+    assert {here.versions(here.replica)[key] for key in keys} == {1}
+    assert here.keys(here.replica) == here.keys(here.bucket)
 
 
 def test_too_many_deletions_are_refused_before_anything_is_done(here: Stage) -> None:
