@@ -33,6 +33,11 @@ def fetch_wal(event: dict[str, Any], context: Any) -> Any:
     return services.fetch_wal(event)
 
 
+@app.lambda_function(name="take")
+def take(event: dict[str, Any], context: Any) -> Any:
+    return services.take(event)
+
+
 @app.lambda_function(name="copy")
 def copy(event: dict[str, Any], context: Any) -> Any:
     return services.copy(event)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FUNCTION = "leeward-primary-copy"
 """Any would do: all functions have the same environment."""
+HAVE_POINTS = ("postgres", "files", "redis", "git")
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,10 @@ def copies_of(
 
     `primary`: whether the location that backups are taken to is one of them.
     """
-    databases = [name for name, it in places.plan.components.items() if it.kind == "postgres"]
+    kept = [name for name, it in places.plan.components.items() if it.kind in HAVE_POINTS]
     return [
         (component, location)
-        for component in components or databases
+        for component in components or kept
         for location in locations or places.of(component)[0 if primary else 1 :]
     ]
 

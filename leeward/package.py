@@ -112,6 +112,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
     operator = [it.operator_secret for it in databases]
     application = [it.application_secret for it in databases]
+    caches = [it.secret for it in plan.components.values() if it.kind == "redis" and it.secret]
     others = [it.bucket for it in plan.locations.values() if it.provider == "aws" and it.bucket]
     logins = [it.secret for it in plan.locations.values() if it.secret]
     return {
@@ -119,6 +120,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         # Without a standby region the name stands for no key: the list of keys ends with it.
         "StandbyRegion": {"Type": "String", "Default": region_of(plan, "standby") or "none"},
         "OperatorSecrets": _secret_list(operator),
+        "ComponentSecrets": _secret_list(caches or ["leeward-no-component"]),
         # IAM takes no empty list: without a login there is a name that no secret has.
         "LocationBuckets": _bucket_list(others, ""),
         "LocationObjects": _bucket_list(others, "/*"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-from chalicelib.plan.components import Postgres
+from chalicelib.plan.components import Postgres, Redis
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
@@ -46,6 +46,8 @@ def plan_resources(plan: Plan) -> Resources:
     for name in plan.scenarios:
         resources |= _machine(plan, name) | _run_alarms(name)
     for name, component in plan.components.items():
+        if isinstance(component, Redis) and component.secret:
+            resources |= _dumps(plan, name, component) | copy_resources(plan, name, component)
         if isinstance(component, Postgres):
             resources |= _database(plan, name, component)
             resources |= copy_resources(plan, name, component)
@@ -161,6 +163,26 @@ def _database(plan: Plan, name: str, component: Postgres) -> Resources:
         body = {"component": name} | ({} if backup.kind == "wal" else {"kind": backup.kind})
         expression = backup.when.to_eventbridge()
         resources |= schedule(plan, name, backup.kind, function, expression, body)
+        resources |= silence_alarm(
+            name,
+            f"{backup.kind}-silent",
+            f"Taken.{backup.kind}",
+            backup.when.longest_interval(),
+            f"no {backup.kind} was taken when the plan says so",
+        )
+    return resources
+
+
+def _dumps(plan: Plan, name: str, component: Redis) -> Resources:
+    """A key-value store that a function reaches in its network."""
+    resources: Resources = {}
+    for backup in component.backups:
+        if backup.when is None:
+            continue
+        require_utc(name, backup.when)
+        body = {"component": name, "kind": backup.kind}
+        expression = backup.when.to_eventbridge()
+        resources |= schedule(plan, name, backup.kind, "take", expression, body)
         resources |= silence_alarm(
             name,
             f"{backup.kind}-silent",

@@ -34,6 +34,13 @@ def fetch_wal(event: Event) -> Event:
     return fetch_wal(event["component"])
 
 
+def take(event: Event) -> Event:
+    """Take a recovery point of a key-value store: {"component", "kind"}."""
+    from chalicelib.services.taking import take
+
+    return take(event["component"], event["kind"])
+
+
 def copy(event: Event) -> Event:
     """Copy recovery points and WAL to another location: {"component", "location"}."""
     from chalicelib.services.copying import copy

@@ -15,9 +15,26 @@ from chalicelib.errors import NotReady
 from chalicelib.plan.components import BaseComponent, Files, Git, Redis
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget
 from chalicelib.ports import Catalogue, Clock, ObjectStore
+from chalicelib.services import build
 
 Secret = Callable[[str], Mapping[str, Any]]
 END = RecoveryTarget("end", "")
+
+
+def take(component: str, kind: str) -> dict[str, Any]:
+    """Take a point of a component that a function can reach. Publishes `Taken.<kind>`."""
+    places = build.locations()
+    point = take_point(
+        component,
+        places.component(component),
+        places.store(places.primary, component),
+        places.catalogue(places.primary, component),
+        clock=build.clock(),
+        secret=places.secret,
+    )
+    build.metrics().put(component, {f"Taken.{kind}": 1.0})
+    note = f" ({point.note})" if point.note else ""
+    return {"point": point.id, "found": f"{point.id}, {point.stored_bytes} bytes stored{note}"}
 
 
 def take_point(
