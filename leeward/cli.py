@@ -25,6 +25,7 @@ COMMANDS = {
     "prove": "Back up, restore and verify any PostgreSQL you can reach.",
     "take": "Take a recovery point of folders, Redis or git.",
     "sync": "Make a bucket's replica what the bucket is, now.",
+    "signs": "Signs of ransomware in a bucket: shown, cleared; canaries.",
     "copy": "Bring the plan's other locations up to date, now.",
     "verify": "Check the copies in every location, and repair them.",
     "catalogue": "Recovery points: what there is, and what is held.",

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import Unavailable
-from chalicelib.plan.signs import BucketEvent, Sign, Watched
+from chalicelib.plan.signs import BucketEvent, Judgement, Sign, Watched
 from chalicelib.ports import Clock, StateStore
 from chalicelib.ports.samples import SampledWrite, SampleReader, Settings
 from chalicelib.verify.canaries import check_canaries, partition, read_canaries
@@ -209,6 +209,12 @@ def _save_settings(bucket: str, settings: Settings, state: StateStore) -> None:
     where = (partition(bucket), "settings", settings.to_json())
     if not state.create(*where):
         state.replace(*where, expected={})
+
+
+def last_judgement(bucket: str, *, state: StateStore) -> Judgement | None:
+    """What the last look said, None when there was none."""
+    stored = state.get(partition(bucket), "profile")
+    return Profile.from_json(stored).verdict if stored else None
 
 
 def clear_signs(bucket: str, *, state: StateStore) -> None:

@@ -92,6 +92,13 @@ class Stage:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         return run("sync", COMPONENT, "--plan", self.plan, *words, **self.cloud.environment())
 
+    def signs(self, what: str, *words: str) -> tuple[dict[str, Any], int]:
+        environment = self.cloud.environment()
+        done = run("signs", what, COMPONENT, "--plan", self.plan, "--format", "json", *words,
+                   **environment)  # fmt: skip
+        assert self.cloud.wait_idle()
+        return json.loads(done.stdout), done.returncode
+
     @contextmanager
     def events_lost(self) -> Iterator[None]:
         """The rule is disabled for a while: what is done meanwhile, no event tells."""
@@ -263,14 +270,28 @@ def test_a_person_looks_at_the_deletions_and_approves_them(here: Stage) -> None:
     assert here.in_step
 
 
+def test_canaries_are_planted_once_and_watched(here: Stage, tmp_path: Path) -> None:
+    words = ("--prefix", "clients/1", "--prefix", "clients/2", "--seed-file", str(tmp_path / "s"))
+    planted, status = here.signs("plant", *words)
+    assert (len(planted["planted"]), status) == (4, 0)
+    assert here.signs("plant", *words) == (planted, 0)
+    assert {it["key"] for it in planted["planted"]} <= here.contents(BUCKET).keys()
+    assert not any("none is planted" in it for it in here.run("watch_bucket")["blind"])
+    (tmp_path / "s").write_text("short")
+    told, status = here.signs("plant", *words)
+    assert (told["error"]["code"], status) == ("bad-seed", 2)
+
+
 def test_a_bulk_upload_is_no_attack(here: Stage) -> None:
     for key, body in FILES.items():
         here.put(key, body)
     told = here.run("watch_bucket")
     assert (told["infected"], told["quarantined"]) == (False, [])
-    assert here.metric("BucketSigns") == [0.0]
-    # What could not be judged yet is told and an alarm: no history, and nothing was planted.
-    assert any("none is planted" in it for it in told["blind"])
+    assert set(here.metric("BucketSigns")) == {0.0}
+    found, status = here.signs("show")
+    assert (found["judgement"]["infected"], status) == (False, 0)
+    # What could not be judged yet is told, and an alarm.
+    assert any("history" in it for it in told["blind"])
     wait_for(lambda: here.alarm("watch-blind") == "ALARM", "no alarm came")
 
 
@@ -292,6 +313,12 @@ def test_an_attack_is_judged_and_the_points_since_are_quarantined(here: Stage) -
     assert reasons.pop(older) == ""
     assert set(reasons) == {*told["quarantined"], during}
     assert all("the infection started at" in reason for reason in reasons.values())
+
+    found, status = here.signs("show")
+    assert (found["judgement"]["infected"], status) == (True, 1)
+    assert here.signs("clear")[1] == 0
+    assert here.run("watch_bucket")["infected"] is False
+    assert here.quarantined()[during], "what was quarantined stays so"
 
 
 def test_no_right_was_lacking_and_none_is_granted_in_vain(here: Stage) -> None:
