@@ -116,7 +116,7 @@ def sync_now(
             hint="what was copied stays: the next run goes on from there, or run `leeward sync`",
             code="sync-unfinished",
         ) from error
-    return Synced(result, _enter(component, taken, started_at) if taken else None)
+    return Synced(result, enter_point(component, taken, started_at) if taken else None)
 
 
 def watch_bucket(component: str) -> dict[str, Any]:
@@ -215,9 +215,9 @@ async def _replicate(component: str, event: dict[str, Any]) -> dict[str, Replica
     """One location after the other: what failed is delivered again, what was done is seen."""
     policy, done = policy_of(component), {}
     async with build.buckets() as buckets:
-        source = _source(buckets, component)
+        source = source_of(buckets, component)
         for location in _at_once(component):
-            replica = _replica(buckets, component, location)
+            replica = replica_of(buckets, component, location)
             done[location] = await replicate_object(
                 event, source, replica, policy, clock=build.clock()
             )
@@ -228,16 +228,17 @@ async def _sync(
     component: str, location: str, *, dry_run: bool, **how: Any
 ) -> tuple[SyncResult, InventoryTaken | None]:
     async with build.buckets() as buckets:
-        source, replica = _source(buckets, component), _replica(buckets, component, location)
+        source, replica = source_of(buckets, component), replica_of(buckets, component, location)
         result = await sync_buckets(
             source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run, **how
         )
         if dry_run or not result.ok or not isinstance(replica, BucketReplica):
             return result, None
-        return result, await _take_inventory(component, replica)
+        return result, await write_inventory(component, replica)
 
 
-async def _take_inventory(component: str, replica: BucketReplica) -> InventoryTaken:
+async def write_inventory(component: str, replica: BucketReplica) -> InventoryTaken:
+    """What the replica holds, below a new point's id; it is no point until it is entered."""
     from chalicelib.backup.point_objects import free_point_id
     from chalicelib.backup.take_inventory import bucket_entries, take_inventory
 
@@ -246,7 +247,7 @@ async def _take_inventory(component: str, replica: BucketReplica) -> InventoryTa
     return await take_inventory(bucket_entries(replica.bucket), store, point_id)
 
 
-def _enter(component: str, taken: InventoryTaken, started_at: datetime) -> RecoveryPoint:
+def enter_point(component: str, taken: InventoryTaken, started_at: datetime) -> RecoveryPoint:
     """Into the catalogue: from here on the inventory is a recovery point."""
     absent = f"{counted(taken.absent, 'object')} went while they were written down"
     point = RecoveryPoint(
@@ -283,11 +284,13 @@ def _at_once(component: str) -> tuple[str, ...]:
     return tuple(name for name in places.of(component) if name in named | {places.primary})
 
 
-def _source(buckets: S3Buckets, component: str) -> S3Bucket:
+def source_of(buckets: S3Buckets, component: str) -> S3Bucket:
+    """The user's own bucket."""
     return _bucket(buckets, bucket_component(component).bucket)
 
 
-def _replica(buckets: S3Buckets, component: str, location: str) -> Replica:
+def replica_of(buckets: S3Buckets, component: str, location: str) -> Replica:
+    """Where its copies are: in the primary location a bucket of Leeward's, elsewhere a store."""
     places = build.locations()
     if location == places.primary:
         return BucketReplica(replica_of(buckets, component))

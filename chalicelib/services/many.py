@@ -24,13 +24,13 @@ from chalicelib.services import build
 from chalicelib.services.buckets import (
     SHOWN,
     Synced,
-    _enter,
-    _replica,
-    _source,
-    _take_inventory,
+    enter_point,
     missed,
     policy_of,
+    replica_of,
+    source_of,
     tell_sync,
+    write_inventory,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chalicelib.backup.take_inventory import InventoryTaken
 
 # S3 Batch Operations is never the cheaper way ($0.25 a job and $1.00 per million objects, against
-# about $0.03 per million of this code's own time); it paces itself and holds no Lambda meanwhile.
+# about $0.07 per million of this code's own time); it paces itself and holds no Lambda meanwhile.
 # From here on the shards alone would hold theirs for most of an hour. docs/buckets.md has the sums.
 BATCH_ABOVE = 10_000_000
 # MaxConcurrency shards at once share what S3 takes of one prefix: 3,500 copies a second.
@@ -136,8 +136,8 @@ def batch_copy(event: Event) -> dict[str, Any]:
 async def _plan(component: str, run: str, job: Event) -> ShardPlan:
     limits = shard_plan.Limits(int(job.get("shard_objects", shard_plan.SHARD_OBJECTS)))
     async with build.buckets() as buckets:
-        source = _source(buckets, component)
-        replica = _replica(buckets, component, _location(job))
+        source = source_of(buckets, component)
+        replica = replica_of(buckets, component, _location(job))
         in_aws = isinstance(replica, BucketReplica)
         return await shard_plan.plan_shards(
             source, replica, policy_of(component), build.backups(component), run,
@@ -149,8 +149,8 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
 async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bool) -> Any:
     policy = replace(policy_of(component), in_flight=SHARD_IN_FLIGHT)
     async with build.buckets() as buckets:
-        source = _source(buckets, component)
-        replica = _replica(buckets, component, _location(job))
+        source = source_of(buckets, component)
+        replica = replica_of(buckets, component, _location(job))
         return await shards.do_shard(
             source, replica, policy, build.backups(component), run, shard,
             clock=build.clock(), recheck=recheck,
@@ -160,13 +160,13 @@ async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bo
 def _write_down(component: str, location: str, plan: ShardPlan) -> RecoveryPoint | None:
     async def take() -> InventoryTaken | None:
         async with build.buckets() as buckets:
-            replica = _replica(buckets, component, location)
+            replica = replica_of(buckets, component, location)
             if not isinstance(replica, BucketReplica):
                 return None
-            return await _take_inventory(component, replica)
+            return await write_inventory(component, replica)
 
     taken = asyncio.run(take())
-    return _enter(component, taken, plan.planned_at) if taken else None
+    return enter_point(component, taken, plan.planned_at) if taken else None
 
 
 def _start_batch(component: str, run: str) -> dict[str, str]:
