@@ -217,7 +217,7 @@ async def _replicate(component: str, event: dict[str, Any]) -> dict[str, Replica
     async with build.buckets() as buckets:
         source = source_of(buckets, component)
         for location in _at_once(component):
-            replica = replica_of(buckets, component, location)
+            replica = replica_at(buckets, component, location)
             done[location] = await replicate_object(
                 event, source, replica, policy, clock=build.clock()
             )
@@ -228,7 +228,7 @@ async def _sync(
     component: str, location: str, *, dry_run: bool, **how: Any
 ) -> tuple[SyncResult, InventoryTaken | None]:
     async with build.buckets() as buckets:
-        source, replica = source_of(buckets, component), replica_of(buckets, component, location)
+        source, replica = source_of(buckets, component), replica_at(buckets, component, location)
         result = await sync_buckets(
             source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run, **how
         )
@@ -289,7 +289,7 @@ def source_of(buckets: S3Buckets, component: str) -> S3Bucket:
     return _bucket(buckets, bucket_component(component).bucket)
 
 
-def replica_of(buckets: S3Buckets, component: str, location: str) -> Replica:
+def replica_at(buckets: S3Buckets, component: str, location: str) -> Replica:
     """Where its copies are: in the primary location a bucket of Leeward's, elsewhere a store."""
     places = build.locations()
     if location == places.primary:

@@ -27,7 +27,7 @@ from chalicelib.services.buckets import (
     enter_point,
     missed,
     policy_of,
-    replica_of,
+    replica_at,
     source_of,
     tell_sync,
     write_inventory,
@@ -137,7 +137,7 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
     limits = shard_plan.Limits(int(job.get("shard_objects", shard_plan.SHARD_OBJECTS)))
     async with build.buckets() as buckets:
         source = source_of(buckets, component)
-        replica = replica_of(buckets, component, _location(job))
+        replica = replica_at(buckets, component, _location(job))
         in_aws = isinstance(replica, BucketReplica)
         return await shard_plan.plan_shards(
             source, replica, policy_of(component), build.backups(component), run,
@@ -150,7 +150,7 @@ async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bo
     policy = replace(policy_of(component), in_flight=SHARD_IN_FLIGHT)
     async with build.buckets() as buckets:
         source = source_of(buckets, component)
-        replica = replica_of(buckets, component, _location(job))
+        replica = replica_at(buckets, component, _location(job))
         return await shards.do_shard(
             source, replica, policy, build.backups(component), run, shard,
             clock=build.clock(), recheck=recheck,
@@ -160,7 +160,7 @@ async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bo
 def _write_down(component: str, location: str, plan: ShardPlan) -> RecoveryPoint | None:
     async def take() -> InventoryTaken | None:
         async with build.buckets() as buckets:
-            replica = replica_of(buckets, component, location)
+            replica = replica_at(buckets, component, location)
             if not isinstance(replica, BucketReplica):
                 return None
             return await write_inventory(component, replica)
