@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,12 +92,27 @@ def encode_query(pairs: Sequence[tuple[str, str]]) -> str:
     return "&".join(f"{name}={value}" for name, value in encoded)
 
 
+def _of_environment(variables: Mapping[str, str]) -> Credentials | None:
+    """What botocore would find first, also where AWS_PROFILE is set: its import takes 80 ms. Those
+    that expire are left to it."""
+    access, secret, token, expiry = (
+        variables.get(f"AWS_{name}", "")
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "CREDENTIAL_EXPIRATION")
+    )
+    if not (access and secret) or expiry:
+        return None
+    return Credentials(access, secret, token or variables.get("AWS_SECURITY_TOKEN", ""))
+
+
 def ambient_credentials() -> Callable[[], Credentials]:
     """The credentials that boto3 would find, refreshed by botocore when they are about to expire.
 
     Raises:
         NotReady: code "no-credentials", at the first use.
     """
+    if said := _of_environment(os.environ):
+        return lambda: said
+
     from botocore.session import get_session
 
     found = get_session().get_credentials()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from botocore.session import get_session
 
 from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
 from chalicelib.adapters.s3_copy import CopyLimits
@@ -281,8 +284,31 @@ def test_nobody_there_and_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert caught.value.instance_code == "no-credentials"
 
 
-def test_credentials_are_those_of_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
-    monkeypatch.setenv("AWS_SESSION_TOKEN", "t")
-    assert ambient_credentials()() == Credentials("AKIA", "s", "t")
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "s", "SESSION_TOKEN": "t"},
+        {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "s"},
+        {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "s", "SECURITY_TOKEN": "old"},
+        {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "s", "PROFILE": "other"},
+        {"ACCESS_KEY_ID": "", "SECRET_ACCESS_KEY": "s", "PROFILE": "other"},
+        {"PROFILE": "other"}, {},
+        {"ACCESS_KEY_ID": "AKIA", "SECRET_ACCESS_KEY": "s", "SESSION_TOKEN": "t",
+         "CREDENTIAL_EXPIRATION": "2126-11-22T08:30:00Z"},
+    ],
+)  # fmt: skip
+def test_credentials_are_those_of_botocore(
+    said: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = "aws_access_key_id = of-{0}\naws_secret_access_key = secret\n"
+    profiles = (f"[{name}]\n{keys.format(name)}" for name in ("default", "other"))
+    (tmp_path / "credentials").write_text("".join(profiles))
+    for name in list(os.environ):
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name, value in said.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    theirs = get_session().get_credentials().get_frozen_credentials()
+    expected = Credentials(theirs.access_key, theirs.secret_key, theirs.token or "")
+    assert ambient_credentials()() == expected
