@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, NoReturn, TypeVar
 
-from chalicelib.adapters.http_wire import Connections, Response, origin_of, render_request
+from chalicelib.adapters.http_text import origin_of, render_request
+from chalicelib.adapters.http_wire import Connections, Response
 from chalicelib.adapters.s3_errors import error_of, region_of
 from chalicelib.adapters.s3_signing import (
     EMPTY_SHA256,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from chalicelib.adapters.http_wire import Connections, Response, origin_of, render_request
+from chalicelib.adapters.http_text import origin_of, render_request
+from chalicelib.adapters.http_wire import Connections, Response
 from chalicelib.errors import BadInput
 from tests.s3_answers import RESET, SILENCE, Scripted, answer, scripted_server
 
@@ -148,6 +152,62 @@ def test_no_more_are_on_their_way_than_allowed() -> None:
         use(server, work)
         assert server.connections <= 4
         assert len(server.asked) == 40
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Of "localhost" and nobody else, with its key."""
+    path = tmp_path / "pair.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", path,
+         "-out", tmp_path / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    return path
+
+
+def over_tls(certificate: Path, host: str, length: int) -> int:
+    """Bytes of three answers on one connection."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(answer(200, b"x" * length))
+            await writer.drain()
+
+    async def run() -> int:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+        server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
+        origin = origin_of(f"https://{host}:{server.sockets[0].getsockname()[1]}")
+        request = render_request("GET", "/k", {"Host": origin.authority})
+        connections = Connections(1)
+        try:
+            total = 0
+            for _ in range(3):
+                response = await connections.send(origin, request, bodiless=False, seconds=5)
+                async with aclosing(response.pieces()) as pieces:
+                    async for piece in pieces:
+                        total += len(piece)
+                        await asyncio.sleep(0)
+            return total
+        finally:
+            await connections.close()
+            server.close()
+
+    return asyncio.run(run())
+
+
+def test_over_tls_the_server_is_known_by_its_name(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        over_tls(certificate, "localhost", 5)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert over_tls(certificate, "localhost", 4 * MIB) == 12 * MIB
+    with pytest.raises(ssl.SSLCertVerificationError):
+        over_tls(certificate, "127.0.0.1", 5)
 
 
 def test_a_value_cannot_begin_another_header() -> None:
