@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ from chalicelib.adapters.s3_signing import ambient_credentials
 from chalicelib.adapters.s3_store import connect_s3
 from chalicelib.plan.records import parse_time
 from leeward.bucket_undo import Undoing, Wish
+from leeward.garbage import expect_many_rows
 
 PIT_RESTORE = ("s3-pit-restore==0.9",)
 LEEWARD = Path(sys.executable).with_name("leeward")
@@ -98,11 +100,12 @@ def unproven(bucket: str, to_at: datetime) -> list[str | Path]:
 
 
 def undo_alone(bucket: str, to_at: str) -> None:
-    undoing = Undoing(Wish(bucket, parse_time(to_at)))
-    undoing.look()
-    undoing.survey(lambda done: None)
-    if not undoing.apply(lambda done: None).ok:
-        sys.exit(1)
+    expect_many_rows()
+    with closing(Undoing(Wish(bucket, parse_time(to_at)))) as undoing:
+        undoing.look()
+        undoing.survey(lambda done: None)
+        if not undoing.apply(lambda done: None).ok:
+            sys.exit(1)
 
 
 def pit_restore(bucket: str, to_at: datetime) -> list[str | Path]:

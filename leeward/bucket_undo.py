@@ -61,7 +61,7 @@ class Wish:
 
 @dataclass
 class Undoing:
-    """The phases, in order. `facts` is known after `look`, `plan` after `survey`.
+    """The phases, in order, then `close`. `facts` is known after `look`, `plan` after `survey`.
 
     In place the plan is an UndoPlan, else a CopyPlan.
     """
@@ -79,6 +79,8 @@ class Undoing:
                 code="same-bucket",
                 hint="Leave --to-bucket out to change the bucket itself.",
             )
+        self._loop = asyncio.Runner()
+        self._buckets: S3Buckets | None = None
         self._client = connect_s3(self.wish.region, self.wish.endpoint_url)
         self._control = S3Control(self._client, self.wish.bucket)
         self._rules = UndoRules(
@@ -176,12 +178,20 @@ class Undoing:
         return left if 0 < left < 2 else 0.0
 
     def _run(self, work: Callable[[S3Bucket, S3Bucket | None], Awaitable[T]]) -> T:
-        async def run() -> T:
-            async with S3Buckets(ambient_credentials()) as buckets:
-                target = self._open(buckets, self.wish.target) if self.wish.target else None
-                return await work(self._open(buckets, self.wish.bucket), target)
+        """In the loop of all phases: they use the same connections."""
 
-        return asyncio.run(run())
+        async def run() -> T:
+            if self._buckets is None:
+                self._buckets = await S3Buckets(ambient_credentials()).__aenter__()
+            target = self._open(self._buckets, self.wish.target) if self.wish.target else None
+            return await work(self._open(self._buckets, self.wish.bucket), target)
+
+        return self._loop.run(run())
+
+    def close(self) -> None:
+        if self._buckets is not None:
+            self._loop.run(self._buckets.__aexit__())
+        self._loop.close()
 
     def _open(self, buckets: S3Buckets, name: str) -> S3Bucket:
         region, endpoint = self._client.meta.region_name, self._client.meta.endpoint_url

@@ -129,6 +129,7 @@ def bucket(
     """
     from leeward.bucket_undo import Undoing, Wish, read_moment
     from leeward.bucket_undo_screen import progress, show_end, show_plan, to_json
+    from leeward.garbage import expect_many_rows
 
     if in_place and target:
         raise click.UsageError("expected --in-place or --to-bucket, found both")
@@ -140,7 +141,9 @@ def bucket(
     )  # fmt: skip
     screen = Console(stderr=form == "json", quiet=form == "json")
     bar = Console(stderr=True, quiet=form == "json")
+    expect_many_rows()
     undoing = Undoing(wish)
+    click.get_current_context().call_on_close(undoing.close)
     undoing.look()
     with progress(bar, "reading versions") as tell:
         undoing.survey(tell)
