@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import boto3
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
@@ -126,6 +127,8 @@ def test_more_than_a_page_of_keys_goes_and_what_stays_is_whole(
     with seaweed_server() as server:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.key)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret)
+        # boto3's own session keeps the first keys that it has seen in this process.
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
         prune_many_keys(Shelf(on_s3(server, server.create_bucket())))
 
 

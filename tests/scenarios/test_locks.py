@@ -21,7 +21,7 @@ def follow_tiers(plan: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("locks"), follow_tiers) as made:
+    with stage(tmp_path_factory.mktemp("locks"), follow_tiers, other_clouds=True) as made:
         yield made
 
 

@@ -43,7 +43,8 @@ class Commits:
 
 def commits(*, damage: int | None, since_minute: int | None) -> list[int]:
     since = None if since_minute is None else START + timedelta(minutes=since_minute)
-    made = Known(cast(Any, None), "db", Commits(), WINDOW, since, damage)
+    nothing = cast(Any, None)
+    made = Known(nothing, "db", nothing, Commits(), WINDOW, since, damage)
     return [it.xid for it in made.commits(1000)]
 
 
