@@ -24,6 +24,8 @@ LAMBDA_SECONDS = 900
 ASK_EVERY_SECONDS = 60
 RUN_SECONDS = 20 * 3600
 RECORDER = "Record failure"
+# A name may be used again after 90 days: the plan and the results of then must not count.
+RUN = "States.Format('{}@{}', $$.Execution.Name, $$.Execution.StartTime)"
 
 
 def many_resources(plan: Plan) -> Resources:
@@ -136,7 +138,7 @@ def _map_state(component: str) -> dict[str, Any]:
         },
         "ItemSelector": {
             "component": component,
-            "run.$": "$$.Execution.Name",
+            "run.$": RUN,
             "job.$": "$$.Execution.Input",
             "shard.$": "$$.Map.Item.Value",
             "again.$": "$.plan.batch",
@@ -167,7 +169,7 @@ def _call(
 ) -> dict[str, Any]:
     payload = {
         "component": component,
-        "run.$": "$$.Execution.Name",
+        "run.$": RUN,
         "job.$": "$$.Execution.Input",
         **(more or {}),
     }

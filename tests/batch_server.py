@@ -88,7 +88,7 @@ class BatchServer:
         return "" if etag == job.text("Manifest/Location/ETag") else "Manifest ETag mismatch"
 
     def _manifest(self, job: Job) -> tuple[str, str]:
-        bucket, _, key = job.text("Manifest/Location/ObjectArn").rpartition(":")[2].partition("/")
+        bucket, _, key = job.text("Manifest/Location/ObjectArn").split(":", 5)[5].partition("/")
         return bucket, key
 
     def _carry_out(self, name: str, job: Job) -> None:

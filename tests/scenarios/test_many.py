@@ -117,7 +117,12 @@ class Stage:
                 del held[key]
 
     def told(self, run: str, name: str) -> Any:
-        return json.loads(self.store.get(f"shards/{run}/{name}.json"))
+        (key,) = (
+            row.key
+            for row in self.store.list(f"shards/{run}@")
+            if row.key.split("/")[2:] == [f"{name}.json"]
+        )
+        return json.loads(self.store.get(key))
 
     def metric(self, name: str) -> list[float]:
         from moto.cloudwatch.models import cloudwatch_backends

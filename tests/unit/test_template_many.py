@@ -82,6 +82,18 @@ def test_the_map_carries_no_list_and_its_children_say_nothing() -> None:
     assert shards["ToleratedFailureCount"] == 0
 
 
+def test_a_run_is_named_by_its_execution_and_when_it_began() -> None:
+    """An execution's name may be used again after 90 days, and would find its plan done."""
+    machine = sync_machine(COMPONENT)["States"]
+    named = {
+        it["Parameters"]["Payload"]["run.$"] for it in machine.values() if it["Type"] == "Task"
+    }
+    named.add(machine["Do the shards"]["ItemSelector"]["run.$"])
+    (run,) = named
+    assert "$$.Execution.Name" in run
+    assert "$$.Execution.StartTime" in run
+
+
 def test_the_machine_s_role_starts_its_own_machines_and_reads_lists_of_shards_alone() -> None:
     may = statements("ShardsRole")
     assert set(may) == {"CallFunctions", "ReadShards", "Decrypt", "StartShards", "FollowShards"}

@@ -2,7 +2,8 @@
 
 moto calls the services of a task at a port taken from the environment, with a new client each
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
-lock, so that two alarms at the same moment would start two runs.
+lock, so that two alarms at the same moment would start two runs. When an execution began, it tells
+its states as a datetime, which no state can hand on; Step Functions as text.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
     resource_eval_s3,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.backend import execution_worker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
 from leeward.local.shims import replaced
@@ -38,8 +41,16 @@ def install(cloud: LocalCloud) -> Iterator[None]:
 
         return start_execution
 
+    def with_text(original: Any) -> Any:
+        def execution_data(*, StartTime: datetime, **rest: Any) -> Any:
+            text = StartTime.isoformat(timespec="milliseconds").replace("+00:00", "")
+            return original(StartTime=f"{text}Z", **rest)
+
+        return execution_data
+
     with ExitStack() as stack:
         for caller in (lambda_eval_utils, resource_eval_s3):
             stack.enter_context(replaced(caller, "boto_client_for", lambda _: boto_client_for))
+        stack.enter_context(replaced(execution_worker, "ExecutionData", with_text))
         stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
         yield
