@@ -103,7 +103,11 @@ def copies_of(
 
     `primary`: whether the location that backups are taken to is one of them.
     """
-    kept = [name for name, it in places.plan.components.items() if it.kind in HAVE_POINTS]
+    kept = [
+        name
+        for name, it in places.plan.components.items()
+        if it.kind in HAVE_POINTS and any(backup.to for backup in it.backups)
+    ]
     return [
         (component, location)
         for component in components or kept
