@@ -79,7 +79,7 @@ def _s3_backend(server: S3Server) -> Backend:
     def reach(port: int, bucket: str, prefix: str, wrong_login: bool) -> ObjectStore:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 3},
-            read_timeout=30 if port == server.port else 2, s3={"payload_signing_enabled": False},
+            read_timeout=30 if port == server.port else 4, s3={"payload_signing_enabled": False},
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )  # fmt: skip

@@ -137,7 +137,7 @@ def test_a_store_that_fails_for_good_is_one_error_in_time(backend: Backend, faul
         with pytest.raises(Throttled if fault == "503" else Unavailable) as caught:
             store.get("k")
         assert caught.value.retryable
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 40
 
 
 def test_nothing_remains_when_the_store_fails_in_the_middle(backend: Backend) -> None:
