@@ -63,8 +63,11 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Unpack the newest clean chain; say which points were refused and why."""
     component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
     note = fetch_last_wal(component) if target.kind == "end" else ""
+    source = choose_source(run, component, target)
+    if target.kind == "end" and source.location != build.locations().primary and not note:
+        note = f"{source.location} may lack what was written last"
+    # What a copy does not hold is lost too, and how much that is nobody knows.
     _keep_wal_end(run, complete=not note)
-    choose_source(run, component, target)
     restored = _restore(run, component, target)
     for item in restored.rejected:
         say(
