@@ -20,7 +20,12 @@ from chalicelib.plan.records import parse_time
 
 @dataclass(frozen=True)
 class Run:
-    """A run as one of its steps sees it. `moment`: a person's override of what to recover to."""
+    """A run as one of its steps sees it.
+
+    component: what the incident is about: a component, or the site that is lost. moment: a
+    person's override of what to recover to. drill: act on stand-ins alone. site: where the
+    recovery happens; "" where the component is.
+    """
 
     run_id: str
     step: str
@@ -29,6 +34,8 @@ class Run:
     component: str
     alarm_at: datetime
     moment: str | None
+    drill: bool = False
+    site: str = ""
 
 
 Work = Callable[[Run, dict[str, Any]], dict[str, Any]]
@@ -51,6 +58,8 @@ def load_run(run_id: str, *, desk: Desk, step: str = "") -> Run:
         component=found["component"],
         alarm_at=parse_time(found["alarm_at"]),
         moment=found["moment"],
+        drill=bool(found.get("drill")),
+        site=found.get("site", ""),
     )
 
 

@@ -63,6 +63,8 @@ class BaseComponent(PlanPart):
     """What all kinds of component have.
 
     site: where it runs. system and data: its classes in `objectives`. size: of the data.
+    stand_ins: by site, and under "drill": the component on which a run acts in its place, when it
+    recovers at that site, or as a drill. on: the server that it lies on.
     restores_at: measured or estimated speed of a restore.
     """
 
@@ -71,6 +73,8 @@ class BaseComponent(PlanPart):
     system: Name | None = None
     data: Name | None = None
     depends_on: tuple[Name, ...] = ()
+    stand_ins: dict[Name, Name] = {}
+    on: Name | None = None
     size: Size | None = None
     restores_at: Rate | None = None
     backups: tuple[Backup, ...] = ()
@@ -194,13 +198,63 @@ class Git(BaseComponent):
     repository: Text | None = None
 
 
+class Cluster(PlanPart):
+    """A Kubernetes cluster. endpoint and ca (PEM) are kept here, as asking EKS for them needs its
+    control plane."""
+
+    name: Text
+    endpoint: Text
+    ca: Text | None = None
+    namespace: Text = "default"
+
+
 class Service(BaseComponent):
-    """Application servers: a Kubernetes deployment or systemd units."""
+    """Application servers: a Kubernetes deployment or systemd units of the server it is `on`.
+
+    health: the address that says whether it serves. manifests: objects to apply, an S3 address.
+    """
 
     kind: Literal["service"]
     deployment: Text | None = None
     replicas: Annotated[int, Field(ge=0)] | None = None
+    cluster: Cluster | None = None
+    manifests: Text | None = None
     units: tuple[Text, ...] = ()
+    health: Text | None = None
+
+
+class Server(BaseComponent):
+    """A server in EC2, replaced by launching its template.
+
+    instance: value of its tag `Name`, by which it is found. quarantine_group: the security group
+    that lets nothing in or out.
+    """
+
+    kind: Literal["server"]
+    region: Text | None = None
+    instance: Text
+    launch_template: Text | None = None
+    security_groups: tuple[Text, ...] = ()
+    quarantine_group: Text | None = None
+    target_group: Text | None = None
+
+
+class Infrastructure(BaseComponent):
+    """What Terraform makes, through a CodeBuild project. variables: passed as `-var`."""
+
+    kind: Literal["infrastructure"]
+    region: Text | None = None
+    project: Text
+    variables: dict[str, str] = {}
+
+
+class NameRecord(PlanPart):
+    """A DNS name and what it answers for each site. ttl: seconds."""
+
+    name: Text
+    type: Literal["A", "AAAA", "CNAME"] = "A"
+    ttl: Annotated[int, Field(ge=0)] = 60
+    answers: dict[Name, tuple[Text, ...]]
 
 
 class Names(BaseComponent):
@@ -208,13 +262,19 @@ class Names(BaseComponent):
 
     provider "route53": its control plane, which changes records, runs in us-east-1 alone.
     failover: how names move: by changing records (control plane) or by a health check or routing
-    control that was set up beforehand (data plane).
+    control that was set up beforehand (data plane). routing_controls: ARN by site.
+    routing_endpoints: the cluster's endpoint by region, kept here because asking for them needs
+    ARC's control plane.
     """
 
     kind: Literal["names"]
     zone: Text
     provider: Literal["route53", "other"]
-    failover: Literal["change-records", "health-check", "routing-control"]
+    failover: Literal["change-records", "health-check", "routing-control", "load-balancer"]
+    hosted_zone: Text | None = None
+    records: tuple[NameRecord, ...] = ()
+    routing_controls: dict[Name, Text] = {}
+    routing_endpoints: dict[Text, Text] = {}
 
 
 class Cdn(BaseComponent):
@@ -224,7 +284,8 @@ class Cdn(BaseComponent):
 
 
 Component = Annotated[
-    Postgres | Bucket | Redis | Files | Git | Service | Names | Cdn, Field(discriminator="kind")
+    Postgres | Bucket | Redis | Files | Git | Service | Server | Infrastructure | Names | Cdn,
+    Field(discriminator="kind"),
 ]
 
 

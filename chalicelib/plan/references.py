@@ -44,6 +44,11 @@ def _of_components(plan: Plan) -> Iterator[Reference]:
         )
         yield from _one((*path, "data"), "class of data", component.data, plan.objectives.data)
         yield from _many((*path, "depends_on"), "component", component.depends_on, plan.components)
+        yield from _one((*path, "on"), "component", component.on, plan.components)
+        for site, other in component.stand_ins.items():
+            where = (*path, "stand_ins", site)
+            yield from _one(where, "site", site, (*plan.sites, "drill"))
+            yield from _one(where, "component", other, plan.components)
         for number, backup in enumerate(component.backups):
             yield from _many(
                 (*path, "backups", number, "to"), "location", backup.to, plan.locations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.places import Site
 from chalicelib.plan.units import Duration
 
 
@@ -120,6 +121,15 @@ class Scenario(PlanPart):
     target: Duration | None = None
     steps: Annotated[tuple[Entry, ...], Field(min_length=1)]
     procedure: Text | None = None
+
+    def lost_to(self, sites: Mapping[str, Site], role: str) -> bool:
+        """Whether it loses the site of that role ("primary", "standby")."""
+        return any(name in sites and sites[name].role == role for name in self.loses)
+
+    def recovers_at(self, sites: Mapping[str, Site]) -> str:
+        """The site that takes over from those it loses; "" when everything stays where it is."""
+        left = (name for name, site in sites.items() if site.role == "standby")
+        return next((name for name in left if self.loses and name not in self.loses), "")
 
     def all_steps(self) -> Iterator[Step]:
         """Every step, in the order written, branches one after the other."""

@@ -57,7 +57,7 @@ class Explanation(Record):
 def explain_scenario(plan: Plan, name: str) -> Explanation:
     """Tell scenario `name` of a plan whose wiring was found good."""
     scenario = plan.scenarios[name]
-    region = _region(plan, scenario)
+    region = run_region(plan, scenario)
     steps = [_explain_step(one, region) for one in place_steps(name, scenario)]
     estimate = scenario.estimate.at_most if scenario.estimate else None
     return Explanation(
@@ -73,7 +73,13 @@ def explain_scenario(plan: Plan, name: str) -> Explanation:
     )
 
 
-def _region(plan: Plan, scenario: Scenario) -> str:
+def run_region(plan: Plan, scenario: Scenario) -> str:
+    """Where a run of the scenario runs: beside its component, and away from what it loses."""
+    if scenario.lost_to(plan.sites, "primary"):
+        return next(
+            (s.region for s in plan.sites.values() if s.role == "standby" and s.region),
+            "the standby region",
+        )
     component = plan.components.get(scenario.component or "")
     site = plan.sites.get(component.site or "") if component else None
     return (site.region if site else None) or "the primary region"
@@ -100,7 +106,7 @@ def _explain_step(one: Placed, region: str) -> StepExplanation:
 
 def _need(item: Dependency, region: str) -> str:
     home = CONTROL_PLANE_HOME.get(item.service) if item.plane == "control" else None
-    where = home or (region if item.region == "primary" else item.region)
+    where = home or (region if item.region == "own" else item.region)
     return f"{item.service} ({item.plane} plane, {where})"
 
 
