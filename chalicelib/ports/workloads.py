@@ -1,4 +1,4 @@
-"""Application servers that can be stopped, started and configured: a deployment, units of a host."""
+"""Application servers that can be stopped, started, configured: a deployment, units of a host."""
 
 from __future__ import annotations
 
@@ -63,8 +63,11 @@ class Workload(Protocol):
     def apply(self, manifests: str, *, keep: str) -> tuple[Applied, ...]:
         """Make objects (YAML documents) what they say, in their order."""
 
-    def put_back(self, keep: str) -> tuple[str, ...]:
-        """Undo what was set and applied under the name; the names of what was put back."""
+    def put_back_environment(self, name: str, *, keep: str) -> bool:
+        """Undo `set_environment`; False when there is nothing to undo, or it was undone."""
+
+    def put_back_manifests(self, manifests: str, *, keep: str) -> tuple[str, ...]:
+        """Undo `apply`, the last first: objects are as they were, or gone. What was put back."""
 
     def wait_ready(self, seconds: float) -> Standing:
         """Wait until all wanted instances serve, with the newest configuration and no other.
