@@ -17,6 +17,8 @@ from chalicelib.plan.records import format_time
 from chalicelib.ports import Clock, StateStore
 
 FREE = ""
+# Sort keys of what a run holds or tried to: written before the fence, so that none is forgotten.
+HELD = "held#"
 
 
 def acquire_fence(state: StateStore, component: str, run_id: str, *, clock: Clock) -> int:
@@ -26,6 +28,7 @@ def acquire_fence(state: StateStore, component: str, run_id: str, *, clock: Cloc
         Fenced: another run that has not ended holds the component.
     """
     partition = _partition(component)
+    state.create(f"run#{run_id}", f"{HELD}{component}", {"component": component})
     while True:
         held = state.get(partition, "fence")
         if held is None:
@@ -62,6 +65,12 @@ def release_fence(state: StateStore, component: str, run_id: str, *, clock: Cloc
         free = _item(int(held["token"]), FREE, clock)
         expected = {"token": held["token"], "run_id": run_id}
         state.replace(_partition(component), "fence", free, expected=expected)
+
+
+def release_fences(state: StateStore, run_id: str, *, clock: Clock) -> None:
+    """Give back everything that the run holds."""
+    for held in state.query(f"run#{run_id}", HELD):
+        release_fence(state, held["component"], run_id, clock=clock)
 
 
 def _refuse_if_running(state: StateStore, component: str, held: dict[str, Any]) -> None:

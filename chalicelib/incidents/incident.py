@@ -21,6 +21,8 @@ from chalicelib.ports import Clock, Records, StateStore, Workflows
 
 INCIDENTS = "incidents"
 SIGNALS = "signals"
+# What an incident that is a drill is about: never joined by an alarm, never in a recovery's way.
+DRILL_ENDING = "-drill"
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def handle_signal(
     severity: str,
     run_body: dict[str, Any],
     desk: Desk,
+    site: str = "",
 ) -> Incident:
     """Open the component's incident or join the one that is open, and see that its run runs.
 
@@ -86,7 +89,7 @@ def handle_signal(
         return incident
     _record_signal(signal, incident, opened, actor="leeward", desk=desk)
     if incident.scenario == scenario and incident.runs == 1:
-        start_run(incident, run_body=run_body, desk=desk)
+        start_run(incident, run_body=run_body, desk=desk, site=site)
     return incident
 
 
@@ -100,19 +103,24 @@ def declare(
     run_body: dict[str, Any],
     desk: Desk,
     moment: str | None = None,
+    drill: bool = False,
+    site: str = "",
 ) -> Incident:
     """A person starts a run: of a new incident, or the next one where the last run failed.
 
     Args:
+        component: what the incident is about: a component, or the site that is lost.
         moment: the person's own moment to recover to; None lets the run find it.
+        drill: act on stand-ins alone; its incident is one of its own. site: where to recover.
     Raises:
         Refused: code "run-running", while the incident's last run has not ended.
     """
-    incident, opened = _open_or_join(signal, scenario, component, severity, desk)
+    subject = f"{component}{DRILL_ENDING}" if drill else component
+    incident, opened = _open_or_join(signal, scenario, subject, severity, desk)
     _record_signal(signal, incident, opened, actor=actor, desk=desk)
     if not opened:
         incident = _next_run(incident, scenario, desk)
-    start_run(incident, run_body=run_body, desk=desk, moment=moment)
+    start_run(incident, run_body=run_body, desk=desk, moment=moment, drill=drill, site=site)
     return incident
 
 
@@ -160,7 +168,13 @@ def _next_run(incident: Incident, scenario: str, desk: Desk) -> Incident:
 
 
 def start_run(
-    incident: Incident, *, run_body: dict[str, Any], desk: Desk, moment: str | None = None
+    incident: Incident,
+    *,
+    run_body: dict[str, Any],
+    desk: Desk,
+    moment: str | None = None,
+    drill: bool = False,
+    site: str = "",
 ) -> None:
     """Start the incident's run; doing it again changes nothing."""
     run = {
@@ -170,6 +184,8 @@ def start_run(
         "component": incident.component,
         "alarm_at": format_time(incident.signal_at),
         "moment": moment,
+        "drill": drill,
+        "site": site,
     }
     desk.state.create(f"run#{incident.run_id}", "run", run | {"status": "running"})
     desk.records.append(

@@ -94,6 +94,29 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     return dict(result["outputs"])
 
 
+def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]:
+    """Take back what the step in `event` did; nothing when it never began, once when it did.
+
+    Args:
+        event: as for `run_step`; its inputs are those that the plan gives as constants.
+    """
+    run_id, step = event["run_id"], event["step"]
+    if desk.state.get(f"run#{run_id}", f"attempts#{step}") is None:
+        return {"found": "it never began"}
+    kept = desk.state.get(f"run#{run_id}", f"undone#{step}")
+    if kept is not None:
+        return dict(kept)
+    run = load_run(run_id, desk=desk, step=step)
+    try:
+        outputs = work(run, event["inputs"])
+    except LeewardError as error:
+        _say(desk, run, "undo-failed", error.to_json())
+        raise
+    _say(desk, run, "step-undone", {"found": outputs["found"]}, key=f"{run_id}/{step}/undone")
+    desk.state.create(f"run#{run_id}", f"undone#{step}", {"found": outputs["found"]})
+    return {"found": outputs["found"]}
+
+
 def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
     """1 for the first attempt at the step, and one more for each that began before this one."""
     partition, sort = f"run#{run_id}", f"attempts#{step}"

@@ -21,7 +21,7 @@ from chalicelib.plan.people import (
     PostIncident,
     Role,
 )
-from chalicelib.plan.places import Location, Site
+from chalicelib.plan.places import Location, Site, Trail
 from chalicelib.plan.records import digest_of
 from chalicelib.plan.scenario import Scenario
 from chalicelib.plan.units import Duration
@@ -43,7 +43,8 @@ class Plan(PlanPart):
 
     proof_valid_for: how old the proof of a recovery point may be and still count.
     verification: checks of the backups. testing: exercises of the whole plan.
-    metrics: what is measured; thresholds: when that is an alarm.
+    metrics: what is measured; thresholds: when that is an alarm. trail: who did what, as
+    CloudTrail wrote it.
     """
 
     name: Name
@@ -66,6 +67,7 @@ class Plan(PlanPart):
     thresholds: tuple[Threshold, ...] = ()
     post_incident: PostIncident = PostIncident()
     compliance: Compliance = Compliance()
+    trail: Trail | None = None
     security: Security = Security()
     tools: Tools = Tools()
     vendor_agreements: tuple[Text, ...] = ()
@@ -93,6 +95,13 @@ class Plan(PlanPart):
         data_class = self.components[component].data
         own = self.objectives.data[data_class].rpo if data_class else None
         return own if own is not None else self.objectives.rpo
+
+    def rpo_of_scenario(self, scenario: str) -> timedelta | None:
+        """The strictest promise of its data: of its own component, else of what it restores."""
+        chosen = self.scenarios[scenario]
+        about = (chosen.component,) if chosen.component else chosen.restored_components()
+        promises = [self.rpo_of(name) for name in about if name in self.components]
+        return min((rpo for rpo in promises if rpo), default=self.objectives.rpo)
 
     def rto_of(self, component: str) -> timedelta | None:
         """The promise for its class of system, else that for everything, else None."""

@@ -122,6 +122,10 @@ class Scenario(PlanPart):
     steps: Annotated[tuple[Entry, ...], Field(min_length=1)]
     procedure: Text | None = None
 
+    def subject(self, name: str) -> str:
+        """What an incident of the scenario `name` is about: one at a time is open for each."""
+        return self.component or (self.loses[0] if self.loses else name)
+
     def lost_to(self, sites: Mapping[str, Site], role: str) -> bool:
         """Whether it loses the site of that role ("primary", "standby")."""
         return any(name in sites and sites[name].role == role for name in self.loses)

@@ -93,6 +93,25 @@ def load_database(
     return loaded
 
 
+def drop_loaded(target: Databases, name: str, *, run_id: str) -> bool:
+    """Drop the database that the run loaded; False when there is none of that name.
+
+    Raises Refused (code "not-of-this-run") when it is somebody else's.
+    """
+    mark = read_mark(target, name)
+    with target.admin_session(timeout_seconds=LOAD_SECONDS) as session:
+        if not session.query("SELECT 1 FROM pg_database WHERE datname = %s", (name,)):
+            return False
+        if (mark or {}).get("run_id") != run_id:
+            raise Refused(
+                f"expected {name} to be of {run_id}, found it of {(mark or {}).get('run_id')}",
+                code="not-of-this-run",
+                hint="Nothing was dropped; look at who made the database.",
+            )
+        _run(session, "DROP DATABASE %I WITH (FORCE)", name)
+    return True
+
+
 @dataclass(frozen=True)
 class _Load:
     recovered: Databases

@@ -4,6 +4,12 @@ Contract: every state has a Comment; every Task a TimeoutSeconds, a Retry for wh
 try and a Catch to the one recorder; a machine ends in `Recovered` or in `Not recovered`, and in
 both cases the record says so first. Function names are `${Logical}` placeholders that the template
 substitutes.
+
+A drill takes back what its steps did, the last first, whether they succeeded or not:
+
+    steps -> Close the run | caught -> Was it a drill -- yes --> Undo C, Undo B, Undo A --+
+    (with steps to take back)                        -- no ------------------------------+
+                                        -> How it ended -> Close the run / Record failure
 """
 
 from __future__ import annotations
@@ -18,6 +24,9 @@ from chalicelib.scenarios.wiring import parse_reference
 
 INVOKE = "arn:aws:states:::lambda:invoke"
 RECORDER = "Record failure"
+CLOSER = "Close the run"
+DRILL_ENDS = "Was it a drill"
+HOW_IT_ENDED = "How it ended"
 RECORD_SECONDS = 120
 # A person's step without a limit in the plan: Step Functions would wait for a year.
 PERSON_SECONDS = 24 * 3600
@@ -43,22 +52,75 @@ def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
     Input of an execution: {"run": {every field of RUN_FIELDS}, "steps": {}, "stages": {}}.
     """
     placed = place_steps(name, scenario)
+    undone = [one for one in reversed(placed) if _is_taken_back(one.step)]
+    after = DRILL_ENDS if undone else CLOSER
     states: dict[str, Any] = {}
     names = [_stage_entry(item) for item in scenario.steps]
     for stage, item in enumerate(scenario.steps):
-        following = names[stage + 1] if stage + 1 < len(names) else "Close the run"
+        following = names[stage + 1] if stage + 1 < len(names) else after
         here = [one for one in placed if one.stage == stage]
         if isinstance(item, Step):
             states |= _step_states(here[0], placed, following)
         else:
             states |= _parallel_state(item, here, placed, following)
-    states |= _ending_states()
+    states |= _undo_states(undone) | _ending_states()
+    if undone:
+        states = {key: _caught_by(DRILL_ENDS, key, state) for key, state in states.items()}
     return {
         "Comment": f"{scenario.title} ({name})",
         "StartAt": names[0],
         "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3 + 3600,
         "States": states,
     }
+
+
+def _is_taken_back(step: Step) -> bool:
+    return step.uses is not None and STEP_KINDS[step.uses].taken_back
+
+
+def _caught_by(name: str, key: str, state: dict[str, Any]) -> dict[str, Any]:
+    """The state with what it catches for the recorder sent to `name` first."""
+    if key in (CLOSER, RECORDER) or "Catch" not in state:
+        return state
+    caught = [it | {"Next": name} if it["Next"] == RECORDER else it for it in state["Catch"]]
+    return state | {"Catch": caught}
+
+
+def _undo_states(undone: list[Placed]) -> dict[str, Any]:
+    """What a drill did is taken back; what cannot be makes the drill a failed one."""
+    if not undone:
+        return {}
+    is_drill = {"Variable": "$.run.drill", "BooleanEquals": True, "Next": _undo_name(undone[0])}
+    failed = {"Variable": "$.failure", "IsPresent": True, "Next": RECORDER}
+    states: dict[str, Any] = {DRILL_ENDS: _choice("a drill cleans up", is_drill, HOW_IT_ENDED)}
+    following = [*(_undo_name(one) for one in undone[1:]), HOW_IT_ENDED]
+    for one, then in zip(undone, following, strict=True):
+        states[_undo_name(one)] = _undo_state(one) | {"Next": then, "Catch": _catch(then)}
+    return states | {HOW_IT_ENDED: _choice("recovered, or not", failed, CLOSER)}
+
+
+def _undo_name(one: Placed) -> str:
+    return f"Undo {one.step.name}"
+
+
+def _undo_state(one: Placed) -> dict[str, Any]:
+    kind = STEP_KINDS[one.step.uses or ""]
+    known = {k: v for k, v in one.step.inputs.items() if parse_reference(v) is None}
+    payload = {
+        "run_id.$": "$.run.run_id",
+        "step": one.step.name,
+        "uses": kind.uses,
+        "undo": True,
+        "inputs": known,
+    }
+    comment = f"takes back: {one.step.says}"
+    return task_state(comment, kind.function, payload, limit_seconds(one.step)) | {
+        "ResultPath": None
+    }
+
+
+def _choice(comment: str, rule: dict[str, Any], otherwise: str) -> dict[str, Any]:
+    return {"Type": "Choice", "Comment": comment, "Choices": [rule], "Default": otherwise}
 
 
 def state_name(step: Step) -> str:
@@ -208,14 +270,14 @@ def _retry(errors: list[str], *, interval_seconds: int, attempts: int) -> dict[s
     }
 
 
-def _catch() -> list[dict[str, Any]]:
-    return [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": RECORDER}]
+def _catch(following: str = RECORDER) -> list[dict[str, Any]]:
+    return [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": following}]
 
 
 def _ending_states() -> dict[str, Any]:
     failed = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.unrecorded", "Next": "Not recovered"}
     return {
-        "Close the run": _record_state("run.close", {}, "write the report and the evidence")
+        CLOSER: _record_state("run.close", {}, "write the report and the evidence")
         | {"Catch": _catch(), "Next": "Recovered"},
         RECORDER: _record_state("run.fail", {"failure.$": "$.failure"}, "record what failed")
         | {"Catch": [failed], "Next": "Not recovered"},

@@ -14,4 +14,13 @@ __all__ = ["RUN_FIELDS", "STEP_KINDS", "Dependency", "StepKind"]
 STEP_KINDS: dict[str, StepKind] = {kind.uses: kind for kind in (*database.KINDS,)}
 
 # What a run's input offers to `${run.FIELD}`; the recorder's `start_payload` fills each.
-RUN_FIELDS = ("run_id", "incident_id", "scenario", "component", "alarm_at", "moment")
+RUN_FIELDS = (
+    "run_id",
+    "incident_id",
+    "scenario",
+    "component",
+    "alarm_at",
+    "moment",
+    "drill",
+    "site",
+)

@@ -145,10 +145,12 @@ def run_step(event: Event) -> Event:
     """Do one step of a run, as its state machine asks; {"warm": true} only makes ready for it."""
     if event.get("warm"):
         return warm()
-    from chalicelib.incidents.run import run_step
+    from chalicelib.incidents.run import run_step, undo_step
     from chalicelib.services import build
-    from chalicelib.services.steps import work_of
+    from chalicelib.services.steps import undo_of, work_of
 
+    if event.get("undo"):
+        return undo_step(event, undo_of(event["uses"]), desk=build.desk())
     outputs: Event = run_step(event, work_of(event["uses"]), desk=build.desk())
     return outputs
 

@@ -23,6 +23,8 @@ FILE = "set-aside.jsonl"
 
 def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     """Write the incident's set-aside file; nothing is kept when nothing was left behind."""
+    if not inputs["damage"]:
+        return {"found": "a drill: nothing was damaged", "transactions": 0, "rows": 0, "object": ""}
     component, damage = inputs["component"], Damage.from_json(inputs["damage"])
     if damage.target.kind == "end":
         kept, note = SetAside(0, 0, ()), "recovered to the end of the WAL"

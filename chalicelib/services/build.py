@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.errors import BadInput, NotReady
+from chalicelib.errors import BadInput, NotReady, Unavailable
 
 if TYPE_CHECKING:
     from chalicelib.adapters.lambda_functions import LambdaFunctions
@@ -281,6 +281,15 @@ def operator_dsn(component: str, name: str = "") -> str:
     found = database(component)
     used = name or addresses().read(found.application_secret).database
     return with_database(addresses().read(found.operator_secret).dsn, used)
+
+
+def database_name(component: str) -> str:
+    """What the application uses now; the plan's word for it when its secret cannot be read here."""
+    found = database(component)
+    try:
+        return addresses().read(found.application_secret).database
+    except (NotReady, Unavailable):
+        return found.database
 
 
 def source(component: str) -> PostgresSource:

@@ -13,7 +13,7 @@ from chalicelib.evidence.bundle import seal
 from chalicelib.evidence.entries import Outcome, incident_closed, run_finished
 from chalicelib.evidence.render import render_html, render_markdown
 from chalicelib.evidence.report import make_report
-from chalicelib.incidents.fence import release_fence
+from chalicelib.incidents.fence import release_fences
 from chalicelib.incidents.incident import end_run
 from chalicelib.incidents.run import Run, load_run
 from chalicelib.services import build
@@ -31,7 +31,7 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
     outcome: Outcome = "recovered" if event["uses"] == "run.close" else "failed"
     why = _why(event["inputs"].get("failure"))
     _record_end(run, outcome, why)
-    release_fence(build.state(), run.component, run.run_id, clock=build.clock())
+    release_fences(build.state(), run.run_id, clock=build.clock())
     end_run(run.run_id, outcome, desk=build.desk())
     _write_report(run)
     seal(

@@ -9,7 +9,7 @@ from chalicelib.adapters.postgres_inspect import PostgresInspector
 from chalicelib.errors import CheckFailed
 from chalicelib.evidence.entries import damage_found
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import Damage, Window
+from chalicelib.plan.records import Damage, RecoveryTarget, Window, format_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
 from chalicelib.recover.changes import ChangeScan
@@ -34,6 +34,8 @@ def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     Raises OutsideWindow when a person named a moment that cannot be reached.
     """
     component, moment = inputs["component"], str(inputs.get("moment") or "")
+    if run.drill and not moment:
+        return _pretend(run, component)
     note = fetch_last_wal(component)
     source = choose_source(run, component, END)
     damage = _search(run, component, source, moment)
@@ -43,6 +45,19 @@ def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     say(run, damage_found(damage))
     found = f"{damage.found}; {note}" if note else damage.found
     return {"found": found, "damage": damage.to_json(), "target": damage.target.to_json()}
+
+
+def _pretend(run: Run, component: str) -> dict[str, Any]:
+    """In a drill nothing is damaged: as if all that came after this instant were."""
+    target = RecoveryTarget("time", format_time(build.clock().now()))
+    note = fetch_last_wal(component)
+    choose_points(choose_source(run, component, target).catalogue.inventory(), target)
+    found = f"a drill: recover to {target.value}, as if it had been damaged then"
+    return {
+        "found": f"{found}; {note}" if note else found,
+        "damage": {},
+        "target": target.to_json(),
+    }
 
 
 def _search(run: Run, component: str, source: Source, moment: str) -> Damage:

@@ -30,12 +30,13 @@ from chalicelib.plan.records import (
 )
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, DatabaseServer
-from chalicelib.recover.load import load_database, recovery_name
+from chalicelib.recover.load import drop_loaded, load_database, recovery_name
 from chalicelib.recover.loss import Loss, bounded_loss, measure_loss
 from chalicelib.recover.replay import Replayed, read_replayed, replay
 from chalicelib.recover.restore import Restored, read_restored, restore
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
+from chalicelib.services.acting import acting_on
 from chalicelib.services.said import say
 from chalicelib.services.schemas import schema_before
 from chalicelib.services.sources import choose_source, source_of
@@ -61,8 +62,8 @@ def server_of(data_dir: Path) -> ThrowawayServer:
 
 def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Unpack the newest clean chain; say which points were refused and why."""
-    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
-    note = fetch_last_wal(component) if target.kind == "end" else ""
+    component, target = inputs["component"], read_target(inputs["target"])
+    note = _fetch_last_wal(run, component) if target.kind == "end" else ""
     source = choose_source(run, component, target)
     if target.kind == "end" and source.location != build.locations().primary and not note:
         note = f"{source.location} may lack what was written last"
@@ -97,6 +98,18 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     }
 
 
+def read_target(given: Any) -> RecoveryTarget:
+    """A target as a step before found it, or the word "end" in the plan: all there is."""
+    return RecoveryTarget("end", "") if given == "end" else RecoveryTarget.from_json(given)
+
+
+def _fetch_last_wal(run: Run, component: str) -> str:
+    """Elsewhere nobody can ask the source: its site is lost."""
+    if run.site:
+        return f"{component} was not asked for its last WAL: its site is lost"
+    return fetch_last_wal(component)
+
+
 def _keep_wal_end(run: Run, *, complete: bool) -> None:
     """Whether all WAL before the target is stored: what the replay may say of the loss."""
     partition, item = f"run#{run.run_id}", {"complete": complete}
@@ -128,7 +141,7 @@ def _forget_other_runs(own: Path) -> None:
 
 def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Replay up to the moment, and count what that loses."""
-    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    component, target = inputs["component"], read_target(inputs["target"])
     replayed = ensure_replayed(run, component, target)
     loss = _measure_loss(run, component, target, replayed)
     kept = build.state().get(f"run#{run.run_id}", WAL_END)
@@ -206,7 +219,7 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
     Raises CheckFailed (code "recovered-data-unsound") naming each that failed.
     """
-    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    component, target = inputs["component"], read_target(inputs["target"])
     started_at = build.clock().now()
     replayed = ensure_replayed(run, component, target)
     checks = _run_checks(run, component, replayed)
@@ -244,7 +257,7 @@ def _run_checks(run: Run, component: str, replayed: Replayed) -> tuple[CheckResu
     with server_of(folder) as server:
         server.start()
         server.wait_until("ready", timeout_seconds=START_SECONDS)
-        databases = databases_of(server, build.operator(component).database)
+        databases = databases_of(server, build.database_name(component))
         _rebuild_indexes(run, databases)
         inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
         schema = schema_before(source_of(run, component).store, _current_until(run, replayed))
@@ -297,16 +310,17 @@ def databases_of(server: DatabaseServer, database: str) -> PostgresDatabases:
 
 def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Load the recovered database into the target server, under a name of its own."""
-    component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
+    component, target = inputs["component"], read_target(inputs["target"])
     ensure_replayed(run, component, target)
-    require_fence(build.state(), component, run.run_id)
-    operator, folder = build.operator(component), data_folder(run)
-    name = recovery_name(operator.database, run.run_id.split("-")[1].lower())
+    acted_on = acting_on(run, component)
+    require_fence(build.state(), acted_on, run.run_id)
+    operator, folder = build.operator(acted_on), data_folder(run)
+    name = _recovery_name(run, operator)
     with server_of(folder) as server:
         server.start()
         server.wait_until("ready", timeout_seconds=START_SECONDS)
         loaded = load_database(
-            databases_of(server, operator.database),
+            databases_of(server, build.database_name(component)),
             operator,
             name,
             run_id=run.run_id,
@@ -323,3 +337,15 @@ def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         f"recovered ones{left_out}",
         "database": name,
     }
+
+
+def _recovery_name(run: Run, operator: Databases) -> str:
+    return recovery_name(operator.database, run.run_id.split("-")[1].lower())
+
+
+def undo_load(run: Run, inputs: dict[str, Any]) -> Outputs:
+    """Drop the recovery database that the run made."""
+    operator = build.operator(acting_on(run, inputs["component"]))
+    name = _recovery_name(run, operator)
+    dropped = drop_loaded(operator, name, run_id=run.run_id)
+    return {"found": f"{name} is dropped" if dropped else f"there was no {name}"}

@@ -30,16 +30,16 @@ def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
     """Start a run that a person asked for.
 
     Args:
-        event: `detail` is {"scenario", "reason", "by", "at", "moment" or null}.
+        event: `detail` is {"scenario", "reason", "by", "at", "moment" or null, "drill"?}.
     Raises:
         BadInput: code "bad-declaration".
         Refused: code "run-running".
     """
     detail = event["detail"]
     scenario = build.plan().scenarios.get(str(detail.get("scenario")))
-    if scenario is None or scenario.component is None or not detail.get("reason"):
+    if scenario is None or not detail.get("reason"):
         raise BadInput(
-            f"expected a scenario of a component of {build.plan().name} and a reason",
+            f"expected a scenario of {build.plan().name} and a reason",
             hint=f"one of: {', '.join(build.plan().scenarios)}",
             code="bad-declaration",
         )
@@ -47,11 +47,13 @@ def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
         Signal(f"declared by {detail['by']}", parse_time(detail["at"]), detail["reason"]),
         actor=detail["by"],
         scenario=detail["scenario"],
-        component=scenario.component,
+        component=scenario.subject(detail["scenario"]),
         severity=scenario.severity,
-        run_body=_promises(build.plan(), detail["scenario"], scenario.component),
+        run_body=_promises(build.plan(), detail["scenario"]),
         desk=build.desk(),
         moment=detail.get("moment"),
+        drill=bool(detail.get("drill")),
+        site=scenario.recovers_at(build.plan().sites),
     )
     _warm(scenario)
     return {"incident": incident.id, "run": incident.run_id}
@@ -71,19 +73,14 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
     plan, opened = build.plan(), []
     for name, scenario in plan.scenarios.items():
         if signal.name in scenario.alarms:
-            if scenario.component is None:
-                raise BadInput(
-                    f"the alarm {signal.name} names {name}, which is of no component",
-                    hint="give the scenario its `component` in the plan",
-                    code="scenario-without-component",
-                )
             incident = handle_signal(
                 signal,
                 scenario=name,
-                component=scenario.component,
+                component=scenario.subject(name),
                 severity=scenario.severity,
-                run_body=_promises(plan, name, scenario.component),
+                run_body=_promises(plan, name),
                 desk=build.desk(),
+                site=scenario.recovers_at(plan.sites),
             )
             opened.append(incident.id)
             _warm(scenario)
@@ -115,11 +112,11 @@ def _read_signal(event: dict[str, Any]) -> Signal:
         ) from error
 
 
-def _promises(plan: Plan, scenario: str, component: str) -> dict[str, Any]:
+def _promises(plan: Plan, scenario: str) -> dict[str, Any]:
     return {
         "plan_sha256": plan.plan_sha256,
         "rto_objective_seconds": _seconds(plan.rto_of_scenario(scenario)),
-        "rpo_objective_seconds": _seconds(plan.rpo_of(component)),
+        "rpo_objective_seconds": _seconds(plan.rpo_of_scenario(scenario)),
     }
 
 

@@ -15,6 +15,7 @@ from chalicelib.scenarios.compile import SANDBOX_ERRORS, compile_scenario
 from chalicelib.scenarios.explain import explain_scenario
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.scenarios.wiring import check_wiring
+from chalicelib.services.steps import CODE, UNDO, undo_of, work_of
 from leeward.plan_file import load_plan
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"
@@ -76,7 +77,16 @@ def test_every_state_is_bounded_told_and_caught(plan: Plan, name: str) -> None:
         if state["Type"] in ("Task", "Parallel"):
             catch_all = state["Catch"][-1]
             assert catch_all["ErrorEquals"] == ["States.ALL"], state_name
-            assert catch_all["Next"] in ("Record failure", "Not recovered"), state_name
+            assert ends_recorded(machine, catch_all["Next"]), state_name
+
+
+def ends_recorded(machine: dict[str, Any], name: str) -> bool:
+    """Whether a failure that goes on at `name` comes to the recorder, by whatever way."""
+    if name in ("Record failure", "Not recovered"):
+        return True
+    state = machine["States"][name]
+    ways = [*state.get("Choices", []), *([state] if "Next" in state else [])]
+    return all(ends_recorded(machine, way["Next"]) for way in ways) and bool(ways)
 
 
 def test_exactly_the_retryable_errors_are_retried() -> None:
@@ -170,3 +180,33 @@ def test_every_kind_of_step_fits_into_a_lambda() -> None:
     for kind in STEP_KINDS.values():
         assert 0 < kind.timeout_seconds <= 900, kind.uses
         assert bool(kind.changes) == bool(kind.undo), kind.uses
+
+
+def test_a_drill_takes_back_what_it_did_the_last_first_and_a_real_run_nothing() -> None:
+    load = RESTORE | {"name": "load", "uses": "database.load"}
+    machine = compile_scenario("mine", plan_with([FIND, FENCE, load]).scenarios["mine"])
+    states = machine["States"]
+    assert states["Load"]["Next"] == "Was it a drill"
+    assert states["Find"]["Catch"][-1]["Next"] == "Was it a drill"
+    question = states["Was it a drill"]
+    assert question["Choices"][0]["BooleanEquals"] is True
+    assert question["Default"] == "How it ended"
+    assert question["Choices"][0]["Next"] == "Undo load"
+    assert states["Undo load"]["Next"] == "Undo stop-writes"
+    assert states["Undo stop-writes"]["Next"] == "How it ended"
+    # One that fails keeps no other from being taken back, and the drill is a failed one.
+    assert states["Undo load"]["Catch"][-1]["Next"] == "Undo stop-writes"
+    assert states["How it ended"]["Choices"][0]["Next"] == "Record failure"
+    assert states["How it ended"]["Default"] == "Close the run"
+    payload = states["Undo load"]["Parameters"]["Payload"]
+    assert payload["undo"] is True
+    assert payload["inputs"] == {"component": "nexus-db"}
+
+
+def test_every_kind_that_is_taken_back_has_code_for_it() -> None:
+    assert set(UNDO) == {kind.uses for kind in STEP_KINDS.values() if kind.taken_back}
+    assert set(CODE) == set(STEP_KINDS)
+    for uses in STEP_KINDS:
+        assert callable(work_of(uses))
+    for uses in UNDO:
+        assert callable(undo_of(uses))

@@ -27,6 +27,7 @@ KINDS = (
         depends=(*STATE, SECRET, DATABASE),
         changes="the application's role cannot log in",
         undo="leeward unfence DSN ROLE",
+        taken_back=True,
         drill=STAND_IN,
     ),
     StepKind(
@@ -66,6 +67,7 @@ KINDS = (
         depends=(*STATE, SECRET, DATABASE),
         changes="a new database on the target server",
         undo="dropdb of the recovery database, which the record names",
+        taken_back=True,
         drill=STAND_IN,
     ),
     StepKind(
@@ -83,12 +85,13 @@ KINDS = (
         uses="database.switch",
         function="switch",
         does="point the application to the recovered database and open writes",
-        inputs={"component": True, "database": True},
+        inputs={"component": True, "database": True, "wait": False},
         outputs=("switched_at", "first_write_at"),
         timeout_seconds=300,
         depends=(*STATE, SECRET, DATABASE),
         changes="the application's secret names the recovered database",
         undo="put the secret's previous version back (AWSPREVIOUS)",
+        taken_back=True,
         drill=STAND_IN,
     ),
     StepKind(
