@@ -59,12 +59,18 @@ class Retention(PlanPart):
         return bool(self.daily or self.weekly or self.monthly or self.yearly)
 
 
+# A path is part of an ARN and not of a name: IAM's API takes the name alone.
+Identity = Annotated[str, Field(pattern=r"^(user|role)/[\w+=,.@-]{1,64}$")]
+
+
 class BaseComponent(PlanPart):
     """What all kinds of component have.
 
     site: where it runs. system and data: its classes in `objectives`. size: of the data.
     stand_ins: by site, and under "drill": the component on which a run acts in its place, when it
     recovers at that site, or as a drill. on: the server that it lies on.
+    identities: the IAM users and roles that act on it or for it, "user/NAME" or "role/NAME":
+    isolation disables their keys and revokes their sessions.
     restores_at: measured or estimated speed of a restore.
     """
 
@@ -75,6 +81,7 @@ class BaseComponent(PlanPart):
     depends_on: tuple[Name, ...] = ()
     stand_ins: dict[Name, Name] = {}
     on: Name | None = None
+    identities: tuple[Identity, ...] = ()
     size: Size | None = None
     restores_at: Rate | None = None
     backups: tuple[Backup, ...] = ()
