@@ -7,6 +7,9 @@ from typing import Literal
 from chalicelib.plan.base import Name, PlanPart, Text
 from chalicelib.plan.units import Duration
 
+# Who is told: each hears its own words of the same incident.
+Audience = Literal["internal", "customers", "stakeholders", "press", "regulators", "legal"]
+
 Power = Literal["declare", "approve", "execute", "override", "communicate", "report"]
 
 
@@ -25,9 +28,11 @@ class Role(PlanPart):
 
 
 class Contact(PlanPart):
-    """A person or firm, or several who take turns (`team`), and the ways to reach them.
+    """A person or firm, or several who take turns (`team`), and the ways to reach them, the first
+    to be tried first.
 
-    concern: what they are called for.
+    concern: what they are called for. audience: the one that they belong to, who are told of an
+    incident one by one.
     """
 
     title: Text
@@ -35,12 +40,15 @@ class Contact(PlanPart):
     external: bool = False
     team: bool = False
     concern: Text | None = None
+    audience: Audience | None = None
 
 
 ChannelKind = Literal[
     "slack",
     "pagerduty",
     "email",
+    "sms",
+    "webhook",
     "war-room",
     "status-page",
     "social",
@@ -53,20 +61,33 @@ ChannelKind = Literal[
 class Channel(PlanPart):
     """A way to tell many people something.
 
-    hosted_in: the sites it needs; () when that is not known.
+    drill: the address that drills use; without one a drill sends nothing here.
+    audience: who hears it; by default those inside, or what the kind says (`press`, `law`), or
+    customers. hosted_in: the sites it needs; () when that is not known.
     after: only once an outage lasts longer.
     """
 
     kind: ChannelKind
     says: Text
     address: Text | None = None
+    drill: Text | None = None
+    audience: Audience | None = None
     hosted_in: tuple[Name, ...] = ()
     after: Duration | None = None
 
 
-class Communication(PlanPart):
-    """Channels by name, for those inside and those outside."""
+_AUDIENCE_OF_KIND: dict[str, Audience] = {"press": "press", "law": "regulators"}
 
+
+class Communication(PlanPart):
+    """Channels by name, for those inside and those outside.
+
+    secret: where the logins of the channels are kept, one JSON object (docs/messages.md).
+    acknowledged_for: how long an acknowledgement keeps the escalation from going on.
+    """
+
+    secret: Text | None = None
+    acknowledged_for: Duration | None = None
     internal: dict[Name, Channel] = {}
     external: dict[Name, Channel] = {}
 
@@ -77,6 +98,21 @@ class Communication(PlanPart):
     def names(self) -> tuple[str, ...]:
         """Every channel's name."""
         return (*self.internal, *self.external)
+
+    def heard_by(self, audience: Audience) -> dict[str, Channel]:
+        """The channels that an audience hears, in the plan's order."""
+        return {
+            name: channel
+            for side, channels in self.sides()
+            for name, channel in channels.items()
+            if (channel.audience or _default_audience(side, channel)) == audience
+        }
+
+
+def _default_audience(side: str, channel: Channel) -> Audience:
+    if side == "internal":
+        return "internal"
+    return _AUDIENCE_OF_KIND.get(channel.kind, "customers")
 
 
 class EscalationStep(PlanPart):

@@ -106,6 +106,7 @@ class Scenario(PlanPart):
     component: what it is about, where it is about one. alarms: names of those that start it.
     detected_within: from the damage to the alarm. system: the class whose RTO counts.
     loses: sites that are gone. estimate: the document's; target: a time of its own to be met.
+    personal_data: people's data may be concerned, so that regulators may have to be told in time.
     """
 
     title: Text
@@ -119,6 +120,7 @@ class Scenario(PlanPart):
     detected_within: Duration | None = None
     estimate: Estimate | None = None
     target: Duration | None = None
+    personal_data: bool = False
     steps: Annotated[tuple[Entry, ...], Field(min_length=1)]
     procedure: Text | None = None
 
