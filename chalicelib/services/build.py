@@ -37,9 +37,12 @@ ROOT = Path(__file__).parents[2]
 class Environment:
     """What the deployment tells each Lambda; see docs/design.md, "Names in AWS".
 
-    `replica_buckets`: by component. `endpoint_url`: of the local cloud, "" in AWS.
+    `stack`: "primary" or "standby". `replica_buckets`: by component. `endpoint_url`: of the local
+    cloud, "" in AWS.
     """
 
+    stack: str
+    region: str
     state_table: str
     backup_bucket: str
     evidence_bucket: str
@@ -59,6 +62,8 @@ class Environment:
 def environment() -> Environment:
     """Raises NotReady (code "not-deployed") naming the variable that is missing."""
     return Environment(
+        stack=_required("LEEWARD_STACK"),
+        region=_required("AWS_REGION"),
         state_table=_required("LEEWARD_STATE_TABLE"),
         backup_bucket=_required("LEEWARD_BACKUP_BUCKET"),
         evidence_bucket=_required("LEEWARD_EVIDENCE_BUCKET"),
@@ -99,8 +104,8 @@ def plan() -> Plan:
 
 
 @cache
-def client(service: str) -> Any:
-    """A boto3 client in this Lambda's own region.
+def client(service: str, region: str = "") -> Any:
+    """A boto3 client in this Lambda's own region, or in another one.
 
     One try of its own after the first: Step Functions and the schedules retry what stays broken.
     """
@@ -109,7 +114,7 @@ def client(service: str) -> Any:
 
     retries = {"mode": "standard", "total_max_attempts": 4}
     config = Config(retries=retries, connect_timeout=5, read_timeout=60, max_pool_connections=32)
-    return boto3.client(service, config=config)
+    return boto3.client(service, region_name=region or None, config=config)
 
 
 @cache
@@ -132,6 +137,16 @@ def s3() -> Any:
     from chalicelib.adapters.s3_store import connect_s3
 
     return connect_s3()
+
+
+@cache
+def backup_s3() -> Any:
+    """As `s3`, in the region of the backup bucket: another one than the standby stack's own."""
+    if environment().stack == "primary":
+        return s3()
+    from chalicelib.adapters.s3_store import connect_s3
+
+    return connect_s3(plan().locations[locations().primary].region)
 
 
 @cache
@@ -185,7 +200,7 @@ def backups(component: str) -> ObjectStore:
     from chalicelib.adapters.s3_store import S3ObjectStore
 
     here = environment()
-    return S3ObjectStore(s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key)
+    return S3ObjectStore(backup_s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key)
 
 
 @cache
@@ -194,7 +209,7 @@ def ledgers() -> ObjectStore:
     from chalicelib.adapters.s3_store import S3ObjectStore
 
     here = environment()
-    return S3ObjectStore(s3(), here.backup_bucket, "checks/", kms_key_id=here.data_key)
+    return S3ObjectStore(backup_s3(), here.backup_bucket, "checks/", kms_key_id=here.data_key)
 
 
 @cache
@@ -222,6 +237,16 @@ def batch_jobs() -> S3BatchJobs:
     return S3BatchJobs(client("s3control"), s3(), _required("LEEWARD_BATCH_ROLE"))
 
 
+def factor_key() -> str:
+    """The key that opens second factors. Raises NotReady (code "not-deployed")."""
+    return _required("LEEWARD_FACTOR_KEY")
+
+
+def status_bucket() -> str:
+    """Where the status page lies; "" when the deployment has none."""
+    return os.environ.get("LEEWARD_STATUS_BUCKET", "")
+
+
 def replica_bucket(component: str) -> str:
     """Raises NotReady (code "no-replica") when the deployment made none for the component."""
     found = environment().replica_buckets.get(component)
@@ -232,6 +257,22 @@ def replica_bucket(component: str) -> str:
             code="no-replica",
         )
     return found
+
+
+def recovery_roles() -> tuple[str, ...]:
+    """ARNs of the roles that still write to a bucket that is isolated."""
+    listed = os.environ.get("LEEWARD_RECOVERY_ROLES", "")
+    return tuple(arn for arn in listed.split(",") if arn)
+
+
+def switch_bucket() -> tuple[str, str]:
+    """(bucket, its region) of the objects that move names. Raises NotReady ("not-deployed")."""
+    return _required("LEEWARD_SWITCH_BUCKET"), _required("LEEWARD_SWITCH_REGION")
+
+
+def dns_server() -> str:
+    """The one DNS server to ask in the local cloud; "" in AWS, where a zone has its own."""
+    return os.environ.get("LEEWARD_DNS", "")
 
 
 @cache
@@ -245,7 +286,9 @@ def locations() -> Locations:
 def catalogue(component: str) -> Catalogue:
     from chalicelib.adapters.catalogue import StoredCatalogue
 
-    return StoredCatalogue(backups(component), component, index=state())
+    # The index is of the primary region's stack; in the other the manifests tell alone.
+    index = state() if environment().stack == "primary" else None
+    return StoredCatalogue(backups(component), component, index=index)
 
 
 def database(component: str) -> Postgres:

@@ -1,0 +1,1 @@
+"""The barriers of AWS: buckets, identities, networks; see ports/isolation.py."""

@@ -1,0 +1,127 @@
+"""A statement of its own in a bucket's policy that refuses writes to all but Leeward's roles.
+
+Source: IAM evaluates an explicit deny before any allow; `aws:PrincipalArn` of a session is the ARN
+of its role. Only the account's root user can then remove the policy, besides Leeward.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from chalicelib.adapters.aws_errors import error_code, mapped
+from chalicelib.errors import NotReady
+from chalicelib.ports.isolation import Barrier, Lowered, Raised
+
+SID = "LeewardIsolation"
+# What changes objects, versions, or what protects them. Reading stays allowed: the watch, the
+# replicas and the investigation need it.
+DENIED = (
+    "s3:AbortMultipartUpload",
+    "s3:BypassGovernanceRetention",
+    "s3:DeleteBucket",
+    "s3:DeleteBucketPolicy",
+    "s3:DeleteObject",
+    "s3:DeleteObjectTagging",
+    "s3:DeleteObjectVersion",
+    "s3:DeleteObjectVersionTagging",
+    "s3:PutBucketAcl",
+    "s3:PutBucketNotification",
+    "s3:PutBucketObjectLockConfiguration",
+    "s3:PutBucketPolicy",
+    "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketVersioning",
+    "s3:PutEncryptionConfiguration",
+    "s3:PutLifecycleConfiguration",
+    "s3:PutObject",
+    "s3:PutObjectAcl",
+    "s3:PutObjectLegalHold",
+    "s3:PutObjectRetention",
+    "s3:PutObjectTagging",
+    "s3:PutReplicationConfiguration",
+    "s3:ReplicateDelete",
+    "s3:ReplicateObject",
+)
+
+
+class BucketPolicyBarrier(Barrier):
+    """`client`: boto3's for S3. `excepted`: ARNs of the roles that may still write."""
+
+    def __init__(self, client: Any, bucket: str, excepted: Sequence[str]) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._excepted = sorted(excepted)
+
+    def look(self) -> dict[str, Any]:
+        return {"policy": self._read()}
+
+    def raise_up(self, before: dict[str, Any]) -> Raised:
+        if not self._excepted:
+            raise NotReady(
+                "expected roles that may still write to the bucket, found none",
+                hint="deploy the packaged template, which names Leeward's roles to the function",
+                code="no-recovery-roles",
+            )
+        document = json.loads(self._read() or '{"Version": "2012-10-17", "Statement": []}')
+        document["Statement"] = [*_foreign(document), self._statement()]
+        self._write(json.dumps(document))
+        return Raised(f"nobody but Leeward writes to or deletes from {self._bucket}")
+
+    def lower(self, before: dict[str, Any], *, as_found: bool = False) -> Lowered:
+        text, now = before["policy"], self._read()
+        if now is None:
+            return Lowered(f"{self._bucket} has no policy any more: somebody removed it")
+        document = json.loads(now)
+        foreign = _foreign(document)
+        if _same(document | {"Statement": foreign}, text):
+            self._write(text)
+            return Lowered(f"the policy of {self._bucket} is what it was")
+        self._write(json.dumps(document | {"Statement": foreign}) if foreign else None)
+        return Lowered(
+            f"the isolation is out of the policy of {self._bucket}, which somebody changed since"
+        )
+
+    def _statement(self) -> dict[str, Any]:
+        arn = f"arn:aws:s3:::{self._bucket}"
+        return {
+            "Sid": SID,
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": list(DENIED),
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"ArnNotLike": {"aws:PrincipalArn": self._excepted}},
+        }
+
+    def _read(self) -> str | None:
+        with mapped("s3", bucket=self._bucket):
+            try:
+                return str(self._client.get_bucket_policy(Bucket=self._bucket)["Policy"])
+            except ClientError as error:
+                if error_code(error) == "NoSuchBucketPolicy":
+                    return None
+                raise
+
+    def _write(self, text: str | None) -> None:
+        with mapped("s3", bucket=self._bucket):
+            if text is None:
+                self._client.delete_bucket_policy(Bucket=self._bucket)
+            else:
+                self._client.put_bucket_policy(Bucket=self._bucket, Policy=text)
+
+
+def _foreign(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Everybody else's statements. IAM allows a single one without a list around it."""
+    found = document.get("Statement", [])
+    listed = found if isinstance(found, list) else [found]
+    return [it for it in listed if it.get("Sid") != SID]
+
+
+def _same(left: dict[str, Any], text: str | None) -> bool:
+    """Whether nobody changed what was there before."""
+    if text is None:
+        return not left["Statement"]
+    before: dict[str, Any] = json.loads(text)
+    return left == before | {"Statement": _foreign(before)}
