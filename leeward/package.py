@@ -46,13 +46,15 @@ SOURCES = ("app.py", "chalicelib", ".chalice/config.json", "policies/iam", "infr
 class Package:
     """`template` is SAM, as it goes to AWS; `expanded` the same after the SAM transform.
 
-    `standby` is the template of the standby region's stack, None when the plan has none in AWS.
+    `standby` is the template of the standby region's stack, SAM too, and `standby_expanded` the
+    same without; None when the plan has none in AWS.
     """
 
     zip: Path
     template: Path
     expanded: Path
     standby: Path | None = None
+    standby_expanded: Path | None = None
 
 
 def build_package(plan: Plan, out_dir: Path) -> Package:
@@ -62,27 +64,32 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
         NotReady: code "no-libraries" when a pinned library has no wheel for Lambda or cannot be
             fetched; code "not-packaged" when Chalice refuses the application.
     """
+    from leeward.standby import handed_over
     from leeward.template import plan_resources
     from leeward.template_buckets import replica_globals
 
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
     parts = [json.loads(data) for name, data in sources.items() if name.startswith("infra/")]
+    made_of_plan = {
+        "Parameters": plan_parameters(plan),
+        "Globals": replica_globals(plan),
+        "Resources": plan_resources(plan),
+    }
+    parts.append(made_of_plan)
+    merged = merge_parts(parts)["Resources"]
     parts.append(
-        {
-            "Parameters": plan_parameters(plan),
-            "Globals": replica_globals(plan),
-            "Resources": plan_resources(plan),
-        }
+        {"Outputs": {name: {"Value": {"Ref": name}} for name in handed_over(plan, merged)}}
     )
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()
+    standby = _write_standby(plan, made, out_dir)
     package = Package(
         out_dir / "deployment.zip",
         out_dir / "template.json",
         out_dir / "expanded.json",
-        _write_standby(plan, out_dir / "standby.json"),
+        *standby,
     )
     shutil.copyfile(made / "sam.json", package.template)
     shutil.copyfile(made / "expanded.json", package.expanded)
@@ -90,14 +97,29 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     return package
 
 
-def _write_standby(plan: Plan, path: Path) -> Path | None:
-    from leeward.standby import region_of, standby_template
+def _write_standby(plan: Plan, primary: Path, out_dir: Path) -> tuple[Path | None, Path | None]:
+    from leeward.standby import standby_template
 
-    path.unlink(missing_ok=True)
-    if region_of(plan, "standby") is None:
-        return None
-    path.write_text(json.dumps(standby_template(), indent=1) + "\n")
-    return path
+    written = (out_dir / "standby.json", out_dir / "standby-expanded.json")
+    for path in written:
+        path.unlink(missing_ok=True)
+    if plan.aws_region("standby") is None:
+        return None, None
+    template = standby_template(plan, json.loads((primary / "sam.json").read_text()))
+    text = json.dumps(template, indent=1) + "\n"
+    made = cached("standby", _digest(text), _expand_into(text))
+    for name, path in zip(("sam.json", "expanded.json"), written, strict=True):
+        shutil.copyfile(made / name, path)
+    return written
+
+
+def _expand_into(text: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        (folder / "sam.json").write_text(text)
+        expanded = expand_template(json.loads(text))
+        (folder / "expanded.json").write_text(json.dumps(expanded, indent=1) + "\n")
+
+    return make
 
 
 def plan_parameters(plan: Plan) -> dict[str, Any]:
@@ -105,7 +127,6 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
 
     Six question marks: Secrets Manager ends each ARN with a dash and six characters.
     """
-    from leeward.standby import region_of
     from leeward.template import machine_name
     from leeward.template_buckets import bucket_parameters
 
@@ -118,7 +139,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     return {
         "ScenarioPrefix": {"Type": "String", "Default": machine_name(plan, "")},
         # Without a standby region the name stands for no key: the list of keys ends with it.
-        "StandbyRegion": {"Type": "String", "Default": region_of(plan, "standby") or "none"},
+        "StandbyRegion": {"Type": "String", "Default": plan.aws_region("standby") or "none"},
         "OperatorSecrets": _secret_list(operator),
         "ComponentSecrets": _secret_list(caches or ["leeward-no-component"]),
         # IAM takes no empty list: without a login there is a name that no secret has.

@@ -1,15 +1,28 @@
-"""The stack of the standby region: what must be there before the primary region is lost.
+"""The stack of the standby region: the same code, for what runs when the primary region is lost.
 
-It holds the replica of the key that opens copies outside AWS. Deployed after the primary stack,
-whose output `EnvelopeKey` it takes as a parameter.
+Made from the primary stack's template: the functions that its scenarios use, state and evidence of
+its own, the replica of the key that opens copies outside AWS. What stays in the primary region (the
+backup bucket, replicas, the key itself) is a parameter here, of the name of the primary stack's
+output; nothing here asks the primary region for anything when it is deployed or runs.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from chalicelib.plan.model import Plan
+from chalicelib.scenarios.compile import logical_id
+from chalicelib.scenarios.steps import STEP_KINDS
+from leeward.template import machine_resources
 
+Template = dict[str, Any]
+
+# In both regions: they open incidents, hear people, and close runs.
+IN_BOTH = ("on_alarm", "ask", "record")
+OWN_STORES = ("StateTable", "DataKey", "SigningKey", "EvidenceBucket", "EvidenceBucketPolicy")
+FUNCTION_PARTS = ("", "Role", "LogGroup")
 RIGHTS_ARE_GIVEN_BY_IAM = {
     "Version": "2012-10-17",
     "Statement": [
@@ -22,38 +35,124 @@ RIGHTS_ARE_GIVEN_BY_IAM = {
         }
     ],
 }
+KEY = "EnvelopeKey"
+KEY_ARN = "arn:${AWS::Partition}:kms:${PrimaryRegion}:${AWS::AccountId}:key/${EnvelopeKey}"
+BUCKET_ARN = "arn:${AWS::Partition}:s3:::${%s}"
+_NAMED = re.compile(r"\$\{(\w+)(?:\.Arn)?\}")
 
 
-def region_of(plan: Plan, role: str) -> str | None:
-    """The AWS region of the plan's "primary" or "standby" site; None when that is not in AWS."""
-    for site in plan.sites.values():
-        if site.role == role and site.provider == "aws":
-            return site.region
-    return None
+def standby_scenarios(plan: Plan) -> tuple[str, ...]:
+    """Those that run in the standby region."""
+    return tuple(name for name in plan.scenarios if plan.runs_in_standby(name))
 
 
-def standby_template() -> dict[str, Any]:
-    """CloudFormation, for any plan with a standby region in AWS."""
+def standby_functions(plan: Plan) -> tuple[str, ...]:
+    """The functions of the standby stack."""
+    steps = (step for name in standby_scenarios(plan) for step in plan.scenarios[name].all_steps())
+    used = {STEP_KINDS[step.uses].function for step in steps if step.uses}
+    return tuple(sorted(used | set(IN_BOTH)))
+
+
+def standby_template(plan: Plan, primary: Template) -> Template:
+    """SAM, from the primary stack's (also SAM), for a plan with a standby region in AWS."""
+    wanted = {
+        f"{logical_id(name)}{part}" for name in standby_functions(plan) for part in FUNCTION_PARTS
+    }
+    kept = {
+        name: resource
+        for name, resource in primary["Resources"].items()
+        if name in wanted or name in OWN_STORES
+    }
+    kept |= machine_resources(plan, standby_scenarios(plan), standby_functions(plan))
+    kept |= _key_replica()
+    body = _Elsewhere(set(kept)).moved({"Globals": primary["Globals"], "Resources": kept})
+    parameters = primary["Parameters"] | _parameters(plan, primary["Resources"])
+    used = _named_in(body)
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
+        "Transform": primary["Transform"],
         "Description": "Leeward: the standby region",
-        "Parameters": {
-            "EnvelopeKey": {
-                "Type": "String",
-                "Description": "ARN of the primary stack's EnvelopeKey",
-            }
-        },
-        "Resources": {
-            "EnvelopeKeyReplica": {
-                "Type": "AWS::KMS::ReplicaKey",
-                "DeletionPolicy": "Retain",
-                "UpdateReplacePolicy": "Retain",
-                "Properties": {
-                    "Description": "Leeward: data keys of copies outside AWS",
-                    "PrimaryKeyArn": {"Ref": "EnvelopeKey"},
-                    "KeyPolicy": RIGHTS_ARE_GIVEN_BY_IAM,
-                    "PendingWindowInDays": 30,
-                },
-            }
-        },
+        "Parameters": {name: it for name, it in parameters.items() if name in used},
+        **body,
+        "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:4]},
     }
+
+
+def handed_over(plan: Plan, resources: Template) -> tuple[str, ...]:
+    """What the primary stack must put out for the standby's parameters: names and the key's id."""
+    if plan.aws_region("standby") is None:
+        return ()
+    return tuple(name for name, it in resources.items() if _stays(name, it))
+
+
+def _stays(name: str, resource: Template) -> bool:
+    is_bucket = resource.get("Type") == "AWS::S3::Bucket" and name not in OWN_STORES
+    return is_bucket or name == KEY
+
+
+def _parameters(plan: Plan, resources: Template) -> Template:
+    given = {
+        name: {"Type": "String", "Description": f"Output {name} of the primary stack"}
+        for name, resource in resources.items()
+        if _stays(name, resource)
+    }
+    region = {"Type": "String", "Default": plan.aws_region("primary") or "none"}
+    return given | {"PrimaryRegion": region}
+
+
+def _key_replica() -> Template:
+    return {
+        "EnvelopeKeyReplica": {
+            "Type": "AWS::KMS::ReplicaKey",
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": {
+                "Description": "Leeward: data keys of copies outside AWS",
+                "PrimaryKeyArn": {"Fn::GetAtt": [KEY, "Arn"]},
+                "KeyPolicy": RIGHTS_ARE_GIVEN_BY_IAM,
+                "PendingWindowInDays": 30,
+            },
+        }
+    }
+
+
+class _Elsewhere:
+    """Rewrites what a template says of resources that are not among `here`."""
+
+    def __init__(self, here: set[str]) -> None:
+        self._here = here
+
+    def moved(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self.moved(item) for item in value]
+        if isinstance(value, str):
+            return _of_standby(value)
+        if not isinstance(value, dict):
+            return value
+        if set(value) == {"Fn::GetAtt"} and value["Fn::GetAtt"][0] not in self._here:
+            return {"Fn::Sub": _arn(value["Fn::GetAtt"][0])}
+        if set(value) == {"Fn::Sub"} and isinstance(value["Fn::Sub"], str):
+            text = re.sub(r"\$\{(\w+)\.Arn\}", self._named, value["Fn::Sub"])
+            return {"Fn::Sub": _of_standby(text)}
+        return {key: self.moved(item) for key, item in value.items()}
+
+    def _named(self, found: re.Match[str]) -> str:
+        return found[0] if found[1] in self._here else _arn(found[1])
+
+
+def _of_standby(text: str) -> str:
+    if text == "primary":
+        return "standby"
+    return text.replace("leeward-primary-", "leeward-standby-").replace(
+        "stage=primary", "stage=standby"
+    )
+
+
+def _arn(name: str) -> str:
+    return KEY_ARN if name == KEY else BUCKET_ARN % name
+
+
+def _named_in(body: Template) -> set[str]:
+    """Every logical name that the template refers to."""
+    text = json.dumps(body)
+    return set(re.findall(r'"Ref": "(\w+)"', text)) | set(_NAMED.findall(text))

@@ -7,6 +7,7 @@ the logical ids that Chalice gives them. Parts that do not depend on the plan ar
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import timedelta
 
 from chalicelib.plan.components import Postgres, Redis
@@ -41,16 +42,24 @@ STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask"
 
 def plan_resources(plan: Plan) -> Resources:
     """Every resource that follows from the plan, by logical id."""
-    resources = _machine_role() | _evidence_lock(plan) | bucket_resources(plan)
+    here = tuple(name for name in plan.scenarios if not plan.runs_in_standby(name))
+    resources = machine_resources(plan, here, STEP_FUNCTIONS)
+    resources |= _evidence_lock(plan) | bucket_resources(plan)
     resources |= replica_resources(plan) | many_resources(plan)
-    for name in plan.scenarios:
-        resources |= _machine(plan, name) | _run_alarms(name)
     for name, component in plan.components.items():
         if isinstance(component, Redis) and component.secret:
             resources |= _dumps(plan, name, component) | copy_resources(plan, name, component)
         if isinstance(component, Postgres):
             resources |= _database(plan, name, component)
             resources |= copy_resources(plan, name, component)
+    return resources
+
+
+def machine_resources(plan: Plan, scenarios: Iterable[str], functions: Iterable[str]) -> Resources:
+    """The state machines of these scenarios, their alarms, and the role that calls `functions`."""
+    resources = _machine_role(functions)
+    for name in scenarios:
+        resources |= _machine(plan, name) | _run_alarms(name)
     return resources
 
 
@@ -121,7 +130,7 @@ def _run_alarms(scenario: str) -> Resources:
     return resources
 
 
-def _machine_role() -> Resources:
+def _machine_role(functions: Iterable[str]) -> Resources:
     trust = {
         "Version": "2012-10-17",
         "Statement": [
@@ -135,7 +144,7 @@ def _machine_role() -> Resources:
     invoke = {
         "Effect": "Allow",
         "Action": "lambda:InvokeFunction",
-        "Resource": [{"Fn::GetAtt": [logical_id(f), "Arn"]} for f in STEP_FUNCTIONS],
+        "Resource": [{"Fn::GetAtt": [logical_id(f), "Arn"]} for f in functions],
     }
     document = {"Version": "2012-10-17", "Statement": [invoke]}
     return {

@@ -90,6 +90,17 @@ class Plan(PlanPart):
         """SHA-256 of the canonical JSON, in hex."""
         return digest_of(self.to_json())
 
+    def aws_region(self, role: str) -> str | None:
+        """The region of the "primary" or "standby" site; None when that is not in AWS."""
+        sites = (it for it in self.sites.values() if it.role == role and it.provider == "aws")
+        return next((site.region for site in sites), None)
+
+    def runs_in_standby(self, scenario: str) -> bool:
+        """Whether a run of it must not need the primary region: it loses that, and there is a
+        standby region in AWS to run in."""
+        loses = self.scenarios[scenario].lost_to(self.sites, "primary")
+        return loses and self.aws_region("standby") is not None
+
     def rpo_of(self, component: str) -> timedelta | None:
         """The promise for its class of data, else that for everything, else None."""
         data_class = self.components[component].data

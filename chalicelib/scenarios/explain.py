@@ -76,10 +76,7 @@ def explain_scenario(plan: Plan, name: str) -> Explanation:
 def run_region(plan: Plan, scenario: Scenario) -> str:
     """Where a run of the scenario runs: beside its component, and away from what it loses."""
     if scenario.lost_to(plan.sites, "primary"):
-        return next(
-            (s.region for s in plan.sites.values() if s.role == "standby" and s.region),
-            "the standby region",
-        )
+        return plan.aws_region("standby") or "the standby region"
     component = plan.components.get(scenario.component or "")
     site = plan.sites.get(component.site or "") if component else None
     return (site.region if site else None) or "the primary region"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,9 +96,18 @@ class Locations:
             build.s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key
         )
 
-    def candidates(self, component: str, *, in_region: str = "") -> tuple[Candidate, ...]:
-        """What each location answers, asked side by side; `in_region`: where to restore."""
-        names = self.of(component)
+    def lost_with(self, sites: Iterable[str]) -> frozenset[str]:
+        """The locations that are in the region, or at the own servers, of one of these sites."""
+        lost = {(self.plan.sites[name].provider, self.plan.sites[name].region) for name in sites}
+        found = self.plan.locations.items()
+        return frozenset(name for name, it in found if (it.provider, it.region) in lost)
+
+    def candidates(
+        self, component: str, *, in_region: str = "", without: frozenset[str] = frozenset()
+    ) -> tuple[Candidate, ...]:
+        """What each location answers, asked side by side; `in_region`: where to restore;
+        `without`: those that are not to be asked."""
+        names = [name for name in self.of(component) if name not in without]
         with ThreadPoolExecutor(len(names)) as threads:
             return tuple(threads.map(lambda name: self.ask(name, component, in_region), names))
 
@@ -186,12 +195,13 @@ class Locations:
 
 
 def envelope_keys() -> tuple[Any, ...]:
-    """The KMS key for copies outside AWS, and its replica in the standby region."""
+    """The KMS key for copies outside AWS, and its replica in the standby region; that of this
+    region first, so that nothing asks a lost region while the near one answers."""
     from chalicelib.adapters.kms_keys import KmsKey, connect_kms, region_of
 
-    return tuple(
-        KmsKey(connect_kms(region_of(arn)), arn) for arn in build.environment().envelope_keys
-    )
+    here = build.environment()
+    nearest_first = sorted(here.envelope_keys, key=lambda arn: region_of(arn) != here.region)
+    return tuple(KmsKey(connect_kms(region_of(arn)), arn) for arn in nearest_first)
 
 
 def read_login(location: Location) -> Login:

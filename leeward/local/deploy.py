@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Properties = dict[str, Any]
 STACK = "leeward"
+STANDBY_STACK = "leeward-standby"
 ONLY_WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
 
 
@@ -45,11 +46,20 @@ class Deployed:
     region: str
     names: dict[str, str]
     outputs: dict[str, Any]
+    standby: Deployed | None = None
 
 
-def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION) -> Deployed:
-    """Upload the zip and make every resource of the template, and of the standby region's.
+def deploy(
+    cloud: LocalCloud,
+    package: Package,
+    *,
+    region: str = PRIMARY_REGION,
+    standby: bool = False,
+) -> Deployed:
+    """Upload the zip and make every resource of the template.
 
+    Args:
+        standby: the stack of the standby region too; without, only its key, which copies need.
     Raises:
         BadInput: code "unknown-resource" for a type, property or function not known here.
     """
@@ -62,11 +72,14 @@ def deploy(cloud: LocalCloud, package: Package, *, region: str = PRIMARY_REGION)
     storage.put_object(Bucket=CODE_BUCKET, Key=CODE_KEY, Body=code)
     stack = Stack(cloud, json.loads(package.expanded.read_text()), region)
     deployed = stack.apply()
-    if package.standby:
-        template = json.loads(package.standby.read_text())
-        given = {"EnvelopeKey": deployed.outputs["EnvelopeKey"]}
-        Stack(cloud, template, STANDBY_REGION, given).apply()
     cloud.note(deployed={"region": region, **deployed.outputs})
+    if package.standby_expanded:
+        template = json.loads(package.standby_expanded.read_text())
+        other = Stack(cloud, template, STANDBY_REGION, deployed.outputs, stack_name=STANDBY_STACK)
+        if not standby:
+            other.make("EnvelopeKeyReplica")
+            return deployed
+        return replace(deployed, standby=other.apply())
     return deployed
 
 
@@ -79,8 +92,11 @@ class Stack:
         template: dict[str, Any],
         region: str,
         given: dict[str, str] | None = None,
+        *,
+        stack_name: str = STACK,
     ) -> None:
         """`given`: values of parameters, before their defaults."""
+        self.name = stack_name
         self.region = region
         self._cloud = cloud
         self._template = template
@@ -89,7 +105,7 @@ class Stack:
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT,
             "AWS::Partition": "aws",
-            "AWS::StackName": STACK,
+            "AWS::StackName": stack_name,
         }
         for name, parameter in template.get("Parameters", {}).items():
             self._values[name] = (given or {}).get(name) or _default(parameter)
@@ -176,7 +192,7 @@ def _only(properties: Properties, *known: str) -> None:
 
 def make_role(stack: Stack, logical: str, properties: Properties) -> Made:
     _only(properties, "AssumeRolePolicyDocument", "Policies")
-    name = f"{STACK}-{logical}"
+    name = f"{stack.name}-{logical}"
     trust = json.dumps(properties["AssumeRolePolicyDocument"])
     client = stack.client("iam")
     role = client.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]
@@ -207,7 +223,7 @@ def make_permission(stack: Stack, logical: str, properties: Properties) -> Made:
 
 def make_rule(stack: Stack, logical: str, properties: Properties) -> Made:
     rest = dict(properties)
-    name = rest.pop("Name", f"{STACK}-{logical}")
+    name = rest.pop("Name", f"{stack.name}-{logical}")
     targets = rest.pop("Targets")
     for target in targets:
         _only(target, "Id", "Arn", "Input")
