@@ -5,6 +5,7 @@
         cloud.client("s3").list_buckets()          any AWS client, in either region
         cloud.fire("fetch-wal")                    a schedule, now
         cloud.kill_worker("rebuild")               as AWS loses a sandbox
+        cloud.fail(region="us-east-1")             a region that does not answer (faults.py)
         cloud.calls("rebuild")                     the AWS calls it made, cloud.lost its lost events
         cloud.environment()                        what other programs need to reach it
 
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from chalicelib.adapters.postgres_binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
+from leeward.local.faults import OUTSIDE, Fault, Faults, How
 from leeward.local.iam import ACCOUNT, Rights, compare_rights, judge
 from leeward.local.logs import store_log
 from leeward.local.reaper import Reaper
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from boto3 import Session
     from botocore.client import BaseClient
     from moto.awslambda.models import LambdaFunction
+
+    from leeward.local.hosts import Hosts
 
 PRIMARY_REGION = "us-east-1"
 STANDBY_REGION = "us-west-2"
@@ -77,6 +81,7 @@ class LocalCloud:
         self.sandbox_environment = dict(sandbox_environment or {})
         self.url = ""
         self.notes: dict[str, Any] = {}
+        self.faults = Faults()
         self._schedules = schedules
         self._clients: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.RLock()
@@ -119,6 +124,7 @@ class LocalCloud:
             environment=self._sandbox_environment,
             on_log=store_log,
             judge=judge,
+            stops=self.faults.stops,
         )
         ending.callback(self.runner.stop)
         ending.callback(stop_executions, self.regions)
@@ -144,6 +150,33 @@ class LocalCloud:
             if (service, region) not in self._clients:
                 self._clients[service, region] = self._new_client(service, region)
             return self._clients[service, region]
+
+    def outside(self, service: str, region: str = PRIMARY_REGION) -> Any:
+        """A client that no fault meets: for whoever sets the stage and looks at what is left."""
+        key_id, secret = OUTSIDE, CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+        return self._new_client(
+            service, region, aws_access_key_id=key_id, aws_secret_access_key=secret
+        )
+
+    def fail(
+        self,
+        *,
+        region: str,
+        services: tuple[str, ...] = (),
+        operations: tuple[str, ...] = (),
+        how: How = "refuse",
+    ) -> Fault:
+        """Let calls fail from now on: see leeward/local/faults.py. Returns what `heal` takes."""
+        fault = Fault(region, services, operations, how)
+        self.faults.add(fault)
+        return fault
+
+    def heal(self, fault: Fault | None = None) -> None:
+        """End one fault, or all."""
+        if fault is None:
+            self.faults.replace_all(())
+        else:
+            self.faults.remove(fault)
 
     def environment(self, region: str = PRIMARY_REGION) -> dict[str, str]:
         """Variables with which any AWS program works against this cloud."""
@@ -266,14 +299,21 @@ class LocalCloud:
         """True when no asynchronous event is queued or running any more."""
         return self.runner.wait_idle(seconds)
 
-    def _new_client(self, service: str, region: str) -> BaseClient:
+    def _new_client(self, service: str, region: str, **keys: str) -> BaseClient:
         from botocore.config import Config
 
         config = Config(
             retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=50
         )
         make: Callable[..., BaseClient] = self._session.client
-        return make(service, region_name=region, endpoint_url=self.url, config=config)
+        return make(service, region_name=region, endpoint_url=self.url, config=config, **keys)
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """EC2 instances that really run."""
+        from leeward.local.hosts import Hosts
+
+        return Hosts(self)
 
     @cached_property
     def _session(self) -> Session:

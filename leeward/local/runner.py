@@ -56,7 +56,10 @@ class _Pool:
 
 
 class Runner:
-    """See the module. `environment` is added to every sandbox's own, and wins."""
+    """See the module. `environment` is added to every sandbox's own, and wins.
+
+    `stops(region, service, operation)`: whether the service does not do that there now.
+    """
 
     def __init__(
         self,
@@ -66,12 +69,14 @@ class Runner:
         environment: Callable[[Path], dict[str, str]],
         on_log: Callable[[Function, str, str], None],
         judge: Callable[[Function, dict[str, Any]], Judgement],
+        stops: Callable[[str, str, str], bool] = lambda *_: False,
     ) -> None:
         self._folder = folder
         self._reaper = reaper
         self._environment = environment
         self._on_log = on_log
         self._judge = judge
+        self._stops = stops
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
         self._unpacking = threading.Lock()
@@ -230,6 +235,8 @@ class Runner:
                 self.lost.append((function.name, event, error))
 
     def _attempt(self, function: Function, event: Any) -> str:
+        if self._stops(function.region, "lambda", "InvokeAsync"):
+            return f"Lambda of {function.region} is down"
         try:
             outcome = self.invoke(function, event)
         except Throttled as error:

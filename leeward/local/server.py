@@ -24,7 +24,18 @@ if TYPE_CHECKING:
 
     from leeward.local.cloud import LocalCloud
 
-SHIMS = ("awslambda", "cloudwatch", "dynamodb", "events", "kms", "s3", "stepfunctions")
+SHIMS = (
+    "awslambda",
+    "cloudwatch",
+    "codebuild",
+    "dynamodb",
+    "ec2",
+    "events",
+    "kms",
+    "s3",
+    "ssm",
+    "stepfunctions",
+)
 HOST = "127.0.0.1"
 
 
@@ -39,17 +50,16 @@ class Server:
     def start(self) -> str:
         """Serve; returns the URL."""
         from moto.core.config import default_user_config
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler
-        from werkzeug.serving import make_server
+        from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+
+        from leeward.local import fault_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         # The interpreter logs each failed task with its whole syntax tree; the history has it too.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         application: Any = DomainDispatcherApplication(self._open_service)
-        self._server = make_server(
-            HOST, 0, application, threaded=True, request_handler=MotoRequestHandler
-        )
+        self._server = fault_server.Server(HOST, application, self._cloud.faults)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         return f"http://{HOST}:{self._server.server_port}"
 

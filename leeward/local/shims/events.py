@@ -70,6 +70,9 @@ def scheduled_event(rule: Rule, at: datetime) -> dict[str, Any]:
 
 def deliver(cloud: LocalCloud, rule: Rule, event: dict[str, Any]) -> None:
     """Hand `event` to every target of the rule; returns before they have run."""
+    if cloud.faults.stops(rule.region_name, "events", "Deliver"):
+        cloud.runner.lost.append((rule.name, event, f"EventBridge of {rule.region_name} is down"))
+        return
     for target in rule.targets:
         payload = json.loads(target["Input"]) if "Input" in target else event
         service = target["Arn"].split(":")[2]
