@@ -128,6 +128,21 @@ def switch(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)
 
 
+@app.lambda_function(name="move_names")
+def move_names(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="provision")
+def provision(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="assess")
+def assess(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
 @app.lambda_function(name="ask")
 def ask(event: dict[str, Any], context: Any) -> Any:
     return services.ask(event)

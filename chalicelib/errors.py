@@ -17,6 +17,7 @@
       CheckFailed              a verification ran and found something wrong
       Unavailable (retryable)  a service, a server or a network did not answer
         Throttled                it answered: not now
+        StillRunning             what was begun goes on elsewhere; ask again
 
 Step Functions matches `type(error).__name__` against ErrorEquals, never a base class, so the
 compiler expands `retryable` into the names of the leaves (`retryable_names`).
@@ -113,6 +114,10 @@ class Unavailable(LeewardError):
 
 class Throttled(Unavailable):
     code = "throttled"
+
+
+class StillRunning(Unavailable):
+    code = "still-running"
 
 
 def all_error_types() -> list[type[LeewardError]]:

@@ -67,13 +67,14 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     from leeward.standby import handed_over
     from leeward.template import plan_resources
     from leeward.template_buckets import replica_globals
+    from leeward.template_names import names_globals
 
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
     parts = [json.loads(data) for name, data in sources.items() if name.startswith("infra/")]
     made_of_plan = {
         "Parameters": plan_parameters(plan),
-        "Globals": replica_globals(plan),
+        "Globals": merge_parts([replica_globals(plan), names_globals(plan)]),
         "Resources": plan_resources(plan),
     }
     parts.append(made_of_plan)
@@ -129,6 +130,8 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     """
     from leeward.template import machine_name
     from leeward.template_buckets import bucket_parameters
+    from leeward.template_infrastructure import infrastructure_parameters
+    from leeward.template_names import names_parameters
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
     operator = [it.operator_secret for it in databases]
@@ -147,7 +150,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         "LocationObjects": _bucket_list(others, "/*"),
         "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
-    } | bucket_parameters(plan)
+    } | bucket_parameters(plan) | names_parameters(plan) | infrastructure_parameters(plan)
 
 
 def _bucket_list(buckets: Iterable[str], ending: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -247,12 +248,17 @@ class Server(BaseComponent):
 
 
 class Infrastructure(BaseComponent):
-    """What Terraform makes, through a CodeBuild project. variables: passed as `-var`."""
+    """What Terraform makes, through a CodeBuild project. variables: passed as `-var`.
+
+    The variable `environment` names Terraform's workspace. outputs: an S3 address below which the
+    project's builds may write what `terraform output -json` says.
+    """
 
     kind: Literal["infrastructure"]
     region: Text | None = None
     project: Text
     variables: dict[str, str] = {}
+    outputs: Text | None = None
 
 
 class NameRecord(PlanPart):
@@ -271,7 +277,8 @@ class Names(BaseComponent):
     failover: how names move: by changing records (control plane) or by a health check or routing
     control that was set up beforehand (data plane). routing_controls: ARN by site.
     routing_endpoints: the cluster's endpoint by region, kept here because asking for them needs
-    ARC's control plane.
+    ARC's control plane. target_group: ARN; targets: by site, instance ids or addresses.
+    stays_for: how long after a switch another one needs a person's reason.
     """
 
     kind: Literal["names"]
@@ -282,6 +289,9 @@ class Names(BaseComponent):
     records: tuple[NameRecord, ...] = ()
     routing_controls: dict[Name, Text] = {}
     routing_endpoints: dict[Text, Text] = {}
+    target_group: Text | None = None
+    targets: dict[Name, tuple[Text, ...]] = {}
+    stays_for: Duration = timedelta(minutes=30)
 
 
 class Cdn(BaseComponent):

@@ -130,6 +130,12 @@ def _resource(service: str, action: str, parameters: dict[str, str], region: str
     if service == "lambda" and "FunctionName" in parameters:
         function = parameters["FunctionName"]
         return arn(function if function.startswith("arn:") else f"function:{function}")
+    if service == "codebuild":
+        project = parameters.get("projectName") or parameters.get("ids") or parameters.get("id")
+        return arn(f"project/{project.partition(':')[0]}") if project else "*"
+    if service == "logs" and "logStreamName" in parameters:
+        group, stream = parameters["logGroupName"], parameters["logStreamName"]
+        return arn(f"log-group:{group}:log-stream:{stream}")
     if service == "states":
         return parameters.get("stateMachineArn") or parameters.get("executionArn") or "*"
     return "*"
@@ -186,7 +192,23 @@ def judge(function: Function, call: dict[str, Any]) -> Judgement:
             why = f"because no identity-based policy allows the {need.action} action"
             what = f"not authorized to perform: {need.action} on resource: {need.resource}"
             return Judgement(needs, f"User: {who} is {what} {why}")
-    return Judgement(needs)
+    return Judgement(needs, _denied_by_bucket(function, call, needs))
+
+
+def _denied_by_bucket(
+    function: Function, call: dict[str, Any], needs: tuple[Need, ...]
+) -> str | None:
+    """AWS's words when the policy of the call's own bucket denies it to the function's role."""
+    from leeward.local.guard import denied_by_bucket
+
+    if call["service"] != "s3":
+        return None
+    bucket = call["parameters"].get("Bucket", "")
+    need = denied_by_bucket(function.role, needs, bucket)
+    why = "with an explicit deny in a resource-based policy"
+    if need is None:
+        return None
+    return f"not authorized to perform: {need.action} on {need.resource} {why}"
 
 
 def bucket_key(bucket: str) -> str | None:

@@ -80,11 +80,17 @@ class Gate:
         self._lock = threading.Lock()
 
     def check(self, service: str, operation: str, parameters: dict[str, Any]) -> Any:
-        texts = {key: it if isinstance(it, str) else "" for key, it in parameters.items()}
+        texts = {key: _text_of(it) for key, it in parameters.items()}
         with self._lock:
             self._lines.send({"service": service, "operation": operation, "parameters": texts})
             answer = self._lines.receive()
         return answer["denied"] if answer else None
+
+
+def _text_of(value: Any) -> str:
+    """Text as it is; of a list of texts the first, as what is asked for together is alike."""
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    return first if isinstance(first, str) else ""
 
 
 def guard_botocore(module: ModuleType, gate: Gate) -> None:

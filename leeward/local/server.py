@@ -17,7 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from leeward.local.guard import Guard
 from leeward.local.iam import ACCOUNT
+from leeward.local.trail import Trails
 
 if TYPE_CHECKING:
     from werkzeug.serving import BaseWSGIServer
@@ -32,6 +34,7 @@ SHIMS = (
     "ec2",
     "events",
     "kms",
+    "route53",
     "s3",
     "ssm",
     "stepfunctions",
@@ -46,25 +49,28 @@ class Server:
         self._cloud = cloud
         self._shims = ExitStack()
         self._server: BaseWSGIServer | None = None
+        self.trails = Trails()
 
     def start(self) -> str:
         """Serve; returns the URL."""
         from moto.core.config import default_user_config
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 
         from leeward.local import fault_server
+        from leeward.local.dispatcher import Dispatcher
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         # The interpreter logs each failed task with its whole syntax tree; the history has it too.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
-        application: Any = DomainDispatcherApplication(self._open_service)
+        application: Any = Guard(Dispatcher(self._open_service), self.trails)
         self._server = fault_server.Server(HOST, application, self._cloud.faults)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self.trails.start()
         return f"http://{HOST}:{self._server.server_port}"
 
     def stop(self) -> None:
         """Stop serving, undo the repairs and forget every resource."""
+        self.trails.stop()
         if self._server:
             self._server.shutdown()
             self._server.server_close()
