@@ -18,7 +18,7 @@ from statistics import median
 from bench.lab import publish, table
 from chalicelib.evidence.chain import decode_record
 from leeward.commands.drill import load_runnable
-from leeward.local.drill import DEFAULT_DAMAGE, Drill, DrillOptions, DrillResult
+from leeward.local.drill import DrillOptions, DrillResult
 
 PLAN = Path(__file__).parents[1] / "policies" / "plans" / "nexus-studio.yaml"
 SCENARIO = "database-corruption"
@@ -27,12 +27,12 @@ PROJECTS = 20_000
 
 def one_drill() -> dict[str, float]:
     """Seconds of one drill: from the alarm to the last record, the steps' own, the rest."""
-    plan = load_runnable(PLAN, SCENARIO)
+    plan, stage = load_runnable(PLAN, SCENARIO)
     component = plan.scenarios[SCENARIO].component
     assert component is not None
     with tempfile.TemporaryDirectory() as out:
-        options = DrillOptions(SCENARIO, component, DEFAULT_DAMAGE, Path(out), projects=PROJECTS)
-        result = Drill(plan, options, lambda told: None).run()
+        options = DrillOptions(SCENARIO, component, stage.damages[0], Path(out), projects=PROJECTS)
+        result = stage(plan, options, lambda told: None).run()
         if result.problems:
             raise SystemExit(f"the drill failed: {result.problems}")
         return figures_of(result)

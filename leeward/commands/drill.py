@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import asdict
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ from rich.text import Text
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import in_units, printable
 from chalicelib.plan.model import Plan
-from leeward.local.damage import DAMAGES
-from leeward.local.drill import DEFAULT_DAMAGE, Drill, DrillOptions, DrillResult, Told
+from leeward.local.drill import Drill, DrillOptions, DrillResult, Told
+from leeward.local.stages import stage_of
 from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan
 from leeward.wired import require_scenario, require_wired
@@ -30,6 +32,7 @@ STAGES = {
     "backup": "backup",
     "watch": "watch",
     "damage": "DAMAGE",
+    "person": "person",
 }
 
 
@@ -38,11 +41,8 @@ STAGES = {
 @click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
 @click.option(
     "--damage",
-    type=click.Choice(list(DAMAGES)),
-    default=DEFAULT_DAMAGE,
-    show_default=True,
     metavar="NAME",
-    help=f"What goes wrong: {', '.join(DAMAGES)}.",
+    help="What goes wrong; `list` shows what can. Without it the scenario's first.",
 )
 @click.option(
     "--out",
@@ -62,30 +62,38 @@ STAGES = {
 )
 @FORMAT
 def command(
-    scenario: str, plan_path: Path, damage: str, out: Path, projects: int, form: str
+    scenario: str, plan_path: Path, damage: str | None, out: Path, projects: int, form: str
 ) -> None:
     """Run SCENARIO of a plan end to end against real damage, on this machine alone.
 
-    Starts a local AWS with the deployed package, a real PostgreSQL with a sample application that
-    writes all the time, takes real backups, does the damage, and watches the recovery. Ends with
-    the figures, the report and the evidence; everything else that it made is gone then.
+    Starts a local AWS with the deployed package, production as the scenario needs it (a real
+    PostgreSQL with a sample application that writes all the time, clusters, servers, names), takes
+    real backups, does the damage, and watches the recovery. What people are asked is answered at
+    once. Ends with the figures, the report and the evidence; everything else is gone then.
 
     Exit status: 0 only when everything was recovered, proven and within the plan's objectives;
-    1 when not; 2 when there is no such scenario, or it waits for people; 130 after Ctrl-C, which
-    ends everything that was started.
+    1 when not; 2 when there is no such scenario or damage; 130 after Ctrl-C, which ends everything
+    that was started.
 
     \b
     Example:
     leeward drill database-corruption --plan policies/plans/nexus-studio.yaml
     """
-    plan = load_runnable(plan_path, scenario)
+    plan, stage = load_runnable(plan_path, scenario)
+    if damage == "list":
+        click.echo(json.dumps(stage.damages) if form == "json" else "\n".join(stage.damages))
+        return
     require_writable(out)
-    component = plan.scenarios[scenario].component
-    assert component is not None
-    options = DrillOptions(scenario, component, damage, out, projects=projects)
+    options = DrillOptions(
+        scenario,
+        plan.scenarios[scenario].component or "",
+        choose_damage(stage, damage),
+        out,
+        projects=projects,
+    )
     screen = Screen(Console(highlight=False, quiet=form == "json"))
     try:
-        result = Drill(plan, options, screen.tell).run()
+        result = stage(plan, options, screen.tell).run()
     finally:
         screen.close()
     if form == "json":
@@ -95,25 +103,40 @@ def command(
     sys.exit(1 if result.problems else 0)
 
 
-def load_runnable(plan_path: Path, scenario: str) -> Plan:
-    """The plan, if the scenario runs by itself in the local cloud.
+def load_runnable(plan_path: Path, scenario: str) -> tuple[Plan, type[Drill]]:
+    """The plan, and the stage on which the scenario can be drilled.
 
-    Raises BadInput (code "not-automated") when it is of people's steps or of no database.
+    Raises BadInput (code "no-stage") when the local cloud has none for it.
     """
     file = load_plan(plan_path)
     require_scenario(file.plan, scenario)
     require_wired(file)
-    chosen = file.plan.scenarios[scenario]
-    component = file.plan.components.get(chosen.component or "")
-    by_people = [step.name for step in chosen.all_steps() if step.by or step.approve]
-    if by_people or component is None or component.kind != "postgres":
-        able = [n for n, it in file.plan.scenarios.items() if not any(s.by for s in it.all_steps())]
+    stage = stage_of(file.plan, scenario)
+    if stage is None:
+        able = [name for name in file.plan.scenarios if stage_of(file.plan, name)]
         raise BadInput(
-            f"scenario {scenario!r} waits for people ({', '.join(by_people) or 'no database'})",
-            hint=f"drills run what is automated: {', '.join(able) or 'no scenario of this plan'}",
-            code="not-automated",
+            f"the local cloud cannot put up what scenario {scenario!r} is about",
+            hint=f"drills run: {', '.join(able) or 'no scenario of this plan'}",
+            code="no-stage",
         )
-    return file.plan
+    return file.plan, stage
+
+
+def choose_damage(stage: type[Drill], name: str | None) -> str:
+    """The damage of that name; the stage's first without one.
+
+    Raises BadInput (code "unknown-damage") naming the nearest.
+    """
+    if name is None:
+        return stage.damages[0]
+    if name not in stage.damages:
+        near = get_close_matches(name, stage.damages, n=1)
+        raise BadInput(
+            f"this scenario knows no damage {name!r}",
+            hint=f"did you mean {near[0]}?" if near else f"one of: {', '.join(stage.damages)}",
+            code="unknown-damage",
+        )
+    return name
 
 
 def result_line(result: DrillResult) -> dict[str, Any]:
@@ -121,14 +144,18 @@ def result_line(result: DrillResult) -> dict[str, Any]:
     line = result.score.to_line(
         report=str(result.folder / "report.html"), evidence=str(result.folder)
     )
+    if result.reckoning is not None:
+        line |= {
+            "rows_lost": len(result.reckoning.lost),
+            "ledger": {
+                "committed": result.reckoning.committed,
+                "recovered": result.reckoning.recovered,
+                "set_aside": result.reckoning.set_aside,
+            },
+        }
     return line | {
-        "rows_lost": len(result.reckoning.lost),
         "damage": [injected.what for injected in result.injected],
-        "ledger": {
-            "committed": result.reckoning.committed,
-            "recovered": result.reckoning.recovered,
-            "set_aside": result.reckoning.set_aside,
-        },
+        "facts": [asdict(fact) for fact in result.facts],
         "seconds": result.seconds,
         "problems": result.problems,
     }
@@ -208,18 +235,17 @@ class Screen:
 
 
 def _scorecard(result: DrillResult) -> Table:
-    score, reckoning = result.score, result.reckoning
+    score = result.score
     table = Table(title=f"{score.scenario}: {score.outcome}", title_justify="left", box=None)
     for heading in ("", "measured", "objective", ""):
         table.add_column(heading, no_wrap=heading != "")
     rows = [
-        ("recovery time (alarm to first write)", in_units(score.rto_seconds),
+        ("recovery time (alarm to service)", in_units(score.rto_seconds),
          in_units(score.rto_objective_seconds), _mark(score.rto_met)),
         ("data lost (time)", in_units(score.rpo_seconds),
          in_units(score.rpo_objective_seconds), _mark(score.rpo_met)),
-        ("committed rows lost", f"{len(reckoning.lost)} of {reckoning.committed:,}", "0",
-         _mark(reckoning.ok)),
-        ("committed rows set aside, to be merged", str(reckoning.set_aside), "", ""),
+        *((fact.name, fact.measured, fact.promised, "" if fact.met is None else _mark(fact.met))
+          for fact in result.facts),
         ("detected after", in_units(score.detection_seconds), "", ""),
         ("recovered data proven", "yes" if score.proven else "no", "yes", _mark(score.proven)),
         ("whole drill", in_units(result.seconds), "", ""),

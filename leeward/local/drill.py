@@ -1,11 +1,12 @@
 """A scenario against real damage in the local cloud: what `leeward drill` does.
 
     start cloud | production + sample data | package        side by side
-      -> deploy -> application writes -> backups -> damage -> the plan's schedules notice it
-      -> alarm -> the deployed package recovers, nobody touches it
-      -> the application's ledger against what it has now -> evidence copied and verified
+      -> deploy -> application writes -> backups -> damage -> the plan's schedules notice it, or a
+      person declares it -> the deployed package recovers; people's steps are answered when asked
+      -> what is there now against what was there before -> evidence copied and verified
 
-Nothing here repairs anything: it sets the stage, does the damage, watches and counts.
+This module drives; what is put up, damaged and counted for a scenario is its stage (stages/).
+Nothing here or there repairs anything: it sets the stage, does the damage, watches and counts.
 """
 
 from __future__ import annotations
@@ -13,44 +14,39 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3_store import S3ObjectStore
-from chalicelib.errors import CheckFailed, NotReady, Unavailable
+from chalicelib.errors import NotReady, Unavailable
 from chalicelib.evidence.bundle import copy_evidence
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.evidence.scorecard import Scorecard, score_run
 from chalicelib.plan.model import Plan
-from chalicelib.plan.records import EvidenceRecord
-from leeward.local.application import Application
-from leeward.local.cloud import LocalCloud
-from leeward.local.damage import DAMAGES, Injected, Victim
+from chalicelib.plan.records import EvidenceRecord, format_time
+from chalicelib.services.signals import DECLARED_BY
+from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
+from leeward.local.damage import Injected
 from leeward.local.deploy import deploy
 from leeward.local.iam import Rights
-from leeward.local.ledger import Reckoning, read_ledger, reckon
-from leeward.local.locations import create_application_buckets, start_locations
-from leeward.local.production import APPLICATION, DATABASE, SUPERUSER, Production, store_secrets
-from leeward.local.sample_app import create_schema
+from leeward.local.ledger import Reckoning
 from leeward.package import build_package
 from leeward.template import machine_id
-from leeward.template_parts import rule_name
 
-ALARM_SECONDS = 60.0
 RECOVERY_SECONDS = 300.0
 POLL_SECONDS = 0.1
-# These leave the data whole and take a way to recover it: something must go wrong after them.
-DAMAGES_TO_BACKUPS = ("wal-segment", "backup-object")
-DEFAULT_DAMAGE = "update-without-where"
 
 
 @dataclass(frozen=True)
 class DrillOptions:
-    """`projects`: rows of sample data (four assets each). `rate`: transactions a second.
+    """`component`: what the scenario is about, "" when it is about a site. `projects`: rows of
+    sample data (four assets each). `rate`: transactions a second.
 
     `other_clouds`: start an emulator of each location outside AWS, where it is installed.
     """
@@ -74,201 +70,201 @@ class Told:
     record: EvidenceRecord | None = None
 
 
+@dataclass(frozen=True)
+class Fact:
+    """A row of the result: what was measured against what was promised; `met` None: told alone."""
+
+    name: str
+    measured: str
+    promised: str = ""
+    met: bool | None = None
+
+
 @dataclass
 class DrillResult:
-    """`reckoning`: the application's ledger against its database; `problems`: why it is not ok.
+    """`reckoning`: the application's ledger against its database, where the scenario has one.
 
-    `rights`: what each function may do and did; `seconds`: of the whole drill.
+    `injected`: what was damaged. `facts`: what else the stage counted. `problems`: why it is not
+    ok. `rights`: what each function may do and did; `seconds`: of the whole drill.
     """
 
     score: Scorecard
-    reckoning: Reckoning
     injected: tuple[Injected, ...]
     folder: Path
     seconds: float
     rights: dict[str, Rights]
+    reckoning: Reckoning | None = None
+    facts: tuple[Fact, ...] = ()
     problems: list[str] = field(default_factory=list)
 
 
 class Drill:
-    """One drill; `run` does it once. `tell` hears of everything, in order, from any thread."""
+    """One drill; `run` does it once. `tell` hears of everything, in order, from any thread.
+
+    A stage is a subclass: it names its `damages`, the default one first, and fills in
+    `start_parts`, `prepare`, `harm`, `notice` and `count`.
+    """
+
+    damages: ClassVar[tuple[str, ...]] = ()
+    reckoning: Reckoning | None = None
+    recovery_seconds: ClassVar[float] = RECOVERY_SECONDS
 
     def __init__(self, plan: Plan, options: DrillOptions, tell: Callable[[Told], None]) -> None:
         self.plan = plan
         self.options = options
-        component = plan.components[options.component]
-        assert component.kind == "postgres"
-        self.database = component
         self._tell = tell
+        self._answered: set[tuple[str, str]] = set()
+
+    @classmethod
+    def accepts(cls, plan: Plan, scenario: str) -> bool:
+        """Whether this is the stage for the scenario."""
+        raise NotImplementedError
+
+    def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
+        """Start production; what needs the deployment waits for `deploying`."""
+
+    def prepare(self) -> None:
+        """Take the backups that the recovery will need."""
+
+    def harm(self) -> tuple[Injected, ...]:
+        """Do the damage named in the options; what was done."""
+        raise NotImplementedError
+
+    def notice(self) -> str:
+        """The incident that comes of it; by default a person declares the scenario."""
+        return self.declare(f"drill: {self.options.damage}")
+
+    def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
+        """What is there now against what was there before: rows to show, and what is wrong."""
+        return (), []
 
     def run(self) -> DrillResult:
         """Raises LeewardError when the stage could not be set or no alarm came of the damage."""
         started = time.monotonic()
         with ExitStack() as stack:
-            self._set_stage(stack)
-            self._take_backups()
-            injected = self._do_damage()
-            incident = self._wait_for_incident()
-            score = self._follow(incident)
-            return self._reckon(score, injected, started)
+            self.set_stage(stack)
+            self.prepare()
+            injected = self.harm()
+            score = self.follow(self.notice())
+            return self._result(score, injected, started)
 
-    def _set_stage(self, stack: ExitStack) -> None:
+    @property
+    def region(self) -> str:
+        """Where the scenario's run runs."""
+        in_standby = self.plan.runs_in_standby(self.options.scenario)
+        return STANDBY_REGION if in_standby else PRIMARY_REGION
+
+    def set_stage(self, stack: ExitStack) -> None:
         began = time.monotonic()
-        self.cloud = stack.enter_context(LocalCloud(schedules=False))
-        self.production = Production(self.cloud.folder / "production", self.cloud.reaper)
-        stack.callback(self.production.stop)
+        self.cloud = stack.enter_context(self.open_cloud())
         with ThreadPoolExecutor(2) as side_by_side:
-            production = side_by_side.submit(self._start_production)
-            package = side_by_side.submit(build_package, self.plan, self.cloud.folder / "package")
-            production.result()
-            self.deployed = deploy(self.cloud, package.result())
-        store_secrets(
-            self.cloud.client("secretsmanager"),
-            self.production,
-            operator=self.database.operator_secret,
-            application=self.database.application_secret,
-        )
-        create_application_buckets(self.cloud, self.plan)
-        self.others = start_locations(self.cloud, self.plan) if self.options.other_clouds else {}
-        self._say("cloud", f"local AWS at {self.cloud.url}, two regions, package deployed", began)
-        self._open_stores()
-        self.application = Application(
-            self.cloud, self.database.application_secret, rate=self.options.rate
-        )
-        stack.callback(self.application.stop)
-        began = time.monotonic()
-        self.application.start()
-        self._say("application", f"the sample application writes, {self.application.url}", began)
+            deploying = side_by_side.submit(self._deploy)
+            self.start_parts(stack, deploying)
+            deploying.result()
+        regions = "both regions" if self.deployed.standby else "two regions"
+        self.say("cloud", f"local AWS at {self.cloud.url}, {regions}, package deployed", began)
 
-    def _start_production(self) -> None:
-        began = time.monotonic()
-        self.production.start()
-        create_schema(self.production.dsn(APPLICATION), projects=self.options.projects)
-        rows = f"{self.options.projects:,} projects, {self.options.projects * 4:,} assets"
-        self._say("production", f"PostgreSQL 17 on port {self.production.port}, {rows}", began)
+    def open_cloud(self) -> LocalCloud:
+        return LocalCloud(schedules=False)
 
-    def _open_stores(self) -> None:
-        client = self.cloud.client("s3")
-        outputs = self.deployed.names
-        prefix = f"{self.options.component}/"
-        self.backups = S3ObjectStore(client, outputs["BackupBucket"], prefix)
-        self.evidence = S3ObjectStore(client, outputs["EvidenceBucket"])
+    def _deploy(self) -> None:
+        package = build_package(self.plan, self.cloud.folder / "package")
+        standby = self.plan.runs_in_standby(self.options.scenario)
+        self.deployed = deploy(self.cloud, package, standby=standby)
+        here = self.deployed.standby or self.deployed
+        self.names = here.names
+        self.evidence = S3ObjectStore(
+            self.cloud.client("s3", self.region), here.outputs["EvidenceBucket"]
+        )
         self.records = StoredRecords(self.evidence, SystemClock())
 
-    def _take_backups(self) -> None:
-        """An older full backup, a newer one, an incremental; WAL in between; the first watch."""
-        component = self.options.component
-        for job in ("full", "wal", "full", "incremental", "wal"):
-            began = time.monotonic()
-            if job == "wal":
-                answer = self._invoke("fetch_wal", {"component": component})
-            else:
-                answer = self._invoke("back_up", {"component": component, "kind": job})
-            self._say("backup", answer["found"], began)
-        began = time.monotonic()
-        answer = self._invoke("watch", {"component": component})
-        if answer["failed"]:
-            raise CheckFailed(
-                f"expected a sound database before the damage: {answer['found']}",
-                hint="the sample data or a check of the plan is wrong, not the drill",
-                code="unsound-before",
-            )
-        self._say("watch", answer["found"], began)
+    def declare(self, reason: str, *, moment: str | None = None, drill: bool = False) -> str:
+        """A person starts the scenario, as `leeward run` does."""
+        now = format_time(datetime.now(UTC))
+        detail = {"scenario": self.options.scenario, "reason": reason, "by": "drill", "at": now,
+                  "moment": moment, "drill": drill}  # fmt: skip
+        answer = self.invoke("on_alarm", {"source": DECLARED_BY, "detail": detail})
+        return str(answer["incident"])
 
-    def _do_damage(self) -> tuple[Injected, ...]:
-        names = [self.options.damage]
-        if self.options.damage in DAMAGES_TO_BACKUPS:
-            names.append(DEFAULT_DAMAGE)
-        return tuple(self._inject(name) for name in names)
-
-    def _inject(self, name: str) -> Injected:
-        began = time.monotonic()
-        victim = Victim(self.production.dsn(SUPERUSER), self.production.data_dir, self.backups, "")
-        injected = DAMAGES[name](victim)
-        self._say("damage", f"{name}: {injected.what}", began)
-        if name == "wal-segment":
-            began = time.monotonic()
-            answer = self._invoke("fetch_wal", {"component": self.options.component})
-            self._say("backup", answer["found"], began)
-        return injected
-
-    def _wait_for_incident(self) -> str:
-        """Fire the plan's schedules, as the clock would, until one raises the alarm."""
-        began = time.monotonic()
-        while time.monotonic() - began < ALARM_SECONDS:
-            for what in ("wal", "watch"):
-                self.cloud.fire(rule_name(self.plan, self.options.component, what))
-            self.cloud.wait_idle()
-            incident = self._open_incident()
-            if incident:
-                return incident
-        raise Unavailable(
-            f"no alarm came of the damage within {ALARM_SECONDS:.0f} s",
-            hint="look at what the function `watch` logged",
-            code="damage-unnoticed",
-            lost=[why for _, _, why in self.cloud.lost],
-            log=self.cloud.logs("watch")[-4000:],
-        )
-
-    def _open_incident(self) -> str:
+    def open_incident(self) -> str:
+        """The newest incident, "" when there is none."""
         names = {listed.key.split("/")[0] for listed in self.evidence.list("inc-")}
         return max(names, default="")
 
-    def _follow(self, incident: str) -> Scorecard:
-        """Tell of each record as it appears, until the run has ended and its bundle is sealed."""
-        deadline = time.monotonic() + RECOVERY_SECONDS
-        known = 0
+    def follow(self, incident: str) -> Scorecard:
+        """Tell of each record as it appears, answer what people are asked, until the run has ended
+        and its bundle is sealed."""
+        deadline = time.monotonic() + self.recovery_seconds
+        known, chain = 0, self.records.read(incident)
         while time.monotonic() < deadline:
-            chain = self.records.read(incident)
             for record in chain[known:]:
                 self._tell(Told("record", record.kind, record=record))
+                if record.kind == "asked":
+                    self.answer(record)
             known = len(chain)
-            if self._ended(chain[-1].run_id):
+            if chain and self._ended(chain[-1].run_id):
                 return score_run(incident, self.records.read(incident))
             time.sleep(POLL_SECONDS)
+            chain = self.records.read(incident)
         raise Unavailable(
-            f"the run had not ended after {RECOVERY_SECONDS:.0f} s",
+            f"the run had not ended after {self.recovery_seconds:.0f} s",
             hint="the records tell how far it came",
             code="run-unfinished",
-            last=chain[-1].kind,
+            last=chain[-1].kind if chain else "",
         )
+
+    def answer(self, asked: EvidenceRecord) -> None:
+        """Do what a person is asked, at once: the drill's own people are awake."""
+        kind = asked.body["kind"]
+        if (asked.step, kind) in self._answered:
+            return
+        self._answered.add((asked.step, kind))
+        partition = f"run#{asked.run_id}"
+        kept = self.state().get(partition, f"question#{kind}#{asked.step}")
+        assert kept is not None
+        output = {"found": "done by the drill", "answer": "yes", "by": asked.body.get("role", "")}
+        self.cloud.client("stepfunctions", self.region).send_task_success(
+            taskToken=kept["token"], output=json.dumps(output)
+        )
+        self._tell(Told("person", f"{asked.step}: {asked.body['says']}"))
+
+    def state(self) -> DynamoDbState:
+        client = self.cloud.client("dynamodb", self.region)
+        return DynamoDbState(client, self.names["StateTable"])
 
     def _ended(self, run_id: str) -> bool:
         if not run_id:
             return False
-        machine = self.deployed.names[machine_id(self.options.scenario)]
+        machine = self.names[machine_id(self.options.scenario)]
         arn = machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
-        answer = self.cloud.client("stepfunctions").describe_execution(executionArn=arn)
-        return bool(answer["status"] != "RUNNING")
+        client = self.cloud.client("stepfunctions", self.region)
+        return bool(client.describe_execution(executionArn=arn)["status"] != "RUNNING")
 
-    def _reckon(
+    def _result(
         self, score: Scorecard, injected: tuple[Injected, ...], started: float
     ) -> DrillResult:
-        health = self.application.health() if score.outcome == "recovered" else {}
-        self.application.stop()
         folder = copy_evidence(score.incident, self.evidence, self.options.out / score.incident)
-        harm = injected[-1]
-        reckoning = reckon(
-            read_ledger(self.application.ledger),
-            dsn=self.production.dsn(SUPERUSER, health.get("database") or DATABASE),
-            set_aside_assets=_set_aside_assets(folder),
-            damaged_at=harm.at if harm.xid is not None else None,
-            damaged_database=DATABASE,
-        )
+        facts, wrong = self.count(score, folder)
         result = DrillResult(
             score,
-            reckoning,
             injected,
             folder,
             round(time.monotonic() - started, 3),
             self.cloud.rights(),
+            self.reckoning,
+            facts,
         )
-        result.problems = [*_problems(result), *_not_serving(health, score)]
+        result.problems = [*problems_of(result), *wrong]
         return result
 
-    def _invoke(self, function: str, event: dict[str, Any]) -> dict[str, Any]:
-        answer = self.cloud.client("lambda").invoke(
-            FunctionName=f"leeward-primary-{function}", Payload=json.dumps(event)
+    def invoke(
+        self, function: str, event: dict[str, Any], *, region: str | None = None
+    ) -> dict[str, Any]:
+        """Call a function of the stack where the scenario runs, or of the other region's."""
+        region = region or self.region
+        stage = "primary" if region == PRIMARY_REGION else "standby"
+        answer = self.cloud.client("lambda", region).invoke(
+            FunctionName=f"leeward-{stage}-{function}", Payload=json.dumps(event)
         )
         body = json.loads(answer["Payload"].read())
         if "FunctionError" in answer:
@@ -280,24 +276,13 @@ class Drill:
             )
         return dict(body)
 
-    def _say(self, kind: str, text: str, began: float) -> None:
+    def say(self, kind: str, text: str, began: float) -> None:
         self._tell(Told(kind, text, round(time.monotonic() - began, 3)))
 
 
-def _set_aside_assets(folder: Path) -> set[str]:
-    """The paths of assets in the set-aside file; none when nothing was set aside."""
-    file = folder / "set-aside.jsonl"
-    found: set[str] = set()
-    for line in file.read_text().splitlines() if file.exists() else ():
-        for row in json.loads(line).get("rows", ()):
-            if row["table"] == "public.assets":
-                found.add(str(row["row"]["path"]))
-    return found
-
-
-def _problems(result: DrillResult) -> list[str]:
-    """Why the drill did not succeed; empty when it did. What is not known counts against it."""
-    score, reckoning = result.score, result.reckoning
+def problems_of(result: DrillResult) -> list[str]:
+    """Why the run did not succeed; empty when it did. What is not known counts against it."""
+    score = result.score
     denied = {name: rights.denied for name, rights in result.rights.items() if rights.denied}
     checks = {
         f"the run ended as {score.outcome}": score.outcome == "recovered",
@@ -305,16 +290,5 @@ def _problems(result: DrillResult) -> list[str]:
         f"RTO {score.rto_seconds} s is not within the objective": score.rto_met is True,
         f"RPO {score.rpo_seconds} s is not within the objective": score.rpo_met is True,
         f"rights were lacking: {denied}": not denied,
-        f"committed rows are lost: {reckoning.lost}": not reckoning.lost,
-        f"recovered to before the damage by too much: {reckoning.too_far}": not reckoning.too_far,
-        f"the run says {score.rows_lost} rows lost, the ledger {len(reckoning.lost)}": (
-            score.rows_lost == len(reckoning.lost)
-        ),
     }
     return [text for text, holds in checks.items() if not holds]
-
-
-def _not_serving(health: dict[str, Any], score: Scorecard) -> list[str]:
-    if score.outcome == "recovered" and not health.get("healthy"):
-        return [f"the application does not serve: {health}"]
-    return []

@@ -63,7 +63,7 @@ def fall_silent(here: Stage) -> None:
     here.application.stop()
     for item in list(here.backups.list("schemas/")):
         here.backups.delete(item.key)
-    here.invoke("watch")
+    here.job("watch")
     assert len(list(here.backups.list("schemas/"))) == 1
 
 

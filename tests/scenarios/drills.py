@@ -13,9 +13,9 @@ SCENARIO = "database-corruption"
 
 
 def make_drill(out: Path, damage: str, tell: Callable[[Told], None] = lambda told: None) -> Drill:
-    plan = load_runnable(PLAN, SCENARIO)
+    plan, stage = load_runnable(PLAN, SCENARIO)
     options = DrillOptions(SCENARIO, "nexus-db", damage, out, projects=2000, rate=100)
-    return Drill(plan, options, tell)
+    return stage(plan, options, tell)
 
 
 def run_drill(out: Path, damage: str) -> tuple[DrillResult, list[Told]]:

@@ -22,8 +22,9 @@ from chalicelib.incidents.incident import Desk, Incident, start_run
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord
 from chalicelib.ports import ObjectStore
-from leeward.local.drill import Drill, DrillOptions
+from leeward.local.drill import DrillOptions
 from leeward.local.production import APPLICATION, SUPERUSER
+from leeward.local.stages.database import DatabaseDrill
 from leeward.template import machine_id
 from tests.clouds import wait_for
 from tests.scenarios.drills import PLAN, SCENARIO, load_runnable
@@ -57,22 +58,22 @@ class Ended:
         return self.bodies("step-failed", step)[-1]
 
 
-class Stage(Drill):
+class Stage(DatabaseDrill):
     """A drill whose acts are called one by one; everything runs until the test ends."""
 
-    def prepare(self, stack: ExitStack) -> None:
-        self._set_stage(stack)
-        self._take_backups()
+    def open_on(self, stack: ExitStack) -> None:
+        self.set_stage(stack)
+        self.prepare()
 
     def damage(self, name: str) -> Any:
-        return self._inject(name)
+        return self.inject(name)
 
-    def invoke(self, function: str) -> dict[str, Any]:
-        return self._invoke(function, {"component": COMPONENT})
+    def job(self, function: str) -> dict[str, Any]:
+        return self.invoke(function, {"component": COMPONENT})
 
     def noticed(self) -> str:
         """The incident that the plan's schedules and alarm open."""
-        return self._wait_for_incident()
+        return self.notice()
 
     @property
     def desk(self) -> Desk:
@@ -82,7 +83,7 @@ class Stage(Drill):
         workflows = StepFunctions(client("stepfunctions"), machine.removesuffix(SCENARIO))
         return Desk(state, self.records, workflows, SystemClock())
 
-    def declare(self, *, moment: str | None = None) -> str:
+    def declare_run(self, *, moment: str | None = None) -> str:
         """A person starts the scenario with `leeward run`, and may name the moment."""
         done = self.run_command(moment=moment)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -124,7 +125,7 @@ class Stage(Drill):
         found = wait_for(status, f"{run_id} did not end", seconds=RUN_SECONDS)
         return Ended(run_id, found, self.records.read(incident))
 
-    def answer(self, incident: str, step: str) -> None:
+    def answer_step(self, incident: str, step: str) -> None:
         """Do a person's step, once it has been asked for."""
         run_id = "run-" + incident.removeprefix("inc-")
         question = wait_for(
@@ -177,7 +178,7 @@ def stage(
 
     `change` edits the JSON of nexus-studio's plan.
     """
-    data = load_runnable(PLAN, SCENARIO).to_json()
+    data = load_runnable(PLAN, SCENARIO)[0].to_json()
     if change:
         change(data)
     options = DrillOptions(
@@ -185,7 +186,7 @@ def stage(
     )
     made = Stage(Plan.from_json(data), options, lambda told: None)
     with ExitStack() as stack:
-        made.prepare(stack)
+        made.open_on(stack)
         yield made
 
 

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord, parse_time
 from leeward.local.damage import DAMAGES, Injected, Victim
-from leeward.local.drill import Drill, Told
+from leeward.local.drill import Told
 from tests.scenarios.drills import make_drill
 
 RENAMED = "UPDATE projects SET name = '' WHERE id = 17"
@@ -47,7 +47,9 @@ def test_exactly_the_transaction_that_broke_the_assertion_is_undone(
     monkeypatch.setitem(DAMAGES, "one-row", change_one_row)
     heard: list[Told] = []
     stage = make_drill(tmp_path, "one-row")
-    drill = Drill(with_assertion(stage.plan), replace(stage.options, rate=20), lambda it: hear(it))
+    drill = type(stage)(
+        with_assertion(stage.plan), replace(stage.options, rate=20), lambda it: hear(it)
+    )
 
     def hear(told: Told) -> None:
         heard.append(told)
@@ -65,6 +67,7 @@ def test_exactly_the_transaction_that_broke_the_assertion_is_undone(
     assert damage["xid"] == result.injected[0].xid
     assert damage["tables"] == ["public.projects"]
     assert "bisection of" in str(damage["how"])
+    assert result.reckoning is not None
     assert result.reckoning.lost == ()
     assert result.reckoning.set_aside > 0
 

@@ -27,12 +27,12 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 
 def copy(here: Stage, location: str) -> dict[str, Any]:
-    return here._invoke("copy", {"component": COMPONENT, "location": location})
+    return here.invoke("copy", {"component": COMPONENT, "location": location})
 
 
 def check(here: Stage, location: str) -> dict[str, Any]:
     """A check, and the repair that it starts."""
-    told = here._invoke("check", {"component": COMPONENT, "location": location})
+    told = here.invoke("check", {"component": COMPONENT, "location": location})
     assert here.cloud.wait_idle()
     return told
 
@@ -108,7 +108,7 @@ def test_what_is_lost_in_another_cloud_is_copied_back_by_the_check(here: Stage) 
 
 def test_nothing_that_the_plan_keeps_is_pruned(here: Stage) -> None:
     before = {row.key for row in here.backups.list("points/")}
-    told = here._invoke("prune", {"component": COMPONENT})
+    told = here.invoke("prune", {"component": COMPONENT})
     assert told["found"].count("0 points") == 3
     assert {row.key for row in here.backups.list("points/")} == before
 
@@ -137,11 +137,11 @@ def test_each_function_has_the_rights_that_it_needs(here: Stage, function: str) 
 
 def test_one_of_three_locations_is_enough(here: Stage) -> None:
     here.damage("update-without-where")
-    here.invoke("fetch_wal")
+    here.job("fetch_wal")
     assert copy(here, "tertiary")["complete"] is True
     empty(here)
     here.others["secondary"].stop()
-    ended = here.ended(here.declare())
+    ended = here.ended(here.declare_run())
 
     assert ended.outcome["outcome"] == "recovered", ended.records[-3:]
     chosen = [it for it in ended.bodies("decision") if it["what"].startswith("read backups")]

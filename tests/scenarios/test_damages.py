@@ -9,7 +9,7 @@ import pytest
 
 from leeward.commands.drill import result_line
 from leeward.local.damage import DAMAGES
-from leeward.local.drill import DAMAGES_TO_BACKUPS
+from leeward.local.stages.database import DAMAGES_TO_BACKUPS
 from tests.scenarios.drills import run_drill
 
 # What the run must say it found, by damage.
@@ -38,6 +38,7 @@ def test_it_is_found_and_recovered(damage: str, tmp_path: Path) -> None:
     assert result.problems == [], [
         record.body for record in records if record.kind == "step-failed"
     ]
+    assert result.reckoning is not None
     assert result.reckoning.committed > 50
     assert result.reckoning.lost == ()
 

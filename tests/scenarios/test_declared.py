@@ -10,12 +10,12 @@ from tests.scenarios.stages import stage
 
 def test_a_person_names_the_moment_and_starts_again_after_a_failure(tmp_path: Path) -> None:
     with stage(tmp_path) as here:
-        incident = here.declare(moment="2020-01-01T00:00:00Z")
+        incident = here.declare_run(moment="2020-01-01T00:00:00Z")
         failed = here.ended(incident)
         assert failed.error("identify")["code"] == "outside-window"
 
         injected = here.damage("update-without-where")
-        assert here.declare(moment=str(injected.xid)) == incident
+        assert here.declare_run(moment=str(injected.xid)) == incident
         second = here.declared["run"]
         assert second == f"{failed.run_id}-2"
         refused = here.run_command()

@@ -58,7 +58,7 @@ def test_what_is_written_is_locked_at_once_and_extended_by_another_function(here
     assert min(at_write.values()) > 5.9
     assert max(at_write.values()) < 8
 
-    told = here._invoke("extend_locks", {"component": COMPONENT})
+    told = here.invoke("extend_locks", {"component": COMPONENT})
     assert "3 points locked for longer" in told["found"]
     after = locked_days(here)
     # It is what is left of its month: twelve are promised.
@@ -84,5 +84,5 @@ def test_a_locked_version_outlives_everybody(here: Stage) -> None:
 
 def test_a_locked_point_is_not_pruned(here: Stage) -> None:
     before = {row.key for row in here.backups.list("points/")}
-    here._invoke("prune", {"component": COMPONENT})
+    here.invoke("prune", {"component": COMPONENT})
     assert {row.key for row in here.backups.list("points/")} == before

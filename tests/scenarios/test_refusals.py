@@ -49,7 +49,7 @@ def test_data_that_fails_an_assertion_is_never_switched_to(tmp_path: Path) -> No
 def test_what_cannot_be_recovered_is_refused_before_anything_is_touched(tmp_path: Path) -> None:
     with stage(tmp_path) as here:
         secret = here.secret()
-        too_early = here.ended(here.declare(moment="2020-01-01T00:00:00Z"))
+        too_early = here.ended(here.declare_run(moment="2020-01-01T00:00:00Z"))
         nothing_wrong = here.ended(here.start_another())
         for ended in (too_early, nothing_wrong):
             assert ended.outcome["outcome"] == "failed"
@@ -83,7 +83,7 @@ def test_a_second_run_is_refused_while_the_first_holds_the_component(tmp_path: P
         assert error["code"] == "fenced"
         assert error["context"]["holder"] == f"run-{first.removeprefix('inc-')}"
         assert second.bodies("step-started", "hold") == second.bodies("asked") == []
-        here.answer(first, "hold")
+        here.answer_step(first, "hold")
         ended = here.ended(first)
         assert ended.outcome["outcome"] == "recovered"
         assert "recovery" in here.application.health()["database"]
