@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -74,6 +74,22 @@ class PostgresSession:
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         with mapped_errors():
             return self._connection.execute(_text(sql), parameters or None).rowcount
+
+    def copy_out(self, sql: str) -> Iterator[bytes]:
+        with (
+            mapped_errors(),
+            self._connection.cursor() as cursor,
+            cursor.copy(_text(sql)) as copy,
+        ):
+            for chunk in copy:
+                yield bytes(chunk)
+
+    def copy_in(self, sql: str, data: Iterable[bytes]) -> int:
+        with mapped_errors(), self._connection.cursor() as cursor:
+            with cursor.copy(_text(sql)) as copy:
+                for chunk in data:
+                    copy.write(chunk)
+            return cursor.rowcount
 
 
 class PostgresDatabases:

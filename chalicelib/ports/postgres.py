@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -231,6 +231,12 @@ class Session(Protocol):
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """The number of rows it changed."""
+
+    def copy_out(self, sql: str) -> Iterator[bytes]:
+        """What `COPY ... TO STDOUT` sends, in constant memory."""
+
+    def copy_in(self, sql: str, data: Iterable[bytes]) -> int:
+        """The number of rows that `COPY ... FROM STDIN` took. One that fails leaves none."""
 
 
 class Databases(Protocol):

@@ -1,0 +1,165 @@
+"""A server with backups and a copy of it as it was before a transaction: for rows taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres_replication import PostgresSource
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.backup.base_backup import take_backup
+from chalicelib.backup.wal_fetch import fetch_wal
+from chalicelib.plan.records import RecoveryTarget, parse_lsn
+from chalicelib.recover.changes import ChangeScan, Transaction
+from chalicelib.recover.gone_rows import GoneScan
+from chalicelib.recover.replay import replay
+from chalicelib.recover.restore import restore
+from chalicelib.recover.row_sources import Wish
+from chalicelib.recover.rows import Aside, RowsBack, take_rows_back
+from tests.servers import RealServer, running_server
+
+CLOCK = SystemClock()
+PASSWORD = "secret"
+ROLES = (
+    f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'",
+    f"CREATE ROLE leeward LOGIN REPLICATION CREATEDB CREATEROLE PASSWORD '{PASSWORD}'",
+    "GRANT app TO leeward WITH ADMIN OPTION, INHERIT TRUE, SET TRUE",
+    "GRANT pg_read_all_data, pg_monitor TO leeward",
+)
+
+
+@dataclass
+class Kept:
+    """What was said just before the commit."""
+
+    back: list[RowsBack] = field(default_factory=list)
+    xids: list[str] = field(default_factory=list)
+    aside: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def __call__(self, back: RowsBack, xid: str, aside: Aside) -> None:
+        self.back.append(back)
+        self.xids.append(xid)
+        self.aside += aside
+
+
+@dataclass
+class RowWorld:
+    """One server of several databases, each owned by `app`; a full backup of it and its WAL."""
+
+    server: RealServer
+    root: Path
+    start: int
+
+    def __post_init__(self) -> None:
+        self.store = FolderObjectStore(self.root / "store")
+        self.catalogue = StoredCatalogue(self.store, "db")
+
+    def back_up(self) -> None:
+        with PostgresSource(self.server.dsn()) as source:
+            fetch_wal(source, self.store, self.catalogue, component="db", clock=CLOCK)
+            take_backup(
+                source, self.store, self.catalogue, component="db", kind="full", clock=CLOCK
+            )
+
+    def app(self, database: str) -> psycopg.Connection[Any]:
+        return self.server.connect(database, user="app", password=PASSWORD)
+
+    def run(self, database: str, *statements: str) -> list[tuple[Any, ...]]:
+        """As the application, each statement in its own transaction; the rows of the last."""
+        with self.app(database) as connection:
+            for statement in statements:
+                cursor = connection.execute(statement)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def damage(self, database: str, *statements: str) -> int:
+        """As the application, in one transaction; its id."""
+        with self.app(database) as connection, connection.transaction():
+            for statement in statements:
+                connection.execute(statement)  # type: ignore[call-overload]
+            row = connection.execute("SELECT pg_current_xact_id()::text").fetchone()
+            assert row
+            return int(row[0])
+
+    def live(self, database: str) -> PostgresDatabases:
+        """As Leeward's own role, which is no superuser."""
+        dsn = self.server.dsn(database, user="leeward", password=PASSWORD)
+        return PostgresDatabases(dsn, find_binaries(17))
+
+    def transaction(self, xid: int) -> Transaction:
+        [found] = [
+            transaction
+            for chunk in self._dump()
+            for transaction in self._scan.feed(chunk)
+            if transaction.xid == xid
+        ]
+        return found
+
+    def _dump(self) -> Iterator[bytes]:
+        self._scan = ChangeScan()
+        self.server.run("SELECT pg_logical_emit_message(true, 'leeward', 'tick')")
+        end = parse_lsn(self.server.run("SELECT pg_current_wal_flush_lsn()::text")[0][0])
+        return PgWaldump(find_binaries(), self.server.data / "pg_wal").dump(1, self.start, end)
+
+    @contextmanager
+    def before(self, target: RecoveryTarget, database: str) -> Iterator[PostgresDatabases]:
+        """A throw-away server, recovered to there."""
+        with PostgresSource(self.server.dsn()) as source:
+            fetch_wal(source, self.store, self.catalogue, component="db", clock=CLOCK)
+        folder = self.root / "work" / "data"
+        ports = self.store, self.catalogue
+        restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=CLOCK)
+        replay(*ports, restored, folder, servers=ThrowawayServer, clock=CLOCK)
+        with ThrowawayServer(folder) as server:
+            server.start()
+            server.wait_until("ready", timeout_seconds=20)
+            yield PostgresDatabases(server.dsn(database), find_binaries(17))
+
+    @contextmanager
+    def before_transaction(self, xid: int, database: str) -> Iterator[PostgresDatabases]:
+        target = RecoveryTarget("xid", str(xid), self.transaction(xid).commit_lsn)
+        with self.before(target, database) as then:
+            yield then
+
+    def wish(self, xid: int, *tables: str) -> Wish:
+        """What the transaction deleted, truncated or dropped."""
+        found = self.transaction(xid)
+        scan = GoneScan((xid, *found.children))
+        made = {one.relfile for one in found.created}
+        return Wish(
+            places=scan.read(self._dump()),
+            lost_files=frozenset(relfile.number for relfile, _ in found.dropped),
+            tables=tables,
+            rewrote=any(found.rows[it].inserted for it in made & found.rows.keys()),
+        )
+
+    def take_back(self, xid: int, database: str, *tables: str) -> tuple[RowsBack, Kept]:
+        kept = Kept()
+        with self.before_transaction(xid, database) as then:
+            back = take_rows_back(then, self.live(database), self.wish(xid, *tables), keep=kept)
+        return back, kept
+
+
+@contextmanager
+def row_world(root: Path, databases: dict[str, str]) -> Iterator[RowWorld]:
+    """`databases`: name -> what makes its tables, as the application."""
+    with running_server() as server:
+        server.run(*ROLES)
+        start = parse_lsn(server.run("SELECT pg_current_wal_insert_lsn()::text")[0][0])
+        world = RowWorld(server, root, start)
+        for name, script in databases.items():
+            server.run(f"CREATE DATABASE {name} OWNER app")
+            with world.app(name) as connection:
+                connection.execute(script)  # type: ignore[call-overload]
+        world.back_up()
+        yield world
