@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.ec2.models.instances import Instance, InstanceBackend
 
-from leeward.local.shims import replaced
+from leeward.local.shims import network_groups, replaced
 
 if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
@@ -67,6 +67,7 @@ def install(cloud: LocalCloud) -> Iterator[None]:
             (Instance, "terminate", ending),
         ):
             stack.enter_context(replaced(owner, name, make))
+        stack.enter_context(network_groups.repaired())
         yield
 
 
