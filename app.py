@@ -143,9 +143,24 @@ def assess(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)
 
 
+@app.lambda_function(name="manage_servers")
+def manage_servers(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="restore_data")
+def restore_data(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
 @app.lambda_function(name="ask")
 def ask(event: dict[str, Any], context: Any) -> Any:
     return services.ask(event)
+
+
+@app.lambda_function(name="answer")
+def answer(event: dict[str, Any], context: Any) -> Any:
+    return services.answer(event)
 
 
 @app.lambda_function(name="record")

@@ -150,7 +150,15 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         "LocationObjects": _bucket_list(others, "/*"),
         "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
+        "ServerRoles": _role_list(plan),
     } | bucket_parameters(plan) | names_parameters(plan) | infrastructure_parameters(plan)
+
+
+def _role_list(plan: Plan) -> dict[str, str]:
+    """Roles that a launched server gets; without one there is a name that no role has."""
+    roles = {it.role for it in plan.components.values() if it.kind == "server" and it.role}
+    arns = [f"arn:aws:iam::*:role/{name}" for name in sorted(roles or {"leeward-no-server"})]
+    return {"Type": "CommaDelimitedList", "Default": ",".join(arns)}
 
 
 def _bucket_list(buckets: Iterable[str], ending: str) -> dict[str, str]:

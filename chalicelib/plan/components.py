@@ -173,7 +173,8 @@ class Bucket(BaseComponent):
     """Objects in a store.
 
     mirror: deletions are copied too, though never more than `deletes_at_most` of the copy's
-    objects in one run without approval.
+    objects in one run without approval. health: the address that says whether its objects are
+    served; health_says: what a good answer contains.
     """
 
     kind: Literal["bucket"]
@@ -182,6 +183,7 @@ class Bucket(BaseComponent):
     deletes_at_most: Share = 0.05
     recovery_bucket: Text | None = None
     health: Text | None = None
+    health_says: Text | None = None
 
 
 class Redis(BaseComponent):
@@ -219,7 +221,8 @@ class Cluster(PlanPart):
 class Service(BaseComponent):
     """Application servers: a Kubernetes deployment or systemd units of the server it is `on`.
 
-    health: the address that says whether it serves. manifests: objects to apply, an S3 address.
+    health: the address that says whether it serves; health_says: what a good answer contains.
+    manifests: objects to apply, an S3 address.
     """
 
     kind: Literal["service"]
@@ -229,19 +232,22 @@ class Service(BaseComponent):
     manifests: Text | None = None
     units: tuple[Text, ...] = ()
     health: Text | None = None
+    health_says: Text | None = None
 
 
 class Server(BaseComponent):
     """A server in EC2, replaced by launching its template.
 
-    instance: value of its tag `Name`, by which it is found. quarantine_group: the security group
-    that lets nothing in or out.
+    instance: value of its tag `Name`, by which it is found. launch_template: its name, with
+    ":version" or else its default version. role: of its instance profile, which a launch lends it.
+    quarantine_group: the security group that lets nothing in or out. target_group: an ARN.
     """
 
     kind: Literal["server"]
     region: Text | None = None
     instance: Text
     launch_template: Text | None = None
+    role: Text | None = None
     security_groups: tuple[Text, ...] = ()
     quarantine_group: Text | None = None
     target_group: Text | None = None

@@ -52,6 +52,9 @@ class Servers(Protocol):
 
     def start(self, server: str) -> None: ...
 
+    def terminate(self, server: str) -> None:
+        """Its disks are gone with it: of a drill's own servers alone."""
+
 
 @dataclass(frozen=True)
 class Ran:

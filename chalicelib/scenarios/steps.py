@@ -6,12 +6,14 @@ table is all that the compiler, the explanation and the linter know of it.
 
 from __future__ import annotations
 
-from chalicelib.scenarios.kinds import database
+from chalicelib.scenarios.kinds import database, names, server
 from chalicelib.scenarios.kinds.kind import Dependency, StepKind
 
 __all__ = ["RUN_FIELDS", "STEP_KINDS", "Dependency", "StepKind"]
 
-STEP_KINDS: dict[str, StepKind] = {kind.uses: kind for kind in (*database.KINDS,)}
+STEP_KINDS: dict[str, StepKind] = {
+    kind.uses: kind for kind in (*database.KINDS, *names.KINDS, *server.KINDS)
+}
 
 # What a run's input offers to `${run.FIELD}`; the recorder's `start_payload` fills each.
 RUN_FIELDS = (

@@ -17,6 +17,21 @@ CODE = {
     "database.hand-over": ("hand_over", "hand_over_step"),
     "database.switch": ("target", "switch_step"),
     "database.set-aside": ("aside", "set_aside_step"),
+    "names.switch": ("names", "switch_step"),
+    "names.change-records": ("names", "change_records_step"),
+    "names.retarget": ("names", "retarget_step"),
+    "names.verify": ("names", "verify_step"),
+    "health.verify": ("health", "verify_step"),
+    "health.watch": ("health", "watch_step"),
+    "server.provision": ("servers", "provision_step"),
+    "server.secure": ("servers", "secure_step"),
+    "server.run": ("server_commands", "run_step"),
+    "server.test": ("server_commands", "test_step"),
+    "server.isolate": ("server_swap", "isolate_step"),
+    "server.register": ("server_swap", "register_step"),
+    "code.restore": ("host_code", "code_restore_step"),
+    "files.restore": ("host_restores", "files_restore_step"),
+    "cache.restore": ("host_restores", "cache_restore_step"),
 }
 
 # What takes a step back at the end of a drill; of every kind that says `taken_back`.
@@ -24,6 +39,12 @@ UNDO = {
     "database.fence": ("target", "undo_fence"),
     "database.load": ("rebuild", "undo_load"),
     "database.switch": ("target", "undo_switch"),
+    "names.switch": ("names", "undo_move"),
+    "names.change-records": ("names", "undo_move"),
+    "names.retarget": ("names", "undo_move"),
+    "server.provision": ("servers", "undo_provision"),
+    "server.isolate": ("server_swap", "undo_isolate"),
+    "server.register": ("server_swap", "undo_register"),
 }
 
 

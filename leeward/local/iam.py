@@ -136,6 +136,8 @@ def _resource(service: str, action: str, parameters: dict[str, str], region: str
     if service == "logs" and "logStreamName" in parameters:
         group, stream = parameters["logGroupName"], parameters["logStreamName"]
         return arn(f"log-group:{group}:log-stream:{stream}")
+    if service == "ssm" and "DocumentName" in parameters:
+        return f"arn:aws:ssm:{region}::document/{parameters['DocumentName']}"
     if service == "states":
         return parameters.get("stateMachineArn") or parameters.get("executionArn") or "*"
     return "*"

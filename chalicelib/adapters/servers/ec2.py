@@ -80,6 +80,10 @@ class Ec2Servers:
         with mapped("ec2", server=server):
             self._client.start_instances(InstanceIds=[server])
 
+    def terminate(self, server: str) -> None:
+        with mapped("ec2", server=server):
+            self._client.terminate_instances(InstanceIds=[server])
+
 
 class LoadBalancerTargets:
     """Implements Targets with an ELBv2 client; a group is named by its ARN."""

@@ -1,0 +1,127 @@
+"""Bash that puts copies in their place on a server, which needs curl, tar, zstd and git alone.
+
+What a script exits with says what went wrong, so that a download that broke is never taken for
+damage. An address that is signed lets its bearer read one object for some minutes: it is given to
+curl in a file, which no list of processes shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+NO_DOWNLOAD, WRONG_DIGEST, NOT_UNPACKED, PATH_MISSING, NO_REVISION = 64, 65, 66, 67, 68
+# What a server may lack.
+NO_PROGRAM = 127
+RESTORES = "/var/lib/leeward/restores"
+GIT_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Download:
+    """An object: where it can be read for a while, and what it is."""
+
+    url: str
+    sha256: str
+
+
+def place_files(key: str, download: Download, root: str, paths: Sequence[str]) -> str:
+    """Unpack an archive beside the paths, then give each its place; what lay there stays beside it.
+
+    Repeats harmlessly. Args: paths: absolute, each below `root`, of which the archive is.
+    """
+    moves = [
+        f"place {quote(_below(root, path))} {quote(path)} {quote(f'{path}.before-{_name(key)}')}"
+        for path in paths
+    ]
+    return "\n".join(
+        [
+            _fetch(key, download),
+            f"mkdir files; zstd -dcq object | tar -x -p -C files || exit {NOT_UNPACKED}",
+            "place() {",
+            f'  [ -e "files/$1" ] || [ -L "files/$1" ] || exit {PATH_MISSING}',
+            '  if [ -e "$2" ] && [ ! -e "$3" ]; then mv -T "$2" "$3"; fi',
+            '  rm -rf "$2"; mkdir -p "$(dirname "$2")"; mv -T "files/$1" "$2"',
+            "}",
+            'found=$(find files ! -type d | wc -l); echo "$found"',
+            *moves,
+            "cd /; rm -rf " + quote(_folder(key)),
+        ]
+    )
+
+
+def clone_repository(key: str, url: str, folder: str, revision: str) -> str:
+    """A clone of the repository at a revision; its commit is the last line of the output."""
+    return "\n".join(
+        [
+            _empty(key),
+            "export GIT_TERMINAL_PROMPT=0",
+            f"timeout {GIT_SECONDS} git clone -q --no-checkout {quote(url)} code"
+            f" || exit {NO_DOWNLOAD}",
+            _check_out(key, folder, revision),
+        ]
+    )
+
+
+def clone_bundle(key: str, download: Download, folder: str, revision: str, url: str) -> str:
+    """The same from a bundle; `url`: what the clone calls its origin, as it will be one again."""
+    return "\n".join(
+        [
+            _fetch(key, download),
+            f"git clone -q --no-checkout object code || exit {NOT_UNPACKED}",
+            f"git -C code remote set-url origin {quote(url)}",
+            _check_out(key, folder, revision),
+        ]
+    )
+
+
+def tell_revision(folder: str) -> str:
+    """The commit that is checked out in a folder of a server."""
+    return f"git -C {quote(folder)} rev-parse --verify HEAD"
+
+
+def _check_out(key: str, folder: str, revision: str) -> str:
+    beside = f"{folder}.before-{_name(key)}"
+    return "\n".join(
+        [
+            f"git -C code checkout -q --detach {quote(revision)} || exit {NO_REVISION}",
+            "git -C code rev-parse HEAD",
+            f"if [ -e {quote(folder)} ] && [ ! -e {quote(beside)} ]; "
+            f"then mv -T {quote(folder)} {quote(beside)}; fi",
+            f'rm -rf {quote(folder)}; mkdir -p "$(dirname {quote(folder)})"',
+            f"mv -T code {quote(folder)}; cd /; rm -rf {quote(_folder(key))}",
+        ]
+    )
+
+
+def _fetch(key: str, download: Download) -> str:
+    return "\n".join(
+        [
+            _empty(key),
+            "cat >where <<'END-OF-ADDRESS'",
+            f'url = "{download.url}"',
+            "END-OF-ADDRESS",
+            "curl -sS --fail --retry 3 --connect-timeout 10 -o object --config where"
+            f" || exit {NO_DOWNLOAD}",
+            "rm -f where",
+            f"echo '{download.sha256}  object' | sha256sum --check --status || exit {WRONG_DIGEST}",
+        ]
+    )
+
+
+def _empty(key: str) -> str:
+    folder = quote(_folder(key))
+    return f"rm -rf {folder}; mkdir -p -m 700 {folder}; cd {folder}"
+
+
+def _folder(key: str) -> str:
+    return f"{RESTORES}/{_name(key)}"
+
+
+def _name(key: str) -> str:
+    return key.replace("/", "_")
+
+
+def _below(root: str, path: str) -> str:
+    return path[len(root.rstrip("/")) :].lstrip("/")
