@@ -120,7 +120,15 @@ def declare(
     _record_signal(signal, incident, opened, actor=actor, desk=desk)
     if not opened:
         incident = _next_run(incident, scenario, desk)
-    start_run(incident, run_body=run_body, desk=desk, moment=moment, drill=drill, site=site)
+    start_run(
+        incident,
+        run_body=run_body,
+        desk=desk,
+        moment=moment,
+        drill=drill,
+        site=site,
+        requested_by=actor,
+    )
     return incident
 
 
@@ -175,8 +183,9 @@ def start_run(
     moment: str | None = None,
     drill: bool = False,
     site: str = "",
+    requested_by: str = "",
 ) -> None:
-    """Start the incident's run; doing it again changes nothing."""
+    """Start the incident's run; doing it again changes nothing. requested_by: "" for nobody."""
     run = {
         "run_id": incident.run_id,
         "incident_id": incident.id,
@@ -186,6 +195,7 @@ def start_run(
         "moment": moment,
         "drill": drill,
         "site": site,
+        "requested_by": requested_by,
     }
     desk.state.create(f"run#{incident.run_id}", "run", run | {"status": "running"})
     desk.records.append(

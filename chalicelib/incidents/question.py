@@ -7,18 +7,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.incidents.incident import Desk
-from chalicelib.incidents.run import load_run
+from chalicelib.incidents.answer import (
+    AnswerDesk,
+    question_from,
+    read_run,
+    read_verdict,
+    tell_run,
+)
+from chalicelib.incidents.approval import Question
 from chalicelib.plan.records import format_time
 
 
-def put_question(event: dict[str, Any], *, desk: Desk) -> dict[str, Any]:
+def put_question(event: dict[str, Any], *, desk: AnswerDesk) -> Question:
     """Keep the question until it is answered or the run's clock for it ends.
+
+    A retried state brings a new token, the one before it is dead: what was answered already is
+    told to the new one.
 
     Args:
         event: {"run_id", "step", "uses": "people.do" | "people.approve", "inputs", "token"}.
+    Raises:
+        BadInput: code "unknown-run".
     """
-    run = load_run(event["run_id"], desk=desk)
+    run = read_run(event["run_id"], desk.state)
     kind = event["uses"].removeprefix("people.")
     sort = f"question#{kind}#{event['step']}"
     item = {
@@ -28,17 +39,20 @@ def put_question(event: dict[str, Any], *, desk: Desk) -> dict[str, Any]:
         "token": event["token"],
         "asked_at": format_time(desk.clock.now()),
     }
-    partition = f"run#{run.run_id}"
-    # A retried state brings a new token; the one before it is dead.
+    partition = f"run#{event['run_id']}"
     if not desk.state.create(partition, sort, item):
         desk.state.replace(partition, sort, item, expected={})
+    question = question_from(item, run)
     desk.records.append(
-        run.incident_id,
+        run["incident_id"],
         "asked",
         {"kind": kind, **event["inputs"]},
         actor="leeward",
-        run_id=run.run_id,
-        step=event["step"],
-        key=f"{run.run_id}/{event['step']}/asked-{kind}",
+        run_id=question.run_id,
+        step=question.step,
+        key=f"{question.run_id}/{question.step}/asked-{kind}",
     )
-    return {"found": f"waiting for {kind}"}
+    verdict = read_verdict(question, desk.state)
+    if verdict is not None:
+        tell_run(question, verdict, run, desk=desk)
+    return question

@@ -221,7 +221,12 @@ def _person_state(one: Placed) -> dict[str, Any]:
 def _approval_state(step: Step) -> dict[str, Any]:
     approval = step.approve
     assert approval is not None
-    question = {"roles": list(approval.by), "count": approval.count, "says": step.says}
+    question = {
+        "roles": list(approval.by),
+        "count": approval.count,
+        "says": step.says,
+        "otherwise": approval.otherwise,
+    }
     state = _waiting_state(step, "approve", question, int(approval.within.total_seconds()))
     state |= {"ResultPath": None, "Next": state_name(step)}
     if approval.otherwise == "proceed":
@@ -235,7 +240,7 @@ def _waiting_state(step: Step, ask: str, question: dict[str, Any], seconds: int)
         "run_id.$": "$.run.run_id",
         "step": step.name,
         "uses": f"people.{ask}",
-        "inputs": question,
+        "inputs": question | {"within_seconds": seconds},
         "token.$": "$$.Task.Token",
     }
     state = task_state(f"waits for a person: {step.says}", "ask", payload, seconds)

@@ -166,9 +166,16 @@ def close_run(event: Event) -> Event:
 
 def ask(event: Event) -> Event:
     """Put a question to people and keep the token that their answer will carry."""
-    from chalicelib.services.signals import ask
+    from chalicelib.services.people import ask
 
     return ask(event)
+
+
+def answer(event: Event) -> Event:
+    """Take what a person says: an answer to a question, an acknowledgement, a declaration."""
+    from chalicelib.services.people import answer
+
+    return answer(event)
 
 
 def warm() -> Event:

@@ -1,4 +1,4 @@
-"""Alarms in, questions out."""
+"""Alarms and declarations in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError
 from chalicelib.incidents.incident import Signal, declare, handle_signal
-from chalicelib.incidents.question import put_question
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
 from chalicelib.plan.scenario import Scenario
@@ -122,8 +121,3 @@ def _promises(plan: Plan, scenario: str) -> dict[str, Any]:
 
 def _seconds(value: timedelta | None) -> float | None:
     return None if value is None else value.total_seconds()
-
-
-def ask(event: dict[str, Any]) -> dict[str, Any]:
-    """Record a person's step or an approval that waits, with its token."""
-    return put_question(event, desk=build.desk())
