@@ -80,13 +80,18 @@ class NoAccess:
 
 
 class HttpService:
-    """One service. `name` stands in errors; connections are kept and shared by threads."""
+    """One service. `name` stands in errors; connections are kept and shared by threads.
 
-    def __init__(self, name: str, access: Access, *, patience: Patience | None = None) -> None:
+    `ca`: PEM of the only authorities to trust; None: those of this machine.
+    """
+
+    def __init__(
+        self, name: str, access: Access, *, patience: Patience | None = None, ca: str | None = None
+    ) -> None:
         self.name = name
         self._access = access
         self._patience = patience or Patience()
-        self._pool = urllib3.PoolManager(maxsize=16, retries=False)
+        self._pool = urllib3.PoolManager(maxsize=16, retries=False, ca_cert_data=ca)
 
     def call(self, request: Request) -> Answer:
         """Any answer but 408, 429 and 5xx.
