@@ -130,6 +130,7 @@ def data_loss(
     last_commit_recovered_at: datetime | None,
     rows_lost: int | None,
     how: str,
+    bounded: bool = False,
 ) -> Entry:
     """What of the application's data is gone, as measured in the recovered data itself.
 
@@ -138,6 +139,8 @@ def data_loss(
         last_commit_recovered_at: the last commit that the recovered data holds.
         rows_lost: committed rows that are in neither the recovered data nor the set-aside file.
         how: the method of the measurement, one line.
+        bounded: nobody can count the rows, the source being lost; `last_commit_before_at` is then
+            the latest that it can have been.
     """
     before, recovered = last_commit_before_at, last_commit_recovered_at
     return Entry(
@@ -147,7 +150,8 @@ def data_loss(
             "last_commit_recovered_at": format_time(recovered) if recovered else None,
             "rows_lost": rows_lost,
             "how": how,
-        },
+        }
+        | ({"bounded": True} if bounded else {}),
     )
 
 
@@ -180,6 +184,12 @@ def set_aside(*, transactions: int, rows: int, object_key: str, unreadable: int 
 def first_write(*, at: datetime) -> Entry:
     """The application's first successful write after the damage: the RTO clock stops there."""
     return Entry("first-write", {"at": format_time(at)})
+
+
+def serving(*, at: datetime, how: str) -> Entry:
+    """The service was seen to answer as it should: where that comes after the application's first
+    write, or nothing is written, the RTO clock stops there."""
+    return Entry("serving", {"at": format_time(at), "how": how})
 
 
 def run_finished(*, outcome: Outcome, why: str = "") -> Entry:

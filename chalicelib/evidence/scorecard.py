@@ -44,7 +44,12 @@ class StepScore(Record):
 
 @dataclass(frozen=True)
 class Scorecard(Record):
-    """A run in figures. Seconds everywhere; None: not known, which counts as not met."""
+    """A run in figures. Seconds everywhere; None: not known, which counts as not met.
+
+    Of several components the worst counts. `loss_is_bounded`: the source is lost, nobody can count
+    rows; the times then say the most that can be lost. `first_write_at`: or, where that was later,
+    when the service was seen to answer.
+    """
 
     incident: str
     run_id: str
@@ -60,6 +65,7 @@ class Scorecard(Record):
     last_commit_before_at: datetime | None = None
     last_commit_recovered_at: datetime | None = None
     rows_lost: int | None = None
+    loss_is_bounded: bool = False
     transactions_set_aside: int | None = None
     proven: bool = False
     steps: tuple[StepScore, ...] = field(default=())
@@ -107,7 +113,11 @@ class Scorecard(Record):
             *([] if self.proven else ["the recovered data is not proven"]),
             *_missed("RTO", self.rto_seconds, self.rto_objective_seconds),
             *_missed("RPO", self.rpo_seconds, self.rpo_objective_seconds),
-            *([] if self.rows_lost is not None else ["the count of lost rows is unknown"]),
+            *(
+                []
+                if self.rows_lost is not None or self.loss_is_bounded
+                else ["the count of lost rows is unknown"]
+            ),
             *(steps if self.steps else ["no step was recorded"]),
         ]
 
@@ -152,8 +162,11 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
     of_run = [record for record in chain if record.run_id == run_id and run_id]
     opened = last_body(chain, "incident-opened")
     run = opened | last_body(of_run, "run-started")
-    loss = last_body(of_run, "data-loss")
-    proof = last_body(of_run, "proof")
+    losses, proofs = _last_of_each_step(of_run, "data-loss"), _last_of_each_step(of_run, "proof")
+    worst = max(losses, key=_lost_seconds, default={})
+    counts = [count_of(loss, "rows_lost") for loss in losses]
+    known = [count for count in counts if count is not None]
+    served = [moment_of(last_body(of_run, kind), "at") for kind in ("first-write", "serving")]
     return Scorecard(
         incident=incident,
         run_id=run_id,
@@ -163,18 +176,33 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
         plan_sha256=text_of(run, "plan_sha256"),
         alarm_at=moment_of(run, "alarm_at"),
         damaged_at=moment_of(last_body(of_run, "damage"), "damaged_at"),
-        first_write_at=moment_of(last_body(of_run, "first-write"), "at"),
+        first_write_at=max((at for at in served if at), default=None),
         rto_objective_seconds=number_of(run, "rto_objective_seconds"),
         rpo_objective_seconds=number_of(run, "rpo_objective_seconds"),
-        last_commit_before_at=moment_of(loss, "last_commit_before_at"),
+        last_commit_before_at=moment_of(worst, "last_commit_before_at"),
         last_commit_recovered_at=(
-            moment_of(loss, "last_commit_recovered_at") or moment_of(proof, "last_commit_at")
+            moment_of(worst, "last_commit_recovered_at")
+            or (moment_of(proofs[-1], "last_commit_at") if proofs else None)
         ),
-        rows_lost=count_of(loss, "rows_lost"),
+        rows_lost=sum(known) if known and len(known) == len(counts) else None,
+        loss_is_bounded=bool(losses) and all(loss.get("bounded") is True for loss in losses),
         transactions_set_aside=count_of(last_body(of_run, "set-aside"), "transactions"),
-        proven=_is_proof(proof),
+        proven=bool(proofs) and all(_is_proof(proof) for proof in proofs),
         steps=score_steps(of_run),
     )
+
+
+def _last_of_each_step(records: Iterable[EvidenceRecord], kind: str) -> list[dict[str, Any]]:
+    """The bodies of a kind, one for each step that said it, the last that it said."""
+    return list({record.step: record.body for record in records if record.kind == kind}.values())
+
+
+def _lost_seconds(loss: dict[str, Any]) -> float:
+    """How much time is lost; what is not known is the worst."""
+    before, after = (
+        moment_of(loss, name) for name in ("last_commit_before_at", "last_commit_recovered_at")
+    )
+    return float("inf") if before is None or after is None else (before - after).total_seconds()
 
 
 def score_steps(records: Iterable[EvidenceRecord]) -> tuple[StepScore, ...]:

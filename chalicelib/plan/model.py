@@ -90,6 +90,13 @@ class Plan(PlanPart):
         """SHA-256 of the canonical JSON, in hex."""
         return digest_of(self.to_json())
 
+    @property
+    def stand_ins(self) -> frozenset[str]:
+        """Components that only take another's place: what they hold comes from its backups."""
+        return frozenset(
+            name for component in self.components.values() for name in component.stand_ins.values()
+        )
+
     def aws_region(self, role: str) -> str | None:
         """The region of the "primary" or "standby" site; None when that is not in AWS."""
         sites = (it for it in self.sites.values() if it.role == role and it.provider == "aws")

@@ -147,6 +147,9 @@ def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     kept = build.state().get(f"run#{run.run_id}", WAL_END)
     complete = bool(kept and kept["complete"])
     last_commit_at, rows_lost = bounded_loss(loss, complete=complete)
+    if run.site:
+        # Nobody can ask what the lost source committed last: it was not after the alarm.
+        last_commit_at = run.alarm_at
     say(
         run,
         data_loss(
@@ -160,6 +163,7 @@ def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:
                 if complete
                 else "; the WAL after the last one stored is unknown, and so the loss"
             ),
+            bounded=bool(run.site),
         ),
     )
     at = format_time(loss.last_commit_at) if loss.last_commit_at else "no commit"

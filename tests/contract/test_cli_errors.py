@@ -26,7 +26,7 @@ WRONG = {
     "an option without its value": (("compile", NEXUS, "--out"), "bad-usage", "'--out'"),
     "one argument too many": (("check", NEXUS, "more"), "bad-usage", "(more)"),
     "an unknown format": (("check", NEXUS, "--format", "xml"), "bad-usage", "'xml'"),
-    "an unknown damage": ((*DRILL, "--damage", "flood"), "bad-usage", "'drop-table'"),
+    "an unknown damage": ((*DRILL, "--damage", "drop-tabel"), "unknown-damage", "drop-table"),
     "too little data": ((*DRILL, "--projects", "1"), "bad-usage", "100"),
     "a misspelt scenario": (
         ("explain", NEXUS, "database-coruption"),

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.evidence import entries
+from chalicelib.evidence.entries import Entry
 from chalicelib.evidence.scorecard import Scorecard, score_run
 from tests.evidence_sample import (
     INCIDENT,
@@ -157,3 +158,34 @@ def test_another_run_of_the_incident_is_not_mixed_in():
     open_incident(record)
     record(5, entries.first_write(at=at(5)), run_id="run-other")
     assert score(record.records).first_write_at is None
+
+
+def test_of_several_components_the_worst_counts_and_one_without_proof_is_enough():
+    def run_with(*said: tuple[str, str, dict]) -> Scorecard:
+        record = Recorder()
+        open_incident(record)
+        for step, kind, body in said:
+            record(60, Entry(kind, body), step=step)
+        return score(record.records)
+
+    def loss(step: str, minute: int, rows: int | None, **more):
+        body = {
+            "last_commit_before_at": "2026-11-22T08:30:00.000000Z",
+            "last_commit_recovered_at": f"2026-11-22T08:{minute:02d}:00.000000Z",
+            "rows_lost": rows,
+            "how": "",
+        }
+        return step, "data-loss", body | more
+
+    sound = ("one", "proof", {"checks": [{"name": "a", "ok": True, "found": ""}]})
+    two = (loss("one", 29, 3), loss("two", 10, 4), sound)
+    seen = ("last", "serving", {"at": "2026-11-22T08:50:00.000000Z", "how": ""})
+    whole = run_with(*two, seen)
+    assert (whole.rpo_seconds, whole.rows_lost, whole.proven) == (1200, 7, True)
+    assert whole.first_write_at.minute == 50
+
+    damaged = ("two", "proof", {"checks": [{"name": "a", "ok": False, "found": "gone"}]})
+    assert not run_with(*two, damaged).proven
+    assert run_with(loss("one", 29, 3), loss("two", 10, None)).rows_lost is None
+    assert not run_with(loss("one", 29, None)).loss_is_bounded
+    assert run_with(loss("one", 29, None, bounded=True)).loss_is_bounded

@@ -27,7 +27,8 @@ _TIERS = {
 
 def find_data_without_backup(plan: Plan, now: datetime) -> Hits:
     for name, component in plan.components.items():
-        if component.kind in HOLDS_DATA and not component.backups:
+        ours = component.kind in HOLDS_DATA and name not in plan.stand_ins
+        if ours and not component.backups:
             yield ("components", name), f"{name} holds data, and no backup of it is planned"
 
 

@@ -32,8 +32,9 @@ def find_unrestored_component(plan: Plan, now: datetime) -> Hits:
     restored = {
         name for scenario in plan.scenarios.values() for name in scenario.restored_components()
     }
+    stand_ins = {other for it in plan.components.values() for other in it.stand_ins.values()}
     for name in plan.components:
-        if name not in restored:
+        if name not in restored | stand_ins:
             yield ("components", name), f"no scenario brings {name} back"
 
 
@@ -49,7 +50,9 @@ def find_forgotten_data(plan: Plan, now: datetime) -> Hits:
         lost = [
             component
             for component, what in plan.components.items()
-            if what.kind in HOLDS_DATA and what.site in scenario.loses
+            if what.kind in HOLDS_DATA
+            and what.site in scenario.loses
+            and component not in plan.stand_ins
         ]
         left = [one for one in lost if one not in scenario.restored_components()]
         if left:
