@@ -16,7 +16,13 @@ CODE = {
     "database.load": ("rebuild", "load_step"),
     "database.hand-over": ("hand_over", "hand_over_step"),
     "database.switch": ("target", "switch_step"),
+    "database.await-writes": ("target", "await_writes_step"),
     "database.set-aside": ("aside", "set_aside_step"),
+    "isolation.isolate": ("isolation", "isolate_step"),
+    "isolation.lift": ("isolation", "lift_step"),
+    "infection.identify": ("infection", "identify_step"),
+    "infection.verify": ("infection", "verify_step"),
+    "forensics.keep": ("forensics", "keep_step"),
     "names.switch": ("names", "switch_step"),
     "names.change-records": ("names", "change_records_step"),
     "names.retarget": ("names", "retarget_step"),
@@ -32,6 +38,11 @@ CODE = {
     "code.restore": ("host_code", "code_restore_step"),
     "files.restore": ("host_restores", "files_restore_step"),
     "cache.restore": ("host_restores", "cache_restore_step"),
+    "infrastructure.assess": ("assessing", "assess_step"),
+    "infrastructure.decide-scope": ("assessing", "decide_scope_step"),
+    "infrastructure.provision": ("infrastructure", "provision_step"),
+    "failback.plan": ("afterwards", "plan_failback_step"),
+    "analysis.open": ("afterwards", "open_analysis_step"),
 }
 
 # What takes a step back at the end of a drill; of every kind that says `taken_back`.
@@ -39,12 +50,14 @@ UNDO = {
     "database.fence": ("target", "undo_fence"),
     "database.load": ("rebuild", "undo_load"),
     "database.switch": ("target", "undo_switch"),
+    "isolation.isolate": ("isolation", "undo_isolate"),
     "names.switch": ("names", "undo_move"),
     "names.change-records": ("names", "undo_move"),
     "names.retarget": ("names", "undo_move"),
     "server.provision": ("servers", "undo_provision"),
     "server.isolate": ("server_swap", "undo_isolate"),
     "server.register": ("server_swap", "undo_register"),
+    "infrastructure.provision": ("infrastructure", "undo_provision"),
 }
 
 

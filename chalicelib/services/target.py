@@ -122,6 +122,27 @@ def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     }
 
 
+def await_writes_step(run: Run, inputs: dict[str, Any]) -> Outputs:
+    """See the application's first write after a switch that did not wait for it.
+
+    Raises CheckFailed (code "application-silent").
+    """
+    target, name = acting_on(run, inputs["component"]), inputs["database"]
+    if run.drill:
+        return {"found": "a drill: no application writes there", "first_write_at": ""}
+    databases = build.operator(target)
+    first_at = wait_for_application(
+        databases,
+        name,
+        writes_before=_writes_before(run, databases, name),
+        clock=build.clock(),
+        limit_seconds=WAIT_SECONDS,
+    )
+    say(run, first_write(at=first_at))
+    found = f"{build.database(target).application_role} writes in {name} again"
+    return {"found": found, "first_write_at": format_time(first_at)}
+
+
 def undo_switch(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Point the application back to the database that it used, which opens for it again."""
     target = acting_on(run, inputs["component"])

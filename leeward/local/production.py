@@ -72,15 +72,25 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {operator};
 class Production:
     """A context manager; `dsn(role)` is valid from `start` to `stop`."""
 
-    def __init__(self, folder: Path, reaper: Reaper) -> None:
-        """`folder` is made; the reaper ends the server when this process dies."""
+    def __init__(
+        self,
+        folder: Path,
+        reaper: Reaper,
+        *,
+        database: str = DATABASE,
+        application: str = APPLICATION,
+    ) -> None:
+        """`folder` is made; the reaper ends the server when this process dies. `application`: the
+        role that owns the database."""
         self.folder = folder
+        self.database = database
+        self.application = application
         self.data_dir = folder / "data"
         self.port = 0
         self._reaper = reaper
         self._process: subprocess.Popen[bytes] | None = None
         self._passwords = {
-            role: secrets.token_urlsafe(18) for role in (SUPERUSER, OPERATOR, APPLICATION)
+            role: secrets.token_urlsafe(18) for role in (SUPERUSER, OPERATOR, application)
         }
 
     def start(self) -> Self:
@@ -98,7 +108,7 @@ class Production:
         with self._connect("postgres") as connection:
             for statement in self._filled(ROLES):
                 connection.execute(statement)
-        with self._connect(DATABASE) as connection:
+        with self._connect(self.database) as connection:
             for statement in self._filled(EXTENSIONS):
                 connection.execute(statement)
         return self
@@ -145,14 +155,14 @@ class Production:
     ) -> None:
         self.stop()
 
-    def dsn(self, role: str, database: str = DATABASE) -> str:
+    def dsn(self, role: str, database: str = "") -> str:
         """A connection string with its password: for the server's own users alone."""
         user = f"user={role} password={self._passwords[role]}"
-        return f"host=127.0.0.1 port={self.port} dbname={database} {user}"
+        return f"host=127.0.0.1 port={self.port} dbname={database or self.database} {user}"
 
     def address(self) -> str:
         """Where it is, without a secret."""
-        return f"host=127.0.0.1 port={self.port} dbname={DATABASE}"
+        return f"host=127.0.0.1 port={self.port} dbname={self.database}"
 
     def environment(self) -> dict[str, str]:
         """What psql and libpq need to log in as the superuser; the password is in a file."""
@@ -162,7 +172,7 @@ class Production:
         return {
             "PGHOST": "127.0.0.1",
             "PGPORT": str(self.port),
-            "PGDATABASE": DATABASE,
+            "PGDATABASE": self.database,
             "PGUSER": SUPERUSER,
             "PGPASSFILE": str(passwords),
         }
@@ -218,10 +228,10 @@ class Production:
 
     def _filled(self, statements: str) -> list[str]:
         filled = statements.format(
-            database=DATABASE,
-            application=APPLICATION,
+            database=self.database,
+            application=self.application,
             operator=OPERATOR,
-            application_password=self._passwords[APPLICATION],
+            application_password=self._passwords[self.application],
             operator_password=self._passwords[OPERATOR],
         )
         return [it for line in filled.split(";\n") if (it := line.strip())]
@@ -237,7 +247,7 @@ class Production:
 
 def store_secrets(client: Any, production: Production, *, operator: str, application: str) -> None:
     """Put both logins into Secrets Manager, as {"dsn": ...}, under the plan's names."""
-    for name, role in ((operator, OPERATOR), (application, APPLICATION)):
+    for name, role in ((operator, OPERATOR), (application, production.application)):
         client.create_secret(Name=name, SecretString=json.dumps({"dsn": production.dsn(role)}))
 
 

@@ -95,6 +95,16 @@ KINDS = (
         drill=STAND_IN,
     ),
     StepKind(
+        uses="database.await-writes",
+        function="switch",
+        does="see the application write in the recovered database, after it was started again",
+        inputs={"component": True, "database": True},
+        outputs=("first_write_at",),
+        timeout_seconds=300,
+        depends=(*STATE, SECRET, DATABASE),
+        drill="nothing: no application writes to the stand-in",
+    ),
+    StepKind(
         uses="database.set-aside",
         function="find_damage",
         does="keep what was committed after the damage, for a person to merge",
