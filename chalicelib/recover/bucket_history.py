@@ -45,6 +45,7 @@ class KeyHistory:
     """A key as it stands and as it stood. `then` is its newest entry of the moment, if any.
 
     `markers`: ids of the delete markers above `then`, newest first, when nothing else is above.
+    `covering`: of those above the newest version of all, when they are all newer than the moment.
     `gaps`: why `then` may not be what stood there; `notes`: what a person should know.
     """
 
@@ -53,6 +54,7 @@ class KeyHistory:
     then: VersionRow | None
     oldest_at: datetime
     markers: tuple[str, ...] = ()
+    covering: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     notes: tuple[Note, ...] = ()
     entries: int = 1
@@ -205,9 +207,10 @@ class HistoryFold:
             return None
         now, self._now = self._now, None
         alone = () if self._versions_above else tuple(self._markers)
+        covering = tuple(self._covering) if self._covers_one else ()
         return KeyHistory(
             now.key, now, self._then, self._before, alone if self._then else (),
-            tuple(self._gaps), tuple(self._notes), self._entries,
+            covering, tuple(self._gaps), tuple(self._notes), self._entries,
         )  # fmt: skip
 
     def _begin(self, row: VersionRow) -> None:
@@ -215,6 +218,8 @@ class HistoryFold:
         self._then: VersionRow | None = None
         self._markers: list[str] = []
         self._versions_above = False
+        self._covering: list[str] = []
+        self._covers_one = False
         self._gaps: dict[Gap, None] = {}
         self._notes: dict[Note, None] = {}
         self._entries = 0
@@ -232,6 +237,7 @@ class HistoryFold:
     def _take(self, row: VersionRow) -> None:
         self._entries += 1
         at = row.modified_at
+        self._cover(row)
         if at == self._second:
             self._notes["same-second"] = None
         if self._then is not None:
@@ -248,3 +254,12 @@ class HistoryFold:
         else:
             self._versions_above = True
             self._markers.clear()
+
+    def _cover(self, row: VersionRow) -> None:
+        """Until the first version is met, or a marker that was there at the moment."""
+        if self._covers_one or self._then is not None:
+            return
+        if not row.is_marker:
+            self._covers_one = True
+        elif row.modified_at > self._to_at:
+            self._covering.append(row.version_id)

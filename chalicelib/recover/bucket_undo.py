@@ -11,7 +11,7 @@ wanted. A key whose history is not whole is left alone and named.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
@@ -34,11 +34,14 @@ class UndoRules:
     `remove_markers` False copies a version on top of the markers above it: what was deleted when
     stays in the history, and no right to delete versions is needed (MFA delete, legal duties).
     `accept_gaps` acts on what is left where a history is not whole, instead of leaving the key.
+    `undelete_until`: bring back only what was deleted after `to_at` and up to then, as it was when
+    it was deleted; what is there now stays, whoever wrote it. None: everything goes back.
     """
 
     to_at: datetime
     remove_markers: bool = True
     accept_gaps: bool = False
+    undelete_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ def decide_undo(rows: Iterable[VersionRow], rules: UndoRules) -> Iterator[KeyUnd
 
 def decide_key(history: KeyHistory, rules: UndoRules) -> KeyUndo:
     """What makes readers of this key get what they got then. Pure."""
+    if rules.undelete_until is not None:
+        return _undelete(history, rules.undelete_until)
     if history.gaps and not rules.accept_gaps:
         return KeyUndo(history, "unknown", history.gaps[0])
     wanted, live = history.wanted, history.live
@@ -88,6 +93,15 @@ def decide_key(history: KeyHistory, rules: UndoRules) -> KeyUndo:
         return KeyUndo(history, "compare", "same-size")
     why = "overwritten-since" if live is not None else "deleted-since"
     return KeyUndo(history, "thaw" if is_archived(wanted) else "copy", why)
+
+
+def _undelete(history: KeyHistory, until: datetime) -> KeyUndo:
+    """A key that was not deleted is left alone, and so is a marker of before or after."""
+    if history.live is not None:
+        return KeyUndo(history, "leave", "unchanged")
+    if not history.covering or history.now.modified_at > until:
+        return KeyUndo(history, "leave", "absent-both")
+    return KeyUndo(replace(history, markers=history.covering), "remove-markers", "deleted-since")
 
 
 def _without(history: KeyHistory) -> KeyUndo:
