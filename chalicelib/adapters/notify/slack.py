@@ -1,0 +1,83 @@
+"""Messages to Slack, by chat.postMessage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackClientError
+
+from chalicelib.adapters.notify.http import LIMIT_SECONDS, within
+from chalicelib.errors import NotReady, Refused, Throttled, Unavailable
+from chalicelib.ports.notify import Message
+
+# Errors that pass. Source: docs.slack.dev, chat.postMessage, "Errors", and the HTTP 5xx of its API.
+LATER = frozenset(
+    {"fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org"}
+)
+THROTTLED = frozenset({"ratelimited", "rate_limited", "message_limit_exceeded"})
+LOGIN = frozenset(
+    {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
+)
+# Slack cuts the text of a section at 3000 letters, and a message at 40,000.
+LONGEST = 39_000
+
+
+class SlackSender:
+    """`settings`: {"token": "xoxb-...", "url": another base address}."""
+
+    def __init__(self, settings: dict[str, Any], *, seconds: float = LIMIT_SECONDS) -> None:
+        self._seconds = seconds
+        self._client = WebClient(
+            token=str(settings["token"]),
+            base_url=str(settings.get("url") or WebClient.BASE_URL),
+            timeout=max(1, int(seconds)),
+        )
+        self._client.retry_handlers.clear()  # the outbox tries again, with patience
+
+    def send(self, message: Message, to: str) -> str:
+        text = f"*{as_text(message.subject)}*\n{as_text(message.text)}"[:LONGEST]
+
+        def post() -> Any:
+            try:
+                return self._client.chat_postMessage(
+                    channel=to, text=text, unfurl_links=False, unfurl_media=False
+                )
+            except SlackApiError as error:
+                return error
+            except SlackClientError as error:
+                raise OSError(type(error).__name__) from error
+
+        answer = within(self._seconds, "Slack", post)
+        if isinstance(answer, SlackApiError):
+            raise _mapped(answer, to) from answer
+        return str(answer.get("ts", ""))
+
+
+def as_text(text: str) -> str:
+    """Names and reasons are no markup: what looks like a mention or a link stays text.
+
+    Source: docs.slack.dev, "Formatting message text", escaping.
+    """
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _mapped(error: SlackApiError, to: str) -> Exception:
+    status = int(getattr(error.response, "status_code", 0) or 0)
+    data = getattr(error.response, "data", None)
+    code = str(data.get("error", "")) if isinstance(data, dict) else ""
+    if status == 429 or code in THROTTLED:
+        return Throttled("Slack says: not now", hint="it is tried again later")
+    if status >= 500 or code in LATER or not code:
+        return Unavailable(f"Slack answers HTTP {status} {code}", hint="it is tried again later")
+    if code in LOGIN:
+        return NotReady(
+            f"Slack does not accept the login: {code}",
+            hint="put a bot's token into the secret of the channels",
+            code="no-channel-login",
+        )
+    return Refused(
+        f"Slack refuses a message to {to}: {code}",
+        hint="is the channel's name right, and is the bot in it?",
+        code="message-refused",
+    )
