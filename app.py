@@ -153,6 +153,31 @@ def restore_data(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)
 
 
+@app.lambda_function(name="isolate")
+def isolate(event: dict[str, Any], context: Any) -> Any:
+    return services.isolate(event)
+
+
+@app.lambda_function(name="inspect")
+def inspect(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="verify_services")
+def verify_services(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="heartbeat")
+def heartbeat(event: dict[str, Any], context: Any) -> Any:
+    return services.heartbeat(event)
+
+
+@app.lambda_function(name="probe")
+def probe(event: dict[str, Any], context: Any) -> Any:
+    return services.probe(event)
+
+
 @app.lambda_function(name="ask")
 def ask(event: dict[str, Any], context: Any) -> Any:
     return services.ask(event)

@@ -16,6 +16,8 @@ from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.template import machine_resources
+from leeward.template_names import check_outputs, switch_resources
+from leeward.template_outage import outage_resources, watched_sites
 
 Template = dict[str, Any]
 
@@ -50,7 +52,8 @@ def standby_functions(plan: Plan) -> tuple[str, ...]:
     """The functions of the standby stack."""
     steps = (step for name in standby_scenarios(plan) for step in plan.scenarios[name].all_steps())
     used = {STEP_KINDS[step.uses].function for step in steps if step.uses}
-    return tuple(sorted(used | set(IN_BOTH)))
+    watching = {"probe"} if watched_sites(plan) else set()
+    return tuple(sorted(used | watching | set(IN_BOTH)))
 
 
 def standby_template(plan: Plan, primary: Template) -> Template:
@@ -64,7 +67,7 @@ def standby_template(plan: Plan, primary: Template) -> Template:
         if name in wanted or name in OWN_STORES
     }
     kept |= machine_resources(plan, standby_scenarios(plan), standby_functions(plan))
-    kept |= _key_replica()
+    kept |= _key_replica() | switch_resources(plan) | outage_resources(plan)
     body = _Elsewhere(set(kept)).moved({"Globals": primary["Globals"], "Resources": kept})
     parameters = primary["Parameters"] | _parameters(plan, primary["Resources"])
     used = _named_in(body)
@@ -74,7 +77,8 @@ def standby_template(plan: Plan, primary: Template) -> Template:
         "Description": "Leeward: the standby region",
         "Parameters": {name: it for name, it in parameters.items() if name in used},
         **body,
-        "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:4]},
+        "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:4]}
+        | check_outputs(plan),
     }
 
 

@@ -17,6 +17,8 @@ from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.template_buckets import replica_resources
 from leeward.template_copies import bucket_resources, copy_resources
 from leeward.template_many import many_resources
+from leeward.template_names import switch_resources
+from leeward.template_outage import heartbeat_resources
 from leeward.template_parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
@@ -45,7 +47,9 @@ def plan_resources(plan: Plan) -> Resources:
     here = tuple(name for name in plan.scenarios if not plan.runs_in_standby(name))
     resources = machine_resources(plan, here, STEP_FUNCTIONS)
     resources |= _evidence_lock(plan) | bucket_resources(plan)
-    resources |= replica_resources(plan) | many_resources(plan)
+    resources |= replica_resources(plan) | many_resources(plan) | heartbeat_resources(plan)
+    if plan.aws_region("standby") is None:
+        resources |= switch_resources(plan)
     for name, component in plan.components.items():
         if isinstance(component, Redis) and component.secret:
             resources |= _dumps(plan, name, component) | copy_resources(plan, name, component)

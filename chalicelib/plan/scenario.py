@@ -50,6 +50,30 @@ class Approval(PlanPart):
     otherwise: Literal["stop", "proceed"] = "stop"
 
 
+SignalKind = Literal["alarm", "probe", "heartbeat", "aws-health"]
+
+
+class Trigger(PlanPart):
+    """When a scenario starts by itself because a site is lost: `quorum` of the signals `of` agree.
+
+    within: how far back a signal counts. lasting: how long it must have been bad without a break.
+    fresh: how old the last look at a signal may be. witnesses: addresses elsewhere; while none of
+    them answers, the standby itself is cut off and what it does not see says nothing.
+    """
+
+    quorum: Annotated[int, Field(ge=1)] = 2
+    of: Annotated[tuple[SignalKind, ...], Field(min_length=1)] = (
+        "alarm",
+        "probe",
+        "heartbeat",
+        "aws-health",
+    )
+    within: Duration = timedelta(minutes=15)
+    lasting: Duration = timedelta(minutes=3)
+    fresh: Duration = timedelta(minutes=3)
+    witnesses: tuple[Text, ...] = ()
+
+
 class Step(PlanPart):
     """One step: of a kind of the catalogue (`uses`) or a person's (`by`, a role).
 
@@ -107,6 +131,7 @@ class Scenario(PlanPart):
     detected_within: from the damage to the alarm. system: the class whose RTO counts.
     loses: sites that are gone. estimate: the document's; target: a time of its own to be met.
     personal_data: people's data may be concerned, so that regulators may have to be told in time.
+    trigger: signals by which it starts without a person.
     """
 
     title: Text
@@ -120,6 +145,7 @@ class Scenario(PlanPart):
     detected_within: Duration | None = None
     estimate: Estimate | None = None
     target: Duration | None = None
+    trigger: Trigger | None = None
     personal_data: bool = False
     steps: Annotated[tuple[Entry, ...], Field(min_length=1)]
     procedure: Text | None = None

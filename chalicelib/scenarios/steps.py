@@ -6,13 +6,21 @@ table is all that the compiler, the explanation and the linter know of it.
 
 from __future__ import annotations
 
-from chalicelib.scenarios.kinds import database, names, server
+from chalicelib.scenarios.kinds import database, health, infrastructure, isolation, names, server
 from chalicelib.scenarios.kinds.kind import Dependency, StepKind
 
 __all__ = ["RUN_FIELDS", "STEP_KINDS", "Dependency", "StepKind"]
 
 STEP_KINDS: dict[str, StepKind] = {
-    kind.uses: kind for kind in (*database.KINDS, *names.KINDS, *server.KINDS)
+    kind.uses: kind
+    for kind in (
+        *database.KINDS,
+        *health.KINDS,
+        *infrastructure.KINDS,
+        *isolation.KINDS,
+        *names.KINDS,
+        *server.KINDS,
+    )
 }
 
 # What a run's input offers to `${run.FIELD}`; the recorder's `start_payload` fills each.

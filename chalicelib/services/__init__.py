@@ -141,6 +141,20 @@ def watch(event: Event) -> Event:
     return watch(event["component"])
 
 
+def heartbeat(event: Event) -> Event:
+    """Tell the other region that this one works."""
+    from chalicelib.services.outage import write_heartbeat
+
+    return write_heartbeat()
+
+
+def probe(event: Event) -> Event:
+    """Look at the other site, or hear what an alarm or AWS Health says of it, and decide."""
+    from chalicelib.services.outage import look
+
+    return look(event)
+
+
 def run_step(event: Event) -> Event:
     """Do one step of a run, as its state machine asks; {"warm": true} only makes ready for it."""
     if event.get("warm"):
@@ -153,6 +167,15 @@ def run_step(event: Event) -> Event:
         return undo_step(event, undo_of(event["uses"]), desk=build.desk())
     outputs: Event = run_step(event, work_of(event["uses"]), desk=build.desk())
     return outputs
+
+
+def isolate(event: Event) -> Event:
+    """A step of a run, or a person's {"lift": {"component", ...}} (services/isolation.py)."""
+    if "lift" in event:
+        from chalicelib.services.isolation import lift_by_hand
+
+        return lift_by_hand(event["lift"])
+    return run_step(event)
 
 
 def close_run(event: Event) -> Event:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.errors import BadInput, NotReady, Unavailable
 
 if TYPE_CHECKING:
+    from chalicelib.adapters.http_probe import HttpProber
     from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres_database import PostgresDatabases
     from chalicelib.adapters.postgres_replication import PostgresSource
@@ -273,6 +274,13 @@ def switch_bucket() -> tuple[str, str]:
 def dns_server() -> str:
     """The one DNS server to ask in the local cloud; "" in AWS, where a zone has its own."""
     return os.environ.get("LEEWARD_DNS", "")
+
+
+@cache
+def prober() -> HttpProber:
+    from chalicelib.adapters.http_probe import HttpProber
+
+    return HttpProber()
 
 
 @cache

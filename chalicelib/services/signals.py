@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError
-from chalicelib.incidents.incident import Signal, declare, handle_signal
+from chalicelib.incidents.incident import Incident, Signal, declare, handle_signal
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
 from chalicelib.plan.scenario import Scenario
@@ -69,21 +69,28 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
         BadInput: code "not-an-alarm".
     """
     signal = _read_signal(event)
-    plan, opened = build.plan(), []
-    for name, scenario in plan.scenarios.items():
-        if signal.name in scenario.alarms:
-            incident = handle_signal(
-                signal,
-                scenario=name,
-                component=scenario.subject(name),
-                severity=scenario.severity,
-                run_body=_promises(plan, name),
-                desk=build.desk(),
-                site=scenario.recovers_at(plan.sites),
-            )
-            opened.append(incident.id)
-            _warm(scenario)
+    opened = []
+    for name, scenario in build.plan().scenarios.items():
+        # Where a quorum decides, an alarm is one signal of several (services/outage.py).
+        if signal.name in scenario.alarms and scenario.trigger is None:
+            opened.append(open_incident(signal, name, scenario).id)
     return {"alarm": signal.name, "incidents": opened}
+
+
+def open_incident(signal: Signal, name: str, scenario: Scenario) -> Incident:
+    """Open or join the incident of the scenario's subject, and see that its run runs."""
+    plan = build.plan()
+    incident = handle_signal(
+        signal,
+        scenario=name,
+        component=scenario.subject(name),
+        severity=scenario.severity,
+        run_body=_promises(plan, name),
+        desk=build.desk(),
+        site=scenario.recovers_at(plan.sites),
+    )
+    _warm(scenario)
+    return incident
 
 
 def _warm(scenario: Scenario) -> None:

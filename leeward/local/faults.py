@@ -14,10 +14,10 @@ How a call fails:
 Contract: every caller is met, the functions in their sandboxes and the state machines alike, except
 one who calls with the key of `OUTSIDE` (the stage of a test, which is in no region). Which region a
 call is for, its signature says; a call of S3 is for the region of its bucket, whoever signed it,
-and one of IAM's or Route 53's API for us-east-1, the home of their control planes. In a region that fails as a
-whole no schedule fires, no event is delivered and no function starts; the operations `Deliver` of
-events and `InvokeAsync` of lambda stand for these two. A call that hangs costs
-neither a thread nor the server anything but its socket.
+and one of IAM's or Route 53's API for us-east-1, the home of their control planes. In a region that
+fails as a whole no schedule fires, no event is delivered and no function starts; the operations
+`Deliver` of events and `InvokeAsync` of lambda stand for these. A call that hangs costs the server
+its socket and no thread.
 """
 
 from __future__ import annotations
