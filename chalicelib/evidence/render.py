@@ -31,7 +31,9 @@ def render_html(report: Report) -> str:
 
 def render_markdown(report: Report) -> str:
     """The report as Markdown; its questions are for people to answer in a copy."""
-    return _markdown().get_template("report.md").render(report=report, questions=QUESTIONS)
+    return (
+        markdown_environment().get_template("report.md").render(report=report, questions=QUESTIONS)
+    )
 
 
 def escape_markdown(value: Any) -> str:
@@ -59,7 +61,7 @@ def _html() -> Environment:
 
 
 @cache
-def _markdown() -> Environment:
+def markdown_environment() -> Environment:
     return _environment(autoescape=False, finalize=escape_markdown)
 
 

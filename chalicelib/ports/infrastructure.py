@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from chalicelib.plan.records import Record
+
 BuildStatus = Literal["running", "succeeded", "failed"]
 
 
@@ -55,3 +57,18 @@ class Builds(Protocol):
 
     def outputs(self, order: BuildOrder) -> dict[str, Any]:
         """What the build left. Raises NotReady (code "no-build-outputs")."""
+
+
+# serves: answered, and well. falters: answered, and not well. refuses: nobody is there, which the
+# network says itself. silent: no answer in time. unasked: it could not be asked from here.
+Reach = Literal["serves", "falters", "refuses", "silent", "unasked"]
+
+
+@dataclass(frozen=True)
+class Sighting(Record):
+    """What one probe saw. `asked`: what was asked of what; `found`: the answer, one line."""
+
+    asked: str
+    reach: Reach
+    found: str
+    seconds: float = 0.0
