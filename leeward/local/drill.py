@@ -30,7 +30,7 @@ from chalicelib.evidence.records import StoredRecords
 from chalicelib.evidence.scorecard import Scorecard, score_run
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord, format_time
-from chalicelib.services.signals import DECLARED_BY
+from leeward.commands.run import event_of
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.damage import Injected
 from leeward.local.deploy import deploy
@@ -183,7 +183,7 @@ class Drill:
         now = format_time(datetime.now(UTC))
         detail = {"scenario": self.options.scenario, "reason": reason, "by": "drill", "at": now,
                   "moment": moment, "drill": drill}  # fmt: skip
-        answer = self.invoke("on_alarm", {"source": DECLARED_BY, "detail": detail})
+        answer = self.invoke("on_alarm", event_of(detail, now))
         return str(answer["incident"])
 
     def open_incident(self) -> str:
