@@ -17,6 +17,7 @@ from rich.text import Text
 from chalicelib.evidence.text import counted, printable
 from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.lint import check_plan, title_of
+from chalicelib.scenarios.stability import check_stability
 from chalicelib.scenarios.wiring import check_wiring
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import PlanFile, load_plan
@@ -43,7 +44,8 @@ def command(plan_path: Path, form: str) -> None:
     leeward check policies/plans/nexus-studio.yaml
     """
     file = load_plan(plan_path)
-    findings = check_plan(file.plan, now=datetime.now(UTC), also=check_wiring(file.plan))
+    also = [*check_wiring(file.plan), *check_stability(file.plan)]
+    findings = check_plan(file.plan, now=datetime.now(UTC), also=also)
     if form == "json":
         click.echo(json.dumps(findings_as_json(file, findings), indent=2))
     else:

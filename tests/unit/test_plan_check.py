@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from chalicelib.plan.check.finding import show_path
 from chalicelib.plan.check.lint import check_plan
+from chalicelib.scenarios.stability import check_stability
 from chalicelib.scenarios.wiring import check_wiring
 from leeward.cli import main
 from leeward.commands.check import command
@@ -28,7 +29,7 @@ def check(*arguments: str) -> Any:
 
 def findings_of(name: str) -> list[str]:
     plan = load_plan(PLANS / f"{name}.yaml").plan
-    found = check_plan(plan, now=NOW, also=check_wiring(plan))
+    found = check_plan(plan, now=NOW, also=[*check_wiring(plan), *check_stability(plan)])
     return [f"{one.rule} {one.severity} {show_path(one.path)}".strip() for one in found]
 
 

@@ -15,6 +15,7 @@ import pytest
 from chalicelib.plan.check.finding import Finding
 from chalicelib.plan.check.lint import EXPIRED, RULES, UNUSED, check_plan, title_of
 from chalicelib.plan.model import Plan
+from chalicelib.scenarios.stability import check_stability
 from chalicelib.scenarios.wiring import check_wiring
 from leeward.plan_file import load_plan
 from leeward.plan_yaml import parse_yaml
@@ -22,7 +23,7 @@ from leeward.plan_yaml import parse_yaml
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 RULES_PAGE = (ROOT / "docs/rules.md").read_text()
-WIRING = tuple(f"LW{number}" for number in range(101, 107))
+WIRING = tuple(f"LW{number}" for number in range(101, 110))
 ALL_IDS = (*(rule.id for rule in RULES), EXPIRED, UNUSED, *WIRING)
 _SECTION = re.compile(r"^### (LW\d{3}) (.+)\n\n(\w+)\. ", re.MULTILINE)
 _EXAMPLE = re.compile(r"```yaml (fires|sound)\n(.*?)```", re.DOTALL)
@@ -49,7 +50,7 @@ def plan_with(change: Any) -> Plan:
 
 
 def findings_of(plan: Plan) -> list[Finding]:
-    return check_plan(plan, now=NOW, also=check_wiring(plan))
+    return check_plan(plan, now=NOW, also=[*check_wiring(plan), *check_stability(plan)])
 
 
 def examples() -> Iterator[tuple[str, str, str]]:

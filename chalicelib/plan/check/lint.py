@@ -13,6 +13,7 @@ from chalicelib.plan.check import (
     people,
     places,
     procedures,
+    triggers,
     upkeep,
 )
 from chalicelib.plan.check.finding import Finding, show_path
@@ -29,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     *upkeep.RULES,
     *locks.RULES,
     *copies.RULES,
+    *triggers.RULES,
 )
 EXPIRED, UNUSED = "LW098", "LW099"
 
@@ -41,6 +43,9 @@ _TITLES = {rule.id: rule.title for rule in RULES} | {
     "LW104": "A step for a role that does not exist",
     "LW105": "An input that nothing provides",
     "LW106": "An approval that nobody can give",
+    "LW107": "A step needs the region that is lost",
+    "LW108": "A recovery from a lost site that needs a control plane",
+    "LW109": "A step that acts on what is lost",
 }
 
 
