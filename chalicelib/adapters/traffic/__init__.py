@@ -1,0 +1,1 @@
+"""What moves names, one driver a module, and the DNS client that sees them move."""
