@@ -8,6 +8,7 @@
         cloud.fail(region="us-east-1")             a region that does not answer (faults.py)
         cloud.calls("rebuild")                     the AWS calls it made, cloud.lost its lost events
         cloud.environment()                        what other programs need to reach it
+        cloud.dns_address                          where `dig` sees names fail over
 
 Contract: everything listens on loopback, on free ports; state lies in `cloud.folder`; whatever
 was started, processes and folder, is gone after `stop`, after Ctrl-C, and within seconds of a
@@ -31,19 +32,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from chalicelib.adapters.postgres_binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
+from leeward.local.dns import NameServer
 from leeward.local.faults import OUTSIDE, Fault, Faults, How
+from leeward.local.health_checks import HealthChecker
 from leeward.local.iam import ACCOUNT, Rights, compare_rights, judge
 from leeward.local.logs import store_log
 from leeward.local.reaper import Reaper
 from leeward.local.runner import Call, Runner, is_named
 from leeward.local.sandbox import Function
 from leeward.local.schedules import Ticker
-from leeward.local.server import Server, stop_executions
+from leeward.local.server import HOST, Server, stop_executions
 
 if TYPE_CHECKING:
     from boto3 import Session
     from botocore.client import BaseClient
     from moto.awslambda.models import LambdaFunction
+
+    from leeward.local.routing_control import RoutingCluster
 
     from leeward.local.hosts import Hosts
 
@@ -81,6 +86,8 @@ class LocalCloud:
         self.sandbox_environment = dict(sandbox_environment or {})
         self.url = ""
         self.notes: dict[str, Any] = {}
+        self.dns_address = ""
+        self.clusters: list[RoutingCluster] = []
         self.faults = Faults()
         self._schedules = schedules
         self._clients: dict[tuple[str, str], BaseClient] = {}
@@ -118,6 +125,12 @@ class LocalCloud:
         server = Server(self)
         ending.callback(server.stop)
         self.url = server.start()
+        self.health_checker = HealthChecker(self)
+        ending.callback(self.health_checker.stop)
+        self.health_checker.start()
+        names = NameServer(self.health_checker.is_healthy)
+        ending.callback(names.stop)
+        self.dns_address = names.start(HOST)
         self.runner = Runner(
             self.folder,
             self.reaper,
@@ -182,10 +195,15 @@ class LocalCloud:
         """Variables with which any AWS program works against this cloud."""
         return {
             "AWS_ENDPOINT_URL": self.url,
+            "LEEWARD_DNS": self.dns_address,
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
             **CREDENTIALS,
         }
+
+    def control_is_on(self, arn: str) -> bool:
+        """Whether any of `clusters` has the routing control, turned on."""
+        return any(cluster.is_on(arn) for cluster in self.clusters)
 
     def note(self, **values: Any) -> None:
         """Remember what was deployed, for `leeward cloud env` (names, addresses; no secrets)."""
@@ -327,6 +345,7 @@ class LocalCloud:
     def _sandbox_environment(self, folder: Path) -> dict[str, str]:
         own = {
             "AWS_ENDPOINT_URL": self.url,
+            "LEEWARD_DNS": self.dns_address,
             "LEEWARD_WORK_DIR": str(folder / "leeward"),
             "LEEWARD_POSTGRES": self._postgres,
             "AWS_SESSION_TOKEN": "leeward-local",

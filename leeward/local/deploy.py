@@ -277,14 +277,16 @@ def create_bucket(client: Any, name: str, region: str, **more: Any) -> None:
 
 
 def make_bucket(stack: Stack, logical: str, properties: Properties) -> Made:
-    _only(properties, *BUCKET_SETTINGS, "ObjectLockEnabled")
-    name, client = f"{STACK}-{logical.lower()}-{stack.region}", stack.client("s3")
+    _only(properties, *BUCKET_SETTINGS, "BucketName", "ObjectLockEnabled")
+    name = properties.get("BucketName", f"{STACK}-{logical.lower()}-{stack.region}")
+    client = stack.client("s3")
     locked = bool(properties.get("ObjectLockEnabled"))
     create_bucket(client, name, stack.region, ObjectLockEnabledForBucket=locked)
     for setting, put in BUCKET_SETTINGS.items():
         if setting in properties:
             put(client, name, properties[setting])
-    return Made(name, {"Arn": f"arn:aws:s3:::{name}"})
+    domain = f"{name}.s3.{stack.region}.amazonaws.com"
+    return Made(name, {"Arn": f"arn:aws:s3:::{name}", "RegionalDomainName": domain})
 
 
 def _put_encryption(client: Any, bucket: str, value: Properties) -> None:
@@ -380,6 +382,42 @@ def make_state_machine(stack: Stack, _logical: str, properties: Properties) -> M
     return Made(arn, {"Arn": arn, "Name": properties["StateMachineName"]})
 
 
+def make_health_check(stack: Stack, logical: str, properties: Properties) -> Made:
+    _only(properties, "HealthCheckConfig", "HealthCheckTags")
+    client = stack.client("route53")
+    made = client.create_health_check(
+        CallerReference=f"{stack.name}-{logical}", HealthCheckConfig=properties["HealthCheckConfig"]
+    )
+    identity = made["HealthCheck"]["Id"]
+    client.change_tags_for_resource(
+        ResourceType="healthcheck", ResourceId=identity, AddTags=properties["HealthCheckTags"]
+    )
+    return Made(identity, {"HealthCheckId": identity})
+
+
+def make_record_set(stack: Stack, logical: str, properties: Properties) -> Made:
+    rest = dict(properties)
+    client = stack.client("route53")
+    zone = rest.pop("HostedZoneId", None) or _zone_named(client, rest.pop("HostedZoneName"))
+    rest["TTL"] = int(rest["TTL"])
+    rest["ResourceRecords"] = [{"Value": value} for value in rest["ResourceRecords"]]
+    changes = [{"Action": "CREATE", "ResourceRecordSet": rest}]
+    client.change_resource_record_sets(HostedZoneId=zone, ChangeBatch={"Changes": changes})
+    return Made(rest["Name"])
+
+
+def _zone_named(client: Any, name: str) -> str:
+    zones = client.list_hosted_zones_by_name(DNSName=name)["HostedZones"]
+    found = [it["Id"].rpartition("/")[2] for it in zones if it["Name"] == name]
+    if len(found) != 1:
+        raise BadInput(
+            f"expected one hosted zone {name}, found {len(found)}",
+            hint="create it before the record sets; it is the owner's, not the stack's",
+            code="no-hosted-zone",
+        )
+    return str(found[0])
+
+
 KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
     "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::DynamoDB::Table": make_table,
@@ -390,6 +428,8 @@ KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
     "AWS::Lambda::Function": make_function,
     "AWS::Lambda::Permission": make_permission,
     "AWS::Logs::LogGroup": make_log_group,
+    "AWS::Route53::HealthCheck": make_health_check,
+    "AWS::Route53::RecordSet": make_record_set,
     "AWS::S3::Bucket": make_bucket,
     "AWS::S3::BucketPolicy": make_bucket_policy,
     "AWS::StepFunctions::StateMachine": make_state_machine,
