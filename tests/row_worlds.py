@@ -22,7 +22,7 @@ from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
 from chalicelib.recover.changes import ChangeScan, Transaction
-from chalicelib.recover.gone_rows import GoneScan
+from chalicelib.recover.gone_rows import GoneScan, rewrote
 from chalicelib.recover.replay import replay
 from chalicelib.recover.restore import restore
 from chalicelib.recover.row_sources import Wish
@@ -135,12 +135,11 @@ class RowWorld:
         """What the transaction deleted, truncated or dropped."""
         found = self.transaction(xid)
         scan = GoneScan((xid, *found.children))
-        made = {one.relfile for one in found.created}
         return Wish(
             places=scan.read(self._dump()),
             lost_files=frozenset(relfile.number for relfile, _ in found.dropped),
             tables=tables,
-            rewrote=any(found.rows[it].inserted for it in made & found.rows.keys()),
+            rewrote=rewrote(found),
         )
 
     def take_back(self, xid: int, database: str, *tables: str) -> tuple[RowsBack, Kept]:

@@ -87,6 +87,8 @@ async def verify_undelete(bucket: Bucket, rules: UndoRules, *, prefix: str = "")
         if row.is_latest and row.is_marker:
             of_then = rules.to_at < row.modified_at <= rules.undelete_until
             hidden_key = row.key if of_then else None
+        elif row.key == hidden_key and row.is_marker and row.modified_at <= rules.to_at:
+            hidden_key = None  # it was deleted before already
         elif row.key == hidden_key and not row.is_marker:
             hidden_key = None
             differing += 1

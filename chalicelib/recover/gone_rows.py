@@ -14,7 +14,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from chalicelib.recover.changes import Relfile
+from chalicelib.errors import CheckFailed
+from chalicelib.plan.records import RecoveryTarget, format_lsn
+from chalicelib.recover.changes import ChangeScan, Relfile, Transaction
 
 # XLH_DELETE_IS_PARTITION_MOVE: an update moved the row to another partition.
 MOVED_TO_PARTITION = 0x10
@@ -53,22 +55,22 @@ class GoneScan:
             chunks: whole lines, in the order of the WAL.
         """
         for chunk in chunks:
-            self._look_for_start(chunk)
+            self.look_for_start(chunk)
             for found in _CHANGE.finditer(chunk):
                 if found["xid"] in self._ids:
                     yield from self._change(found)
 
-    def updated(self) -> Iterator[Place]:
-        """After `read`: rows that the transaction changed and did not delete."""
-        return iter(self._origin.values())
-
-    def _look_for_start(self, chunk: bytes) -> None:
+    def look_for_start(self, chunk: bytes) -> None:
         """An id that was still to be given out had written nothing."""
         if not self.complete:
             self.complete = any(
                 (self._first - int(next_xid)) % 2**32 < HALF_OF_XIDS
                 for next_xid in _RUNNING.findall(chunk)
             )
+
+    def updated(self) -> Iterator[Place]:
+        """After `read`: rows that the transaction changed and did not delete."""
+        return iter(self._origin.values())
 
     def _change(self, found: re.Match[bytes]) -> Iterator[Place]:
         relfile = Relfile(int(found["database"]), int(found["number"]))
@@ -83,6 +85,33 @@ class GoneScan:
         old = Place(relfile, old_page, _number(_OFF, detail))
         new = Place(relfile, page, _number(_NEW_OFF, detail))
         self._origin[new] = self._origin.pop(old, old)
+
+
+def find_transaction(chunks: Iterable[bytes], xid: int) -> tuple[Transaction | None, bool]:
+    """The transaction when it committed in this text, and whether the text began before it did:
+    otherwise some of what it deleted would be missed."""
+    scan, changes = GoneScan((xid,)), ChangeScan(keep=frozenset({xid}))
+    for chunk in chunks:
+        scan.look_for_start(chunk)
+        for transaction in changes.feed(chunk):
+            if transaction.xid == xid:
+                return transaction, scan.complete
+    return None, False
+
+
+def begins_too_late(target: RecoveryTarget) -> CheckFailed:
+    return CheckFailed(
+        f"expected all WAL of transaction {target.value}, which committed at "
+        f"{format_lsn(target.lsn)}, found less",
+        code="wal-begins-too-late",
+        hint="name its table and a moment before it instead: keys are compared then",
+    )
+
+
+def rewrote(transaction: Transaction) -> bool:
+    """Whether it copied rows into new files: what it left out on the way, it did not delete."""
+    made = {created.relfile for created in transaction.created}
+    return any(transaction.rows[it].inserted for it in made & transaction.rows.keys())
 
 
 def _number(pattern: re.Pattern[bytes], detail: bytes) -> int:

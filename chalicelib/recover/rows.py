@@ -3,8 +3,8 @@
     recovered server -> rows that are gone -> beside the living tables -> marked -> one transaction:
     make dropped tables again -> insert, parents first -> verify -> commit
 
-What others wrote meanwhile stays: a row is inserted or set aside, never updated or removed. All of it
-happens in one transaction, or nothing; a second attempt finds the rows there already. A dry run
+What others wrote meanwhile stays: a row is inserted or set aside, never updated or removed. All of
+it happens in one transaction, or nothing; a second attempt finds the rows there already. A dry run
 marks in a transaction that it rolls back.
 """
 
@@ -28,7 +28,13 @@ from chalicelib.recover.row_schema import (
 )
 from chalicelib.recover.row_sources import Found, Wish, find_sources
 from chalicelib.recover.row_stage import NOT_ASIDE, RESTORED, SAME, Stage, changed_meanwhile
-from chalicelib.recover.row_tables import ForeignKey, Trigger, order_tables
+from chalicelib.recover.row_tables import (
+    ForeignKey,
+    Trigger,
+    order_tables,
+    read_foreign_keys,
+    read_table,
+)
 
 ROWS_SECONDS = 800
 LOCK_SECONDS = 10
@@ -119,6 +125,40 @@ def transaction_state(live: Databases, xid: str) -> str:
     with live.session(read_only=True) as session:
         [(state,)] = session.query("SELECT pg_xact_status(%s::text::xid8)", (xid,))
     return str(state or "")
+
+
+def remove_rows(live: Databases, back: RowsBack, xid: str) -> int:
+    """Take out again what the transaction `xid` put in, but for rows that were written since.
+
+    Tables that it made are dropped. Returns the number of rows; safe to repeat.
+    """
+    removed = 0
+    with live.session(timeout_seconds=ROWS_SECONDS) as session:
+        session.execute("SET search_path = ''")
+        tables = [it.table for it in back.tables]
+        references = read_foreign_keys(session, tables)
+        with transaction(session):
+            session.execute("SET CONSTRAINTS ALL DEFERRED")
+            for group in reversed(order_tables(tables, references)):
+                for name in group:
+                    removed += _remove(session, name, int(xid) % 2**32, back.made)
+            for name in back.made:
+                _drop(session, name)
+    return removed
+
+
+def _remove(session: Session, name: str, xid: int, made: Iterable[str]) -> int:
+    if name in made or read_table(session, name) is None:
+        return 0
+    return session.execute(f"DELETE FROM {name} WHERE xmin::text::bigint = %s", (xid,))
+
+
+def _drop(session: Session, name: str) -> None:
+    for (kind,) in session.query(
+        "SELECT relkind::text FROM pg_class WHERE oid = to_regclass(%s)", (name,)
+    ):
+        what = {"v": "VIEW", "m": "MATERIALIZED VIEW"}.get(str(kind), "TABLE")
+        session.execute(f"DROP {what} {name} CASCADE")
 
 
 @dataclass(frozen=True)
