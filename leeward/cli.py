@@ -26,6 +26,7 @@ COMMANDS = {
     "take": "Take a recovery point of folders, Redis or git.",
     "sync": "Make a bucket's replica what the bucket is, now.",
     "signs": "Signs of ransomware in a bucket: shown, cleared; canaries.",
+    "isolation": "What keeps an attack out: shown, lifted.",
     "copy": "Bring the plan's other locations up to date, now.",
     "verify": "Check the copies in every location, and repair them.",
     "catalogue": "Recovery points: what there is, and what is held.",

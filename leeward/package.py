@@ -131,6 +131,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     from leeward.template import machine_name
     from leeward.template_buckets import bucket_parameters
     from leeward.template_infrastructure import infrastructure_parameters
+    from leeward.template_isolation import isolation_parameters
     from leeward.template_names import names_parameters
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
@@ -151,7 +152,12 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
         "ServerRoles": _role_list(plan),
-    } | bucket_parameters(plan) | names_parameters(plan) | infrastructure_parameters(plan)
+    }
+    given |= bucket_parameters(plan) | names_parameters(plan)
+    given |= infrastructure_parameters(plan)
+    given |= workload_parameters(plan)
+    given |= isolation_parameters(plan)
+    return given
 
 
 def _role_list(plan: Plan) -> dict[str, str]:

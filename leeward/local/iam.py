@@ -45,6 +45,7 @@ ACTIONS = {
     "s3:GetBucketReplication": ["s3:GetReplicationConfiguration"],
     "s3:GetPublicAccessBlock": ["s3:GetBucketPublicAccessBlock"],
     "s3:GetBucketNotificationConfiguration": ["s3:GetBucketNotification"],
+    "s3:PutBucketLifecycleConfiguration": ["s3:PutLifecycleConfiguration"],
 }
 # S3 uses an object's KMS key with the caller's rights.
 # Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
@@ -62,7 +63,9 @@ VERSIONED = {
     "s3:GetObjectTagging": "s3:GetObjectVersionTagging",
     "s3:DeleteObject": "s3:DeleteObjectVersion",
 }
-ON_BUCKET = re.compile(r"s3:(ListBucket.*|GetBucket.*|Get[A-Z][a-z]+Configuration)")
+ON_BUCKET = re.compile(
+    r"s3:(ListBucket.*|(Get|Put|Delete)Bucket.*|(Get|Put)[A-Z][a-z]+Configuration)"
+)
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,17 @@ def _resource(service: str, action: str, parameters: dict[str, str], region: str
         return arn(f"log-group:{group}:log-stream:{stream}")
     if service == "ssm" and "DocumentName" in parameters:
         return f"arn:aws:ssm:{region}::document/{parameters['DocumentName']}"
+    if service == "iam":
+        return _identity(parameters)
     if service == "states":
         return parameters.get("stateMachineArn") or parameters.get("executionArn") or "*"
+    return "*"
+
+
+def _identity(parameters: dict[str, str]) -> str:
+    for name, kind in (("UserName", "user"), ("RoleName", "role")):
+        if name in parameters:
+            return f"arn:aws:iam::{ACCOUNT}:{kind}/{parameters[name]}"
     return "*"
 
 

@@ -1,0 +1,71 @@
+"""Steps that isolate what an attack reached, find how it began, and keep what proves it."""
+
+from __future__ import annotations
+
+from chalicelib.scenarios.kinds.kind import SECRET, STATE, Dependency, StepKind
+
+# IAM's control plane is in us-east-1: sessions and keys are cut off through it alone.
+IAM = Dependency("iam", "control", "global")
+BUCKET = Dependency("s3", "control", "own")
+COMPUTE = Dependency("ec2", "control", "own")
+STAND_IN = "the component's stand-in for drills, and the identities that it names"
+
+KINDS = (
+    StepKind(
+        uses="isolation.isolate",
+        function="isolate",
+        does="refuse writes to the bucket, disable keys, revoke sessions, close the network, "
+        "keep the volumes, stop what expires",
+        inputs={"component": True, "identities": False},
+        outputs=("raised", "left", "snapshots"),
+        timeout_seconds=300,
+        depends=(*STATE, BUCKET, IAM, COMPUTE),
+        changes="bucket policy, lifecycle, access keys, sessions, security groups; new snapshots",
+        undo="leeward isolation lift COMPONENT",
+        taken_back=True,
+        drill=STAND_IN,
+    ),
+    StepKind(
+        uses="isolation.lift",
+        function="isolate",
+        does="take the isolation down, or the kinds named, as it was before",
+        inputs={"component": True, "only": False},
+        outputs=("lifted",),
+        timeout_seconds=300,
+        depends=(*STATE, BUCKET, IAM, COMPUTE),
+        changes="what the isolation changed is as it was",
+        undo="isolate the component again",
+        drill=STAND_IN,
+    ),
+    StepKind(
+        uses="infection.identify",
+        function="inspect",
+        does="find who attacked, from where, since when, and the last clean moment",
+        inputs={"component": True, "database": False, "moment": False},
+        outputs=(
+            "started_at", "last_clean", "target", "damage", "vector", "identities", "counts",
+            "alternatives",
+        ),
+        timeout_seconds=900,
+        depends=(*STATE, SECRET),
+    ),
+    StepKind(
+        uses="infection.verify",
+        function="inspect",
+        does="look for signs of ransomware in what was restored",
+        inputs={"component": True, "last_clean": True},
+        outputs=("looked_at", "flagged"),
+        timeout_seconds=900,
+        depends=STATE,
+        drill="the component's stand-in for drills",
+    ),
+    StepKind(
+        uses="forensics.keep",
+        function="inspect",
+        does="keep what proves the attack: versions, trail, snapshots, findings, with digests",
+        inputs={"component": True, "started_at": True},
+        outputs=("manifest", "items", "left"),
+        timeout_seconds=900,
+        depends=STATE,
+    ),
+)  # fmt: skip
