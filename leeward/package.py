@@ -133,6 +133,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     from leeward.template_infrastructure import infrastructure_parameters
     from leeward.template_isolation import isolation_parameters
     from leeward.template_names import names_parameters
+    from leeward.template_workloads import workload_parameters
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
     operator = [it.operator_secret for it in databases]
@@ -140,7 +141,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     caches = [it.secret for it in plan.components.values() if it.kind == "redis" and it.secret]
     others = [it.bucket for it in plan.locations.values() if it.provider == "aws" and it.bucket]
     logins = [it.secret for it in plan.locations.values() if it.secret]
-    return {
+    given: dict[str, Any] = {
         "ScenarioPrefix": {"Type": "String", "Default": machine_name(plan, "")},
         # Without a standby region the name stands for no key: the list of keys ends with it.
         "StandbyRegion": {"Type": "String", "Default": plan.aws_region("standby") or "none"},
