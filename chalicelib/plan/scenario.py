@@ -42,12 +42,16 @@ def _parse_estimate(text: str) -> dict[str, str]:
 
 
 class Approval(PlanPart):
-    """Who must agree before a step: `count` of the roles `by`, asked for `within` that time."""
+    """Who must agree before a step: `count` of the roles `by`, asked for `within` that time.
+
+    unless: an output of an earlier step, `${step.output}`; while it is true nobody is asked.
+    """
 
     by: Annotated[tuple[Name, ...], Field(min_length=1)]
     count: Annotated[int, Field(ge=1)] = 1
     within: Duration
     otherwise: Literal["stop", "proceed"] = "stop"
+    unless: Text | None = None
 
 
 SignalKind = Literal["alarm", "probe", "heartbeat", "aws-health"]

@@ -28,6 +28,7 @@ CLOSER = "Close the run"
 DRILL_ENDS = "Was it a drill"
 HOW_IT_ENDED = "How it ended"
 RECORD_SECONDS = 120
+WHETHER = "Whether to approve"
 # A person's step without a limit in the plan: Step Functions would wait for a year.
 PERSON_SECONDS = 24 * 3600
 
@@ -130,13 +131,17 @@ def state_name(step: Step) -> str:
 
 def _stage_entry(item: Step | Together) -> str:
     if isinstance(item, Step):
-        return f"Approve {item.name}" if item.approve else state_name(item)
+        if item.approve is None:
+            return state_name(item)
+        return f"{WHETHER} {item.name}" if item.approve.unless else f"Approve {item.name}"
     return "Together: " + ", ".join(steps[0].name for steps in item.parallel)
 
 
 def _step_states(one: Placed, placed: list[Placed], following: str) -> dict[str, Any]:
     states: dict[str, Any] = {}
     if one.step.approve:
+        if one.step.approve.unless:
+            states[_stage_entry(one.step)] = _unless_state(one, placed, one.step.approve.unless)
         states[f"Approve {one.step.name}"] = _approval_state(one.step)
     work = _person_state(one) if one.step.by else _task_state(one, placed)
     states[state_name(one.step)] = work | {"Next": following}
@@ -216,6 +221,17 @@ def _person_state(one: Placed) -> dict[str, Any]:
     question = {"role": one.step.by, "says": one.step.says, "commands": one.step.commands}
     state = _waiting_state(one.step, "do", question, limit_seconds(one.step))
     return state | {"ResultSelector": {"outputs.$": "$"}, "ResultPath": one.local_path}
+
+
+def _unless_state(one: Placed, placed: list[Placed], unless: str) -> dict[str, Any]:
+    """Asks nobody while the output is true: what is not known to be, is asked."""
+    reference = parse_reference(unless)
+    assert reference is not None, "scenarios/wiring.py has looked"
+    path = _reference_path(reference, one, placed)
+    known = {"Variable": path, "IsPresent": True}
+    rule = {"And": [known, {"Variable": path, "BooleanEquals": True}]}
+    go_on = rule | {"Next": state_name(one.step)}
+    return _choice("within what may be done unasked, or not", go_on, f"Approve {one.step.name}")
 
 
 def _approval_state(step: Step) -> dict[str, Any]:

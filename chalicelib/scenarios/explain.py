@@ -112,7 +112,8 @@ def _approval(step: Step) -> str:
         return ""
     who = " or ".join(step.approve.by)
     within = int(step.approve.within.total_seconds() // 60)
-    return f"{step.approve.count} of {who} within {within} min, otherwise {step.approve.otherwise}"
+    asked = f"{step.approve.count} of {who} within {within} min, otherwise {step.approve.otherwise}"
+    return f"{asked}; nobody while {step.approve.unless}" if step.approve.unless else asked
 
 
 def _worst_seconds(scenario: Scenario) -> int:

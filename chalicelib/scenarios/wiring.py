@@ -48,6 +48,7 @@ def _check_scenario(plan: Plan, name: str, scenario: Scenario) -> Iterator[Findi
         yield from _check_kind(plan, reader)
         yield from _check_inputs(reader, placed)
         yield from _check_approval(plan, reader)
+        yield from _check_unless(reader, placed)
 
 
 def _check_kind(plan: Plan, reader: Placed) -> Iterator[Finding]:
@@ -135,6 +136,21 @@ def _check_approval(plan: Plan, reader: Placed) -> Iterator[Finding]:
             "approve",
             f"{approval.count} approvals are asked for, {len(people)} people can give one",
             "give the role more people, or ask for fewer approvals",
+        )
+
+
+def _check_unless(reader: Placed, placed: list[Placed]) -> Iterator[Finding]:
+    unless = reader.step.approve.unless if reader.step.approve else None
+    if unless is None:
+        return
+    reason = _why_unresolved(unless, reader, placed)
+    if reason or parse_reference(unless) is None:
+        yield _finding(
+            "LW105",
+            reader,
+            "approve",
+            f"`unless`: {reason or f'{unless!r} is a constant'}",
+            "refer to an output of an earlier step that is true or false",
         )
 
 

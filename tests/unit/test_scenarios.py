@@ -210,3 +210,29 @@ def test_every_kind_that_is_taken_back_has_code_for_it() -> None:
         assert callable(work_of(uses))
     for uses in UNDO:
         assert callable(undo_of(uses))
+
+
+LEADS = {"technical-lead": {"title": "Lead", "held_by": ["cto"], "may": ["approve"]}}
+
+
+def unless(reference: str) -> list[dict[str, Any]]:
+    approve = {"by": ["technical-lead"], "within": "15m", "unless": reference}
+    return [FIND, RESTORE | {"approve": approve}]
+
+
+def test_nobody_is_asked_while_an_output_says_so() -> None:
+    plan = plan_with(unless("${find.damage}"), LEADS)
+    assert check_wiring(plan) == []
+    states = compile_scenario("mine", plan.scenarios["mine"])["States"]
+    choice = states["Whether to approve restore"]
+    assert states["Find"]["Next"] == "Whether to approve restore"
+    [rule] = choice["Choices"]
+    assert rule["And"][1] == {"Variable": "$.steps.find.outputs.damage", "BooleanEquals": True}
+    assert (rule["Next"], choice["Default"]) == ("Restore", "Approve restore")
+    assert "nobody while ${find.damage}" in str(explain_scenario(plan, "mine"))
+
+
+@pytest.mark.parametrize("reference", ["true", "${find.nothing}", "${later.found}"])
+def test_what_decides_whether_to_ask_must_be_there(reference: str) -> None:
+    [finding] = check_wiring(plan_with(unless(reference), LEADS))
+    assert (finding.rule, finding.path[-1]) == ("LW105", "approve")
