@@ -117,7 +117,8 @@ class Plan(PlanPart):
     def rpo_of_scenario(self, scenario: str) -> timedelta | None:
         """The strictest promise of its data: of its own component, else of what it restores."""
         chosen = self.scenarios[scenario]
-        about = (chosen.component,) if chosen.component else chosen.restored_components()
+        own = self.rpo_of(chosen.component) if chosen.component in self.components else None
+        about = chosen.restored_components() if own is None else {chosen.component}
         promises = [self.rpo_of(name) for name in about if name in self.components]
         return min((rpo for rpo in promises if rpo), default=self.objectives.rpo)
 

@@ -18,10 +18,10 @@ from chalicelib.errors import (
     NotReady,
     Unavailable,
 )
-from chalicelib.evidence.entries import Entry, chosen_point, data_loss
+from chalicelib.evidence.entries import Entry, chosen_point, data_loss, proven
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Redis
-from chalicelib.plan.records import PointKind, RecoveryPoint, format_time
+from chalicelib.plan.records import CheckResult, PointKind, Proof, RecoveryPoint, format_time
 from chalicelib.ports.servers import Commands, Ran, ServerFacts
 from chalicelib.recover.host_scripts import (
     NO_DOWNLOAD,
@@ -38,7 +38,7 @@ from chalicelib.services import build
 from chalicelib.services.acting import acting_on
 from chalicelib.services.said import say
 from chalicelib.services.servers import commands_of, facts_of, server_of
-from chalicelib.services.sources import Source, source_of
+from chalicelib.services.sources import END, Source, source_of
 
 Outputs = dict[str, Any]
 
@@ -94,7 +94,8 @@ def files_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         return point, ran.output.split()[0]
 
     point, entries = use_point(run, source, component, "archive", use)
-    say(run, _loss(run, component, point), about=component)
+    say(run, _loss(run, component, point))
+    say(run, _proof(component, point, "files-in-place", f"{entries} files, digests as stored"))
     return {
         "found": f"{point.id} of {format_time(point.taken_at)}: {entries} files in "
         f"{', '.join(found.paths)} on {place.server.id}",
@@ -127,7 +128,8 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     points = {it.point.id: it.point for it in source.catalogue.holdings().standings}
     point = points[made.point_id]
     _say_chosen(run, component, point, made.damaged)
-    say(run, _loss(run, component, point), about=component)
+    say(run, _loss(run, component, point))
+    say(run, _proof(component, point, "keys-in-place", f"each of {made.keys} keys was found"))
     return {
         "found": f"{made.point_id} of {format_time(made.taken_at)}: {made.keys} keys in "
         f"{made.server}, {made.expired} had expired",
@@ -204,13 +206,27 @@ def _say_chosen(run: Run, component: str, point: RecoveryPoint, damaged: tuple[s
 
 def _loss(run: Run, component: str, point: RecoveryPoint) -> Entry:
     """What was changed between the point and the alarm is lost, at most."""
-    entry = data_loss(
+    return data_loss(
         last_commit_before_at=max(run.alarm_at, point.taken_at),
         last_commit_recovered_at=point.taken_at,
         rows_lost=None,
-        how="what changed between the recovery point and the alarm, at most",
+        how=f"what changed in {component} between the recovery point and the alarm, at most",
+        bounded=True,
     )
-    return Entry(entry.kind, entry.body | {"component": component})
+
+
+def _proof(component: str, point: RecoveryPoint, name: str, found: str) -> Entry:
+    return proven(
+        Proof(
+            component=component,
+            point_id=point.id,
+            proven_at=build.clock().now(),
+            target=END,
+            recovered_lsn=0,
+            last_commit_at=None,
+            checks=(CheckResult(name, True, found),),
+        )
+    )
 
 
 def run_script(run: Run, place: Place, script: str, *, about: str = "") -> Ran:

@@ -7,14 +7,16 @@ from typing import Any
 
 from chalicelib.adapters.http_page import fetch_page
 from chalicelib.errors import BadInput, CheckFailed, LeewardError
-from chalicelib.evidence.entries import Entry
+from chalicelib.evidence.entries import proven, serving
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import format_time
+from chalicelib.plan.components import Postgres
+from chalicelib.plan.records import CheckResult, Proof, format_time
 from chalicelib.recover.servers import wait_for
 from chalicelib.services import build
 from chalicelib.services.acting import acting_on
 from chalicelib.services.said import say
 from chalicelib.services.servers import commands_of, facts_of, server_of
+from chalicelib.services.sources import END
 
 Outputs = dict[str, Any]
 
@@ -64,7 +66,18 @@ def _commands_in(run: Run, folder: str) -> str:
             hint="add `commands` to the step",
             code="no-commands",
         )
-    return f"cd {quote(folder)}\n{step.commands}"
+    return f"cd {quote(folder)}\n{_databases_here(run)}{step.commands}"
+
+
+def _databases_here(run: Run) -> str:
+    """LEEWARD_SECRET_ARTIST_DB and the like: the application's secret of each database on which
+    the run acts, so that a server at another site, or a drill's, is never told of production's."""
+    lines, elsewhere = "", {run.site} | ({"drill"} if run.drill else set())
+    for name, found in build.plan().components.items():
+        if isinstance(found, Postgres) and elsewhere & set(found.stand_ins):
+            secret = build.database(acting_on(run, name)).application_secret
+            lines += f"export LEEWARD_SECRET_{name.upper().replace('-', '_')}={quote(secret)}\n"
+    return lines
 
 
 def test_step(run: Run, inputs: dict[str, Any]) -> Outputs:
@@ -96,10 +109,22 @@ def test_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             code="page-wrong",
             hint="look at the units' logs on the server; nothing was sent to it yet",
         )
-    at = format_time(build.clock().now())
-    say(run, Entry("serving", {"url": url, "at": at, "expected": expected}))
+    now, at = build.clock().now(), format_time(build.clock().now())
+    found = f"{url} answers as expected" + (f", with {expected}" if expected else "")
+    say(run, serving(at=now, how=found))
+    check = CheckResult("page", True, f"{GOOD_ANSWERS} answers in a row: {last}")
+    proof = Proof(
+        component=name,
+        point_id="",
+        proven_at=now,
+        target=END,
+        recovered_lsn=0,
+        last_commit_at=None,
+        checks=(check,),
+    )
+    say(run, proven(proof))
     return {
-        "found": f"{url} answers as expected" + (f", with {expected}" if expected else ""),
+        "found": found,
         "instance": facts.id,
         "url": url,
         "answered_at": at,

@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib.adapters.servers.ec2 import Ec2Servers
 from chalicelib.errors import CheckFailed, NotReady
-from chalicelib.evidence.entries import Entry, decision
+from chalicelib.evidence.entries import Entry, decision, serving
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Server
 from chalicelib.plan.records import format_time
@@ -136,7 +136,7 @@ def register_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             clock=build.clock(), limit_seconds=HEALTHY_SECONDS,
         )  # fmt: skip
         healthy_at = format_time(at)
-        say(run, Entry("serving", {"url": found.target_group, "at": healthy_at, "expected": ""}))
+        say(run, serving(at=at, how=f"{facts.id} is healthy in {found.target_group}"))
     old = kept_order(run, name).get("replaces", "")
     if old:
         servers.set_tags(old, {"Name": name_replaced(found.instance, run.run_id)})

@@ -82,14 +82,20 @@ def facts_of(run: Run, name: str, instance: str = "") -> ServerFacts:
         return facts
     if launched := kept_order(run, name).get("instance"):
         return servers.facts(launched)
-    facts_found = one_of_name(servers.find(found.instance), found.instance)
-    if facts_found is None:
+    return named_server(name)
+
+
+def named_server(name: str) -> ServerFacts:
+    """The server that has the plan's name. Raises as `facts_of`."""
+    found = server_of(name)
+    facts = one_of_name(ec2_of(found).find(found.instance), found.instance)
+    if facts is None:
         raise NotReady(
             f"expected a server of the name {found.instance}, found none",
             code="server-not-found",
             hint="is the plan's `instance` the value of its tag Name, in the plan's region?",
         )
-    return facts_found
+    return facts
 
 
 def provision_step(run: Run, inputs: dict[str, Any]) -> Outputs:

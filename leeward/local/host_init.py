@@ -52,6 +52,10 @@ class Unit:
         return self.root / "etc/systemd/system" / f"{self.name}.service"
 
     @property
+    def load_state(self) -> str:
+        return "loaded" if self.file.exists() else "not-found"
+
+    @property
     def pid(self) -> int:
         return self._process.pid if self._process and self.state == "active" else 0
 
@@ -168,7 +172,7 @@ class Init:
             return 0, ""
         found = [self.unit(name) for name in units]
         missing = [unit.name for unit in found if not unit.file.exists()]
-        if missing and verb not in ("is-active", "is-enabled"):
+        if missing and verb not in ("is-active", "is-enabled", "show"):
             return NOT_FOUND if verb == "status" else 5, f"Unit {missing[0]}.service not found."
         act: Callable[[list[Unit]], tuple[int, str]] = getattr(self, f"do_{verb.replace('-', '_')}")
         return act(found)
@@ -209,11 +213,14 @@ class Init:
 
     def do_show(self, units: list[Unit]) -> tuple[int, str]:
         blocks = [
-            f"Id={unit.name}.service\nActiveState={unit.state}\nNRestarts={unit.restarts}\n"
+            f"Id={unit.name}.service\nLoadState={unit.load_state}\nActiveState={unit.state}\nNRestarts={unit.restarts}\n"
             f"MainPID={unit.pid}"
             for unit in units
         ]
         return 0, "\n\n".join(blocks)
+
+    def do_cat(self, units: list[Unit]) -> tuple[int, str]:
+        return 0, "\n".join(f"# {unit.file}\n{unit.file.read_text()}" for unit in units)
 
     def do_status(self, units: list[Unit]) -> tuple[int, str]:
         states = [f"{unit.name}.service: {unit.state}" for unit in units]

@@ -32,6 +32,7 @@ SHIMS = (
     "codebuild",
     "dynamodb",
     "ec2",
+    "elbv2",
     "events",
     "kms",
     "route53",

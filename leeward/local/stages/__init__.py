@@ -8,7 +8,7 @@ from chalicelib.plan.model import Plan
 from leeward.local.drill import Drill
 
 # Module and class; the first that accepts a scenario is its stage.
-STAGES = (("database", "DatabaseDrill"),)
+STAGES = (("artist", "ServerDrill"), ("database", "DatabaseDrill"))
 
 
 def stage_of(plan: Plan, scenario: str) -> type[Drill] | None:
