@@ -128,6 +128,11 @@ def switch(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)
 
 
+@app.lambda_function(name="workloads")
+def workloads(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
 @app.lambda_function(name="move_names")
 def move_names(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)
@@ -176,6 +181,11 @@ def heartbeat(event: dict[str, Any], context: Any) -> Any:
 @app.lambda_function(name="probe")
 def probe(event: dict[str, Any], context: Any) -> Any:
     return services.probe(event)
+
+
+@app.lambda_function(name="exercise")
+def exercise(event: dict[str, Any], context: Any) -> Any:
+    return services.exercise(event)
 
 
 @app.lambda_function(name="ask")

@@ -16,14 +16,22 @@ from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.template import machine_resources
+from leeward.template_exercises import exercise_resources
 from leeward.template_names import check_outputs, switch_resources
 from leeward.template_outage import outage_resources, watched_sites
 
 Template = dict[str, Any]
 
 # In both regions: they open incidents, hear people, and close runs.
-IN_BOTH = ("on_alarm", "ask", "record")
-OWN_STORES = ("StateTable", "DataKey", "SigningKey", "EvidenceBucket", "EvidenceBucketPolicy")
+IN_BOTH = ("on_alarm", "ask", "record", "exercise")
+OWN_STORES = (
+    "StateTable",
+    "DataKey",
+    "FactorKey",
+    "SigningKey",
+    "EvidenceBucket",
+    "EvidenceBucketPolicy",
+)
 FUNCTION_PARTS = ("", "Role", "LogGroup")
 RIGHTS_ARE_GIVEN_BY_IAM = {
     "Version": "2012-10-17",
@@ -68,6 +76,7 @@ def standby_template(plan: Plan, primary: Template) -> Template:
     }
     kept |= machine_resources(plan, standby_scenarios(plan), standby_functions(plan))
     kept |= _key_replica() | switch_resources(plan) | outage_resources(plan)
+    kept |= exercise_resources(plan)
     body = _Elsewhere(set(kept)).moved({"Globals": primary["Globals"], "Resources": kept})
     parameters = primary["Parameters"] | _parameters(plan, primary["Resources"])
     used = _named_in(body)
@@ -77,7 +86,7 @@ def standby_template(plan: Plan, primary: Template) -> Template:
         "Description": "Leeward: the standby region",
         "Parameters": {name: it for name, it in parameters.items() if name in used},
         **body,
-        "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:4]}
+        "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:5]}
         | check_outputs(plan),
     }
 

@@ -16,6 +16,7 @@ from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.template_buckets import replica_resources
 from leeward.template_copies import bucket_resources, copy_resources
+from leeward.template_exercises import exercise_resources
 from leeward.template_many import many_resources
 from leeward.template_names import switch_resources
 from leeward.template_outage import heartbeat_resources
@@ -48,6 +49,7 @@ def plan_resources(plan: Plan) -> Resources:
     resources = machine_resources(plan, here, STEP_FUNCTIONS)
     resources |= _evidence_lock(plan) | bucket_resources(plan)
     resources |= replica_resources(plan) | many_resources(plan) | heartbeat_resources(plan)
+    resources |= exercise_resources(plan)
     if plan.aws_region("standby") is None:
         resources |= switch_resources(plan)
     for name, component in plan.components.items():

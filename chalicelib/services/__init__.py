@@ -187,6 +187,13 @@ def close_run(event: Event) -> Event:
     return close_run(event)
 
 
+def exercise(event: Event) -> Event:
+    """Begin the exercises that are due, judge those that have ended; see services/exercises.py."""
+    from chalicelib.services.exercises import exercise
+
+    return exercise(event)
+
+
 def ask(event: Event) -> Event:
     """Put a question to people and keep the token that their answer will carry."""
     from chalicelib.services.people import ask

@@ -1,0 +1,233 @@
+"""The exercises that a plan promises: which scenarios each runs, when it is due, how it stands.
+
+An exercise that runs scenarios runs them as drills of the deployed plan, the same machines as for
+the real thing. One without (an audit, a review, a spot check by hand) is a person's: it counts when
+somebody says that it was done.
+
+    due --(its turn)--> running --(all runs ended)--> done | failed
+     |                     +-----(longer than a day)--> failed
+     +--(not begun, not said to be done, in time)--> missed
+
+Pure: reads no clock, calls nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import Any, Literal
+
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import Record
+from chalicelib.plan.schedule import Schedule
+from chalicelib.plan.upkeep import Exercise
+
+Status = Literal["due", "running", "done", "failed", "missed"]
+OVER: tuple[Status, ...] = ("done", "failed", "missed")
+
+# Checked by jobs of their own, which have their own alarms.
+BY_JOBS = ("integrity-check",)
+BY_PEOPLE = ("audit", "review", "communication", "spot-check")
+# By the longest time between two: the word for it, for names.
+PERIODS = (
+    (timedelta(days=1), "daily"),
+    (timedelta(days=8), "weekly"),
+    (timedelta(days=32), "monthly"),
+    (timedelta(days=93), "quarterly"),
+    (timedelta(days=185), "twice-yearly"),
+)
+# A drill takes minutes; the plan's largest estimate is 8 hours, and its people may wait as long.
+LONGEST_RUN = timedelta(days=1)
+# What is not begun by then is missed: no later than half of the time to the next one.
+LONGEST_WAIT = timedelta(days=14)
+# What was due before anybody looked for the first time is nobody's fault.
+MOST_AT_ONCE = 100
+
+
+@dataclass(frozen=True)
+class PlannedExercise(Record):
+    """`name`: its kind and how often, unique in the plan. `scenarios`: what a run of it drills."""
+
+    name: str
+    kind: str
+    says: str
+    schedule: str
+    time_zone: str
+    scenarios: tuple[str, ...]
+
+    @property
+    def by_people(self) -> bool:
+        return not self.scenarios
+
+    @property
+    def when(self) -> Schedule:
+        return Schedule(self.schedule, self.time_zone)
+
+
+@dataclass(frozen=True)
+class ScenarioResult(Record):
+    """One scenario's drill within an exercise. Seconds; None: not measured.
+
+    `estimate_seconds`: the document's own, at most. `before_seconds`: RTO of the time before.
+    """
+
+    scenario: str
+    incident: str
+    run_id: str
+    outcome: str = ""
+    rto_seconds: float | None = None
+    rto_objective_seconds: float | None = None
+    rpo_seconds: float | None = None
+    rpo_objective_seconds: float | None = None
+    estimate_seconds: float | None = None
+    before_seconds: float | None = None
+    shortfalls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Occasion(Record):
+    """One time that an exercise was due. Times aware UTC. `note`: a person's, or why it failed."""
+
+    exercise: str
+    due_at: datetime
+    status: Status = "due"
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    results: tuple[ScenarioResult, ...] = ()
+    note: str = ""
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "results":
+            return tuple(ScenarioResult.from_json(item) for item in value)
+        return super()._revive(name, value)
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in OVER
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an occasion becomes, and why."""
+
+    status: Status
+    why: str
+
+
+def planned_exercises(plan: Plan) -> tuple[PlannedExercise, ...]:
+    """Every exercise that is not a job of its own, in the order of the plan."""
+    names: dict[str, int] = {}
+    found = []
+    for exercise in (*plan.verification, *plan.testing):
+        if exercise.kind in BY_JOBS:
+            continue
+        base = f"{exercise.kind}-{_period(exercise.when)}"
+        names[base] = names.get(base, 0) + 1
+        name = base if names[base] == 1 else f"{base}-{names[base]}"
+        found.append(_planned(plan, name, exercise))
+    return tuple(found)
+
+
+def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
+    by_people = exercise.manual or exercise.kind in BY_PEOPLE
+    return PlannedExercise(
+        name=name,
+        kind=exercise.kind,
+        says=exercise.says,
+        schedule=exercise.when.expression,
+        time_zone=exercise.when.time_zone,
+        scenarios=() if by_people else exercise.scenarios or _meant(plan, exercise.kind),
+    )
+
+
+def _period(when: Schedule) -> str:
+    longest = when.longest_interval()
+    return next((word for limit, word in PERIODS if longest <= limit), "yearly")
+
+
+def _meant(plan: Plan, kind: str) -> tuple[str, ...]:
+    """The scenarios of an exercise whose document names none, from what they do."""
+    lost = [name for name, it in plan.scenarios.items() if it.loses]
+    if kind == "restore-test":
+        return tuple(name for name in plan.scenarios if _restores_one(plan, name))
+    if kind == "failover":
+        return tuple(lost[:1])
+    if kind == "security":
+        return tuple(name for name in plan.scenarios if _isolates(plan, name))
+    return tuple(lost[-1:]) or tuple(name for name in plan.scenarios if _restores_one(plan, name))
+
+
+def _restores_one(plan: Plan, name: str) -> bool:
+    scenario = plan.scenarios[name]
+    restores = any(step.uses == "database.restore" for step in scenario.all_steps())
+    return restores and scenario.component is not None and not scenario.loses
+
+
+def _isolates(plan: Plan, name: str) -> bool:
+    steps = plan.scenarios[name].all_steps()
+    return any((step.uses or "").startswith("isolation.") for step in steps)
+
+
+def due_between(
+    planned: Iterable[PlannedExercise], after: datetime, until: datetime
+) -> Iterator[Occasion]:
+    """Every time that one was due in (after, until], oldest first within each.
+
+    A rate has no place on the clock: it is due one interval after `after`.
+    """
+    for exercise in planned:
+        firings = takewhile(lambda at: at <= until, exercise.when.firings_after(after))
+        for number, at in enumerate(firings):
+            if number == MOST_AT_ONCE:
+                break
+            yield Occasion(exercise.name, at)
+
+
+def decide_standing(occasion: Occasion, planned: PlannedExercise, *, now: datetime) -> Verdict:
+    """What an occasion that is not over becomes now.
+
+    Args:
+        occasion: with the results as far as they are known.
+        now: aware UTC.
+    """
+    if occasion.status == "due":
+        late = now - occasion.due_at
+        patience = min(LONGEST_WAIT, planned.when.longest_interval() / 2)
+        if late <= patience:
+            return Verdict("due", "it waits for its turn, or for a person")
+        return Verdict("missed", f"it was not begun within {_days(patience)} of {occasion.due_at}")
+    return _standing_of_runs(occasion, now)
+
+
+def _standing_of_runs(occasion: Occasion, now: datetime) -> Verdict:
+    started = occasion.started_at or occasion.due_at
+    if not all(result.outcome for result in occasion.results):
+        if now - started <= LONGEST_RUN:
+            return Verdict("running", "its runs have not ended")
+        return Verdict("failed", f"its runs had not ended after {_days(LONGEST_RUN)}")
+    wrong = [
+        f"{it.scenario}: {'; '.join(it.shortfalls)}" for it in occasion.results if it.shortfalls
+    ]
+    if wrong or not occasion.results:
+        return Verdict("failed", "; ".join(wrong) or "it ran nothing")
+    return Verdict("done", "every run recovered within the objectives")
+
+
+def choose_next(
+    occasions: Iterable[Occasion], planned: Iterable[PlannedExercise]
+) -> Occasion | None:
+    """The occasion to begin now: one at a time, as exercises share their stand-ins; the one that
+    has waited longest, and of an exercise that was due more than once the last alone."""
+    all_of = list(occasions)
+    automatic = {it.name for it in planned if not it.by_people}
+    if any(it.status == "running" for it in all_of):
+        return None
+    waiting = [it for it in all_of if it.status == "due" and it.exercise in automatic]
+    return min(waiting, key=lambda it: (it.due_at, it.exercise), default=None)
+
+
+def _days(period: timedelta) -> str:
+    return f"{period / timedelta(days=1):g} days"

@@ -1,0 +1,117 @@
+"""The calendar of exercises: what is due, how it stands, what is begun next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.plan.exercises import (
+    OVER,
+    Occasion,
+    PlannedExercise,
+    ScenarioResult,
+    choose_next,
+    decide_standing,
+    due_between,
+    planned_exercises,
+)
+from leeward.plan_file import load_plan
+
+PLANS = Path(__file__).parents[2] / "policies" / "plans"
+NEXUS = planned_exercises(load_plan(PLANS / "nexus-studio.yaml").plan)
+NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+WEEKLY = next(it for it in NEXUS if it.name == "restore-test-weekly")
+AUDIT = next(it for it in NEXUS if it.name == "audit-yearly")
+GOOD = ScenarioResult("database-corruption", "inc-1", "run-1", outcome="recovered")
+
+
+def after(**much: float) -> datetime:
+    return NOON + timedelta(**much)
+
+
+def test_every_exercise_of_the_document_is_there_with_what_it_runs() -> None:
+    found = {it.name: it.scenarios for it in NEXUS}
+    assert found["restore-test-weekly"] == ("database-corruption",)
+    assert found["restore-test-monthly"] == ("database-corruption",)
+    assert found["failover-monthly"] == ("regional-outage",)
+    assert found["failover-quarterly"] == ("regional-outage",)
+    assert found["security-quarterly"] == ("ransomware",)
+    assert found["full-drill-yearly"] == ("data-center-loss",)
+    assert found["communication-monthly"] == found["audit-yearly"] == found["review-yearly"] == ()
+    assert len(found) == len(NEXUS) == 11
+
+
+def test_what_became_due_is_found_however_long_nobody_looked() -> None:
+    found = list(due_between([WEEKLY], NOON, after(days=22)))
+    assert [it.due_at.day for it in found] == [29, 6, 13]
+    assert list(due_between([WEEKLY], NOON, NOON)) == []
+    [again] = due_between([WEEKLY], found[0].due_at, found[1].due_at)
+    assert again == found[1]
+
+
+def test_one_that_nobody_began_is_missed_and_one_that_waits_is_not() -> None:
+    waiting = Occasion(WEEKLY.name, NOON)
+    assert decide_standing(waiting, WEEKLY, now=after(days=3)).status == "due"
+    assert decide_standing(waiting, WEEKLY, now=after(days=4)).status == "missed"
+    audit = Occasion(AUDIT.name, NOON)
+    assert decide_standing(audit, AUDIT, now=after(days=13)).status == "due"
+    assert decide_standing(audit, AUDIT, now=after(days=15)).status == "missed"
+
+
+@pytest.mark.parametrize(
+    ("results", "hours", "status"),
+    [
+        ((replace(GOOD, outcome=""),), 2, "running"),
+        ((replace(GOOD, outcome=""),), 25, "failed"),
+        ((GOOD,), 2, "done"),
+        ((replace(GOOD, shortfalls=("the recovered data is not proven",)),), 2, "failed"),
+        ((GOOD, replace(GOOD, outcome="failed", shortfalls=("the run failed",))), 2, "failed"),
+        ((), 2, "failed"),
+    ],
+)
+def test_one_that_runs_is_done_when_every_run_was_green(
+    results: tuple[ScenarioResult, ...], hours: int, status: str
+) -> None:
+    running = Occasion(WEEKLY.name, NOON, "running", NOON, results=results)
+    verdict = decide_standing(running, WEEKLY, now=after(hours=hours))
+    assert verdict.status == status
+    assert verdict.why
+
+
+def test_one_at_a_time_is_begun_and_none_of_peoples() -> None:
+    early, late = Occasion(WEEKLY.name, NOON), Occasion("failover-monthly", after(hours=1))
+    audit = Occasion(AUDIT.name, after(hours=-5))
+    assert choose_next([late, audit, early], NEXUS) == early
+    assert choose_next([replace(late, status="running"), early], NEXUS) is None
+    assert choose_next([audit], NEXUS) is None
+
+
+@given(
+    st.lists(st.sampled_from([*OVER, "due", "running"]), max_size=6),
+    st.integers(min_value=0, max_value=400),
+)
+def test_nothing_that_is_over_is_begun_again_and_silence_never_counts_as_done(
+    statuses: list[str], days: int
+) -> None:
+    all_of = [
+        Occasion(WEEKLY.name, after(days=7 * number), status)  # type: ignore[arg-type]
+        for number, status in enumerate(statuses)
+    ]
+    chosen = choose_next(all_of, [WEEKLY])
+    assert chosen is None or chosen.status == "due"
+    for occasion in all_of:
+        if not occasion.is_over:
+            verdict = decide_standing(occasion, WEEKLY, now=occasion.due_at + timedelta(days=days))
+            assert verdict.status != "done"
+
+
+def test_an_occasion_is_the_same_after_it_was_stored() -> None:
+    occasion = Occasion(WEEKLY.name, NOON, "done", NOON, after(hours=1), (GOOD,), "well")
+    assert Occasion.from_json(occasion.to_json()) == occasion
+    planned: PlannedExercise = WEEKLY
+    assert PlannedExercise.from_json(planned.to_json()) == planned
