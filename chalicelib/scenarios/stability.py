@@ -66,9 +66,12 @@ def region_of(plan: Plan, item: Dependency, here: str) -> str | None:
 def _acts_on_what_is_lost(
     plan: Plan, scenario: Scenario, one: Placed, kind: StepKind
 ) -> Iterator[Finding]:
-    """Names are at every site: what moves them is another rule's matter (LW107)."""
+    """Names are at every site: what moves them is another rule's matter (LW107). A step that is
+    given an `instance` acts on that server, which the run launched."""
     found = plan.components.get(one.step.component or "")
     if found is None or found.site not in scenario.loses or isinstance(found, Names):
+        return
+    if "instance" in one.step.inputs:
         return
     site = scenario.recovers_at(plan.sites)
     if kind.changes and kind.uses not in GOES_ON and site not in found.stand_ins:
