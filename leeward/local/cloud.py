@@ -48,9 +48,8 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
     from moto.awslambda.models import LambdaFunction
 
-    from leeward.local.routing_control import RoutingCluster
-
     from leeward.local.hosts import Hosts
+    from leeward.local.routing_control import RoutingCluster
 
 PRIMARY_REGION = "us-east-1"
 STANDBY_REGION = "us-west-2"

@@ -3,7 +3,7 @@
     with RoutingCluster(["arn:...primary", "arn:...dr"]) as cluster:
         cluster.endpoints                    {"us-east-1": "http://127.0.0.1:...", ...}
         cluster.kill("us-east-1")            the endpoint does not listen any more
-        cluster.at_least_one_on()            a safety rule
+        cluster.forbid("arn:...dr")          a safety rule: it may not be turned on
 
 moto has no such service. The endpoints listen on loopback and share one state, as a cluster with a
 quorum does; with fewer than three left none of them takes a change, unless `partitioned`: then the
@@ -33,7 +33,7 @@ class RoutingCluster:
         self.states = dict.fromkeys(controls, "Off")
         self.asked: list[tuple[str, str]] = []
         self._partitioned = partitioned
-        self._needs_one = False
+        self._forbidden: set[str] = set()
         self._servers: dict[str, ThreadingHTTPServer] = {}
         self._urls: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -66,9 +66,9 @@ class RoutingCluster:
         server.shutdown()
         server.server_close()
 
-    def at_least_one_on(self) -> None:
-        """From now on a change that would turn everything off is refused."""
-        self._needs_one = True
+    def forbid(self, arn: str) -> None:
+        """From now on a change that would turn the control on is refused, as by a gating rule."""
+        self._forbidden.add(arn)
 
     def is_on(self, arn: str) -> bool:
         return self.states.get(arn) == "On"
@@ -98,8 +98,8 @@ class RoutingCluster:
         if unknown := set(wanted) - set(self.states):
             return 400, _problem("ResourceNotFoundException", f"no control {sorted(unknown)}")
         after = self.states | wanted
-        if self._needs_one and "On" not in after.values():
-            return 409, _problem("ConflictException", "safety rule at-least-one is not met")
+        if any(after[arn] == "On" for arn in self._forbidden):
+            return 409, _problem("ConflictException", "a gating rule does not let it be on")
         self.states = after
         return 200, {}
 

@@ -32,7 +32,7 @@ SHIMS = (
     "codebuild",
     "dynamodb",
     "ec2",
-    "elbv2",
+    "elb",
     "events",
     "kms",
     "route53",

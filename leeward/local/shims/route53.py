@@ -1,6 +1,7 @@
-"""Route 53: a health check's status is what was seen, and routing controls are part of one.
+"""Route 53: a health check's status is what was seen, and a batch is done as one or not at all.
 
-moto says "Success" of every check, and forgets the routing control that a check stands for.
+moto says "Success" of every check, forgets the routing control that a check stands for, and stops
+in the middle of a batch at a name of another zone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
+from moto.route53.models import Route53Backend
 from moto.route53.responses import Route53
 
 from leeward.local.health_checks import CHECKER
@@ -45,7 +48,20 @@ def install(cloud: LocalCloud) -> Iterator[None]:
 
         return create_health_check
 
+    def as_one(original: Any) -> Any:
+        def change(self: Route53Backend, zoneid: str, change_list: list[dict[str, Any]]) -> None:
+            zone = self.get_hosted_zone(zoneid)
+            before = list(zone.rrsets)
+            try:
+                original(self, zoneid, change_list)
+            except ServiceException:
+                zone.rrsets = before
+                raise
+
+        return change
+
     with ExitStack() as stack:
+        stack.enter_context(replaced(Route53Backend, "change_resource_record_sets", as_one))
         stack.enter_context(replaced(Route53, "get_health_check_status", seen))
         stack.enter_context(replaced(Route53, "create_health_check", with_control))
         yield

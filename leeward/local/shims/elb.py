@@ -1,4 +1,4 @@
-"""Elastic Load Balancing: a target on this machine is as healthy as it answers.
+"""Elastic Load Balancing (moto: elb, both versions): a target here is as healthy as it answers.
 
 moto calls every registered target healthy. Here the health check's path is really asked for each
 time somebody wants to know, on the address of a host of the local cloud or on a loopback address;
