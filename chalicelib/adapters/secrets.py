@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 from uuid import NAMESPACE_OID, uuid5
 
 from psycopg.conninfo import make_conninfo
@@ -75,6 +75,18 @@ class SecretAddresses:
                     ClientRequestToken=str(uuid5(NAMESPACE_OID, f"{address.version}/{database}")),
                 )
         return before
+
+
+def as_url(dsn: str) -> str:
+    """postgresql://user:password@host:port/database?..., which applications read."""
+    if urlsplit(dsn).scheme in ("postgresql", "postgres"):
+        return dsn
+    parts = {name: str(value) for name, value in parse_dsn(dsn).items()}
+    given = {name: quote(parts.pop(name, ""), safe="") for name in ("user", "password", "dbname")}
+    host, port = quote(parts.pop("host", ""), safe=""), parts.pop("port", "")
+    login = f"{given['user']}:{given['password']}@" if given["user"] else ""
+    rest = f"?{urlencode(parts)}" if parts else ""
+    return f"postgresql://{login}{host}{port and ':' + port}/{given['dbname']}{rest}"
 
 
 def with_database(dsn: str, database: str) -> str:

@@ -222,11 +222,13 @@ class Service(BaseComponent):
     """Application servers: a Kubernetes deployment or systemd units of the server it is `on`.
 
     health: the address that says whether it serves; health_says: what a good answer contains.
-    manifests: objects to apply, an S3 address.
+    manifests: objects to apply, an S3 address. container: of the deployment's pods, when they have
+    several.
     """
 
     kind: Literal["service"]
     deployment: Text | None = None
+    container: Text | None = None
     replicas: Annotated[int, Field(ge=0)] | None = None
     cluster: Cluster | None = None
     manifests: Text | None = None

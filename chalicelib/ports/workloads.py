@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+What = Literal["created", "changed", "unchanged"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Applied:
-    """An object as it is after `apply`. what: "created", "changed" or "unchanged"."""
+    """An object, and what `apply` did to it."""
 
     name: str
-    what: str
+    what: What
 
 
 class Workload(Protocol):
@@ -60,8 +62,9 @@ class Workload(Protocol):
     def set_environment(self, name: str, value: str, *, keep: str) -> bool:
         """False when it had this value. Instances are replaced: see `wait_ready`."""
 
-    def apply(self, manifests: str, *, keep: str) -> tuple[Applied, ...]:
-        """Make objects (YAML documents) what they say, in their order."""
+    def apply(self, manifests: str, *, keep: str, seconds: float) -> tuple[Applied, ...]:
+        """Make objects (YAML documents) what they say, in their order; see `wait_ready` of each
+        workload among them."""
 
     def put_back_environment(self, name: str, *, keep: str) -> bool:
         """Undo `set_environment`; False when there is nothing to undo, or it was undone."""

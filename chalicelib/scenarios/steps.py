@@ -6,7 +6,15 @@ table is all that the compiler, the explanation and the linter know of it.
 
 from __future__ import annotations
 
-from chalicelib.scenarios.kinds import database, health, infrastructure, isolation, names, server
+from chalicelib.scenarios.kinds import (
+    database,
+    health,
+    infrastructure,
+    isolation,
+    names,
+    server,
+    service,
+)
 from chalicelib.scenarios.kinds.kind import Dependency, StepKind
 
 __all__ = ["RUN_FIELDS", "STEP_KINDS", "Dependency", "StepKind"]
@@ -20,6 +28,7 @@ STEP_KINDS: dict[str, StepKind] = {
         *isolation.KINDS,
         *names.KINDS,
         *server.KINDS,
+        *service.KINDS,
     )
 }
 

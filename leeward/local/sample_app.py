@@ -1,13 +1,15 @@
 """The sample application: a small studio that writes all the time and keeps its own ledger.
 
-It reads its database's address from Secrets Manager at start and whenever a connection breaks, as
-an application that Leeward can switch must. Each committed transaction is appended to the ledger
-(one JSON line: xid, asset, project, committed_at; the asset by its path, which is never used
-twice, as an id is after a recovery) once PostgreSQL acknowledged it: what the ledger
-holds and neither the recovered database nor the set-aside file has, was lost.
+It reads its database's address at start and whenever a connection breaks: from the variable
+DATABASE_URL, as an application that is restarted to be switched, else from Secrets Manager. Where
+ASSETS_BUCKET is set, it is healthy only while it can list that bucket. Each committed transaction
+is appended to the ledger (one JSON line: xid, asset, project, committed_at; the asset by its path,
+which is never used twice, as an id is after a recovery) once PostgreSQL acknowledged it: what the
+ledger holds and neither the recovered database nor the set-aside file has, was lost.
 
-Run as `python -m leeward.local.sample_app --secret NAME --ledger FILE [--port N] [--rate N]`; it
-prints one JSON line with its address when it serves, and ends with SIGTERM or with its parent.
+Run as `python -m leeward.local.sample_app --ledger FILE [--secret NAME] [--port N] [--rate N]`; it
+prints one JSON line with its address when it serves, and ends with SIGTERM or with its parent. In a
+pod its port is PORT, and the ledger may be a folder, where each pod has a file of its own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any
 import boto3
 import psycopg
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 
 SCHEMA = """
 CREATE TABLE projects (
@@ -58,7 +61,8 @@ SELECT 1 + n %% %(projects)s,
 FROM generate_series(1, %(projects)s * 4) n;
 """
 
-CONNECTION_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
+AWS_ERRORS = (BotoCoreError, ClientError)
+QUICK = Config(retries={"max_attempts": 2}, connect_timeout=2, read_timeout=5)
 
 
 def create_schema(dsn: str, *, projects: int) -> None:
@@ -76,11 +80,14 @@ class Studio:
     secret: str
     ledger: Path
     rate: float
+    assets: str = ""
     stopping: threading.Event = field(default_factory=threading.Event)
     database: str = ""
     written: int = 0
     last_write_at: datetime | None = None
     last_error: str = "not connected yet"
+    assets_problem: str = ""
+    assets_asked_at: float = float("-inf")
 
     def run(self) -> None:
         with self.ledger.open("a", buffering=1) as ledger:
@@ -88,13 +95,14 @@ class Studio:
                 try:
                     with psycopg.connect(self._address(), connect_timeout=2) as connection:
                         self._write_until_broken(connection, ledger)
-                except (*CONNECTION_ERRORS, psycopg.Error) as error:
+                except (psycopg.Error, *AWS_ERRORS) as error:
                     self.last_error = type(error).__name__
                     self.stopping.wait(0.05)
 
     def _address(self) -> str:
-        config = Config(retries={"max_attempts": 2}, connect_timeout=2, read_timeout=5)
-        client = boto3.client("secretsmanager", config=config)
+        if "DATABASE_URL" in os.environ:
+            return os.environ["DATABASE_URL"]
+        client = boto3.client("secretsmanager", config=QUICK)
         text = client.get_secret_value(SecretId=self.secret)["SecretString"]
         return str(json.loads(text)["dsn"])
 
@@ -133,19 +141,32 @@ class Studio:
         }
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """200 when it wrote within the last 2 s, else 503."""
+        """200 when it wrote within the last 2 s and can list its bucket, if any, else 503."""
         age = None
         if self.last_write_at is not None:
             age = (datetime.now(UTC) - self.last_write_at).total_seconds()
-        healthy = age is not None and age < 2
+        healthy = age is not None and age < 2 and not self._problem_of_assets()
         body = {
             "healthy": healthy,
             "database": self.database,
             "written": self.written,
             "seconds_since_write": age,
             "last_error": self.last_error,
+            "assets_bucket": self.assets,
+            "assets_problem": self.assets_problem,
         }
         return (200 if healthy else 503), body
+
+    def _problem_of_assets(self) -> str:
+        """Asked again when the last answer is 2 s old."""
+        if self.assets and time.monotonic() - self.assets_asked_at > 2:
+            self.assets_asked_at = time.monotonic()
+            try:
+                boto3.client("s3", config=QUICK).list_objects_v2(Bucket=self.assets, MaxKeys=1)
+                self.assets_problem = ""
+            except AWS_ERRORS as error:
+                self.assets_problem = type(error).__name__
+        return self.assets_problem
 
 
 def _one(connection: psycopg.Connection[Any], sql: str) -> Any:
@@ -176,12 +197,17 @@ def serve(studio: Studio, port: int) -> ThreadingHTTPServer:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--secret", required=True)
+    parser.add_argument("--secret", default="")
     parser.add_argument("--ledger", type=Path, required=True)
-    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "0")))
     parser.add_argument("--rate", type=float, default=50)
     options = parser.parse_args()
-    studio = Studio(options.secret, options.ledger, options.rate)
+    if not options.secret and "DATABASE_URL" not in os.environ:
+        parser.error("expected --secret or the variable DATABASE_URL, found neither")
+    if options.ledger.is_dir():
+        options.ledger /= f"ledger-{os.environ.get('HOSTNAME', 'alone')}.jsonl"
+    assets = os.environ.get("ASSETS_BUCKET", "")
+    studio = Studio(options.secret, options.ledger, options.rate, assets)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: studio.stopping.set())
     server = serve(studio, options.port)

@@ -59,7 +59,7 @@ def test_manifests_are_applied_in_order_and_undone(
     inside = CONFIG.replace("{name: limits}", "{name: limits, namespace: dr}")
     manifests = "---\n".join([namespace, inside, dr.replace("{name: api}", "{name: api-dr}")])
 
-    applied = api.apply(manifests, keep="run-1")
+    applied = api.apply(manifests, keep="run-1", seconds=10)
 
     assert [(it.name, it.what) for it in applied] == [
         ("namespaces/dr", "created"),
@@ -72,7 +72,7 @@ def test_manifests_are_applied_in_order_and_undone(
     )
     assert other.wait_ready(10).ready == 3
     assert ask(cluster.address_of("api-dr")) is not None
-    assert {it.what for it in api.apply(manifests, keep="run-1")} == {"unchanged"}
+    assert {it.what for it in api.apply(manifests, keep="run-1", seconds=10)} == {"unchanged"}
 
     assert api.put_back_manifests(manifests, keep="run-1") == (
         "services/api-dr in default",
@@ -93,9 +93,9 @@ def test_an_object_that_was_there_is_put_back_as_it_was(
     before = cluster.objects.get(key)
     wanted = CONFIG.replace("uploads: '10'", "downloads: '3'")
 
-    assert [it.what for it in api.apply(wanted, keep="run-1")] == ["changed"]
+    assert [it.what for it in api.apply(wanted, keep="run-1", seconds=10)] == ["changed"]
     again = wanted.replace("'3'", "'4'")
-    assert [it.what for it in api.apply(again, keep="run-1")] == ["changed"]
+    assert [it.what for it in api.apply(again, keep="run-1", seconds=10)] == ["changed"]
     assert cluster.objects.get(key)["data"] == {"uploads": "10", "downloads": "4"}
 
     assert api.put_back_manifests(again, keep="run-1") == ("configmaps/limits in default",)
@@ -107,8 +107,8 @@ def test_an_object_that_was_there_is_put_back_as_it_was(
 def test_what_a_manifest_no_longer_says_is_taken_away(
     api: KubernetesDeployment, cluster: LocalKubernetes
 ) -> None:
-    api.apply(CONFIG, keep="run-1")
-    api.apply(CONFIG.replace("uploads: '10'", "downloads: '3'"), keep="run-2")
+    api.apply(CONFIG, keep="run-1", seconds=10)
+    api.apply(CONFIG.replace("uploads: '10'", "downloads: '3'"), keep="run-2", seconds=10)
     key = Key("v1", "configmaps", "default", "limits")
     assert cluster.objects.get(key)["data"] == {"downloads": "3"}
 
@@ -130,7 +130,7 @@ def test_manifests_that_cannot_be_used_are_refused(
 ) -> None:
     before = cluster.objects.get(DEPLOYMENT)
     with pytest.raises(BadInput) as caught:
-        api.apply(manifests, keep="run-1")
+        api.apply(manifests, keep="run-1", seconds=10)
     assert caught.value.instance_code == code
     assert cluster.objects.get(DEPLOYMENT)["spec"] == before["spec"]
 
@@ -140,7 +140,7 @@ def test_what_is_too_large_to_remember_is_not_changed(
 ) -> None:
     cluster.apply(f"{CONFIG[:-1].removesuffix('}')}, rest: {'x' * 200_000}}}")
     with pytest.raises(Refused) as caught:
-        api.apply(CONFIG.replace("'10'", "'11'"), keep="run-1")
+        api.apply(CONFIG.replace("'10'", "'11'"), keep="run-1", seconds=10)
     assert caught.value.instance_code == "too-large-to-keep"
     key = Key("v1", "configmaps", "default", "limits")
     assert cluster.objects.get(key)["data"]["uploads"] == "10"
@@ -232,7 +232,7 @@ def test_a_fault_that_passes_changes_nothing_in_the_end(
     once(lambda: api.stop(10))
     once(lambda: api.start(3))
     once(lambda: api.put_back_environment("DATABASE_URL", keep="run-1"))
-    once(lambda: api.apply(CONFIG, keep="run-1"))
+    once(lambda: api.apply(CONFIG, keep="run-1", seconds=10))
     assert api.wait_ready(10).environment == {"DATABASE_URL": OLD}
     assert api.put_back_manifests(CONFIG, keep="run-1") == ("configmaps/limits in default",)
 
@@ -260,7 +260,7 @@ def test_a_worker_that_dies_after_any_request_leaves_what_the_next_one_finishes(
     def act(api: KubernetesApi) -> None:
         worker = deployment(api)
         worker.set_environment("DATABASE_URL", NEW, keep="run-1")
-        worker.apply(CONFIG, keep="run-1")
+        worker.apply(CONFIG, keep="run-1", seconds=10)
         worker.stop(10)
         worker.start(1)
 

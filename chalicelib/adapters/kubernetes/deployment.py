@@ -104,24 +104,41 @@ class KubernetesDeployment:
         self._api.change(self._place, decide)
         return done
 
-    def apply(self, manifests: str, *, keep: str) -> tuple[Applied, ...]:
-        return apply_manifests(self._api, manifests, namespace=self._namespace, keep=keep)
+    def apply(self, manifests: str, *, keep: str, seconds: float) -> tuple[Applied, ...]:
+        started = self._clock.now()
+        done = apply_manifests(self._api, manifests, namespace=self._namespace, keep=keep)
+        for place, _ in done:
+            if place.plural == "deployments":
+                self._another(place)._wait(max(seconds - self._since(started), 0))
+        return tuple(Applied(str(place), what) for place, what in done)
 
     def put_back_manifests(self, manifests: str, *, keep: str) -> tuple[str, ...]:
         return put_back(self._api, manifests, namespace=self._namespace, keep=keep)
 
     def wait_ready(self, seconds: float) -> Standing:
+        return self._standing(self._wait(seconds))
+
+    def _wait(self, seconds: float) -> Object:
         started = self._clock.now()
         while True:
             deployment = self._api.get(self._place)
             waits_for = rollout.waits_for(deployment) or self._ending(deployment)
             if not waits_for:
-                return self._standing(deployment)
+                return deployment
             if rollout.is_stuck(deployment):
                 raise self._not_ready(deployment, f"the cluster gave it up: {waits_for}", True)
             if self._since(started) > seconds:
                 raise self._not_ready(deployment, f"after {seconds:.0f} s {waits_for}", False)
             self._clock.sleep(self._poll_seconds)
+
+    def _another(self, place: Place) -> KubernetesDeployment:
+        return KubernetesDeployment(
+            self._api,
+            place.name,
+            namespace=place.namespace,
+            clock=self._clock,
+            poll_seconds=self._poll_seconds,
+        )
 
     def _ending(self, deployment: Object) -> str:
         """The cluster counts pods that are ending no more; these may still write where they did."""

@@ -9,7 +9,7 @@ import yaml
 from chalicelib.adapters.kubernetes import kept
 from chalicelib.adapters.kubernetes.api import CONFLICTS, KubernetesApi, Object, Place, pinned
 from chalicelib.errors import BadInput, Unavailable
-from chalicelib.ports.workloads import Applied
+from chalicelib.ports.workloads import What
 
 # What others may have put into it since would go with it.
 NEVER_DELETED = ("Namespace", "CustomResourceDefinition", "PersistentVolumeClaim")
@@ -34,8 +34,10 @@ def read_manifests(text: str) -> list[Object]:
 
 def apply_manifests(
     api: KubernetesApi, text: str, *, namespace: str, keep: str
-) -> tuple[Applied, ...]:
-    """Everything is read before anything is applied; kinds are looked up as they come, since a
+) -> tuple[tuple[Place, What], ...]:
+    """What was done to each object.
+
+    Everything is read before anything is applied; kinds are looked up as they come, since a
     manifest may define the kind of the next."""
     return tuple(_apply(api, item, namespace, keep) for item in read_manifests(text))
 
@@ -45,7 +47,7 @@ def put_back(api: KubernetesApi, text: str, *, namespace: str, keep: str) -> tup
     return tuple(name for name in done if name)
 
 
-def _apply(api: KubernetesApi, item: Object, namespace: str, keep: str) -> Applied:
+def _apply(api: KubernetesApi, item: Object, namespace: str, keep: str) -> tuple[Place, What]:
     place = api.place_of(item, namespace)
     for _ in range(CONFLICTS):
         before = api.find(place)
@@ -53,11 +55,11 @@ def _apply(api: KubernetesApi, item: Object, namespace: str, keep: str) -> Appli
         expected = before["metadata"]["resourceVersion"] if before else ""
         after = api.apply(place, _annotated(item, place, remembered), expected)
         if after is not None:
-            return Applied(str(place), _what(before, after))
+            return place, _what(before, after)
     raise _contended(place)
 
 
-def _what(before: Object | None, after: Object) -> str:
+def _what(before: Object | None, after: Object) -> What:
     if before is None:
         return "created"
     return "unchanged" if kept.bare(before) == kept.bare(after) else "changed"

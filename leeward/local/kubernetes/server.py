@@ -6,7 +6,6 @@ import json
 import re
 import ssl
 import threading
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +22,7 @@ from leeward.local.kubernetes.control import Control
 from leeward.local.kubernetes.login import Denied, EksLogin, make_certificates
 from leeward.local.kubernetes.objects import KINDS, ApiError, Key, Object, Objects, now_text
 from leeward.local.kubernetes.patch import merge, merge_strategic
-from leeward.local.kubernetes.pods import Node, Pod
+from leeward.local.kubernetes.pods import Node, Pod, wait_until
 from leeward.local.reaper import Reaper
 
 Fault = Literal["refuse", "hang", "503", "reset", "lost"]
@@ -136,7 +135,7 @@ class LocalKubernetes:
         return f"http://127.0.0.1:{spec['ports'][0]['nodePort']}"
 
     def apply(self, manifests: str, *, wait_seconds: float = 30.0) -> None:
-        """What somebody deploys before anything happens; waits until it serves.
+        """What somebody deploys before anything happens; waits until it serves, 0: not.
 
         Raises TimeoutError.
         """
@@ -145,11 +144,13 @@ class LocalKubernetes:
             namespace = item["metadata"].get("namespace", "default") if namespaced else ""
             key = Key(item["apiVersion"], plural, namespace, item["metadata"]["name"])
             self.objects.apply(key, item, "kubectl")
-        deadline = time.monotonic() + wait_seconds
-        while not self._is_settled():
-            if time.monotonic() > deadline:
-                raise TimeoutError("the deployments do not serve; their logs are in the folder")
-            time.sleep(0.02)
+        if wait_seconds:
+            self.wait_settled(wait_seconds)
+
+    def wait_settled(self, seconds: float) -> None:
+        """Until every deployment serves. Raises TimeoutError."""
+        if not wait_until(self._is_settled, seconds):
+            raise TimeoutError(f"the deployments do not serve; see the logs in {self.folder}")
 
     def _is_settled(self) -> bool:
         served = [
