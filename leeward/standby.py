@@ -109,8 +109,15 @@ def _parameters(plan: Plan, resources: Template) -> Template:
         for name, resource in resources.items()
         if _stays(name, resource)
     }
-    region = {"Type": "String", "Default": plan.aws_region("primary") or "none"}
+    region = {"Type": "String", "Default": plan.aws_region("primary") or _home(plan) or "none"}
     return given | {"PrimaryRegion": region}
+
+
+def _home(plan: Plan) -> str | None:
+    """Where the primary stack is when no site of the plan that is primary is in AWS: in the region
+    of the location that backups are taken to."""
+    ours = (it for it in plan.locations.values() if it.provider == "aws")
+    return next((it.region for it in ours if it.role in ("primary", "remote")), None)
 
 
 def _key_replica() -> Template:
