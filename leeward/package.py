@@ -47,7 +47,8 @@ class Package:
     """`template` is SAM, as it goes to AWS; `expanded` the same after the SAM transform.
 
     `standby` is the template of the standby region's stack, SAM too, and `standby_expanded` the
-    same without; None when the plan has none in AWS.
+    same without; None when the plan has none in AWS. `names` is the stack of the plan's record
+    sets, None when no names move by a health check.
     """
 
     zip: Path
@@ -55,6 +56,7 @@ class Package:
     expanded: Path
     standby: Path | None = None
     standby_expanded: Path | None = None
+    names: Path | None = None
 
 
 def build_package(plan: Plan, out_dir: Path) -> Package:
@@ -67,7 +69,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     from leeward.standby import handed_over
     from leeward.template import plan_resources
     from leeward.template_buckets import replica_globals
-    from leeward.template_names import names_globals
+    from leeward.template_names import names_globals, primary_outputs
 
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
@@ -79,9 +81,8 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     }
     parts.append(made_of_plan)
     merged = merge_parts(parts)["Resources"]
-    parts.append(
-        {"Outputs": {name: {"Value": {"Ref": name}} for name in handed_over(plan, merged)}}
-    )
+    given = {name: {"Value": {"Ref": name}} for name in handed_over(plan, merged)}
+    parts.append({"Outputs": given | primary_outputs(plan)})
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()
@@ -91,6 +92,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
         out_dir / "template.json",
         out_dir / "expanded.json",
         *standby,
+        _write_names(plan, out_dir / "names.json"),
     )
     shutil.copyfile(made / "sam.json", package.template)
     shutil.copyfile(made / "expanded.json", package.expanded)
@@ -112,6 +114,17 @@ def _write_standby(plan: Plan, primary: Path, out_dir: Path) -> tuple[Path | Non
     for name, path in zip(("sam.json", "expanded.json"), written, strict=True):
         shutil.copyfile(made / name, path)
     return written
+
+
+def _write_names(plan: Plan, path: Path) -> Path | None:
+    from leeward.template_names import names_template
+
+    path.unlink(missing_ok=True)
+    template = names_template(plan)
+    if template is None:
+        return None
+    path.write_text(json.dumps(template, indent=1) + "\n")
+    return path
 
 
 def _expand_into(text: str) -> Callable[[Path], None]:

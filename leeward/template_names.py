@@ -199,6 +199,11 @@ def check_outputs(plan: Plan) -> dict[str, Any]:
     }
 
 
+def primary_outputs(plan: Plan) -> dict[str, Any]:
+    """The same of the primary stack, which has these resources where there is no standby region."""
+    return check_outputs(plan) if plan.aws_region("standby") is None else {}
+
+
 def names_template(plan: Plan) -> dict[str, Any] | None:
     """The record sets as a stack of its own; None when no names move by a health check.
 

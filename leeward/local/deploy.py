@@ -63,6 +63,7 @@ def deploy(
     Raises:
         BadInput: code "unknown-resource" for a type, property or function not known here.
     """
+    from leeward.local.names import deploy_names
     from leeward.package import CODE_BUCKET, CODE_KEY
 
     storage, code = cloud.client("s3", region), package.zip.read_bytes()
@@ -73,13 +74,18 @@ def deploy(
     stack = Stack(cloud, json.loads(package.expanded.read_text()), region)
     deployed = stack.apply()
     cloud.note(deployed={"region": region, **deployed.outputs})
+    if package.names and not package.standby_expanded:
+        deploy_names(cloud, package.names, region, deployed.outputs)
     if package.standby_expanded:
         template = json.loads(package.standby_expanded.read_text())
         other = Stack(cloud, template, STANDBY_REGION, deployed.outputs, stack_name=STANDBY_STACK)
         if not standby:
             other.make("EnvelopeKeyReplica")
             return deployed
-        return replace(deployed, standby=other.apply())
+        made = other.apply()
+        if package.names:
+            deploy_names(cloud, package.names, STANDBY_REGION, made.outputs)
+        return replace(deployed, standby=made)
     return deployed
 
 

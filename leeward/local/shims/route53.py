@@ -41,7 +41,8 @@ def install(cloud: LocalCloud) -> Iterator[None]:
     def with_control(original: Any) -> Any:
         def create_health_check(self: Route53) -> ActionResult:
             answer: ActionResult = original(self)
-            made = answer.result["HealthCheck"]
+            result: Any = answer.result
+            made = result["HealthCheck"]
             config = self._get_param("HealthCheckConfig")
             made.routing_control_arn = config.get("RoutingControlArn") or ""
             return answer
