@@ -188,6 +188,21 @@ def exercise(event: dict[str, Any], context: Any) -> Any:
     return services.exercise(event)
 
 
+@app.lambda_function(name="find_scope")
+def find_scope(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="restore_bucket")
+def restore_bucket(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
+@app.lambda_function(name="tighten")
+def tighten(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
 @app.lambda_function(name="ask")
 def ask(event: dict[str, Any], context: Any) -> Any:
     return services.ask(event)
@@ -196,6 +211,16 @@ def ask(event: dict[str, Any], context: Any) -> Any:
 @app.lambda_function(name="answer")
 def answer(event: dict[str, Any], context: Any) -> Any:
     return services.answer(event)
+
+
+@app.lambda_function(name="tell")
+def tell(event: dict[str, Any], context: Any) -> Any:
+    return services.tell(event)
+
+
+@app.lambda_function(name="escalate")
+def escalate(event: dict[str, Any], context: Any) -> Any:
+    return services.escalate(event)
 
 
 @app.lambda_function(name="record")

@@ -16,12 +16,19 @@ def isolation_parameters(plan: Plan) -> dict[str, Any]:
     """Every bucket of the plan, stand-ins too, and every identity that a component names."""
     buckets = {it.bucket for it in plan.components.values() if isinstance(it, Bucket)}
     named = {identity for it in plan.components.values() for identity in it.identities}
+    spare = {
+        it.recovery_bucket
+        for it in plan.components.values()
+        if isinstance(it, Bucket) and it.recovery_bucket
+    }
     trail = plan.trail
     logs = {trail.bucket} if trail else set()
     files = {f"{trail.bucket}/{trail.prefix}*"} if trail else set()
     return {
         "IsolatedBuckets": _listed("arn:aws:s3:::", buckets),
         "IsolatedObjects": _listed("arn:aws:s3:::", {f"{name}/*" for name in buckets}),
+        "RecoveryBuckets": _listed("arn:aws:s3:::", spare),
+        "RecoveryObjects": _listed("arn:aws:s3:::", {f"{name}/*" for name in spare}),
         "IsolatedUsers": _listed("arn:aws:iam::*:", _of("user/", named)),
         "IsolatedRoles": _listed("arn:aws:iam::*:", _of("role/", named)),
         "TrailBuckets": _listed("arn:aws:s3:::", logs),

@@ -147,7 +147,7 @@ class ChangeScan:
         """Feed all of it and fold the transactions into `activity`."""
         for chunk in chunks:
             for transaction in self.feed(chunk):
-                self._fold(transaction)
+                self.fold(transaction)
         return self.activity
 
     def _count_rows(self, text: bytes) -> None:
@@ -202,7 +202,8 @@ class ChangeScan:
     def _close(self, xid: int) -> OpenChanges:
         return self.open.pop(xid) if xid in self.open else OpenChanges()
 
-    def _fold(self, transaction: Transaction) -> None:
+    def fold(self, transaction: Transaction) -> None:
+        """Count it among the others, or keep it as notable."""
         self.activity.last_commit_at = transaction.committed_at
         most = max((rows.changed for rows in transaction.rows.values()), default=0)
         lost = transaction.dropped or transaction.dropped_databases

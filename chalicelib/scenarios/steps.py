@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from chalicelib.scenarios.kinds import (
     database,
+    deletion,
     health,
     infrastructure,
     isolation,
     names,
+    people,
     server,
     service,
 )
@@ -23,10 +25,12 @@ STEP_KINDS: dict[str, StepKind] = {
     kind.uses: kind
     for kind in (
         *database.KINDS,
+        *deletion.KINDS,
         *health.KINDS,
         *infrastructure.KINDS,
         *isolation.KINDS,
         *names.KINDS,
+        *people.KINDS,
         *server.KINDS,
         *service.KINDS,
     )

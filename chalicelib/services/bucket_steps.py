@@ -97,7 +97,7 @@ def undo_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     }
 
 
-def undo_undelete(run: Run, inputs: dict[str, Any]) -> Outputs:
+def undo_changes(run: Run, inputs: dict[str, Any]) -> Outputs:
     """At the end of a drill: the bucket goes forward again to before the step."""
     return _go_forward(run, inputs["component"])
 

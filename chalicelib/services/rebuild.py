@@ -50,6 +50,9 @@ WAL_END = "wal-end"
 
 Outputs = dict[str, Any]
 
+# Of a scenario that found nothing to bring back in this database.
+NOT_NEEDED: Outputs = {"found": "there is nothing to bring back to"}
+
 
 def data_folder(run: Run) -> Path:
     return build.environment().work_dir / run.run_id / "data"
@@ -62,6 +65,8 @@ def server_of(data_dir: Path) -> ThrowawayServer:
 
 def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Unpack the newest clean chain; say which points were refused and why."""
+    if not inputs["target"]:
+        return NOT_NEEDED | {"point": "", "chain": [], "rejected": []}
     component, target = inputs["component"], read_target(inputs["target"])
     note = _fetch_last_wal(run, component) if target.kind == "end" else ""
     source = choose_source(run, component, target)
@@ -141,6 +146,8 @@ def _forget_other_runs(own: Path) -> None:
 
 def replay_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Replay up to the moment, and count what that loses."""
+    if not inputs["target"]:
+        return NOT_NEEDED | {"recovered_lsn": 0, "last_commit_at": ""}
     component, target = inputs["component"], read_target(inputs["target"])
     replayed = ensure_replayed(run, component, target)
     loss = _measure_loss(run, component, target, replayed)
@@ -223,6 +230,8 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
     Raises CheckFailed (code "recovered-data-unsound") naming each that failed.
     """
+    if not inputs["target"]:
+        return NOT_NEEDED | {"proof": {}}
     component, target = inputs["component"], read_target(inputs["target"])
     started_at = build.clock().now()
     replayed = ensure_replayed(run, component, target)

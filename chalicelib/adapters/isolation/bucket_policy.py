@@ -1,4 +1,4 @@
-"""A statement of its own in a bucket's policy that refuses writes to all but Leeward's roles.
+"""Statements of their own in a bucket's policy: none but Leeward writes, or one never deletes.
 
 Source: IAM evaluates an explicit deny before any allow; `aws:PrincipalArn` of a session is the ARN
 of its role. Only the account's root user can then remove the policy, besides Leeward.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
 
@@ -47,53 +47,59 @@ DENIED = (
 )
 
 
-class BucketPolicyBarrier(Barrier):
-    """`client`: boto3's for S3. `excepted`: ARNs of the roles that may still write."""
+# What makes an object vanish, at once or by a rule.
+DELETIONS = (
+    "s3:DeleteObject",
+    "s3:DeleteObjectVersion",
+    "s3:PutBucketVersioning",
+    "s3:PutLifecycleConfiguration",
+)
 
-    def __init__(self, client: Any, bucket: str, excepted: Sequence[str]) -> None:
+
+class StatementBarrier(Barrier):
+    """One statement in a bucket's policy, told from everybody else's by its Sid.
+
+    `client`: boto3's for S3.
+    """
+
+    sid: ClassVar[str]
+    what: ClassVar[str]
+
+    def __init__(self, client: Any, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
-        self._excepted = sorted(excepted)
 
     def look(self) -> dict[str, Any]:
         return {"policy": self._read()}
 
     def raise_up(self, before: dict[str, Any]) -> Raised:
-        if not self._excepted:
-            raise NotReady(
-                "expected roles that may still write to the bucket, found none",
-                hint="deploy the packaged template, which names Leeward's roles to the function",
-                code="no-recovery-roles",
-            )
+        statement = self.statement()
         document = json.loads(self._read() or '{"Version": "2012-10-17", "Statement": []}')
-        document["Statement"] = [*_foreign(document), self._statement()]
+        document["Statement"] = [*self._foreign(document), statement]
         self._write(json.dumps(document))
-        return Raised(f"nobody but Leeward writes to or deletes from {self._bucket}")
+        return Raised(self.told())
 
     def lower(self, before: dict[str, Any], *, as_found: bool = False) -> Lowered:
         text, now = before["policy"], self._read()
         if now is None:
             return Lowered(f"{self._bucket} has no policy any more: somebody removed it")
         document = json.loads(now)
-        foreign = _foreign(document)
-        if _same(document | {"Statement": foreign}, text):
+        foreign = self._foreign(document)
+        if self._same(document | {"Statement": foreign}, text):
             self._write(text)
             return Lowered(f"the policy of {self._bucket} is what it was")
         self._write(json.dumps(document | {"Statement": foreign}) if foreign else None)
         return Lowered(
-            f"the isolation is out of the policy of {self._bucket}, which somebody changed since"
+            f"{self.what} is out of the policy of {self._bucket}, which somebody changed since"
         )
 
-    def _statement(self) -> dict[str, Any]:
-        arn = f"arn:aws:s3:::{self._bucket}"
-        return {
-            "Sid": SID,
-            "Effect": "Deny",
-            "Principal": "*",
-            "Action": list(DENIED),
-            "Resource": [arn, f"{arn}/*"],
-            "Condition": {"ArnNotLike": {"aws:PrincipalArn": self._excepted}},
-        }
+    def statement(self) -> dict[str, Any]:
+        """What is put in."""
+        raise NotImplementedError
+
+    def told(self) -> str:
+        """What holds from then on."""
+        raise NotImplementedError
 
     def _read(self) -> str | None:
         with mapped("s3", bucket=self._bucket):
@@ -111,17 +117,71 @@ class BucketPolicyBarrier(Barrier):
             else:
                 self._client.put_bucket_policy(Bucket=self._bucket, Policy=text)
 
+    def _foreign(self, document: dict[str, Any]) -> list[dict[str, Any]]:
+        """Everybody else's statements. IAM allows a single one without a list around it."""
+        found = document.get("Statement", [])
+        listed = found if isinstance(found, list) else [found]
+        return [it for it in listed if it.get("Sid") != self.sid]
 
-def _foreign(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """Everybody else's statements. IAM allows a single one without a list around it."""
-    found = document.get("Statement", [])
-    listed = found if isinstance(found, list) else [found]
-    return [it for it in listed if it.get("Sid") != SID]
+    def _same(self, left: dict[str, Any], text: str | None) -> bool:
+        """Whether nobody changed what was there before."""
+        if text is None:
+            return not left["Statement"]
+        before: dict[str, Any] = json.loads(text)
+        return left == before | {"Statement": self._foreign(before)}
 
 
-def _same(left: dict[str, Any], text: str | None) -> bool:
-    """Whether nobody changed what was there before."""
-    if text is None:
-        return not left["Statement"]
-    before: dict[str, Any] = json.loads(text)
-    return left == before | {"Statement": _foreign(before)}
+class BucketPolicyBarrier(StatementBarrier):
+    """Nobody writes. `excepted`: ARNs of the roles that may still."""
+
+    sid = SID
+    what = "the isolation"
+
+    def __init__(self, client: Any, bucket: str, excepted: Sequence[str]) -> None:
+        super().__init__(client, bucket)
+        self._excepted = sorted(excepted)
+
+    def told(self) -> str:
+        return f"nobody but Leeward writes to or deletes from {self._bucket}"
+
+    def statement(self) -> dict[str, Any]:
+        if not self._excepted:
+            raise NotReady(
+                "expected roles that may still write to the bucket, found none",
+                hint="deploy the packaged template, which names Leeward's roles to the function",
+                code="no-recovery-roles",
+            )
+        arn = f"arn:aws:s3:::{self._bucket}"
+        return {
+            "Sid": self.sid,
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": list(DENIED),
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"ArnNotLike": {"aws:PrincipalArn": self._excepted}},
+        }
+
+
+class DeletionBarrier(StatementBarrier):
+    """One identity deletes no longer. `principal`: ARN of a user or role, or a pattern of it."""
+
+    sid = "LeewardNoDeletion"
+    what = "the refusal to delete"
+
+    def __init__(self, client: Any, bucket: str, principal: str) -> None:
+        super().__init__(client, bucket)
+        self._principal = principal
+
+    def told(self) -> str:
+        return f"{self._principal} may delete nothing from {self._bucket}"
+
+    def statement(self) -> dict[str, Any]:
+        arn = f"arn:aws:s3:::{self._bucket}"
+        return {
+            "Sid": self.sid,
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": list(DELETIONS),
+            "Resource": [arn, f"{arn}/*"],
+            "Condition": {"ArnLike": {"aws:PrincipalArn": self._principal}},
+        }
