@@ -37,7 +37,7 @@ Outputs = dict[str, Any]
 END = RecoveryTarget("end", "")
 
 # Reading what a location holds: a listing and a manifest each. Of the step's 180 s.
-COPIES_SECONDS = 45.0
+COPIES_SECONDS = 30.0
 
 
 def assess_step(run: Run, inputs: Outputs) -> Outputs:

@@ -1,0 +1,190 @@
+"""The steps of a great loss, by the deployed package in the standby region, with the primary gone.
+
+A plan of these steps alone: assess, decide the scope, make the site, write down the way back, open
+the analysis. Region us-east-1 hangs: no call to it comes back.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import EvidenceRecord
+from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
+from leeward.local.drill import Drill, DrillOptions
+from leeward.local.infrastructure import create_projects
+from leeward.local.locations import create_application_buckets
+from leeward.local.production import Production, store_secrets
+from leeward.plan_file import load_plan
+from tests.clouds import wait_for
+from tests.scenarios.drills import PLAN
+
+SCENARIO = "data-center-loss"
+STEPS: list[dict[str, Any]] = [
+    {"name": "assess", "says": "Assess damage", "uses": "infrastructure.assess"},
+    {
+        "name": "scope",
+        "says": "Determine recovery scope",
+        "uses": "infrastructure.decide-scope",
+        "with": {"scope": "${assess.scope}", "answer": "-nexus-static"},
+    },
+    {
+        "name": "provision",
+        "says": "Provision infrastructure",
+        "uses": "infrastructure.provision",
+        "with": {"component": "site-made"},
+    },
+    {"name": "way-back", "says": "Plan the way back", "uses": "failback.plan"},
+    {"name": "analyse", "says": "Begin root cause analysis", "uses": "analysis.open"},
+]
+SITE: dict[str, Any] = {
+    "kind": "infrastructure",
+    "site": "dr",
+    "project": "nexus-terraform",
+    "variables": {"region": "us-west-2", "environment": "dr"},
+    "outputs": "s3://nexus-terraform-state/outputs",
+}
+
+
+FALSE_ALARM = "false-alarm"
+
+
+def small_plan() -> Plan:
+    data = load_plan(PLAN).plan.to_json()
+    data["components"] |= {
+        "site-made": SITE | {"stand_ins": {"drill": "site-drill"}},
+        "site-drill": SITE,
+    }
+    del data["components"]["nexus-uploads"]["health"]
+    scenario = data["scenarios"][SCENARIO] | {"steps": STEPS}
+    nothing_lost = scenario | {"restores": ["nexus-db", "nexus-uploads"], "steps": STEPS[:1]}
+    only = {"scenarios": {SCENARIO: scenario, FALSE_ALARM: nothing_lost}}
+    return Plan.from_json(data | only | {"testing": [], "verification": []})
+
+
+class Stage(Drill):
+    """The cloud, both stacks, production with one backup; nothing is damaged by itself."""
+
+    def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
+        self.production = Production(self.cloud.folder / "production", self.cloud.reaper)
+        stack.callback(self.production.stop)
+        self.production.start()
+        deploying.result()
+        database = self.plan.components["nexus-db"]
+        assert database.kind == "postgres"
+        for region in (PRIMARY_REGION, STANDBY_REGION):
+            store_secrets(
+                self.cloud.client("secretsmanager", region),
+                self.production,
+                operator=database.operator_secret,
+                application=database.application_secret,
+            )
+        create_application_buckets(self.cloud, self.plan)
+        create_projects(self.cloud, self.plan)
+
+    def run_here(self, *, drill: bool) -> tuple[str, list[EvidenceRecord]]:
+        incident = self.declare("the region does not answer", drill=drill)
+        self.follow(incident)
+        return incident, self.records.read(incident)
+
+    def page(self, key: str) -> str:
+        return self.evidence.get(key).decode()
+
+    def builds(self) -> list[str]:
+        client = self.cloud.client("codebuild", STANDBY_REGION)
+        return list(client.list_builds_for_project(projectName="nexus-terraform")["ids"])
+
+    def states(self) -> set[str]:
+        """Terraform's workspaces that have a state."""
+        client = self.cloud.client("s3", STANDBY_REGION)
+        listed = client.list_objects_v2(Bucket="nexus-terraform-state", Prefix="env:/")
+        return {it["Key"].split("/")[1] for it in listed.get("Contents", ())}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    options = DrillOptions(SCENARIO, "", "", tmp_path_factory.mktemp("great-loss"))
+    made = Stage(small_plan(), options, lambda told: None)
+    with ExitStack() as stack:
+        made.set_stage(stack)
+        made.prepare()
+        yield made
+
+
+def outputs(records: list[EvidenceRecord], step: str) -> dict[str, Any]:
+    [found] = [it for it in records if it.kind == "step-finished" and it.step == step]
+    return dict(found.body["outputs"])
+
+
+def ended(records: list[EvidenceRecord]) -> dict[str, Any]:
+    [found] = [it for it in records if it.kind == "run-finished"]
+    return found.body
+
+
+def test_a_drill_makes_a_site_of_its_own_and_leaves_none(here: Stage) -> None:
+    _, records = here.run_here(drill=True)
+    assert ended(records)["outcome"] == "recovered", ended(records)
+    assert outputs(records, "provision")["workspace"].startswith("drill-")
+    assert here.states() == set()
+    undone = [it.body["found"] for it in records if it.kind == "step-undone"]
+    assert any("is destroyed" in it for it in undone)
+
+
+def test_a_real_run_finds_its_way_while_the_primary_region_hangs(here: Stage) -> None:
+    fault = here.cloud.fail(region=PRIMARY_REGION, how="hang")
+    before = len(here.builds())
+    killing = threading.Thread(target=kill_while_building, args=(here, before))
+    killing.start()
+    try:
+        incident, records = here.run_here(drill=False)
+    finally:
+        here.cloud.heal(fault)
+    killing.join()
+    assert ended(records)["outcome"] == "recovered", ended(records)
+    scope = outputs(records, "scope")["scope"]
+    assert {"nexus-uploads", "nexus-api", "nexus-dns"} <= set(scope)
+    assert "nexus-static" in outputs(records, "assess")["scope"]
+    assert "nexus-static" not in scope
+    assert outputs(records, "provision")["outputs"]["environment"] == "dr"
+    assert here.states() == {"dr"}
+    attempts = [it for it in records if it.kind == "step-started" and it.step == "provision"]
+    assert len(attempts) == 2, "the worker was to be killed while its build ran"
+    assert len(here.builds()) == before + 1
+    page = here.page(outputs(records, "assess")["object"])
+    assert "silence counts as lost" in page
+    run = f"run-{incident.removeprefix('inc-')}"
+    way_back = json.loads(here.page(f"{incident}/failback-{run}.json"))
+    assert way_back["returns"][-1]["component"] == "nexus-dns"
+    assert "Root cause: data-center-loss" in here.page(outputs(records, "analyse")["object"])
+
+
+def kill_while_building(here: Stage, builds_before: int) -> None:
+    wait_for(lambda: len(here.builds()) > builds_before, "no build was started", seconds=120)
+    here.cloud.kill_worker("provision")
+
+
+def test_a_real_run_stops_where_nothing_is_lost(
+    here: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(here, "options", replace(here.options, scenario=FALSE_ALARM))
+    _, records = here.run_here(drill=False)
+    assert ended(records)["outcome"] == "failed"
+    [failed] = [it.body for it in records if it.kind == "step-failed"]
+    assert failed["code"] == "nothing-is-lost"
+
+
+def test_the_rights_are_those_that_are_needed(here: Stage) -> None:
+    """Servers of other plans are asked with rights that this one does not need."""
+    rights = here.cloud.rights()
+    assert {name: it.denied for name, it in rights.items() if it.denied} == {}
+    assert rights["leeward-standby-provision"].unused == ("logs:GetLogEvents",)
+    others = {"ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "dynamodb:Query"}
+    assert set(rights["leeward-standby-assess"].unused) <= others
