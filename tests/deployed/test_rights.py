@@ -26,6 +26,7 @@ COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
 SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
 UNATTENDED_NEVER = {"ask", "answer", "replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
+UNATTENDED_NEVER |= {"assess", "provision"}  # tests/scenarios/test_great_loss.py
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 
