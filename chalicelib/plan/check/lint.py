@@ -9,6 +9,7 @@ from chalicelib.plan.check import (
     backups,
     copies,
     locks,
+    names,
     objectives,
     people,
     places,
@@ -31,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     *locks.RULES,
     *copies.RULES,
     *triggers.RULES,
+    *names.RULES,
 )
 EXPIRED, UNUSED = "LW098", "LW099"
 

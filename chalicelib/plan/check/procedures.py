@@ -132,8 +132,14 @@ def find_control_plane_in_lost_region(plan: Plan, now: datetime) -> Hits:
                     path,
                     f"{step.name} changes records of {component.zone} through Route 53's control "
                     f"plane, which is in {_ROUTE53_CONTROL_REGION}: the region that is lost with "
-                    f"{site}",
+                    f"{site}{_instead(plan, scenario, step, component)}",
                 )
+
+
+def _instead(plan: Plan, scenario: Scenario, step: Step, component: Names) -> str:
+    """What a run acts on there, when that is another: the finding is about the component's own."""
+    other = component.stand_ins.get(scenario.recovers_at(plan.sites))
+    return f"; a run moves {other} instead" if step.uses and other else ""
 
 
 def _is_control_region(plan: Plan, site: str) -> bool:
