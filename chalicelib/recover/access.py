@@ -62,6 +62,15 @@ def undo_words(role: str, rights: Iterable[TableRight]) -> str:
     return "; ".join(f'GRANT {it.right} ON {it.table} TO "{role}"' for it in rights)
 
 
+def could_delete(databases: Databases, tables: tuple[str, ...]) -> tuple[str, ...]:
+    """Roles that may log in and delete from every one of the tables that are there; sorted.
+
+    Superusers and the caller are left out; () when no table is there.
+    """
+    with databases.session(read_only=True) as session:
+        return tuple(str(name) for (name,) in session.query(_COULD, (list(tables),)))
+
+
 def _has(session: Session, role: str, it: TableRight) -> bool:
     [(may,)] = session.query(
         "SELECT has_table_privilege(%s::name, %s, %s)", (role, it.table, it.right)
@@ -94,4 +103,14 @@ SELECT format('%%I.%%I', n.nspname, c.relname), a.privilege_type,
    AND a.grantee = (SELECT oid FROM pg_roles WHERE rolname = %s)
    AND a.privilege_type = ANY (%s)
  ORDER BY 1, 2
+"""
+
+_COULD = """
+WITH named AS (SELECT to_regclass(unnest(%s::text[])) AS oid)
+SELECT r.rolname FROM pg_roles r
+ WHERE r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> current_user
+   AND EXISTS (SELECT FROM named WHERE oid IS NOT NULL)
+   AND NOT EXISTS (SELECT FROM named
+                    WHERE oid IS NOT NULL AND NOT has_table_privilege(r.oid, oid, 'DELETE'))
+ ORDER BY 1
 """

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.adapters.isolation.bucket_policy import DeletionBarrier
-from chalicelib.errors import NotReady
 from chalicelib.evidence.deletion_entries import access_tightened, access_tightening
+from chalicelib.evidence.entries import decision
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket
 from chalicelib.recover.access import (
     RIGHTS,
+    could_delete,
     grant_rights,
     read_rights,
     revoke_rights,
@@ -31,9 +32,8 @@ def tighten_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
     Inputs: `who`: a role of the database; user/NAME or role/NAME, or an ARN, of the account.
     `damage`: for a database, as it was found.
-    Raises:
-        NotReady: code "nobody-named", when something was deleted and nobody knows by whom.
-        CheckFailed: code "still-may-delete".
+    Of an unknown identity the bucket is kept from losing versions, whoever asks.
+    Raises CheckFailed (code "still-may-delete").
     """
     component = acting_on(run, inputs["component"])
     acquire_fence(build.state(), component, run.run_id, clock=build.clock())
@@ -61,7 +61,9 @@ def _tighten_tables(run: Run, component: str, inputs: dict[str, Any]) -> Outputs
     tables = [it for it in damage.get("tables", ()) if not it.startswith(UNNAMED)]
     if not tables:
         return _nothing("no table lost rows")
-    role = str(inputs.get("who") or "") or _named(component, "a role of the database")
+    role = str(inputs.get("who") or "")
+    if not role:
+        return _left_to_a_person(run, component, tables)
     databases = build.operator(component)
     found = [it.to_json() for it in read_rights(databases, role, tables)]
     before = _keep(run, {"role": role, "rights": found})
@@ -76,20 +78,29 @@ def _tighten_tables(run: Run, component: str, inputs: dict[str, Any]) -> Outputs
     return {"found": f"{role} has lost {what}; to undo: {undo}", "who": role, "undo": undo}
 
 
+def _left_to_a_person(run: Run, component: str, tables: list[str]) -> Outputs:
+    """Of several roles that could have, nobody knows which: all would be too many."""
+    could = ", ".join(could_delete(build.operator(component), tuple(tables))) or "superusers alone"
+    found = f"NOTHING WAS TAKEN from anybody: who deleted is unknown, and these could: {could}"
+    say(run, decision(what=found, why="WAL names no role", alternatives=[could]))
+    undo = f"REVOKE {', '.join(RIGHTS)} ON {', '.join(tables)} FROM who it was"
+    return {"found": f"{found}; a person does: {undo}", "who": "", "undo": ""}
+
+
 def _tighten_bucket(run: Run, component: str, inputs: dict[str, Any]) -> Outputs:
     principal = str(inputs.get("who") or "")
     if not principal and run.drill:
         principal = next(iter(build.plan().components[component].identities), "")
-    if not principal and not _took(inputs):
+    if not principal and not run.drill and not _took(inputs):
         return _nothing("no object was deleted")
-    principal = principal or _named(component, "user/NAME or role/NAME")
-    arn = principal if principal.startswith("arn:") else f"arn:aws:iam::*:{principal}"
+    arn = f"arn:aws:iam::*:{principal}" if principal.startswith(("user/", "role/")) else principal
     barrier = _barrier(component, arn)
     before = _keep(run, {"principal": arn, "policy": barrier.look()})
     undo = f"take the statement {DeletionBarrier.sid} out of the bucket's policy"
     say(run, access_tightening(component=component, before=before, undo=undo))
     raised = barrier.raise_up(before["policy"])
-    say(run, access_tightened(component=component, who=arn, what="deletions", undo=undo))
+    what = "deletions" if arn else "removing versions"
+    say(run, access_tightened(component=component, who=arn or "everybody", what=what, undo=undo))
     return {"found": f"{raised.found}; to undo: {undo}", "who": arn, "undo": undo}
 
 
@@ -101,7 +112,7 @@ def _took(inputs: dict[str, Any]) -> bool:
 def _barrier(component: str, arn: str) -> DeletionBarrier:
     found = build.plan().components[component]
     assert isinstance(found, Bucket)
-    return DeletionBarrier(build.s3(), found.bucket, arn)
+    return DeletionBarrier(build.s3(), found.bucket, arn, build.recovery_roles())
 
 
 def _keep(run: Run, before: dict[str, Any]) -> dict[str, Any]:
@@ -120,11 +131,3 @@ def _sort(run: Run) -> str:
 
 def _nothing(why: str) -> Outputs:
     return {"found": f"nothing to tighten: {why}", "who": "", "undo": ""}
-
-
-def _named(component: str, what: str) -> str:
-    raise NotReady(
-        f"expected to know who deleted from {component}, nobody does",
-        hint=f"name them as `who` of the step ({what}), or name a trail in the plan",
-        code="nobody-named",
-    )

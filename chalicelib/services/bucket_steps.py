@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput, CheckFailed, NotReady, Refused
 from chalicelib.evidence.deletion_entries import objects_back
-from chalicelib.evidence.entries import serving
+from chalicelib.evidence.entries import Entry, data_loss, proven, serving
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket
-from chalicelib.plan.records import format_time, parse_time
+from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_time, parse_time
 from chalicelib.recover.bucket_undo import UndoRules
 from chalicelib.recover.deleted_objects import verify_undelete
 from chalicelib.recover.fill import fill_bucket
@@ -70,6 +70,8 @@ def undelete_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     done = _take_back(run, target, rules)
     undeleted = done.outcome.counts.get("unmarked", 0)
     say(run, serving(at=build.clock().now(), how=f"{undeleted:,} objects are readable again"))
+    if not missing:
+        say(run, _nothing_lost(parse_time(scope["from_at"])))
     found = f"{counted(undeleted, 'object')} of {bucket_component(target).bucket} undeleted"
     return {
         "found": _with_missing(f"{found}; {_proof(done.proof)}", missing),
@@ -107,6 +109,7 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
     Inputs: `missing`: how many are; 0 leaves the application where it is. `moment`: of the replica;
     "" takes what it holds now. What the bucket itself still holds counts before the replica's.
+    Outputs: `setting`: where the application must be pointed, "" for nowhere else.
     Raises NotReady (code "no-recovery-bucket"), CheckFailed (code "objects-not-back").
     """
     component = inputs["component"]
@@ -114,7 +117,7 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     found = bucket_component(target)
     if not int(inputs.get("missing", 1)):
         said = f"nothing is missing from {found.bucket}: no recovery bucket is needed"
-        return {"found": said, "bucket": found.bucket, "objects": 0}
+        return {"found": said, "bucket": found.bucket, "setting": "", "objects": 0}
     name = _recovery_bucket(target, found)
     acquire_fence(build.state(), target, run.run_id, clock=build.clock())
     moment = str(inputs.get("moment") or "")
@@ -127,6 +130,7 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "found": f"{counted(filled.objects, 'object')} in {name}, {filled.from_replica:,} of them"
         f" from the replica; every one compared with what it was copied from",
         "bucket": name,
+        "setting": name,
         "objects": filled.objects,
     }
 
@@ -165,10 +169,36 @@ def _take_back(run: Run, component: str, rules: UndoRules) -> Undone:
         run,
         objects_back(component=component, counts=done.outcome.counts, proof=done.proof.to_json()),
     )
+    say(run, proven(_as_proof(component, rules, done)))
     if not done.outcome.ok or not done.proof.ok:
         missing = [it.key for it in done.proof.differences]
         raise _not_back(bucket_component(component).bucket, done.outcome, missing)
     return done
+
+
+def _nothing_lost(deleted_at: datetime) -> Entry:
+    """The newest version of every object is back: also what was written just before."""
+    return data_loss(
+        last_commit_before_at=deleted_at,
+        last_commit_recovered_at=deleted_at,
+        rows_lost=0,
+        how="objects: the newest version of each is readable again",
+    )
+
+
+def _as_proof(component: str, rules: UndoRules, done: Undone) -> Proof:
+    """What the second look at every key said, as the proofs of databases say it."""
+    now, proof = build.clock().now(), done.proof
+    found = f"{proof.keys:,} keys compared, {proof.differing:,} differ"
+    return Proof(
+        component=component,
+        point_id="",
+        proven_at=now,
+        target=RecoveryTarget("time", format_time(rules.to_at)),
+        recovered_lsn=0,
+        last_commit_at=None,
+        checks=(CheckResult("objects", done.outcome.ok and proof.ok, found),),
+    )
 
 
 async def _undo(component: str, rules: UndoRules) -> Undone:

@@ -16,8 +16,8 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket, Postgres
 from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_time
 from chalicelib.plan.wal import segment_start
-from chalicelib.ports import Databases
 from chalicelib.ports.trail import TrailEvent
+from chalicelib.recover.access import could_delete
 from chalicelib.recover.changes import Activity, ChangeScan, Transaction
 from chalicelib.recover.deleted_objects import GoneObjects, survey_deleted
 from chalicelib.recover.deletion_scope import (
@@ -31,7 +31,7 @@ from chalicelib.recover.deletion_scope import (
     largest,
 )
 from chalicelib.recover.moment import named_transactions
-from chalicelib.recover.relations import Relations
+from chalicelib.recover.relations import UNNAMED, Relations
 from chalicelib.recover.suspects import decide_suspects
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
@@ -277,23 +277,8 @@ def _is_deletion(event: TrailEvent, *, bucket: str) -> bool:
 
 def _roles_of(component: str, damage: Damage) -> tuple[str, ...]:
     """Roles that may log in and could have deleted it: WAL names none. Superusers are left out."""
-    return could_delete(build.operator(component), damage.tables)
-
-
-def could_delete(databases: Databases, tables: tuple[str, ...]) -> tuple[str, ...]:
-    """Roles that may log in and delete from every one of the tables that are there; sorted."""
-    with databases.session(read_only=True) as session:
-        return tuple(str(name) for (name,) in session.query(_COULD, (list(tables),)))
-
-
-_COULD = """
-SELECT r.rolname FROM pg_roles r
- WHERE r.rolcanlogin AND NOT r.rolsuper AND r.rolname <> current_user
-   AND NOT EXISTS (SELECT FROM unnest(%s::text[]) named
-                    WHERE to_regclass(named) IS NOT NULL
-                      AND NOT has_table_privilege(r.oid, to_regclass(named), 'DELETE'))
- ORDER BY 1
-"""
+    tables = tuple(it for it in damage.tables if not it.startswith(UNNAMED))
+    return could_delete(build.operator(component), tables)
 
 
 def _took_objects(objects: ObjectScope | None) -> bool:

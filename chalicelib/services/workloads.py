@@ -51,7 +51,7 @@ def stop_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         return _not_stopped(run, target, error)
     say(run, decision(what=f"stop {target}", why=f"to undo: start {before} again"), about=target)
     return {
-        "found": f"{target} is stopped: {counted(stopped.before, 'server')} ended in"
+        "found": f"{target} is stopped: {counted(stopped.before, 'instance')} ended in"
         f" {stopped.seconds:.1f} s; {before} to start again",
         "stopped": True,
         "before": before,
@@ -83,7 +83,7 @@ def start_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     standing = workload.wait_ready(READY_SECONDS)
     _require_some(target, standing)
     return {
-        "found": f"{target} serves with {counted(standing.ready, 'server')}, {wanted.why}",
+        "found": f"{target} serves with {counted(standing.ready, 'instance')}, {wanted.why}",
         "ready": standing.ready,
         "revision": standing.revision,
         "seconds": _since(began),
@@ -91,7 +91,13 @@ def start_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
 
 def configure_step(run: Run, inputs: dict[str, Any]) -> Outputs:
-    """Set one variable, to a text of the plan or to a database's address."""
+    """Set one variable, to a text of the plan or to a database's address.
+
+    A text that an earlier step left empty sets nothing: it found no need to.
+    """
+    if inputs.get("value") == "":
+        found = f"{inputs['name']} of {inputs['component']} stays as it is: nothing has to change"
+        return {"found": found, "changed": False, "ready": 0, "revision": "", "seconds": 0.0}
     target, name = acting_on(run, inputs["component"]), str(inputs["name"])
     value, told = value_of(run, inputs)
     workload, began = _held(run, target), build.clock().now()
@@ -101,7 +107,7 @@ def configure_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     did = "is set to" if changed else "was already"
     return {
         "found": f"{name} of {target} {did} {told};"
-        f" {counted(standing.ready, 'server')} of {standing.wanted} started with it",
+        f" {counted(standing.ready, 'instance')} of {standing.wanted} started with it",
         "changed": changed,
         "ready": standing.ready,
         "revision": standing.revision,
@@ -121,7 +127,7 @@ def apply_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     changed = sum(it.what == "changed" for it in applied)
     return {
         "found": f"{counted(len(applied), 'object')} of {target} applied, {created} new,"
-        f" {changed} changed; {counted(standing.ready, 'server')} of {standing.wanted} serve",
+        f" {changed} changed; {counted(standing.ready, 'instance')} of {standing.wanted} serve",
         "objects": [f"{it.name}: {it.what}" for it in applied[:OBJECTS_TOLD]],
         "created": created,
         "changed": changed,
@@ -141,7 +147,7 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     _require_some(target, standing)
     health = _health(target)
     return {
-        "found": f"{target} serves with {counted(standing.ready, 'server')}, revision"
+        "found": f"{target} serves with {counted(standing.ready, 'instance')}, revision"
         f" {standing.revision}; {health or 'the plan names no health address of it'}",
         "ready": standing.ready,
         "revision": standing.revision,
@@ -271,7 +277,7 @@ def _scale_back(run: Run, target: str) -> str:
         return f"{target} is stopped, as it was"
     workload.start(before)
     workload.wait_ready(READY_SECONDS)
-    return f"{target} serves with {counted(before, 'server')}, as before"
+    return f"{target} serves with {counted(before, 'instance')}, as before"
 
 
 def _is_lost(run: Run, component: str) -> bool:
@@ -286,7 +292,7 @@ def _undo_of(what: str) -> str:
 def _require_some(target: str, standing: Standing) -> None:
     if not standing.ready:
         raise CheckFailed(
-            f"expected {target} to serve, found no server wanted",
+            f"expected {target} to serve, found no instance wanted",
             hint="put a service.start step before this one",
             code="nothing-serves",
         )

@@ -145,12 +145,6 @@ class BucketPolicyBarrier(StatementBarrier):
         return f"nobody but Leeward writes to or deletes from {self._bucket}"
 
     def statement(self) -> dict[str, Any]:
-        if not self._excepted:
-            raise NotReady(
-                "expected roles that may still write to the bucket, found none",
-                hint="deploy the packaged template, which names Leeward's roles to the function",
-                code="no-recovery-roles",
-            )
         arn = f"arn:aws:s3:::{self._bucket}"
         return {
             "Sid": self.sid,
@@ -158,30 +152,58 @@ class BucketPolicyBarrier(StatementBarrier):
             "Principal": "*",
             "Action": list(DENIED),
             "Resource": [arn, f"{arn}/*"],
-            "Condition": {"ArnNotLike": {"aws:PrincipalArn": self._excepted}},
+            "Condition": {"ArnNotLike": {"aws:PrincipalArn": require_roles(self._excepted)}},
         }
 
 
 class DeletionBarrier(StatementBarrier):
-    """One identity deletes no longer. `principal`: ARN of a user or role, or a pattern of it."""
+    """One identity deletes no longer; or, when nobody knows which, nobody removes versions.
+
+    `principal`: ARN of a user or role, or a pattern of it; "" for everybody but `excepted`.
+    """
 
     sid = "LeewardNoDeletion"
     what = "the refusal to delete"
 
-    def __init__(self, client: Any, bucket: str, principal: str) -> None:
+    def __init__(
+        self, client: Any, bucket: str, principal: str, excepted: Sequence[str] = ()
+    ) -> None:
         super().__init__(client, bucket)
         self._principal = principal
+        self._excepted = sorted(excepted)
 
     def told(self) -> str:
-        return f"{self._principal} may delete nothing from {self._bucket}"
+        if self._principal:
+            return f"{self._principal} may delete nothing from {self._bucket}"
+        return (
+            f"nobody but Leeward may remove versions from {self._bucket}: by whom it was is"
+            " unknown, and a deletion without a version can be undone"
+        )
 
     def statement(self) -> dict[str, Any]:
         arn = f"arn:aws:s3:::{self._bucket}"
+        actions = DELETIONS if self._principal else DELETIONS[1:]
+        who = (
+            {"ArnLike": {"aws:PrincipalArn": self._principal}}
+            if self._principal
+            else {"ArnNotLike": {"aws:PrincipalArn": require_roles(self._excepted)}}
+        )
         return {
             "Sid": self.sid,
             "Effect": "Deny",
             "Principal": "*",
-            "Action": list(DELETIONS),
+            "Action": list(actions),
             "Resource": [arn, f"{arn}/*"],
-            "Condition": {"ArnLike": {"aws:PrincipalArn": self._principal}},
+            "Condition": who,
         }
+
+
+def require_roles(excepted: list[str]) -> list[str]:
+    """Raises NotReady (code "no-recovery-roles"): Leeward itself would be kept out."""
+    if not excepted:
+        raise NotReady(
+            "expected roles that may still write to the bucket, found none",
+            hint="deploy the packaged template, which names Leeward's roles to the function",
+            code="no-recovery-roles",
+        )
+    return excepted
