@@ -18,6 +18,7 @@ COMMANDS = {
     "explain": "Print one scenario of a plan as the run it will be.",
     "compile": "Write plan.json, state machines and template parts.",
     "run": "Start a scenario for real, with a reason.",
+    "break-glass": "Fail over from a laptop, with AWS half gone.",
     "drill": "Run a scenario against real damage in the local cloud.",
     "restore": "Take things back to how they were.",
     "prune": "Show what stays of the backups, remove what goes.",
@@ -51,7 +52,7 @@ class LazyCommands(click.Group):
             if cmd_name.startswith("-"):
                 return None
             raise click.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
-        module = importlib.import_module(f"leeward.commands.{cmd_name}")
+        module = importlib.import_module(f"leeward.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

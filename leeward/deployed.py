@@ -52,7 +52,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
         without_aws: bool,
         **rest: Any,
     ) -> Any:
-        access = Access(dict(map(_login, login)), private_key, passphrase_file, without_aws)
+        access = Access(parse_logins(login), private_key, passphrase_file, without_aws)
         return command(access=access, **rest)
 
     path = click.Path(path_type=Path)
@@ -155,6 +155,11 @@ def _names_of_parts() -> dict[str, str]:
             code="not-deployed",
         )
     return names
+
+
+def parse_logins(given: Sequence[str]) -> dict[str, Path]:
+    """ "LOCATION=FILE" of each. Raises BadInput (code "bad-login")."""
+    return dict(map(_login, given))
 
 
 def _login(text: str) -> tuple[str, Path]:
