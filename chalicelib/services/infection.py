@@ -81,6 +81,7 @@ def identify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "vector": infection.vector,
         "identities": list(infection.identities),
         "counts": infection.counts,
+        "missing": infection.counts["versions_removed"],
         "alternatives": list(infection.alternatives[:SHOWN]),
     }
 
@@ -115,6 +116,7 @@ def _pretend() -> Outputs:
         "vector": {},
         "identities": [],
         "counts": {},
+        "missing": 0,
         "alternatives": [],
     }
 
@@ -122,10 +124,12 @@ def _pretend() -> Outputs:
 def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Look at what the bucket holds now and did not hold then, and at its canaries.
 
+    Inputs: `bucket`: the one that the application is pointed to, when that is another one.
     Raises CheckFailed (code "still-infected") naming what looks like ransomware's.
     """
     component = acting_on(run, inputs["component"])
     bucket, since = bucket_component(component).bucket, parse_time(inputs["last_clean"])
+    bucket = str(inputs.get("bucket") or bucket)
     reader = _reader(bucket)
     restored, total = _restored_since(bucket, since)
     flagged = []

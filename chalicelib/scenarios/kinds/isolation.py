@@ -44,7 +44,7 @@ KINDS = (
         inputs={"component": True, "database": False, "moment": False},
         outputs=(
             "started_at", "last_clean", "target", "damage", "vector", "identities", "counts",
-            "alternatives",
+            "missing", "alternatives",
         ),
         timeout_seconds=900,
         depends=(*STATE, SECRET),
@@ -53,7 +53,7 @@ KINDS = (
         uses="infection.verify",
         function="inspect",
         does="look for signs of ransomware in what was restored",
-        inputs={"component": True, "last_clean": True},
+        inputs={"component": True, "last_clean": True, "bucket": False},
         outputs=("looked_at", "flagged"),
         timeout_seconds=900,
         depends=STATE,
