@@ -146,6 +146,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     from leeward.template_infrastructure import infrastructure_parameters
     from leeward.template_isolation import isolation_parameters
     from leeward.template_names import names_parameters
+    from leeward.template_people import message_secrets
     from leeward.template_workloads import workload_parameters
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
@@ -165,6 +166,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
         "LocationObjects": _bucket_list(others, "/*"),
         "LocationSecrets": _secret_list(logins or ["leeward-no-location"]),
         "ApplicationSecrets": _secret_list(application),
+        "MessageSecrets": _secret_list(message_secrets(plan) or ["leeward-no-channel"]),
         "ServerRoles": _role_list(plan),
     }
     given |= bucket_parameters(plan) | names_parameters(plan)

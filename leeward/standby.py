@@ -19,11 +19,12 @@ from leeward.template import machine_resources
 from leeward.template_exercises import exercise_resources
 from leeward.template_names import check_outputs, switch_resources
 from leeward.template_outage import outage_resources, watched_sites
+from leeward.template_people import people_resources
 
 Template = dict[str, Any]
 
 # In both regions: they open incidents, hear people, and close runs.
-IN_BOTH = ("on_alarm", "ask", "record", "exercise")
+IN_BOTH = ("on_alarm", "ask", "answer", "tell", "escalate", "record", "exercise")
 OWN_STORES = (
     "StateTable",
     "DataKey",
@@ -76,7 +77,7 @@ def standby_template(plan: Plan, primary: Template) -> Template:
     }
     kept |= machine_resources(plan, standby_scenarios(plan), standby_functions(plan))
     kept |= _key_replica() | switch_resources(plan) | outage_resources(plan)
-    kept |= exercise_resources(plan)
+    kept |= exercise_resources(plan) | people_resources(plan)
     body = _Elsewhere(set(kept)).moved({"Globals": primary["Globals"], "Resources": kept})
     parameters = primary["Parameters"] | _parameters(plan, primary["Resources"])
     used = _named_in(body)

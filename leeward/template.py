@@ -31,10 +31,15 @@ from leeward.template_parts import (
     silence_alarm,
     title,
 )
+from leeward.template_people import people_resources
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
 WATCH_SCHEDULE = "rate(1 minute)"
 WATCH_SILENT_MINUTES = 5
+
+# What is taken of a database for each kind of backup of a plan: logs cannot be replayed on a
+# dump, so that for a dump a base backup is taken (docs/decisions/0016).
+TAKEN_AS = {"full": "full", "incremental": "incremental", "wal": "wal", "dump": "full"}
 
 SIGN_OF_DAMAGE = "a check of the source failed, or a change looks wrong"
 SIGN_OF_BLINDNESS = "a check of the source could not run; nothing is known until it does"
@@ -49,7 +54,7 @@ def plan_resources(plan: Plan) -> Resources:
     resources = machine_resources(plan, here, STEP_FUNCTIONS)
     resources |= _evidence_lock(plan) | bucket_resources(plan)
     resources |= replica_resources(plan) | many_resources(plan) | heartbeat_resources(plan)
-    resources |= exercise_resources(plan)
+    resources |= exercise_resources(plan) | people_resources(plan)
     if plan.aws_region("standby") is None:
         resources |= switch_resources(plan)
     for name, component in plan.components.items():
@@ -171,17 +176,18 @@ def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources |= sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
     resources |= sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
     for backup in component.backups:
-        if backup.when is None or backup.kind not in ("full", "incremental", "wal"):
+        if backup.when is None or backup.kind not in TAKEN_AS:
             continue
         require_utc(name, backup.when)
-        function = "fetch_wal" if backup.kind == "wal" else "back_up"
-        body = {"component": name} | ({} if backup.kind == "wal" else {"kind": backup.kind})
+        taken = TAKEN_AS[backup.kind]
+        function = "fetch_wal" if taken == "wal" else "back_up"
+        body = {"component": name} | ({} if taken == "wal" else {"kind": taken})
         expression = backup.when.to_eventbridge()
         resources |= schedule(plan, name, backup.kind, function, expression, body)
         resources |= silence_alarm(
             name,
             f"{backup.kind}-silent",
-            f"Taken.{backup.kind}",
+            f"Taken.{taken}",
             backup.when.longest_interval(),
             f"no {backup.kind} was taken when the plan says so",
         )

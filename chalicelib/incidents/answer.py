@@ -34,6 +34,7 @@ from chalicelib.incidents.approval import (
     verdict_from,
 )
 from chalicelib.incidents.factors import FactorDesk, use_code
+from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.people import Contact, Role
 from chalicelib.plan.records import parse_time
 from chalicelib.ports import Clock, Records, StateStore
@@ -233,8 +234,9 @@ def _record_refusal(
     known = answer.by if answer.by in desk.contacts else "somebody unknown"
     window = int(desk.clock.now().timestamp() // REFUSALS_EVERY.total_seconds())
     body = {"by": known, "decision": answer.decision, "code": error.instance_code}
+    over = read_run(answer.run_id, desk.state)["status"] != "running"
     desk.records.append(
-        run["incident_id"],
+        people_stream(run["incident_id"]) if over else run["incident_id"],
         "answer-refused",
         body | {"message": error.message, "asked_about": answer.step[:100]},
         actor=known,

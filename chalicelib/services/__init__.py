@@ -208,6 +208,22 @@ def answer(event: Event) -> Event:
     return answer(event)
 
 
+def tell(event: Event) -> Event:
+    """Send what is to be told, or do a step that tells somebody; see `run_step`."""
+    if "uses" in event or event.get("warm"):
+        return run_step(event)
+    from chalicelib.services.messages import tell
+
+    return tell(event)
+
+
+def escalate(event: Event) -> Event:
+    """Call whoever the plan's escalation names now: {"incident", "subject"}."""
+    from chalicelib.services.escalation import escalate
+
+    return escalate(event)
+
+
 def warm() -> Event:
     """Import and open what a step needs, so that the step itself does not wait for it."""
     from chalicelib.services import aside, build, closing, find, rebuild, target  # noqa: F401

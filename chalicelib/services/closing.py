@@ -17,6 +17,7 @@ from chalicelib.incidents.fence import release_fences
 from chalicelib.incidents.incident import end_run
 from chalicelib.incidents.run import Run, load_run
 from chalicelib.services import build
+from chalicelib.services.notices import notify, tells_anybody
 
 TOOL = "leeward 0.1.0"
 
@@ -42,6 +43,8 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
         tool=TOOL,
         now=build.clock().now(),
     )
+    if tells_anybody():
+        notify(outcome, run.incident_id, run_id=run.run_id, about=run.run_id, why=why)
     return {"found": f"{outcome}: {why}" if why else outcome}
 
 

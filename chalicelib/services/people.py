@@ -1,18 +1,34 @@
-"""Questions to people, and their answers.
+"""Questions to people, and what people say.
 
-Every way in (the command line, chat, a browser) comes to `answer` with the same event.
+Every way in (the command line, chat, a browser) comes to `answer` with the same events.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from chalicelib.incidents.answer import AnswerDesk, take_answer
-from chalicelib.incidents.approval import read_answer
-from chalicelib.incidents.factors import FactorDesk
+from chalicelib.errors import BadInput, LeewardError, Refused
+from chalicelib.incidents.answer import (
+    AnswerDesk,
+    Taken,
+    find_question,
+    read_run,
+    settle,
+    take_answer,
+)
+from chalicelib.incidents.approval import Question, read_answer
+from chalicelib.incidents.factors import FactorDesk, use_code
+from chalicelib.incidents.paths import question_subject, start_path
 from chalicelib.incidents.question import put_question
+from chalicelib.incidents.register import close_incident, find_incident
+from chalicelib.incidents.streams import people_stream
+from chalicelib.plan.people import Power
+from chalicelib.plan.records import digest_of, format_time
 from chalicelib.services import build
+from chalicelib.services.notices import notify, tells_anybody
+from chalicelib.telemetry import logger
 
 Event = dict[str, Any]
 
@@ -41,12 +57,198 @@ def factor_desk() -> FactorDesk:
 
 
 def ask(event: Event) -> Event:
-    """Record a person's step or an approval that waits, with its token."""
+    """Record a person's step or an approval that waits, with its token, and call people to it."""
     question = put_question(event, desk=answer_desk())
+    if tells_anybody():
+        incident = str(read_run(question.run_id, build.state())["incident_id"])
+        notify(
+            "asked",
+            incident,
+            run_id=question.run_id,
+            about=question_subject(question),
+            **_facts(question),
+        )
+        start_path(incident, question_subject(question), plan=build.plan(), desk=build.desk())
     return {"found": f"waiting for {question.kind}"}
 
 
+def _facts(question: Question) -> dict[str, Any]:
+    known = build.plan().roles
+    roles = [known[name].title for name in question.roles if name in known]
+    return {
+        "kind": question.kind,
+        "step": question.step,
+        "says": question.says,
+        "count": question.count,
+        "roles": " or ".join(roles),
+        "deadline_at": format_time(question.deadline_at),
+        "otherwise": question.otherwise,
+    }
+
+
 def answer(event: Event) -> Event:
-    """Take a person's answer: {"run_id", "step", "decision", "by", "code", "reason", "key"}."""
-    taken = take_answer(read_answer(event), str(event.get("code") or ""), desk=answer_desk())
-    return {"outcome": taken.outcome, "found": taken.found, "told": taken.told}
+    """Do what a person says; what is refused comes back as {"error": {"kind", "code", ...}}.
+
+    Lambda would hand on an error's class and message alone, and people need its code and hint.
+    """
+    try:
+        return hear(event)
+    except LeewardError as error:
+        logger.info("refused", extra={"code": error.instance_code})
+        return {"error": {"kind": type(error).__name__, **error.to_json()}}
+
+
+def hear(event: Event) -> Event:
+    """`verb` is one of VERBS, an answer to a question when there is none.
+
+    Raises:
+        BadInput: code "unknown-verb", and what the verb says.
+    """
+    verb = str(event.get("verb") or "answer")
+    if verb not in VERBS:
+        raise BadInput(
+            f"expected a verb, found {verb[:100]!r}",
+            hint=f"one of: {', '.join(VERBS)}",
+            code="unknown-verb",
+        )
+    return VERBS[verb](event)
+
+
+def _answer(event: Event) -> Event:
+    """{"run_id", "step", "decision", "by", "code", "reason", "key"}."""
+    said = read_answer(event)
+    taken = take_answer(said, str(event.get("code") or ""), desk=answer_desk())
+    return _shown(said.run_id, said.step, taken)
+
+
+def _settle(event: Event) -> Event:
+    """{"run_id", "step"}: tell the run what was decided before, if whoever decided could not."""
+    run = read_run(str(event["run_id"]), build.state())
+    step = str(event["step"])
+    question = find_question(run["run_id"], step, state=build.state(), run=run)
+    return _shown(run["run_id"], step, settle(question, run, desk=answer_desk()))
+
+
+def _shown(run_id: str, step: str, taken: Taken) -> Event:
+    if taken.outcome != "waiting" and tells_anybody():
+        run = read_run(run_id, build.state())
+        question = find_question(run_id, step, state=build.state(), run=run)
+        facts = {"step": step, "outcome": taken.outcome, "by": "", "why": taken.found}
+        facts["by"] = taken.found.removeprefix(f"{taken.outcome} by ").partition(";")[0]
+        about = question_subject(question)
+        notify("answered", run["incident_id"], run_id=run_id, about=about, **facts)
+    return {
+        "run_id": run_id,
+        "step": step,
+        "outcome": taken.outcome,
+        "found": taken.found,
+        "told": taken.told,
+    }
+
+
+def _acknowledge(event: Event) -> Event:
+    """{"incident", "by"}. It needs no code: it lets nothing happen, it only stops the calls."""
+    from chalicelib.services.escalation import acknowledge
+
+    incident = find_incident(str(event.get("incident")), state=build.state())
+    if incident.status != "open":
+        raise Refused(
+            f"{incident.id} is {incident.status}",
+            hint="nobody is called any more",
+            code="already-closed",
+        )
+    return acknowledge(incident.id, _known(event))
+
+
+def _declare(event: Event) -> Event:
+    """{"scenario", "reason", "by", "code", "key", "moment"?, "drill"?}: start a run."""
+    from chalicelib.services.signals import handle_declaration
+
+    by = _entitled(event, "declare", "the declaration of a disaster")
+    names = ("scenario", "reason", "moment", "drill")
+    detail = {name: event.get(name) for name in names}
+    at = format_time(build.clock().now())
+    return handle_declaration({"detail": detail | {"by": by, "at": at}})
+
+
+def _close(event: Event) -> Event:
+    """{"incident", "reason", "by", "code", "key"}: end an incident that no run recovered."""
+    incident = find_incident(str(event.get("incident")), state=build.state())
+    reason = str(event.get("reason") or "").strip()
+    if not reason:
+        hint = "say in one line why it is over"
+        raise BadInput("expected a reason, found none", hint=hint, code="no-reason")
+    by = _entitled(event, "declare", f"closing {incident.id}")
+    closed = close_incident(incident, state=build.state())
+    body = {"by": by, "why": reason}
+    build.records().append(
+        people_stream(closed.id), "incident-closed", body, actor=by, key="incident-closed"
+    )
+    if tells_anybody():
+        notify("closed", closed.id, by=by, why=reason)
+    return {"incident": closed.id, "found": f"closed by {by}: {reason}"}
+
+
+def _entitled(event: Event, power: Power, what: str) -> str:
+    """The person, if a role of theirs may do it and their code is good.
+
+    Raises:
+        BadInput: code "unknown-person".
+        Refused: code "not-entitled", and those of factors.py.
+    """
+    by = _known(event)
+    roles = build.plan().roles
+    may = [name for name, role in roles.items() if power in role.may]
+    if not any(by in roles[name].held_by for name in may):
+        raise Refused(
+            f"{by} may not {power}: {what}",
+            hint=f"somebody must who holds one of: {', '.join(may)}",
+            code="not-entitled",
+        )
+    request = digest_of([power, what, by, str(event.get("key") or ""), str(event.get("scenario"))])
+    use_code(by, str(event.get("code") or ""), request=request, desk=factor_desk())
+    return by
+
+
+def _known(event: Event) -> str:
+    by = str(event.get("by") or "")
+    if by not in build.plan().contacts:
+        raise BadInput(
+            f"the plan has no contact {by[:100]!r}",
+            hint=f"one of: {', '.join(build.plan().contacts)}",
+            code="unknown-person",
+        )
+    return by
+
+
+def _incidents(event: Event) -> Event:
+    """{"ended"?}: a line for each incident."""
+    from chalicelib.services.desk_view import list_view
+
+    return list_view(ended=bool(event.get("ended")))
+
+
+def _incident(event: Event) -> Event:
+    """{"incident"}: everything about one."""
+    from chalicelib.services.desk_view import incident_view
+
+    return incident_view(str(event.get("incident")))
+
+
+def _messages(event: Event) -> Event:
+    """{"incident"?}: what has not been told."""
+    from chalicelib.services.desk_view import outbox_view
+
+    return outbox_view(str(event.get("incident") or ""))
+
+
+VERBS: dict[str, Callable[[Event], Event]] = {
+    "answer": _answer,
+    "settle": _settle,
+    "ack": _acknowledge,
+    "declare": _declare,
+    "close": _close,
+    "incidents": _incidents,
+    "incident": _incident,
+    "messages": _messages,
+}

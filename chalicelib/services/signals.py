@@ -12,6 +12,7 @@ from chalicelib.plan.records import parse_time
 from chalicelib.plan.scenario import Scenario
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.services import build
+from chalicelib.services.notices import announce
 from chalicelib.telemetry import logger
 
 # The source of events that a person sends (leeward run).
@@ -54,6 +55,7 @@ def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
         drill=bool(detail.get("drill")),
         site=scenario.recovers_at(build.plan().sites),
     )
+    announce(incident)
     _warm(scenario)
     return {"incident": incident.id, "run": incident.run_id}
 
@@ -89,6 +91,7 @@ def open_incident(signal: Signal, name: str, scenario: Scenario) -> Incident:
         desk=build.desk(),
         site=scenario.recovers_at(plan.sites),
     )
+    announce(incident)
     _warm(scenario)
     return incident
 
@@ -101,7 +104,7 @@ def _warm(scenario: Scenario) -> None:
     try:
         build.functions().warm(sorted(later))
     except LeewardError as error:
-        logger.warning("functions were not warmed", extra=error.to_json())
+        logger.warning("functions were not warmed", extra={"error": error.to_json()})
 
 
 def _read_signal(event: dict[str, Any]) -> Signal:

@@ -24,7 +24,7 @@ RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution
 # test_buckets.py and test_many.py there those of the buckets.
 COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
 SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
-UNATTENDED_NEVER = {"ask", "answer", "replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
+UNATTENDED_NEVER = {"ask", "answer", "tell", "escalate", "replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
 UNATTENDED_NEVER |= {"assess", "provision"}  # tests/scenarios/test_great_loss.py
 ROOT = Path(__file__).parents[2]

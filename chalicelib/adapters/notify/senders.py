@@ -7,6 +7,7 @@ have no other address than their login: without one of their own, a drill does n
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ class ChannelSenders:
     ) -> None:
         self._settings, self._client = settings, client
         self._status, self._seconds = status, seconds
+        self._lock = threading.Lock()
 
     def of(self, kind: str, name: str, *, drill: bool) -> Sender:
         if kind not in _MAKERS:
@@ -46,9 +48,11 @@ class ChannelSenders:
                 hint="the message is in the record; send it yourself",
                 code="not-sent-by-leeward",
             )
-        login = {} if kind in WITHOUT_LOGIN else self._login(kind, name, drill=drill)
         try:
-            return _MAKERS[kind](self, login)
+            # Messages are sent side by side, and boto3 makes its clients for one at a time.
+            with self._lock:
+                login = {} if kind in WITHOUT_LOGIN else self._login(kind, name, drill=drill)
+                return _MAKERS[kind](self, login)
         except KeyError as error:
             raise _no_login(name, f"it lacks {error}") from None
 

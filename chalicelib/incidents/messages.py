@@ -1,0 +1,187 @@
+"""Who is told what of an incident, and by which ways. Pure.
+
+    a notice ("opened", for those inside) -> one delivery for each channel and contact of the
+    audience -> the outbox (messages_outbox.py)
+
+A channel is one way. A person has several, tried in the plan's order until one takes the message.
+In a drill nothing goes anywhere but to the addresses that the plan gives for drills, marked DRILL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.plan.model import Plan
+from chalicelib.plan.people import Audience, Channel, Contact
+from chalicelib.plan.records import Record, digest_of
+from chalicelib.ports.notify import Message
+
+# A contact's way -> the kind of channel that it is.
+KIND_OF_WAY: Mapping[str, str] = {
+    "phone": "sms",
+    "email": "email",
+    "slack": "slack",
+    "pagerduty": "pagerduty",
+}
+# These are reached by e-mail where the plan gives an address of it, else by a person.
+BY_MAIL_OR_HAND = ("press", "law", "support", "social")
+# Their address is kept with their login, or is the deployment's own.
+ADDRESS_IN_LOGIN = ("pagerduty", "webhook", "status-page")
+# Who hears of what without a step that says so. Customers are told by a person's decision, which is
+# a step of the scenario; whoever was told of the beginning is told of the end.
+HEARD_BY: Mapping[str, tuple[Audience, ...]] = {
+    "opened": ("internal", "press"),
+    "asked": ("internal",),
+    "answered": ("internal",),
+    "acknowledged": ("internal",),
+    "failed": ("internal",),
+    "recovered": ("internal",),
+    "closed": ("internal",),
+}
+ENDS = ("recovered", "closed")
+# Regulation (EU) 2016/679, article 33 (1): not later than 72 hours after having become aware.
+REGULATORS_WITHIN = timedelta(hours=72)
+
+
+@dataclass(frozen=True)
+class Way(Record):
+    """kind: of channel. name: its name, or the contact's, by which a login may be kept."""
+
+    kind: str
+    name: str
+    to: str
+
+
+@dataclass(frozen=True)
+class Delivery(Record):
+    """A message to one recipient.
+
+    while_open: it is dropped when the incident is over before it is due. subject: what a page
+    calls somebody for; it is dropped when that is answered or acknowledged.
+    """
+
+    message: Message
+    recipient: str
+    ways: tuple[Way, ...]
+    due_at: datetime
+    while_open: bool = False
+    subject: str = ""
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        if name == "message":
+            return Message.from_json(value)
+        if name == "ways":
+            return tuple(Way.from_json(item) for item in value)
+        return super()._revive(name, value)
+
+    @property
+    def id(self) -> str:
+        return f"{self.message.id}#{self.recipient}"
+
+
+@dataclass(frozen=True)
+class Notice(Record):
+    """Something to tell. id: the same notice again is told once. facts: for the templates."""
+
+    id: str
+    incident: str
+    what: str
+    severity: str
+    opened_at: datetime
+    noticed_at: datetime
+    drill: bool
+    facts: dict[str, Any]
+
+
+def deliveries_of(
+    notice: Notice, audience: Audience, subject: str, text: str, *, plan: Plan
+) -> tuple[Delivery, ...]:
+    """One for each recipient of the audience. One without a way is for a person to make."""
+    message = _message(notice, audience, subject, text)
+    return tuple(
+        Delivery(message, name, ways, max(notice.noticed_at, due_at), while_open=late)
+        for name, ways, due_at, late in _recipients(notice, audience, plan)
+        if ways or not notice.drill
+    )
+
+
+def page_of(
+    notice: Notice, title: str, text: str, *, ways: tuple[Way, ...], recipient: str, subject: str
+) -> Delivery:
+    """A call of one person, by the first of the ways that takes it."""
+    message = _message(notice, "internal", title, text)
+    return Delivery(message, recipient, ways, notice.noticed_at, subject=subject)
+
+
+def _message(notice: Notice, audience: Audience, subject: str, text: str) -> Message:
+    return Message(
+        id=digest_of([notice.incident, notice.id, audience])[:32],
+        incident=notice.incident,
+        what=notice.what,
+        audience=audience,
+        severity=notice.severity,
+        subject=f"DRILL: {subject}" if notice.drill else subject,
+        text=f"{text}\n\nThis is a drill. Nothing is wrong." if notice.drill else text,
+        drill=notice.drill,
+        written_at=notice.noticed_at,
+    )
+
+
+def _recipients(
+    notice: Notice, audience: Audience, plan: Plan
+) -> Iterator[tuple[str, tuple[Way, ...], datetime, bool]]:
+    for name, channel in plan.communication.heard_by(audience).items():
+        if channel.kind == "war-room":
+            continue
+        after = channel.after or timedelta(0)
+        ways = ways_of_channel(name, channel, drill=notice.drill)
+        yield name, ways, notice.opened_at + after, bool(after)
+    for name, contact in plan.contacts.items():
+        if contact.audience == audience and not notice.drill:
+            yield name, ways_to(name, contact), notice.noticed_at, False
+
+
+def ways_of_channel(name: str, channel: Channel, *, drill: bool) -> tuple[Way, ...]:
+    """() when nothing but a person can use it, or when it has no address for drills."""
+    to = (channel.drill if drill else channel.address) or ""
+    if channel.kind in BY_MAIL_OR_HAND:
+        return (Way("email", name, to),) if "@" in to[1:] else ()
+    if channel.kind in ADDRESS_IN_LOGIN:
+        return (Way(channel.kind, name, to if channel.kind == "webhook" else ""),)
+    return (Way(channel.kind, name, to),) if to else ()
+
+
+def ways_to(name: str, contact: Contact) -> tuple[Way, ...]:
+    """A person's ways that Leeward can use, in the plan's order."""
+    return tuple(
+        Way(KIND_OF_WAY[way], name, address)
+        for way, address in contact.reach.items()
+        if way in KIND_OF_WAY
+    )
+
+
+def audiences_of(
+    what: str, told_before: frozenset[str], *, personal_data: bool
+) -> tuple[Audience, ...]:
+    """Who hears of an occasion by itself: those of HEARD_BY, lawyers where people's data may be
+    concerned, and of the end whoever heard of the beginning."""
+    heard: list[Any] = list(HEARD_BY.get(what, ()))
+    if what == "opened" and personal_data:
+        heard.append("legal")
+    if what in ENDS:
+        heard += sorted(told_before - set(heard))
+    return tuple(heard)
+
+
+def war_rooms(plan: Plan) -> tuple[str, ...]:
+    """Where those who work on it meet: "Zoom meeting: https://..."."""
+    return tuple(
+        f"{channel.says}: {channel.address}"
+        for _, channels in plan.communication.sides()
+        for channel in channels.values()
+        if channel.kind == "war-room" and channel.address
+    )

@@ -1,0 +1,263 @@
+"""The outbox: what is to be told, until it was.
+
+    kept (waiting) -> claimed for a minute -> its ways tried -> taken: told, and out of the outbox
+                                                             -> not taken: waiting, later and later
+                                                             -> hopeless, or too old: given up,
+                                                                listed until a person sees to it
+
+Each message is sent by a worker of its own with a limit on all of them: one that hangs delays no
+other. A worker that dies leaves a claim that ends by itself. So a message arrives at least once;
+twice when a worker died, or was too slow, between the receiver's answer and the note of it.
+
+must: what was told is noted before it leaves the outbox. must: what must not be told any more
+(an incident that is over, a page that was acknowledged) is looked at right before each try.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from chalicelib.errors import LeewardError
+from chalicelib.incidents.messages import Delivery, Way
+from chalicelib.incidents.streams import people_stream
+from chalicelib.plan.records import format_time, parse_time
+from chalicelib.ports import Clock, Records, StateStore
+from chalicelib.ports.notify import Senders
+
+OUTBOX = "outbox"
+WAITING, GIVEN_UP = "waiting", "given-up"
+CLAIM = timedelta(seconds=60)
+FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=30)
+GIVES_UP_AFTER = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class OutboxDesk:
+    """What sending needs. is_moot: why a delivery must not be made any more, "" when it must."""
+
+    state: StateStore
+    records: Records
+    clock: Clock
+    senders: Senders
+    is_moot: Callable[[Delivery], str] = lambda delivery: ""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of one delivery: `way` took it, or `why` not. `again`: it may be tried later."""
+
+    delivery: Delivery
+    way: str = ""
+    receipt: str = ""
+    why: tuple[str, ...] = ()
+    again: bool = False
+
+    @property
+    def told(self) -> bool:
+        return bool(self.way)
+
+
+def keep(deliveries: Iterable[Delivery], *, state: StateStore) -> None:
+    """Put them into the outbox, once each: what is there, or was told, stays as it is."""
+    for delivery in deliveries:
+        incident, sort = delivery.message.incident, _sort(delivery)
+        if state.get(told_partition(incident), delivery.id) is not None:
+            continue
+        item = {
+            "delivery": delivery.to_json(),
+            "status": WAITING,
+            "attempts": 0,
+            "due_at": format_time(delivery.due_at),
+            "why": [],
+        }
+        state.create(OUTBOX, sort, item)
+
+
+def send_due(
+    desk: OutboxDesk, *, only: Callable[[Delivery], bool] = lambda delivery: True, seconds: float
+) -> list[Tried]:
+    """Try everything that is due, all at once, for at most `seconds`."""
+    claimed = list(_claim_due(desk, only))
+    outcomes: queue.Queue[tuple[int, Tried]] = queue.Queue()
+    for number, (_, delivery) in enumerate(claimed):
+        work = _attempt_into(outcomes, number, delivery, desk.senders)
+        threading.Thread(target=work, daemon=True).start()
+    return _note_all(claimed, outcomes, desk, seconds)
+
+
+def _claim_due(
+    desk: OutboxDesk, only: Callable[[Delivery], bool]
+) -> Iterator[tuple[dict[str, Any], Delivery]]:
+    now = desk.clock.now()
+    for item in list(desk.state.query(OUTBOX)):
+        if item["status"] != WAITING or parse_time(item["due_at"]) > now:
+            continue
+        delivery = Delivery.from_json(item["delivery"])
+        if not only(delivery):
+            continue
+        moot = desk.is_moot(delivery)
+        if moot:
+            _drop(item, delivery, moot, desk)
+            continue
+        claimed = item | {
+            "due_at": format_time(now + CLAIM),
+            "attempts": int(item["attempts"]) + 1,
+        }
+        expected = {"due_at": item["due_at"], "attempts": item["attempts"]}
+        if desk.state.replace(OUTBOX, item["sort"], claimed, expected=expected):
+            yield claimed, delivery
+
+
+def _attempt_into(
+    outcomes: queue.Queue[tuple[int, Tried]], number: int, delivery: Delivery, senders: Senders
+) -> Callable[[], None]:
+    return lambda: outcomes.put((number, attempt(delivery, senders)))
+
+
+def attempt(delivery: Delivery, senders: Senders) -> Tried:
+    """Its ways one after the other, until one takes it."""
+    why: list[str] = []
+    again = False
+    for way in delivery.ways:
+        try:
+            sender = senders.of(way.kind, way.name, drill=delivery.message.drill)
+            receipt = sender.send(delivery.message, way.to)
+        except LeewardError as error:
+            why.append(f"{way.kind}: {error.message}")
+            again = again or error.retryable
+            continue
+        return Tried(delivery, _shown(way), receipt, tuple(why))
+    return Tried(delivery, why=tuple(why) or ("a person must tell them",), again=again)
+
+
+def _note_all(
+    claimed: list[tuple[dict[str, Any], Delivery]],
+    outcomes: queue.Queue[tuple[int, Tried]],
+    desk: OutboxDesk,
+    seconds: float,
+) -> list[Tried]:
+    deadline, waiting = time.monotonic() + seconds, set(range(len(claimed)))
+    tried = []
+    while waiting:
+        try:
+            number, outcome = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            break
+        waiting.discard(number)
+        tried.append(outcome)
+        _note(claimed[number][0], outcome, desk)
+    for number in sorted(waiting):
+        slow = Tried(claimed[number][1], why=(f"no answer within {seconds:.0f} s",), again=True)
+        tried.append(slow)
+        _note(claimed[number][0], slow, desk)
+    return tried
+
+
+def _note(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
+    if tried.told:
+        _note_told(item, tried, desk)
+    else:
+        _note_failure(item, tried, desk)
+
+
+def _note_told(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
+    delivery, message = tried.delivery, tried.delivery.message
+    body = {
+        "what": message.what,
+        "audience": message.audience,
+        "recipient": delivery.recipient,
+        "way": tried.way,
+        "receipt": tried.receipt,
+        "attempts": int(item["attempts"]),
+        "failed_before": [*item["why"], *tried.why],
+        "subject": message.subject,
+        "text": message.text,
+        "drill": message.drill,
+    }
+    _record(delivery, "told", body, desk)
+    at = format_time(desk.clock.now())
+    desk.state.create(told_partition(message.incident), delivery.id, body | {"told_at": at})
+    desk.state.remove(OUTBOX, item["sort"], expected={})
+
+
+def _note_failure(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
+    now, delivery = desk.clock.now(), tried.delivery
+    attempts = int(item["attempts"])
+    too_old = now - delivery.due_at > GIVES_UP_AFTER
+    status = WAITING if tried.again and not too_old else GIVEN_UP
+    changed = item | {
+        "status": status,
+        "due_at": format_time(now + wait_after(attempts)),
+        "why": list(tried.why),
+    }
+    expected = {"due_at": item["due_at"], "attempts": item["attempts"]}
+    desk.state.replace(OUTBOX, item["sort"], changed, expected=expected)
+    if attempts == 1 or status == GIVEN_UP:
+        body = {
+            "what": delivery.message.what,
+            "audience": delivery.message.audience,
+            "recipient": delivery.recipient,
+            "why": list(tried.why),
+            "given_up": status == GIVEN_UP,
+            "subject": delivery.message.subject,
+            "text": delivery.message.text,
+        }
+        _record(delivery, "not-told", body, desk, about=status)
+
+
+def wait_after(attempts: int) -> timedelta:
+    """5 s, 10 s, 20 s, ... at most half an hour."""
+    return min(FIRST_WAIT * (1 << min(attempts - 1, 20)), LONGEST_WAIT)
+
+
+def _drop(item: dict[str, Any], delivery: Delivery, why: str, desk: OutboxDesk) -> None:
+    body = {"recipient": delivery.recipient, "why": [why]}
+    _record(delivery, "not-told", body, desk, about="moot")
+    desk.state.remove(OUTBOX, item["sort"], expected={})
+
+
+def told_of(incident: str, *, state: StateStore) -> list[dict[str, Any]]:
+    """What was told of an incident, to whom, by which way, when."""
+    return sorted(state.query(told_partition(incident)), key=lambda item: item["told_at"])
+
+
+def audiences_told(incident: str, *, state: StateStore) -> frozenset[str]:
+    """Who has heard of the incident, or will."""
+    waiting = (it["delivery"]["message"] for it in undelivered(state, incident))
+    told = (item["audience"] for item in state.query(told_partition(incident)))
+    return frozenset([*told, *(message["audience"] for message in waiting)])
+
+
+def undelivered(state: StateStore, incident: str = "") -> list[dict[str, Any]]:
+    """What waits in the outbox, and what was given up; of all incidents, or of one."""
+    return list(state.query(OUTBOX, f"{incident}#" if incident else ""))
+
+
+def told_partition(incident: str) -> str:
+    return f"told#{incident}"
+
+
+def _sort(delivery: Delivery) -> str:
+    return f"{delivery.message.incident}#{delivery.id}"
+
+
+def _shown(way: Way) -> str:
+    return f"{way.kind} {way.to}".strip()
+
+
+def _record(
+    delivery: Delivery, kind: str, body: dict[str, Any], desk: OutboxDesk, *, about: str = ""
+) -> None:
+    desk.records.append(
+        people_stream(delivery.message.incident),
+        kind,
+        body,
+        actor="leeward",
+        key=f"{kind}/{delivery.id}/{about}",
+    )
