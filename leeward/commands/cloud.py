@@ -116,11 +116,12 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
                     )
             create_application_buckets(cloud, plan)
             others = start_locations(cloud, plan)
-            deployed = deploy(cloud, package)
+            deployed = deploy(cloud, package, names=True)
             cloud.warm()
             cloud.note(environment=production.environment())
             yield {
                 "url": cloud.url,
+                "dns": cloud.dns_address,
                 "folder": str(cloud.folder),
                 "regions": list(cloud.regions),
                 "functions": [it.name for it in cloud.functions()],
@@ -136,6 +137,7 @@ def render_stage(stage: dict[str, Any]) -> str:
     facts = (
         {
             "AWS": f"{stage['url']}  ({', '.join(stage['regions'])})",
+            "DNS": stage["dns"],
             "PostgreSQL": stage["database"],
             "state": stage["folder"],
         }

@@ -55,15 +55,17 @@ def deploy(
     *,
     region: str = PRIMARY_REGION,
     standby: bool = False,
+    names: bool = False,
 ) -> Deployed:
     """Upload the zip and make every resource of the template.
 
     Args:
         standby: the stack of the standby region too; without, only its key, which copies need.
+        names: without that stack, what moves names all the same, and the names.
     Raises:
         BadInput: code "unknown-resource" for a type, property or function not known here.
     """
-    from leeward.local.names import deploy_names
+    from leeward.local.names import deploy_names, make_switches
     from leeward.package import CODE_BUCKET, CODE_KEY
 
     storage, code = cloud.client("s3", region), package.zip.read_bytes()
@@ -81,6 +83,8 @@ def deploy(
         other = Stack(cloud, template, STANDBY_REGION, deployed.outputs, stack_name=STANDBY_STACK)
         if not standby:
             other.make("EnvelopeKeyReplica")
+            if names and package.names:
+                deploy_names(cloud, package.names, STANDBY_REGION, make_switches(other))
             return deployed
         made = other.apply()
         if package.names:
@@ -125,6 +129,11 @@ class Stack:
             names={logical: made.ref for logical, made in self._made.items()},
             outputs={name: self.resolve(it["Value"]) for name, it in outputs.items()},
         )
+
+    def logicals(self, *kinds: str) -> list[str]:
+        """The logical ids of the resources of these types."""
+        found = self._template["Resources"].items()
+        return [name for name, it in found if it["Type"] in kinds]
 
     def client(self, service: str) -> Any:
         return self._cloud.client(service, self.region)

@@ -141,6 +141,12 @@ def _resource(service: str, action: str, parameters: dict[str, str], region: str
         return arn(f"log-group:{group}:log-stream:{stream}")
     if service == "ssm" and "DocumentName" in parameters:
         return f"arn:aws:ssm:{region}::document/{parameters['DocumentName']}"
+    if service == "route53" and "HostedZoneId" in parameters:
+        return f"arn:aws:route53:::hostedzone/{parameters['HostedZoneId']}"
+    if action == "route53:GetChange":
+        return f"arn:aws:route53:::change/{parameters['Id'].rpartition('/')[2]}"
+    if service == "elasticloadbalancing" and not action.startswith(f"{service}:Describe"):
+        return parameters.get("TargetGroupArn", "*")
     if service == "iam":
         return _identity(parameters)
     if service == "states":

@@ -30,6 +30,14 @@ def deploy_names(
     Stack(cloud, body, region, dict(outputs)).apply()
 
 
+def make_switches(stack: Stack) -> dict[str, str]:
+    """Of a standby stack the switch bucket, its policy and the health checks: the checks' ids."""
+    stack.make("SwitchBucket")
+    stack.make("SwitchBucketPolicy")
+    checks = stack.logicals("AWS::Route53::HealthCheck")
+    return {logical: stack.make(logical).ref for logical in checks}
+
+
 def zones_in(template: Mapping[str, Any]) -> list[str]:
     """Names of the hosted zones that the record sets lie in."""
     sets = (it["Properties"] for it in template["Resources"].values())

@@ -43,7 +43,8 @@ def resources(package: Package, kind: str) -> dict[str, Any]:
 def test_cfn_lint_finds_nothing(path: Path, tmp_path: Path) -> None:
     package = build_package(load_plan(path).plan, tmp_path)
     linter = Path(sys.executable).with_name("cfn-lint")
-    done = subprocess.run([linter, package.template], capture_output=True, text=True)
+    others = [it for it in (package.standby, package.names) if it]
+    done = subprocess.run([linter, package.template, *others], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
 
