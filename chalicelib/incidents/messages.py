@@ -140,9 +140,14 @@ def _recipients(
         after = channel.after or timedelta(0)
         ways = ways_of_channel(name, channel, drill=notice.drill)
         yield name, ways, notice.opened_at + after, bool(after)
-    for name, contact in plan.contacts.items():
-        if contact.audience == audience and not notice.drill:
-            yield name, ways_to(name, contact), notice.noticed_at, False
+    people = {name: it for name, it in plan.contacts.items() if it.audience == audience}
+    if notice.drill:
+        # Nobody is called in a drill: one message, where drills are read, in place of all of them.
+        inside = inside_ways(plan, drill=True) if people else ()
+        yield f"in-place-of-{audience}", inside, notice.noticed_at, False
+        return
+    for name, contact in people.items():
+        yield name, ways_to(name, contact), notice.noticed_at, False
 
 
 def ways_of_channel(name: str, channel: Channel, *, drill: bool) -> tuple[Way, ...]:
@@ -153,6 +158,18 @@ def ways_of_channel(name: str, channel: Channel, *, drill: bool) -> tuple[Way, .
     if channel.kind in ADDRESS_IN_LOGIN:
         return (Way(channel.kind, name, to if channel.kind == "webhook" else ""),)
     return (Way(channel.kind, name, to),) if to else ()
+
+
+def inside_ways(plan: Plan, *, drill: bool) -> tuple[Way, ...]:
+    """The channels of those inside, a pager first."""
+    inside = plan.communication.heard_by("internal")
+    ways = [
+        way
+        for name, channel in inside.items()
+        if channel.kind not in ("status-page", "war-room")
+        for way in ways_of_channel(name, channel, drill=drill)
+    ]
+    return tuple(sorted(ways, key=lambda way: way.kind != "pagerduty"))
 
 
 def ways_to(name: str, contact: Contact) -> tuple[Way, ...]:

@@ -24,7 +24,7 @@ from chalicelib.incidents.escalation import (
     levels_of,
 )
 from chalicelib.incidents.incident import Incident
-from chalicelib.incidents.messages import Delivery, Way, page_of, ways_of_channel, ways_to
+from chalicelib.incidents.messages import Delivery, Way, inside_ways, page_of, ways_to
 from chalicelib.incidents.messages_outbox import keep, send_due, told_partition
 from chalicelib.incidents.messages_text import write_message
 from chalicelib.incidents.paths import WHOLE_INCIDENT, escalation_of
@@ -171,14 +171,7 @@ def _ways(level: Level, *, drill: bool) -> tuple[Way, ...]:
     own = ways_to(level.contact, contact) if contact and not drill else ()
     if own:
         return own
-    inside = build.plan().communication.heard_by("internal")
-    ways = [
-        way
-        for name, channel in inside.items()
-        if channel.kind != "status-page"
-        for way in ways_of_channel(name, channel, drill=drill)
-    ]
-    return tuple(sorted(ways, key=lambda way: way.kind != "pagerduty"))
+    return inside_ways(build.plan(), drill=drill)
 
 
 def acknowledge(incident: str, by: str) -> dict[str, Any]:
