@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from chalicelib.errors import BadInput, NotReady, Refused
-from chalicelib.plan.components import Bucket, Names, Service
+from chalicelib.plan.components import Names, Service
 from chalicelib.plan.model import Plan
 from chalicelib.plan.scenario import Scenario
 from chalicelib.ports.health import Answer
@@ -47,7 +47,7 @@ def targets_at(plan: Plan, scenario: Scenario, site: str) -> list[Target]:
     targets = []
     for name in sorted(scenario.restored_components()):
         found = plan.components[plan.components[name].stand_ins.get(site, name)]
-        if isinstance(found, Service | Bucket) and found.site == site and found.health:
+        if isinstance(found, Service) and found.site == site and found.health:
             targets.append(Target(name, found.health, found.health_says or ""))
     return targets
 

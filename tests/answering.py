@@ -9,16 +9,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Answering:
-    """`status` is what it answers from now on; `asked` how often it was."""
+    """`status` is what it answers from now on."""
 
     def __init__(self) -> None:
         self.status = 200
-        self.asked = 0
+        self._server = self._listen(0)
+        self.port = self._server.server_port
+        self.address = f"http://127.0.0.1:{self.port}/health"
+
+    def _listen(self, port: int) -> ThreadingHTTPServer:
         told = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:  # noqa: N802 - the name http.server calls
-                told.asked += 1
                 body = b'{"healthy": true}' if told.status == 200 else b"broken"
                 self.send_response(told.status)
                 self.send_header("Content-Length", str(len(body)))
@@ -28,12 +31,20 @@ class Answering:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.address = f"http://127.0.0.1:{self._server.server_port}/health"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return server
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Nobody listens at its address while the block runs."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self._server = self._listen(self.port)
 
     def stop(self) -> None:
-        """Nobody listens any more."""
         self._server.shutdown()
         self._server.server_close()
 

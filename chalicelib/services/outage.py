@@ -19,7 +19,7 @@ from typing import Any
 
 from chalicelib.errors import BadInput, Truncated
 from chalicelib.incidents.incident import Signal
-from chalicelib.plan.components import Bucket, Service
+from chalicelib.plan.components import Service
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.scenario import Scenario, SignalKind, Trigger
 from chalicelib.services import build
@@ -71,7 +71,7 @@ def look(event: dict[str, Any]) -> dict[str, Any]:
         elif source == "aws.cloudwatch":
             _note(site, _of_alarm(event, scenario))
         else:
-            _note(site, [_of_services(site, trigger), _of_heartbeat(site)])
+            _note(site, [_of_services(site, scenario, trigger), _of_heartbeat(site)])
         decisions[name] = _decide(name, scenario, trigger, site).to_json()
     return {"decisions": decisions}
 
@@ -109,12 +109,12 @@ def _publish(site: str, decision: FailoverDecision) -> None:
     build.metrics().put(f"site-{site}", {"SiteVotes": votes, "Taken.probe": 1.0})
 
 
-def _of_services(site: str, trigger: Trigger) -> Sign:
+def _of_services(site: str, scenario: Scenario, trigger: Trigger) -> Sign:
     """Bad when more than half of what serves at the site does not answer; good when nobody can
     tell, for the standby may be the one that is cut off."""
     now, policy = build.clock().now(), policy_of(build.plan())
     policy = HealthPolicy(slow_seconds=policy.slow_seconds, within_seconds=PROBE_SECONDS)
-    targets = [Target(name, address, says) for name, address, says in _serving_at(site)]
+    targets = [Target(name, address, says) for name, address, says in _serving_at(site, scenario)]
     answers = {target.component: answer for target, answer in ask_all(targets, _prober(), policy)}
     gone = [f"{name}: {it.problem}" for name, it in answers.items() if not it.good]
     if len(gone) * 2 <= len(answers):
@@ -124,9 +124,11 @@ def _of_services(site: str, trigger: Trigger) -> Sign:
     return Sign("probe", now, True, "; ".join(gone))
 
 
-def _serving_at(site: str) -> Iterator[tuple[str, str, str]]:
-    for name, one in build.plan().components.items():
-        if one.site == site and isinstance(one, Service | Bucket) and one.health:
+def _serving_at(site: str, scenario: Scenario) -> Iterator[tuple[str, str, str]]:
+    """The services that the scenario restores: another environment at the site tells nothing."""
+    for name in sorted(scenario.restored_components()):
+        one = build.plan().components[name]
+        if one.site == site and isinstance(one, Service) and one.health:
             yield name, one.health, one.health_says or ""
 
 

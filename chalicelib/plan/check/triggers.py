@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from chalicelib.plan.check.rule import Hits, Rule
-from chalicelib.plan.components import Bucket, Service
+from chalicelib.plan.components import Service
 from chalicelib.plan.model import Plan
 from chalicelib.plan.scenario import Scenario, Trigger
 
@@ -35,13 +35,14 @@ def find_unseen_site(plan: Plan, now: datetime) -> Hits:
         if not plan.runs_in_standby(name):
             yield path, f"{name} does not run in a standby region in AWS, from where it is seen"
             continue
+        restored = (plan.components.get(one) for one in scenario.restored_components())
         served = [
             one
-            for one in plan.components.values()
-            if one.site in scenario.loses and isinstance(one, Service | Bucket) and one.health
+            for one in restored
+            if isinstance(one, Service) and one.site in scenario.loses and one.health
         ]
         if "probe" in trigger.of and not served:
-            yield path, f"nothing at the site that {name} loses has a health address to probe"
+            yield path, f"no service that {name} restores has a health address to probe"
         if "alarm" in trigger.of and not scenario.alarms:
             yield path, f"an alarm is a signal of {name}, which names no alarm"
 
