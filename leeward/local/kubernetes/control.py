@@ -12,6 +12,7 @@ import itertools
 import math
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -41,7 +42,9 @@ class _Rollout:
 class Control:
     """Runs from `start` to `stop`."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, is_cut_off: Callable[[], bool]) -> None:
+        """`is_cut_off`: whether nobody reaches its services now."""
+        self._is_cut_off = is_cut_off
         self._node, self._objects = node, node.objects
         self._pods: dict[Key, Pod] = {}
         self._rollouts: dict[Key, _Rollout] = {}
@@ -232,6 +235,8 @@ class Control:
 
     def _open(self, key: Key, service: Object) -> None:
         def ports() -> list[int]:
+            if self._is_cut_off():
+                return []
             selector = service["spec"].get("selector", {})
             return [
                 pod.port

@@ -25,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from urllib3.exceptions import HTTPError
 
 PREFIX = "k8s-aws-v1."
 LIVES_SECONDS = 15 * 60
@@ -117,9 +118,12 @@ class EksLogin:
         return str(signer.signature(text, request))
 
     def _ask(self, url: str) -> str:
-        answer = self._pool.request(
-            "GET", url, headers={CLUSTER_HEADER: self.cluster}, timeout=STS_TIMEOUT_SECONDS
-        )
+        try:
+            answer = self._pool.request(
+                "GET", url, headers={CLUSTER_HEADER: self.cluster}, timeout=STS_TIMEOUT_SECONDS
+            )
+        except HTTPError as error:
+            raise Denied(f"STS did not answer: {type(error).__name__}") from error
         found = re.search(r"<Arn>([^<]+)</Arn>", answer.data.decode())
         if answer.status != 200 or not found:
             raise Denied(f"STS answered HTTP {answer.status}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from socket import SHUT_RDWR, SO_LINGER, SOL_SOCKET
 from struct import pack
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import yaml
@@ -25,7 +25,7 @@ from leeward.local.kubernetes.patch import merge, merge_strategic
 from leeward.local.kubernetes.pods import Node, Pod, wait_until
 from leeward.local.reaper import Reaper
 
-Fault = Literal["refuse", "hang", "503", "reset", "lost"]
+Fault = Literal["refuse", "hang", "503", "429", "reset", "lost"]
 """lost: the request is carried out and the connection ends before the answer."""
 PATH = re.compile(
     r"/(?:api/(?P<core>v1)|apis/(?P<group>[^/]+/[^/]+))"
@@ -33,6 +33,24 @@ PATH = re.compile(
     r"(?:/(?P<plural>[^/]+))?(?:/(?P<name>[^/]+))?(?:/(?P<sub>[^/]+))?"
 )
 HANG_SECONDS = 3600.0
+
+
+class Region(Protocol):
+    """Where the cluster is, as far as it fails."""
+
+    def fault_of(self, method: str) -> Fault | None:
+        """How a request to the API fails now."""
+
+    def is_cut_off(self) -> bool:
+        """Whether nothing in it can be reached, the application neither."""
+
+
+class SoundRegion:
+    def fault_of(self, method: str) -> Fault | None:
+        return None
+
+    def is_cut_off(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class LocalKubernetes:
         secrets: secret keys of that AWS by access key id.
         images: a command for the name of each image (leeward/local/kubernetes/pods.py).
         environment: of every process, besides its container's own.
-        namespaces: those that exist at the start; in any other of them nobody may write.
+        namespaces: those that exist at the start, besides closed ones, where nobody may write.
     """
 
     def __init__(
@@ -71,6 +89,7 @@ class LocalKubernetes:
         environment: Mapping[str, str],
         namespaces: Iterable[str] = ("default",),
         closed_namespaces: Iterable[str] = ("kube-system",),
+        region: Region | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.cluster, self.folder = cluster, folder
@@ -82,7 +101,9 @@ class LocalKubernetes:
         self.faults_left: int | None = None
         self.requests: list[tuple[str, str, int]] = []
         self.denials: list[str] = []
-        self._control = Control(Node(images, environment, folder, reaper, self.objects))
+        self._region = region or SoundRegion()
+        node = Node(images, environment, folder, reaper, self.objects)
+        self._control = Control(node, self._region.is_cut_off)
         self._ending = threading.Event()
         for name in (*namespaces, *self.closed):
             self.objects.create(
@@ -160,9 +181,9 @@ class LocalKubernetes:
         addressed = ["clusterIP" in it["spec"] for it in self.objects.list("v1", "services")]
         return all(served) and all(addressed)
 
-    def takes_fault(self) -> Fault | None:
+    def takes_fault(self, method: str) -> Fault | None:
         if self.fault is None or self.faults_left == 0:
-            return None
+            return self._region.fault_of(method)
         if self.faults_left is not None:
             self.faults_left -= 1
         return self.fault
@@ -250,21 +271,19 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def setup(self) -> None:
-        if self.api.fault == "refuse" and self.api.takes_fault():
-            self.request.close()
-        else:
-            self.request.settimeout(60)
-            self.request.do_handshake()
+        self.request.settimeout(60)
+        self.request.do_handshake()
         super().setup()
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.api.takes_fault()
+        fault = self.api.takes_fault(self.command)
         if fault in ("hang", "reset", "refuse"):
             self._break_off(hang=fault == "hang")
             return
-        status, answer = (503, _status(503, "ServiceUnavailable", "unavailable"))
-        if fault != "503":
+        if fault in ("503", "429"):
+            status, answer = int(fault), _status(int(fault), "NotNow", "not now")
+        else:
             status, answer = self._answer(body)
         self.api.requests.append((self.command, self.path, status))
         if fault == "lost":

@@ -20,14 +20,41 @@ from typing import Any
 
 from chalicelib.plan.components import Bucket, Postgres, Service
 from chalicelib.plan.model import Plan
-from leeward.local.cloud import CREDENTIALS, LocalCloud
+from leeward.local.cloud import CREDENTIALS, PRIMARY_REGION, LocalCloud
+from leeward.local.faults import How
 from leeward.local.kubernetes.objects import Key
 from leeward.local.kubernetes.pods import wait_until
-from leeward.local.kubernetes.server import LocalKubernetes
+from leeward.local.kubernetes.server import Fault, LocalKubernetes
+from leeward.local.wire import ApiCall
 
 IMAGE = "leeward/sample-app"
+FAULTS: dict[How, Fault] = {
+    "refuse": "refuse",
+    "reset": "reset",
+    "hang": "hang",
+    "error": "503",
+    "throttle": "429",
+}
 ADDRESS_SECONDS = 5.0
 DEPLOY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class CloudRegion:
+    """A region of the local cloud: what fails there (leeward/local/faults.py) fails here.
+
+    A cluster's API is the service "eks" of its region.
+    """
+
+    cloud: LocalCloud
+    name: str
+
+    def fault_of(self, method: str) -> Fault | None:
+        found = self.cloud.faults.meeting(ApiCall(self.name, "eks", method))
+        return FAULTS[found.how] if found else None
+
+    def is_cut_off(self) -> bool:
+        return self.cloud.faults.stops(self.name, "eks", "Forward")
 
 
 @dataclass(frozen=True)
@@ -96,6 +123,7 @@ def _start(
     services = [_service(plan, one) for one in _clustered(plan)]
     services = [it for it in services if _cluster(it) == name]
     spaces = {it.cluster.namespace for it in services if it.cluster}
+    region = _region(plan, services[0])
     return LocalKubernetes(
         cloud.folder / "clusters" / name,
         cloud.reaper,
@@ -103,8 +131,9 @@ def _start(
         sts_url=cloud.url,
         secrets={CREDENTIALS["AWS_ACCESS_KEY_ID"]: CREDENTIALS["AWS_SECRET_ACCESS_KEY"]},
         images=images,
-        environment={"PATH": "/usr/bin:/bin", **cloud.environment()},
+        environment={"PATH": "/usr/bin:/bin", **cloud.environment(region)},
         namespaces=sorted({"default", *spaces}),
+        region=CloudRegion(cloud, region),
     )
 
 
@@ -162,6 +191,11 @@ def _deployment(
 
 def _images() -> dict[str, Sequence[str]]:
     return {IMAGE: [sys.executable, "-m", "leeward.local.sample_app"]}
+
+
+def _region(plan: Plan, service: Service) -> str:
+    site = plan.sites.get(service.site or "")
+    return site.region or PRIMARY_REGION if site else PRIMARY_REGION
 
 
 def _clustered(plan: Plan) -> list[str]:
