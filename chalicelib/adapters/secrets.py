@@ -58,6 +58,11 @@ class SecretAddresses:
                 hint="Store the address as one JSON object with the key dsn.",
             ) from None
 
+    def replace(self, name: str, content: dict[str, Any]) -> None:
+        """Store another content."""
+        with mapped("secretsmanager", secret=name):
+            self._client.put_secret_value(SecretId=name, SecretString=json.dumps(content))
+
     def point_to(self, name: str, database: str) -> str:
         """Change the database's name in the address and nothing else; the database before it.
 

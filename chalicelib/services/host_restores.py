@@ -1,13 +1,14 @@
 """The steps that put copies on a server: folders, code, the keys of its Redis.
 
 A server needs nothing of Leeward's: it fetches what is restored by an address that is signed for
-some minutes, compares it with the digest of the manifest, and unpacks it (docs/decisions/0018).
+some minutes, compares it with the digest of the manifest, and unpacks it (docs/decisions/0015).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from chalicelib.errors import (
     NotReady,
     Unavailable,
 )
-from chalicelib.evidence.entries import Entry, chosen_point, data_loss, proven
+from chalicelib.evidence.entries import Entry, chosen_point, data_loss, decision, proven
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Redis
 from chalicelib.plan.records import CheckResult, PointKind, Proof, RecoveryPoint, format_time
@@ -125,6 +126,7 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         made = restore_redis(
             source.store, source.catalogue, server, clock=build.clock(), existing="clear"
         )
+    moved = _move_secret(run, found, url) if inputs.get("instance") else ""
     points = {it.point.id: it.point for it in source.catalogue.holdings().standings}
     point = points[made.point_id]
     _say_chosen(run, component, point, made.damaged)
@@ -132,7 +134,7 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     say(run, _proof(component, point, "keys-in-place", f"each of {made.keys} keys was found"))
     return {
         "found": f"{made.point_id} of {format_time(made.taken_at)}: {made.keys} keys in "
-        f"{made.server}, {made.expired} had expired",
+        f"{made.server}, {made.expired} had expired{moved}",
         "point": made.point_id,
         "keys": made.keys,
         "taken_at": format_time(made.taken_at),
@@ -154,6 +156,27 @@ def _redis_url(found: Redis, place: Place | None) -> str:
     login, at, _ = parts.netloc.rpartition("@")
     netloc = f"{login}{at}{place.server.address}:{parts.port or 6379}"
     return parts._replace(netloc=netloc).geturl()
+
+
+def _move_secret(run: Run, found: Redis, url: str) -> str:
+    """Let the secret lead to the new server, so that the next dump is of it: where it has an
+    address. A name moves with the traffic, and a drill moves nothing of production's."""
+    kept = build.locations().secret(str(found.secret))
+    host = urlsplit(str(kept["url"])).hostname or ""
+    if run.drill or kept["url"] == url or not _is_address(host):
+        return ""
+    build.addresses().replace(str(found.secret), {**kept, "url": url})
+    why = "it named the replaced server; to undo: the version AWSPREVIOUS"
+    say(run, decision(what=f"point the secret {found.secret} to the new server", why=why))
+    return f"; {found.secret} leads there now"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _require_empty(server: Any) -> None:

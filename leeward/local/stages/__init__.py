@@ -8,7 +8,13 @@ from chalicelib.plan.model import Plan
 from leeward.local.drill import Drill
 
 # Module and class; the first that accepts a scenario is its stage.
-STAGES = (("artist", "ServerDrill"), ("database", "DatabaseDrill"))
+STAGES = (
+    ("artist", "ServerDrill"),
+    ("artist", "HostedDatabaseDrill"),
+    ("ransomware", "RansomwareDrill"),
+    ("deletion", "DeletionDrill"),
+    ("database", "DatabaseDrill"),
+)
 
 
 def stage_of(plan: Plan, scenario: str) -> type[Drill] | None:

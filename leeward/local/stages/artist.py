@@ -44,6 +44,13 @@ from leeward.local.drill import Drill, Fact
 from leeward.local.ledger import Reckoning, read_ledger, reckon
 from leeward.local.production import SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
+from leeward.local.stages.database import (
+    DAMAGES_TO_BACKUPS,
+    DatabaseDrill,
+    facts_of,
+    set_aside_assets,
+    wrong_with,
+)
 
 START_SECONDS = 30.0
 KEYS = 25
@@ -254,6 +261,36 @@ class ArtistStage(Drill):
         )
 
     injected: tuple[Injected, ...] = ()
+
+
+class HostedDatabaseDrill(ArtistStage, DatabaseDrill):
+    """A corrupted database whose application is units of a host."""
+
+    damages: ClassVar[tuple[str, ...]] = tuple(
+        name for name in DatabaseDrill.damages if name not in DAMAGES_TO_BACKUPS
+    )
+
+    @classmethod
+    def accepts(cls, plan: Plan, scenario: str) -> bool:
+        services = [it for it in plan.components.values() if it.kind == "service"]
+        hosted = any(it.units and it.on for it in services)
+        return hosted and DatabaseDrill.accepts(plan, scenario)
+
+    def prepare(self) -> None:
+        self.backups, _ = self._ports(self.options.component)
+        super().prepare()
+
+    def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
+        """The application serves from the recovered database, and lost nothing of its ledger."""
+        health = self.page(self.host)
+        self.run_on_host("systemctl stop nginx artisttech")
+        used = health.get("database") or self.database.database
+        dsn = self.production.dsn(SUPERUSER, used)
+        self.reckoning = self.reckon_ledger([self.host], dsn=dsn, aside=set_aside_assets(folder))
+        wrong = wrong_with(score, self.reckoning)
+        if not health.get("healthy") or used == self.database.database:
+            wrong.append(f"the application does not serve from the recovered database: {health}")
+        return facts_of(self.reckoning), wrong
 
 
 class ServerDrill(ArtistStage):

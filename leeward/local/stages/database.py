@@ -143,17 +143,17 @@ class DatabaseDrill(Drill):
         self.reckoning = reckon(
             read_ledger(self.application.ledger),
             dsn=self.production.dsn(SUPERUSER, health.get("database") or DATABASE),
-            set_aside_assets=_set_aside_assets(folder),
+            set_aside_assets=set_aside_assets(folder),
             damaged_at=harm.at if harm.xid is not None else None,
             damaged_database=DATABASE,
         )
-        wrong = _wrong(score, self.reckoning)
+        wrong = wrong_with(score, self.reckoning)
         if score.outcome == "recovered" and not health.get("healthy"):
             wrong.append(f"the application does not serve: {health}")
-        return _facts(self.reckoning), wrong
+        return facts_of(self.reckoning), wrong
 
 
-def _facts(reckoning: Reckoning) -> tuple[Fact, ...]:
+def facts_of(reckoning: Reckoning) -> tuple[Fact, ...]:
     lost = f"{len(reckoning.lost)} of {reckoning.committed:,}"
     return (
         Fact("committed rows lost", lost, "0", reckoning.ok),
@@ -161,7 +161,7 @@ def _facts(reckoning: Reckoning) -> tuple[Fact, ...]:
     )
 
 
-def _set_aside_assets(folder: Path) -> set[str]:
+def set_aside_assets(folder: Path) -> set[str]:
     """The paths of assets in the set-aside file; none when nothing was set aside."""
     file = folder / "set-aside.jsonl"
     found: set[str] = set()
@@ -172,7 +172,7 @@ def _set_aside_assets(folder: Path) -> set[str]:
     return found
 
 
-def _wrong(score: Scorecard, reckoning: Reckoning) -> list[str]:
+def wrong_with(score: Scorecard, reckoning: Reckoning) -> list[str]:
     checks: dict[str, Any] = {
         f"committed rows are lost: {reckoning.lost}": not reckoning.lost,
         f"recovered to before the damage by too much: {reckoning.too_far}": not reckoning.too_far,
