@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pyotp
 
 from chalicelib.errors import Damaged
 from chalicelib.incidents.answer import AnswerDesk
-from chalicelib.incidents.factors import Enrolment, FactorDesk, enrol
+from chalicelib.incidents.factors import (
+    Enrolment,
+    FactorDesk,
+    keep_enrolment,
+    new_enrolment,
+)
 from chalicelib.plan.people import Contact, Role
 from tests.fakes_records import InMemoryRecords
 from tests.fakes_state import InMemoryState, ManualClock
@@ -57,10 +61,6 @@ class WaitingStates:
         return True
 
 
-def secret_of(enrolment: Enrolment) -> str:
-    return parse_qs(urlsplit(enrolment.address).query)["secret"][0]
-
-
 ROLES = {
     "commander": Role(title="Commander", may=("declare", "approve"), held_by=("ada", "bo", "cy")),
     "engineer": Role(title="Engineer", may=("execute",), held_by=("dee",), covered_by="commander"),
@@ -87,12 +87,15 @@ class Office:
             ROLES,
             {name: Contact(title=name.title()) for name in PEOPLE},
         )
-        self.enrolled = {
-            name: enrol(name, issuer="Leeward", desk=factors) for name in PEOPLE if name != "fay"
-        }
+        self.enrolled = {name: self.enrol(name) for name in PEOPLE if name != "fay"}
+
+    def enrol(self, person: str, *, replace: bool = False) -> Enrolment:
+        made = new_enrolment(person, issuer="Leeward")
+        keep_enrolment(made, desk=self.desk.factors, replace=replace)
+        return made
 
     def code(self, person: str, *, steps_ago: int = 0) -> str:
-        totp = pyotp.TOTP(secret_of(self.enrolled[person]))
+        totp = pyotp.TOTP(self.enrolled[person].secret)
         return totp.at(self.clock.at, counter_offset=-steps_ago)
 
     def next_code(self, person: str) -> str:

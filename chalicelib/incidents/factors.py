@@ -41,11 +41,18 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Enrolment:
-    """Shown to the person once and kept nowhere: the secret itself, in two forms, and codes."""
+    """Shown to the person once and kept nowhere as it is: the secret, and recovery codes."""
 
     person: str
-    address: str
+    secret: str
+    issuer: str
     recovery_codes: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """What an authenticator reads, as text or from a QR code."""
+        totp = pyotp.TOTP(self.secret)
+        return totp.provisioning_uri(name=self.person, issuer_name=self.issuer)
 
     def __repr__(self) -> str:
         return f"Enrolment(person={self.person!r})"
@@ -60,36 +67,39 @@ class FactorDesk:
     clock: Clock
 
 
-def enrol(person: str, *, issuer: str, desk: FactorDesk, replace: bool = False) -> Enrolment:
-    """Make a new secret for the person, and recovery codes.
+def new_enrolment(person: str, *, issuer: str) -> Enrolment:
+    secret = b32encode(secrets.token_bytes(SECRET_BYTES)).decode()
+    codes = tuple(_new_recovery_code() for _ in range(RECOVERY_CODES))
+    return Enrolment(person, secret, issuer, codes)
+
+
+def keep_enrolment(enrolment: Enrolment, *, desk: FactorDesk, replace: bool = False) -> None:
+    """Let the codes of the enrolment be good from now on.
 
     Args:
         replace: the one before is no longer good, nor are its recovery codes.
     Raises:
         Refused: code "already-enrolled".
     """
-    secret = b32encode(secrets.token_bytes(SECRET_BYTES)).decode()
-    codes = tuple(_new_recovery_code() for _ in range(RECOVERY_CODES))
-    salt = secrets.token_hex(16)
+    person, salt = enrolment.person, secrets.token_hex(16)
     item = {
-        "secret": desk.vault.close(secret.encode(), person),
+        "secret": desk.vault.close(enrolment.secret.encode(), person),
         "salt": salt,
-        "recovery": [_hashed(code, salt) for code in codes],
+        "recovery": [_hashed(code, salt) for code in enrolment.recovery_codes],
         "last_step": 0,
         "last_request": "",
         "version": secrets.token_hex(8),
         "enrolled_at": format_time(desk.clock.now()),
     }
-    if not desk.state.create(_partition(person), FACTOR, item):
-        if not replace:
-            raise Refused(
-                f"{person} is enrolled already",
-                hint="with --replace the codes of the device before are no longer good",
-                code="already-enrolled",
-            )
-        desk.state.replace(_partition(person), FACTOR, item, expected={})
-    address = pyotp.TOTP(secret).provisioning_uri(name=person, issuer_name=issuer)
-    return Enrolment(person, address, codes)
+    if desk.state.create(_partition(person), FACTOR, item):
+        return
+    if not replace:
+        raise Refused(
+            f"{person} is enrolled already",
+            hint="with --replace the codes of the device before are no longer good",
+            code="already-enrolled",
+        )
+    desk.state.replace(_partition(person), FACTOR, item, expected={})
 
 
 def revoke(person: str, *, state: StateStore) -> bool:

@@ -13,12 +13,11 @@ from chalicelib.incidents.factors import (
     TRIES,
     TRIES_WITHIN,
     FactorDesk,
-    enrol,
     enrolled_at,
     revoke,
     use_code,
 )
-from tests.fakes_people import Office, ScrambledVault, secret_of
+from tests.fakes_people import Office, ScrambledVault
 
 
 @pytest.fixture
@@ -145,12 +144,11 @@ def test_a_right_code_forgets_the_wrong_ones(office: Office) -> None:
 
 
 def test_nobody_is_enrolled_twice_unless_told_to(office: Office) -> None:
-    factors = office.desk.factors
     with pytest.raises(Refused) as error:
-        enrol("ada", issuer="Leeward", desk=factors)
+        office.enrol("ada")
     assert code_of(error) == "already-enrolled"
     old = office.code("ada")
-    office.enrolled["ada"] = enrol("ada", issuer="Leeward", desk=factors, replace=True)
+    office.enrolled["ada"] = office.enrol("ada", replace=True)
     with pytest.raises(Refused):
         use(office, old)
     assert use(office, office.code("ada")) == "totp"
@@ -170,11 +168,11 @@ def test_who_is_not_enrolled_or_no_longer_has_no_code(office: Office) -> None:
 def test_nothing_that_is_kept_shows_the_secret_or_a_recovery_code(office: Office) -> None:
     enrolment = office.enrolled["ada"]
     kept = str(office.state.get("factor#ada", "totp"))
-    assert secret_of(enrolment) not in kept
+    assert enrolment.secret not in kept
     for code in enrolment.recovery_codes:
         assert code not in kept
         assert code.replace("-", "") not in kept
-    assert secret_of(enrolment) not in repr(enrolment)
+    assert enrolment.secret not in repr(enrolment)
 
 
 def test_the_address_is_what_authenticators_read(office: Office) -> None:
