@@ -350,6 +350,15 @@ def source(component: str) -> PostgresSource:
     return PostgresSource(operator_dsn(component))
 
 
+def application(component: Postgres) -> PostgresDatabases:
+    """The database that the application uses now, as the application."""
+    from chalicelib.adapters.postgres_binaries import find_binaries
+    from chalicelib.adapters.postgres_database import PostgresDatabases
+
+    dsn = addresses().read(component.application_secret).dsn
+    return PostgresDatabases(dsn, find_binaries(named=environment().postgres))
+
+
 def operator(component: str, name: str = "") -> PostgresDatabases:
     """The component's server, as Leeward's own role; see `operator_dsn`."""
     from chalicelib.adapters.postgres_binaries import find_binaries

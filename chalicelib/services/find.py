@@ -9,7 +9,7 @@ from chalicelib.adapters.postgres_inspect import PostgresInspector
 from chalicelib.errors import CheckFailed
 from chalicelib.evidence.entries import damage_found
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import Damage, RecoveryTarget, Window, format_time
+from chalicelib.plan.records import Damage, Window
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
 from chalicelib.recover.changes import ChangeScan
@@ -48,16 +48,11 @@ def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pretend(run: Run, component: str) -> dict[str, Any]:
-    """In a drill nothing is damaged: as if all that came after this instant were."""
-    target = RecoveryTarget("time", format_time(build.clock().now()))
+    """In a drill nothing is damaged: as if it were lost now, with all that is stored."""
     note = fetch_last_wal(component)
-    choose_points(choose_source(run, component, target).catalogue.inventory(), target)
-    found = f"a drill: recover to {target.value}, as if it had been damaged then"
-    return {
-        "found": f"{found}; {note}" if note else found,
-        "damage": {},
-        "target": target.to_json(),
-    }
+    choose_source(run, component, END)
+    found = "a drill: nothing is damaged; recover all that is stored, as if it were lost now"
+    return {"found": f"{found}; {note}" if note else found, "damage": {}, "target": END.to_json()}
 
 
 def _search(run: Run, component: str, source: Source, moment: str) -> Damage:

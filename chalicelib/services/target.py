@@ -9,6 +9,7 @@ from chalicelib.evidence.entries import fenced, first_write, unfenced
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence, require_fence
 from chalicelib.incidents.run import Run
+from chalicelib.plan.components import Postgres
 from chalicelib.plan.records import format_time
 from chalicelib.ports import Databases
 from chalicelib.recover.fence import open_writes, stop_writes
@@ -103,7 +104,9 @@ def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     opened_at = build.clock().now()
     say(run, unfenced(token=token, seconds=(opened_at - switched_at).total_seconds()))
     switched = {"switched_at": format_time(switched_at), "first_write_at": ""}
-    if run.drill or not inputs.get("wait", True):
+    if run.drill:
+        return {**_write_in_drill(run, found, name), **switched}
+    if not inputs.get("wait", True):
         return {"found": f"{found.application_role} may write in {name}", **switched}
     first_at = wait_for_application(
         databases,
@@ -141,6 +144,16 @@ def await_writes_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     say(run, first_write(at=first_at))
     found = f"{build.database(target).application_role} writes in {name} again"
     return {"found": found, "first_write_at": format_time(first_at)}
+
+
+def _write_in_drill(run: Run, found: Postgres, name: str) -> Outputs:
+    """No application runs on a stand-in: a transaction by its role, from its secret, is the proof."""
+    applications = build.application(found)
+    with applications.session() as session:
+        session.query("SELECT pg_current_xact_id()")
+    at = build.clock().now()
+    say(run, first_write(at=at))
+    return {"found": f"{found.application_role} wrote in {name}, as the drill's application"}
 
 
 def undo_switch(run: Run, inputs: dict[str, Any]) -> Outputs:
