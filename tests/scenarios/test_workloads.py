@@ -89,9 +89,7 @@ def stage() -> Iterator[Stage]:
         clusters = stack.enter_context(local_clusters(cloud, plan, images={IMAGE: TINY}))
         deployed = deploy(cloud, build_package(clusters.plan, cloud.folder / "package"))
         storage, secrets = cloud.client("s3"), cloud.client("secretsmanager")
-        for bucket in ("nexus-deploy-dr", "nexus-deploy-staging"):
-            storage.create_bucket(Bucket=bucket)
-        clusters.store_manifests(storage)
+        clusters.store_manifests(cloud)
         for name in ("nexus/db/application", "nexus/db-staging/application"):
             secrets.create_secret(Name=name, SecretString=json.dumps({"dsn": DSN}))
         clusters.deploy()

@@ -21,6 +21,7 @@ from typing import Any
 from chalicelib.plan.components import Bucket, Postgres, Service
 from chalicelib.plan.model import Plan
 from leeward.local.cloud import CREDENTIALS, PRIMARY_REGION, LocalCloud
+from leeward.local.deploy import create_bucket
 from leeward.local.faults import How
 from leeward.local.kubernetes.objects import Key
 from leeward.local.kubernetes.pods import wait_until
@@ -88,12 +89,15 @@ class LocalClusters:
         assert found.deployment
         return json.dumps(_deployment(self.plan, component, found, self.ledgers, self.rate))
 
-    def store_manifests(self, client: Any) -> None:
-        """Put the manifests of every service that has any where the plan says."""
+    def store_manifests(self, cloud: LocalCloud) -> None:
+        """Put the manifests of every service that has any where the plan says, in its region."""
         for name in _clustered(self.plan):
-            address = _service(self.plan, name).manifests or ""
-            bucket, _, prefix = address.removeprefix("s3://").partition("/")
+            found = _service(self.plan, name)
+            bucket, _, prefix = (found.manifests or "").removeprefix("s3://").partition("/")
             if bucket:
+                region = _region(self.plan, found)
+                client = cloud.client("s3", region)
+                create_bucket(client, bucket, region)
                 body = self.manifests_of(name).encode()
                 client.put_object(Bucket=bucket, Key=f"{prefix}{name}.json", Body=body)
 
