@@ -6,7 +6,7 @@ A watch may be interrupted and go on; what nobody asked in between counts agains
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Literal
@@ -88,9 +88,9 @@ def watch_targets(
     """The watch with what was answered until then. Raises NotReady as `verify_targets` does."""
     chosen = require_targets(targets)
     answers = {target.component: list(watch.answers.get(target.component, ())) for target in chosen}
-    while clock.now() < until:
+    while (asked_at := clock.now()) < until:
         for target, answer in ask_all(chosen, prober, policy):
-            answers[target.component].append(answer)
+            answers[target.component].append(replace(answer, asked_at=asked_at))
         clock.sleep(policy.pause_seconds)
     return Watch(watch.began_at, answers)
 
