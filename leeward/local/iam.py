@@ -143,6 +143,8 @@ def _resource(service: str, action: str, parameters: dict[str, str], region: str
         return f"arn:aws:ssm:{region}::document/{parameters['DocumentName']}"
     if service == "route53" and "HostedZoneId" in parameters:
         return f"arn:aws:route53:::hostedzone/{parameters['HostedZoneId']}"
+    if service == "route53-recovery-cluster":
+        return parameters.get("RoutingControlArn", "*")
     if action == "route53:GetChange":
         return f"arn:aws:route53:::change/{parameters['Id'].rpartition('/')[2]}"
     if service == "elasticloadbalancing" and not action.startswith(f"{service}:Describe"):

@@ -81,6 +81,8 @@ class Gate:
 
     def check(self, service: str, operation: str, parameters: dict[str, Any]) -> Any:
         texts = {key: _text_of(it) for key, it in parameters.items()}
+        if entries := parameters.get("UpdateRoutingControlStateEntries"):
+            texts["RoutingControlArn"] = entries[0]["RoutingControlArn"]
         with self._lock:
             self._lines.send({"service": service, "operation": operation, "parameters": texts})
             answer = self._lines.receive()

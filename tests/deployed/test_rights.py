@@ -27,6 +27,7 @@ SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
 UNATTENDED_NEVER = {"ask", "answer", "tell", "escalate", "replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
 UNATTENDED_NEVER |= {"assess", "provision"}  # tests/scenarios/test_great_loss.py
+UNATTENDED_NEVER |= {"move_names"}  # tests/scenarios/test_names.py
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from chalicelib.plan.records import EvidenceRecord
 from leeward.local.cloud import STANDBY_REGION, LocalCloud
 from leeward.local.damage import Injected
 from leeward.local.drill import Drill, DrillOptions
+from leeward.local.routing_control import RoutingCluster
 from leeward.plan_file import load_plan
 from tests.clouds import wait_for
 
@@ -41,8 +45,108 @@ STEPS = [
 ]
 
 
+CONTROLS = {
+    site: f"arn:aws:route53-recovery-control::123456789012:controlpanel/panel/routingcontrol/{site}"
+    for site in ("primary", "dr")
+}
+ANSWERS = {"primary": ["192.0.2.31"], "dr": ["198.51.100.31"]}
+OLD, NEW = "127.0.0.1", "127.0.0.2"
+
+
 class Stage(Drill):
-    """The two stacks and the names, nothing else."""
+    """The two stacks and the names, and beside them names that move in the other ways."""
+
+    def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
+        # Each part is there before the plan that names it is packaged.
+        self.cluster = stack.enter_context(RoutingCluster(CONTROLS.values()))
+        self.cloud.clusters.append(self.cluster)
+        self.ready.set()
+        deploying.result()
+
+    def _deploy(self) -> None:
+        assert self.ready.wait(30)
+        data = self.plan.to_json()
+        data["components"] |= self._others()
+        self.plan = Plan.from_json(data)
+        super()._deploy()
+
+    def _others(self) -> dict[str, Any]:
+        client = self.cloud.client("route53")
+        made = client.create_hosted_zone(Name=f"{ZONE}.", CallerReference="first")
+        zone = made["HostedZone"]["Id"].rpartition("/")[2]
+        common = {"kind": "names", "zone": ZONE, "provider": "route53"}
+        return {
+            "by-records": common
+            | {
+                "failover": "change-records",
+                "hosted_zone": zone,
+                "records": [{"name": f"changed.{ZONE}", "answers": ANSWERS}],
+            },
+            "by-controls": common
+            | {
+                "failover": "routing-control",
+                "records": [{"name": f"controlled.{ZONE}", "answers": ANSWERS}],
+                "routing_controls": CONTROLS,
+                "routing_endpoints": self.cluster.endpoints,
+            },
+            "by-targets": common
+            | {
+                "failover": "load-balancer",
+                "target_group": self._target_group(),
+                "targets": {"primary": [OLD], "dr": [NEW]},
+            },
+        }
+
+    def _target_group(self) -> str:
+        self.web = Web()
+        client = self.cloud.client("elbv2", STANDBY_REGION)
+        vpc = self.cloud.client("ec2", STANDBY_REGION).create_vpc(CidrBlock="10.0.0.0/16")
+        found = client.create_target_group(
+            Name="web",
+            Protocol="HTTP",
+            Port=self.web.port,
+            VpcId=vpc["Vpc"]["VpcId"],
+            TargetType="ip",
+        )
+        return str(found["TargetGroups"][0]["TargetGroupArn"])
+
+    def make_controlled_records(self) -> None:
+        client = self.cloud.client("route53")
+        [zone] = client.list_hosted_zones()["HostedZones"]
+        for site, role in (("primary", "PRIMARY"), ("dr", "SECONDARY")):
+            config = {"Type": "RECOVERY_CONTROL", "RoutingControlArn": CONTROLS[site]}
+            made = client.create_health_check(CallerReference=site, HealthCheckConfig=config)
+            record = {
+                "Name": f"controlled.{ZONE}",
+                "Type": "A",
+                "TTL": 60,
+                "ResourceRecords": [{"Value": ANSWERS[site][0]}],
+                "SetIdentifier": f"arc-{site}",
+                "Failover": role,
+                "HealthCheckId": made["HealthCheck"]["Id"],
+            }
+            changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
+            client.change_resource_record_sets(
+                HostedZoneId=zone["Id"], ChangeBatch={"Changes": changes}
+            )
+
+    def move(self, uses: str, component: str, **inputs: str) -> dict[str, Any]:
+        """One step of a run that a person started, as its state machine calls the function."""
+        event = {
+            "run_id": RUN,
+            "step": "-".join((uses, component, inputs.get("to") or inputs["site"])),
+            "uses": uses,
+            "does": "",
+            "inputs": {"component": component, **inputs},
+        }
+        return self.ask_function(event)
+
+    def ask_function(self, event: dict[str, Any]) -> dict[str, Any]:
+        answer = self.cloud.client("lambda", STANDBY_REGION).invoke(
+            FunctionName="leeward-standby-move_names", Payload=json.dumps(event)
+        )
+        found: dict[str, Any] = json.loads(answer["Payload"].read())
+        return found
 
     def harm(self) -> tuple[Injected, ...]:
         return ()
@@ -60,6 +164,30 @@ class Stage(Drill):
         return self.records.read(incident)
 
 
+class Web:
+    """Two servers of one page, on one port of two addresses."""
+
+    def __init__(self) -> None:
+        self.servers = [ThreadingHTTPServer((OLD, 0), Page)]
+        self.port = self.servers[0].server_port
+        self.servers.append(ThreadingHTTPServer((NEW, self.port), Page))
+        for server in self.servers:
+            Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
+
+
+class Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None: ...
+
+
 def only_names() -> Plan:
     data = load_plan(PLAN).plan.to_json()
     scenario = data["scenarios"][SCENARIO]
@@ -72,10 +200,12 @@ def only_names() -> Plan:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     options = DrillOptions(SCENARIO, "", "", tmp_path_factory.mktemp("names"))
     made = Stage(only_names(), options, lambda told: None)
+    made.ready = Event()
     with ExitStack() as stack:
         made.set_stage(stack)
         wait_for(lambda: made.values() == HOME, "the names never led home")
         yield made
+        made.web.close()
 
 
 def outputs(stage: Stage, incident: str, step: str) -> dict[str, Any]:
@@ -136,38 +266,64 @@ def test_names_move_while_the_primary_region_is_gone_and_the_worker_dies(stage: 
 
 def test_names_do_not_go_home_by_themselves(stage: Stage) -> None:
     """The step of a failback without a person's reason, as a machine would start it."""
-    run_id = "run-20261122T000000Z-by-hand"
-    start_by_hand(stage, run_id)
-    event = {
-        "run_id": run_id,
-        "step": "names",
-        "uses": "names.switch",
-        "does": "",
-        "inputs": {"component": "nexus-names", "to": "primary"},
-    }
-    client = stage.cloud.client("lambda", STANDBY_REGION)
+    start_by_hand(stage)
 
-    answer = client.invoke(FunctionName="leeward-standby-move_names", Payload=json.dumps(event))
-    refused = json.loads(answer["Payload"].read())
+    refused = stage.move("names.switch", "nexus-names", to="primary")
 
     assert refused["errorType"] == "Refused"
     assert "a person's reason" in refused["errorMessage"]
     assert stage.values() == AWAY
 
-    event["inputs"] = event["inputs"] | {"reason": "the region is back and equal"}
-    done = json.loads(
-        client.invoke(FunctionName="leeward-standby-move_names", Payload=json.dumps(event))[
-            "Payload"
-        ].read()
-    )
+    done = stage.move("names.switch", "nexus-names", to="primary", reason="it is back and equal")
+
     assert done["site"] == "primary"
     assert stage.values() == HOME
+    assert stage.move("names.verify", "nexus-names", site="primary")["answers"]
+    elsewhere = stage.move("names.verify", "nexus-names", site="dr")
+    assert elsewhere["errorType"] == "CheckFailed"
 
 
-def start_by_hand(stage: Stage, run_id: str) -> None:
+def test_the_other_ways_move_names_too(stage: Stage) -> None:
+    start_by_hand(stage)
+    stage.make_controlled_records()
+    client = stage.cloud.client("elbv2", STANDBY_REGION)
+    group = stage.plan.components["by-targets"].target_group
+    client.register_targets(TargetGroupArn=group, Targets=[{"Id": OLD}])
+    stage.cluster.kill("us-east-1")
+
+    for uses, component, name in (
+        ("names.change-records", "by-records", f"changed.{ZONE}"),
+        ("names.switch", "by-controls", f"controlled.{ZONE}"),
+        ("names.retarget", "by-targets", ""),
+    ):
+        away = stage.move(uses, component, to="dr")
+        assert away.get("site") == "dr", away
+        assert not name or stage.values(name) == ("198.51.100.31",)
+        back = stage.move(uses, component, to="primary", reason="it is back")
+        assert back.get("site") == "primary", back
+        assert not name or stage.values(name) == ("192.0.2.31",)
+
+    wrong = stage.move("names.switch", "by-records", to="dr")
+    assert wrong["errorType"] == "BadInput"
+    assert "names.change-records" in stage.records.read(INCIDENT)[-1].body["hint"]
+
+
+def test_nothing_is_granted_that_no_way_needs(stage: Stage) -> None:
+    """After the tests above, in which every way was gone."""
+    found = stage.cloud.rights()["leeward-standby-move_names"]
+
+    assert found.denied == ()
+    assert set(found.unused) == set()
+
+
+RUN = "run-20261122T000000Z-by-hand"
+INCIDENT = RUN.replace("run-", "inc-")
+
+
+def start_by_hand(stage: Stage) -> None:
     item = {
-        "run_id": run_id,
-        "incident_id": run_id.replace("run-", "inc-"),
+        "run_id": RUN,
+        "incident_id": INCIDENT,
         "scenario": SCENARIO,
         "component": "nexus-names",
         "alarm_at": "2026-11-22T00:00:00.000000Z",
@@ -176,4 +332,4 @@ def start_by_hand(stage: Stage, run_id: str) -> None:
         "site": "",
         "status": "running",
     }
-    assert stage.state().create(f"run#{run_id}", "run", item)
+    stage.state().create(f"run#{RUN}", "run", item)

@@ -15,7 +15,7 @@ from chalicelib.plan.components import NameRecord
 from chalicelib.ports import Clock
 from chalicelib.ports.traffic import Moved, Switch
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 # Route 53 promises "generally within 60 seconds".
 IN_SYNC_SECONDS = 120.0
 

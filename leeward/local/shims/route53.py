@@ -1,7 +1,7 @@
 """Route 53: a health check's status is what was seen, and a batch is done as one or not at all.
 
-moto says "Success" of every check, forgets the routing control that a check stands for, and stops
-in the middle of a batch at a name of another zone.
+moto says "Success" of every check, forgets the routing control that a check stands for, stops in
+the middle of a batch at a name of another zone, and has each change in sync before it is asked.
 """
 
 from __future__ import annotations
@@ -61,7 +61,17 @@ def install(cloud: LocalCloud) -> Iterator[None]:
 
         return change
 
+    def pending(original: Any) -> Any:
+        def change_resource_record_sets(self: Route53) -> ActionResult:
+            answer: ActionResult = original(self)
+            result: Any = answer.result
+            result["ChangeInfo"]["Status"] = "PENDING"
+            return answer
+
+        return change_resource_record_sets
+
     with ExitStack() as stack:
+        stack.enter_context(replaced(Route53, "change_resource_record_sets", pending))
         stack.enter_context(replaced(Route53Backend, "change_resource_record_sets", as_one))
         stack.enter_context(replaced(Route53, "get_health_check_status", seen))
         stack.enter_context(replaced(Route53, "create_health_check", with_control))
