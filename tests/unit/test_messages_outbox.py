@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -193,7 +193,21 @@ def test_what_is_moot_is_dropped_right_before_it_would_be_sent(room: Room) -> No
     assert room.kinds() == ["not-told", "not-told"]
 
 
-def test_two_workers_send_it_once(room: Room) -> None:
+class SeenByAllAtOnce(InMemoryState):
+    """Four workers have read the outbox before any of them claims something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all_have_read = threading.Barrier(4)
+
+    def query(self, partition: str, prefix: str = "") -> Iterator[dict[str, Any]]:
+        found = list(super().query(partition, prefix))
+        self.all_have_read.wait(5)
+        return iter(found)
+
+
+def test_workers_that_see_the_same_send_it_once(room: Room) -> None:
+    room.state = SeenByAllAtOnce()
     room.keep(*(room.delivery(f"r{number}", "good") for number in range(8)))
     workers = [threading.Thread(target=room.send) for _ in range(4)]
     for worker in workers:
