@@ -58,6 +58,8 @@ def plan_resources(plan: Plan) -> Resources:
     if plan.aws_region("standby") is None:
         resources |= switch_resources(plan)
     for name, component in plan.components.items():
+        if name in plan.stand_ins:
+            continue  # what it holds comes from another's backups
         if isinstance(component, Redis) and component.secret:
             resources |= _dumps(plan, name, component) | copy_resources(plan, name, component)
         if isinstance(component, Postgres):

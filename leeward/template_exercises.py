@@ -20,6 +20,6 @@ def exercise_resources(plan: Plan) -> Resources:
         SUBJECT, "failing", "ExercisesFailing", "an exercise was missed, or did not succeed"
     )
     resources |= silence_alarm(
-        SUBJECT, "silent", "Taken.exercises", TICK, "nobody looks whether exercises are due"
+        SUBJECT, "tick-silent", "Taken.exercises", TICK, "nobody looks whether exercises are due"
     )
     return resources
