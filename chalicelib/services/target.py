@@ -147,7 +147,7 @@ def await_writes_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
 
 def _write_in_drill(run: Run, found: Postgres, name: str) -> Outputs:
-    """No application runs on a stand-in: a transaction by its role, from its secret, is the proof."""
+    """No application runs on a stand-in: a transaction of its role, by its secret, is the proof."""
     applications = build.application(found)
     with applications.session() as session:
         session.query("SELECT pg_current_xact_id()")
