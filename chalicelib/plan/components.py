@@ -243,6 +243,7 @@ class Server(BaseComponent):
     instance: value of its tag `Name`, by which it is found. launch_template: its name, with
     ":version" or else its default version. role: of its instance profile, which a launch lends it.
     quarantine_group: the security group that lets nothing in or out. target_group: an ARN.
+    settings: variables of the units on it, over what their own files say; no secrets.
     """
 
     kind: Literal["server"]
@@ -253,6 +254,7 @@ class Server(BaseComponent):
     security_groups: tuple[Text, ...] = ()
     quarantine_group: Text | None = None
     target_group: Text | None = None
+    settings: dict[Text, Text] = {}
 
 
 class Infrastructure(BaseComponent):

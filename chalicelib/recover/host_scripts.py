@@ -7,7 +7,7 @@ curl in a file, which no list of processes shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
@@ -79,6 +79,25 @@ def clone_bundle(key: str, download: Download, folder: str, revision: str, url: 
 def tell_revision(folder: str) -> str:
     """The commit that is checked out in a folder of a server."""
     return f"git -C {quote(folder)} rev-parse --verify HEAD"
+
+
+def tell_settings(settings: Mapping[str, str], units: Sequence[str]) -> str:
+    """Variables of units, over those of their own files: systemd reads files in order, and what
+    lies in a unit's folder `.d` comes after the unit.
+
+    Source: systemd.exec(5), EnvironmentFile=; systemd.unit(5), drop-in files.
+    """
+    lines = [f"printf '%s\\n' {quote(f'{key}={value}')}" for key, value in sorted(settings.items())]
+    drop_in = "printf '[Service]\\nEnvironmentFile=/etc/leeward/settings\\n'"
+    folders = [quote(f"/etc/systemd/system/{unit}.service.d") for unit in units]
+    return "\n".join(
+        [
+            "mkdir -p /etc/leeward",
+            f"{{ {'; '.join(lines)}; }} >/etc/leeward/settings",
+            *(f"mkdir -p {it}; {drop_in} >{it}/leeward.conf" for it in folders),
+            "systemctl daemon-reload",
+        ]
+    )
 
 
 def _check_out(key: str, folder: str, revision: str) -> str:

@@ -121,7 +121,10 @@ def wait_until_online(
     """
 
     def look() -> ServerFacts | None:
-        facts = servers.facts(server)
+        try:
+            facts = servers.facts(server)
+        except NotReady:
+            return None  # EC2 may not know for some seconds what it has just launched
         if facts.state not in ("pending", "running"):
             raise CheckFailed(
                 f"expected {server} to boot, found it {facts.state}",

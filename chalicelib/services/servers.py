@@ -16,6 +16,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Server
 from chalicelib.plan.records import format_time
 from chalicelib.ports.servers import ServerFacts
+from chalicelib.recover.host_scripts import tell_settings
 from chalicelib.recover.servers import (
     decide_groups,
     launch_token,
@@ -32,7 +33,8 @@ from chalicelib.services.said import say
 Outputs = dict[str, Any]
 
 # Of the step's 600 s; a server of a common size boots in about 60 s.
-BOOT_SECONDS = 540.0
+BOOT_SECONDS = 480.0
+SETTINGS_SECONDS = 30.0
 HEALTHY_SECONDS = 540.0
 STOP_SECONDS = 240.0
 TEST_SECONDS = 240.0
@@ -117,6 +119,7 @@ def provision_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     facts = wait_until_online(
         servers, commands_of(found), launched.id, clock=build.clock(), limit_seconds=BOOT_SECONDS
     )
+    _write_settings(run, name, found, facts.id)
     waited = (build.clock().now() - facts.launched_at).total_seconds()
     return {
         "found": f"{facts.id} at {facts.address} takes commands, {waited:.0f} s after its launch; "
@@ -127,6 +130,28 @@ def provision_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "replaces": order["replaces"],
         "launched_at": format_time(facts.launched_at),
     }
+
+
+def _write_settings(run: Run, name: str, found: Server, instance: str) -> None:
+    """What the server's units are told before anything starts them: a stand-in must not be led by
+    restored settings to what it stands in for."""
+    if not found.settings:
+        return
+    services = [it for it in build.plan().components.values() if it.kind == "service"]
+    units = [unit for it in services if it.on == name for unit in it.units]
+    script = tell_settings(found.settings, units)
+    ran = commands_of(found).run(
+        instance, script, name=f"{run.run_id}/{run.step}", limit_seconds=SETTINGS_SECONDS
+    )
+    if ran.status:
+        raise CheckFailed(
+            f"expected the settings of {name} on {instance}, found status {ran.status}: "
+            f"{ran.errors.strip()[-200:]}",
+            code="settings-not-written",
+            hint="nothing was started; does the image have systemd?",
+        )
+    what = f"units {', '.join(units)} are told {', '.join(sorted(found.settings))}"
+    say(run, decision(what=what, why="the plan's settings of the server win"), about="settings")
 
 
 def undo_provision(run: Run, inputs: dict[str, Any]) -> Outputs:

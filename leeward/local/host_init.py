@@ -52,6 +52,12 @@ class Unit:
         return self.root / "etc/systemd/system" / f"{self.name}.service"
 
     @property
+    def text(self) -> str:
+        """The unit file, and what lies in its folder `.d`."""
+        more = sorted(self.file.with_name(f"{self.file.name}.d").glob("*.conf"))
+        return "\n".join(file.read_text() for file in (self.file, *more))
+
+    @property
     def load_state(self) -> str:
         return "loaded" if self.file.exists() else "not-found"
 
@@ -83,7 +89,7 @@ class Unit:
             process.wait()
 
     def _launch(self) -> str:
-        settings = read_unit(on_this_machine(self.file.read_text(), self.root))
+        settings = read_unit(on_this_machine(self.text, self.root))
         environment = os.environ | environment_of(settings, self.root)
         folder = settings.get("WorkingDirectory", [str(self.root)])[-1]
         log = (self.root / "var/log" / f"{self.name}.log").open("ab")
@@ -220,7 +226,7 @@ class Init:
         return 0, "\n\n".join(blocks)
 
     def do_cat(self, units: list[Unit]) -> tuple[int, str]:
-        return 0, "\n".join(f"# {unit.file}\n{unit.file.read_text()}" for unit in units)
+        return 0, "\n".join(f"# {unit.file}\n{unit.text}" for unit in units)
 
     def do_status(self, units: list[Unit]) -> tuple[int, str]:
         states = [f"{unit.name}.service: {unit.state}" for unit in units]

@@ -12,9 +12,11 @@ from pathlib import Path
 
 OWN = ("backups", "etc", "home", "opt", "root", "run", "srv", "tmp", "var")
 # A slash that begins a path: nothing of a path, an address or a name stands before it.
-_PATH = re.compile(rf"(?<![\w./~%-])/({'|'.join(OWN)})(?![\w.-])")
+_PATH = rf"(?<![\w./~%-])(?!%s(?:/|\b))/({'|'.join(OWN)})(?![\w.-])"
 
 
 def on_this_machine(text: str, root: Path) -> str:
-    """The text with each path of the host's own as the path below `root`."""
-    return _PATH.sub(lambda found: f"{root}/{found[1]}", text)
+    """The text with each path of the host's own as the path below `root`; done twice as once, as
+    what a script writes into a file was rewritten with the script."""
+    pattern = _PATH.replace("%s", re.escape(str(root)), 1)
+    return re.sub(pattern, lambda found: f"{root}/{found[1]}", text)

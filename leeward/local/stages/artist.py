@@ -101,9 +101,16 @@ class ArtistStage(Drill):
             "InstanceType": "t3.small",
             "SecurityGroupIds": [group["artisttech"]],
         }
-        ec2.create_launch_template(
-            LaunchTemplateName=self.server.launch_template, LaunchTemplateData=template
-        )
+        for name, its_group in (
+            ("app-server", "artisttech"),
+            ("app-server-drill", "artisttech-drill"),
+        ):
+            server = self.plan.components[name]
+            assert server.kind == "server"
+            chosen = {"SecurityGroupIds": [group[its_group]]}
+            ec2.create_launch_template(
+                LaunchTemplateName=server.launch_template, LaunchTemplateData=template | chosen
+            )
         data = self.plan.to_json()
         parts = data["components"]
         parts["app-server"] |= {
@@ -143,20 +150,7 @@ class ArtistStage(Drill):
 
     def _start_host(self) -> None:
         began = time.monotonic()
-        self.host = str(
-            self.cloud.client("ec2").run_instances(
-                LaunchTemplate={"LaunchTemplateName": self.server.launch_template},
-                MinCount=1,
-                MaxCount=1,
-                TagSpecifications=[
-                    {
-                        "ResourceType": "instance",
-                        "Tags": [{"Key": "Name", "Value": self.server.instance}],
-                    }
-                ],
-            )["Instances"][0]["InstanceId"]
-        )
-        wait_until(lambda: self.cloud.hosts.is_online(self.host), "the host did not boot")
+        self.host = self.launch("app-server")
         set_up_host(
             self.cloud.hosts.root(self.host),
             self.repository,
@@ -174,6 +168,22 @@ class ArtistStage(Drill):
         )
         wait_until(lambda: self.page(self.host).get("healthy"), "the site did not come up")
         self.say("application", f"artisttech and nginx on {self.host}", began)
+
+    def launch(self, component: str) -> str:
+        """A running instance from the component's template, under its name."""
+        server = self.plan.components[component]
+        assert server.kind == "server"
+        tags = [{"Key": "Name", "Value": server.instance}]
+        instance = str(
+            self.cloud.client("ec2").run_instances(
+                LaunchTemplate={"LaunchTemplateName": server.launch_template},
+                MinCount=1,
+                MaxCount=1,
+                TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+            )["Instances"][0]["InstanceId"]
+        )
+        wait_until(lambda: self.cloud.hosts.is_online(instance), f"{instance} did not boot")
+        return instance
 
     def _fill_redis(self) -> None:
         from redis import Redis as Client
