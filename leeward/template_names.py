@@ -205,26 +205,25 @@ def primary_outputs(plan: Plan) -> dict[str, Any]:
 
 
 def names_template(plan: Plan) -> dict[str, Any] | None:
-    """The record sets as a stack of its own; None when no names move by a health check.
+    """The record sets that fail over, as a stack of its own; None when the plan has none.
 
     Deployed some minutes after the health checks: an inverted check counts as unhealthy until it
     has data, so that record sets which are made at once would lead everybody to the standby site.
     """
-    checked = moved_by(plan, "health-check")
-    if not checked:
-        return None
+    checked, controlled = moved_by(plan, "health-check"), moved_by(plan, "routing-control")
     resources: Resources = {}
-    for name, found in checked.items():
+    for name, found in (checked | controlled).items():
+        resources |= _control_checks(name, found)
         for record in found.records:
             resources |= _record_sets(plan, name, found, record)
+    if not resources:
+        return None
+    given = "Output %s of the stack of the standby region"
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
-        "Description": "Leeward: names that fail over by the switch object",
+        "Description": "Leeward: names that fail over",
         "Parameters": {
-            check_id(name): {
-                "Type": "String",
-                "Description": f"Output {check_id(name)} of the stack of the standby region",
-            }
+            check_id(name): {"Type": "String", "Description": given % check_id(name)}
             for name, it in checked.items()
             if it.records
         },
@@ -232,9 +231,31 @@ def names_template(plan: Plan) -> dict[str, Any] | None:
     }
 
 
+def _control_checks(component: str, found: Names) -> Resources:
+    """A health check that is as a routing control is set; it has its state from the start."""
+    return {
+        _control_id(component, site): {
+            "Type": "AWS::Route53::HealthCheck",
+            "Properties": {
+                "HealthCheckConfig": {"Type": "RECOVERY_CONTROL", "RoutingControlArn": arn},
+                "HealthCheckTags": [{"Key": "Name", "Value": f"leeward-{component}-{site}"}],
+            },
+        }
+        for site, arn in found.routing_controls.items()
+        if found.failover == "routing-control"
+    }
+
+
+def _control_id(component: str, site: str) -> str:
+    return f"ControlCheck{title(component)}{title(site)}"
+
+
 def _record_sets(plan: Plan, component: str, found: Names, record: NameRecord) -> Resources:
-    """PRIMARY for the home site, tied to the check; SECONDARY for the other, tied to nothing, so
-    that it is answered whatever happens."""
+    """PRIMARY for the home site, SECONDARY for the other.
+
+    With a switch object the PRIMARY is tied to its check, and the SECONDARY to nothing, so that it
+    can be answered whatever happens; with routing controls each to its site's.
+    """
     home = found.site or next(name for name, it in plan.sites.items() if it.role == "primary")
     away = next((name for name in plan.sites if name != home), "")
     resources: Resources = {}
@@ -250,11 +271,17 @@ def _record_sets(plan: Plan, component: str, found: Names, record: NameRecord) -
             "SetIdentifier": f"{component}-{site}",
             "Failover": role,
         }
-        if role == "PRIMARY":
-            properties["HealthCheckId"] = {"Ref": check_id(component)}
+        if check := _check_of(component, found, role, site):
+            properties["HealthCheckId"] = {"Ref": check}
         logical = f"Record{title(component)}{_plain(record.name)}{record.type}{title(role.lower())}"
         resources[logical] = {"Type": "AWS::Route53::RecordSet", "Properties": properties}
     return resources
+
+
+def _check_of(component: str, found: Names, role: str, site: str) -> str:
+    if found.failover == "routing-control":
+        return _control_id(component, site) if site in found.routing_controls else ""
+    return check_id(component) if role == "PRIMARY" else ""
 
 
 def _zone(found: Names) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import BadInput, CheckFailed, NotReady
@@ -110,7 +111,8 @@ def _measured(
     }
 
 
-def _confirmed(driver: Traffic, name: str, to: str) -> Any:
+def _confirmed(driver: Traffic, name: str, to: str) -> datetime:
+    """When the driver itself says that the site is served, and no other."""
     state = driver.state()
     if state != to:
         raise CheckFailed(

@@ -75,7 +75,7 @@ def home_of(component: str) -> str:
     """The site that the names belong to: their own, else the plan's primary one."""
     own = build.plan().components[component].site
     sites = build.plan().sites
-    return own or next(name for name, it in sites.items() if it.role == "primary")
+    return own or next((name for name, it in sites.items() if it.role == "primary"), "")
 
 
 def away_from(plan: Plan, home: str) -> str:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import dns.message
 import dns.query
 import dns.rcode
+import dns.resolver
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
@@ -218,6 +220,42 @@ def test_a_server_that_does_not_answer_is_said_to_be_silent(scene: Scene) -> Non
         seen = look(silent, ZONE, scene.records, "primary", clock=SystemClock())
 
     assert all("0 of 1 name servers answer" in it and "Timeout" in it for it in seen.wrong)
+
+
+@contextmanager
+def system_resolver(scene: Scene) -> Iterator[int]:
+    """As if this machine's resolver were the cloud's server; yields its port."""
+    host, port = scene.cloud.dns_address.split(":")
+    resolver = dns.resolver.Resolver(configure=False)
+    resolver.nameservers, resolver.port = [host], int(port)
+    before, dns.resolver.default_resolver = dns.resolver.default_resolver, resolver
+    yield int(port)
+    dns.resolver.default_resolver = before
+
+
+def test_the_zones_own_servers_are_found_by_its_delegation(scene: Scene) -> None:
+    """Those whose address is not known are left out; without any there is nobody to ask."""
+    client = scene.cloud.client("route53")
+    with system_resolver(scene) as port:
+        with pytest.raises(Unavailable, match="name servers of nexus-studio.io cannot be found"):
+            NameServers(port=port).ask(ZONE, NAME, "A")
+
+        delegated = str(dns.resolver.resolve(ZONE, "NS")[0].target).rstrip(".")
+        parent = delegated.partition(".")[2]
+        zone = client.create_hosted_zone(Name=parent, CallerReference=parent)["HostedZone"]["Id"]
+        record = {
+            "Name": delegated,
+            "Type": "A",
+            "TTL": 60,
+            "ResourceRecords": [{"Value": "127.0.0.1"}],
+        }
+        client.change_resource_record_sets(
+            HostedZoneId=zone,
+            ChangeBatch={"Changes": [{"Action": "CREATE", "ResourceRecordSet": record}]},
+        )
+        [answer] = NameServers(port=port).ask(ZONE, NAME, "A")
+
+    assert answer.values == (MAIN,)
 
 
 def test_a_resolver_is_given_by_the_environment(scene: Scene) -> None:

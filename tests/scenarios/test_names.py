@@ -110,26 +110,6 @@ class Stage(Drill):
         )
         return str(found["TargetGroups"][0]["TargetGroupArn"])
 
-    def make_controlled_records(self) -> None:
-        client = self.cloud.client("route53")
-        [zone] = client.list_hosted_zones()["HostedZones"]
-        for site, role in (("primary", "PRIMARY"), ("dr", "SECONDARY")):
-            config = {"Type": "RECOVERY_CONTROL", "RoutingControlArn": CONTROLS[site]}
-            made = client.create_health_check(CallerReference=site, HealthCheckConfig=config)
-            record = {
-                "Name": f"controlled.{ZONE}",
-                "Type": "A",
-                "TTL": 60,
-                "ResourceRecords": [{"Value": ANSWERS[site][0]}],
-                "SetIdentifier": f"arc-{site}",
-                "Failover": role,
-                "HealthCheckId": made["HealthCheck"]["Id"],
-            }
-            changes = [{"Action": "CREATE", "ResourceRecordSet": record}]
-            client.change_resource_record_sets(
-                HostedZoneId=zone["Id"], ChangeBatch={"Changes": changes}
-            )
-
     def move(self, uses: str, component: str, **inputs: str) -> dict[str, Any]:
         """One step of a run that a person started, as its state machine calls the function."""
         event = {
@@ -285,7 +265,6 @@ def test_names_do_not_go_home_by_themselves(stage: Stage) -> None:
 
 def test_the_other_ways_move_names_too(stage: Stage) -> None:
     start_by_hand(stage)
-    stage.make_controlled_records()
     client = stage.cloud.client("elbv2", STANDBY_REGION)
     group = stage.plan.components["by-targets"].target_group
     client.register_targets(TargetGroupArn=group, Targets=[{"Id": OLD}])

@@ -91,6 +91,23 @@ def test_the_home_answers_while_the_check_is_healthy_and_the_other_always_can(pl
     assert len({(it["Name"], it["SetIdentifier"]) for it in sets}) == len(sets) == 6
 
 
+def test_with_routing_controls_each_answer_is_tied_to_its_own_site(plan: Plan) -> None:
+    controls = {
+        site: f"arn:aws:route53-recovery-control::123456789012:controlpanel/p/routingcontrol/{site}"
+        for site in ("primary", "dr")
+    }
+    template = names_template(changed(plan, failover="routing-control", routing_controls=controls))
+    assert template
+
+    resources = template["Resources"]
+    sets = [it["Properties"] for it in resources.values() if "Failover" in it["Properties"]]
+    api = {it["Failover"]: it for it in sets if it["Name"] == "api.nexus-studio.io."}
+
+    for role, site in (("PRIMARY", "primary"), ("SECONDARY", "dr")):
+        check = resources[api[role]["HealthCheckId"]["Ref"]]["Properties"]["HealthCheckConfig"]
+        assert check == {"Type": "RECOVERY_CONTROL", "RoutingControlArn": controls[site]}
+
+
 def test_a_zone_is_named_by_its_id_where_the_plan_has_it(plan: Plan) -> None:
     template = names_template(changed(plan, hosted_zone="Z123"))
     assert template

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -22,15 +23,20 @@ from chalicelib.ports.traffic import Answer
 
 TIMEOUT_SECONDS = 2.0
 TRIES = 2
+LOOKUP_SECONDS = 5.0
 PORT = 53
 
 Address = tuple[str, int]
 
 
 class NameServers:
-    """The port Resolver. `only`: the one server to ask ("127.0.0.1:5353"), "" for the zone's."""
+    """The port Resolver. `only`: the one server to ask ("127.0.0.1:5353"), "" for the zone's own,
+    which the system's resolver finds and which listen on `port`."""
 
-    def __init__(self, only: str = "", *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, only: str = "", *, timeout_seconds: float = TIMEOUT_SECONDS, port: int = PORT
+    ) -> None:
+        self._port = port
         self._only = parse_address(only) if only else None
         self._timeout_seconds = timeout_seconds
         self._found: dict[str, list[Address]] = {}
@@ -43,18 +49,15 @@ class NameServers:
     def _servers_of(self, zone: str) -> list[Address]:
         """IPv4 addresses of the zone's servers; asked once, as they do not move."""
         if zone not in self._found:
-            try:
-                names = [str(it.target) for it in dns.resolver.resolve(zone, "NS")]
-                addresses = {
-                    str(it.address) for name in names for it in dns.resolver.resolve(name, "A")
-                }
-            except dns.exception.DNSException as error:
+            names = [str(it.target) for it in _look_up(zone, "NS")]
+            addresses = {str(it.address) for name in names for it in _look_up(name, "A")}
+            if not addresses:
                 raise Unavailable(
-                    f"the name servers of {zone} cannot be found: {type(error).__name__}",
+                    f"the name servers of {zone} cannot be found",
                     hint="is the zone delegated, and does this network have a resolver?",
                     code="no-name-server",
-                ) from error
-            self._found[zone] = [(address, PORT) for address in sorted(addresses)]
+                )
+            self._found[zone] = [(address, self._port) for address in sorted(addresses)]
         return self._found[zone]
 
     def _ask(self, server: Address, name: str, kind: str) -> Answer:
@@ -74,6 +77,14 @@ class NameServers:
             query, host, timeout=self._timeout_seconds, port=port
         )
         return _read(f"{host}:{port}", answer, dns.rdatatype.from_text(kind))
+
+
+def _look_up(name: str, kind: str) -> list[Any]:
+    """By the system's resolver; nothing where that knows nothing: one of several may be gone."""
+    try:
+        return list(dns.resolver.resolve(name, kind, lifetime=LOOKUP_SECONDS))
+    except dns.exception.DNSException:
+        return []
 
 
 def _read(server: str, answer: dns.message.Message, kind: dns.rdatatype.RdataType) -> Answer:
