@@ -31,6 +31,30 @@ from tests.servers import RealServer, running_server
 
 CLOCK = SystemClock()
 PASSWORD = "secret"
+STUDIO = """
+CREATE TABLE owners (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, mail text UNIQUE);
+CREATE TABLE projects (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    owner bigint NOT NULL REFERENCES owners ON DELETE CASCADE,
+    parent bigint REFERENCES projects,
+    name text NOT NULL COLLATE "C",
+    cents bigint NOT NULL,
+    euros numeric GENERATED ALWAYS AS (cents / 100.0) STORED
+);
+CREATE TABLE assets (
+    project bigint REFERENCES projects ON DELETE CASCADE,
+    path varchar(80), tags text[], meta jsonb, "Odd ""x" bytea, size double precision,
+    PRIMARY KEY (project, path)
+);
+INSERT INTO owners (mail) SELECT 'a' || n || '@studio' FROM generate_series(1, 20) n;
+INSERT INTO projects (owner, parent, name, cents)
+  SELECT 1 + n % 20, CASE WHEN n % 3 = 0 THEN n - 1 END, 'p' || n, n * 7
+    FROM generate_series(1, 300) n;
+INSERT INTO assets SELECT 1 + n % 300, 'f' || n, ARRAY['x', n::text], jsonb_build_object('n', n),
+       decode(md5(n::text), 'hex'), n / 7.0 FROM generate_series(1, 3000) n;
+"""
+ALL = "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {} t"
+
 ROLES = (
     f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'",
     f"CREATE ROLE leeward LOGIN REPLICATION CREATEDB CREATEROLE PASSWORD '{PASSWORD}'",
@@ -81,6 +105,10 @@ class RowWorld:
             for statement in statements:
                 cursor = connection.execute(statement)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
+
+    def contents(self, database: str, *tables: str) -> list[str]:
+        """A digest of each table's rows."""
+        return [self.run(database, ALL.format(table))[0][0] for table in tables]
 
     def damage(self, database: str, *statements: str) -> int:
         """As the application, in one transaction; its id."""

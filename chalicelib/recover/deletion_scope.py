@@ -29,6 +29,8 @@ SHOWN = 10
 DELETING = frozenset({"mass-delete", "truncate", "drop"})
 # Deletions of objects that lie no further apart belong together.
 BURST_GAP = timedelta(minutes=2)
+# Transactions that delete, so close to the likeliest, are of one hand.
+TOGETHER = timedelta(minutes=10)
 # A burst stands out when it is this large, and so much larger than any other.
 BURST_OBJECTS = 20
 TIMES_OTHERS = 5
@@ -94,8 +96,11 @@ def decide_rows(
     since: datetime | None,
     timeline: int,
     now: datetime,
-) -> Damage | None:
-    """The transaction whose rows are to come back; None when none stands out.
+) -> tuple[Damage, ...]:
+    """The transactions whose rows are to come back, the last one first; () when none stands out.
+
+    A person who deletes from two tables commits twice: deletions that stand out within ten minutes
+    of the likeliest are one.
 
     Args:
         found: the largest deletions (since the moment, if a person named one), largest first.
@@ -108,17 +113,31 @@ def decide_rows(
     fitting = [it for it in found if it.xid in named] if named else list(found)
     strong = {it.xid: it for it in suspects if it.strong and it.kind in DELETING}
     chosen = [it for it in fitting if it.xid in strong]
-    if named or (since is not None and len(fitting) == 1):
+    if named or (not chosen and since is not None and len(fitting) == 1):
         chosen = fitting
-    if len(chosen) > 1 and suspects and suspects[0].xid in strong:
-        chosen = [it for it in chosen if it.xid == suspects[0].xid] or chosen
-    if len(chosen) > 1 or (not chosen and (named or (since is not None and fitting))):
+    if not chosen and (named or (since is not None and fitting)):
         raise _not_clear(fitting, named)
     if not chosen:
-        return None
-    one = chosen[0]
-    suspect = strong.get(one.xid)
-    others = [it for it in found if it.xid != one.xid]
+        return ()
+    likeliest = min(chosen, key=lambda it: list(strong).index(it.xid) if it.xid in strong else 0)
+    together = [
+        it for it in chosen if abs(it.committed_at - likeliest.committed_at) <= TOGETHER
+    ]  # fmt: skip
+    others = [it for it in found if it not in together]
+    return tuple(
+        _damage(it, strong.get(it.xid), others, named, timeline, now)
+        for it in sorted(together, key=lambda it: -it.commit_lsn)
+    )
+
+
+def _damage(
+    one: DeletedRows,
+    suspect: Suspect | None,
+    others: list[DeletedRows],
+    named: frozenset[int],
+    timeline: int,
+    now: datetime,
+) -> Damage:
     return Damage(
         kind=suspect.kind if suspect else ("truncate" if one.lost else "mass-delete"),
         found=one.told,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from chalicelib.ports import Session
+from chalicelib.ports import Databases, Session
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,12 @@ def read_triggers(session: Session, table: str) -> tuple[Trigger, ...]:
     )
 
 
+def keyed_tables(databases: Databases) -> tuple[str, ...]:
+    """Names of all tables that have a primary key; of a partitioned one its root's."""
+    with databases.session(read_only=True) as session:
+        return tuple(str(name) for (name,) in session.query(_KEYED))
+
+
 def order_tables(
     tables: Iterable[str], foreign_keys: Iterable[ForeignKey]
 ) -> tuple[tuple[str, ...], ...]:
@@ -162,6 +168,15 @@ SELECT ARRAY(SELECT quote_ident(a.attname)
                     WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
                       AND NOT a.attnotnull)
  ORDER BY i.indisprimary DESC, i.indisreplident DESC, i.indexrelid LIMIT 1
+"""
+
+_KEYED = """
+SELECT format('%I.%I', n.nspname, c.relname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+   AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)
+ ORDER BY 1
 """
 
 # A partition's copy of its root's constraint is left out.

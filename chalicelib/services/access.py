@@ -31,7 +31,7 @@ def tighten_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Take the right to delete from who deleted: on the tables of the damage, or on the bucket.
 
     Inputs: `who`: a role of the database; user/NAME or role/NAME, or an ARN, of the account.
-    `damage`: for a database, as it was found.
+    `damage`, `more`: for a database, as they were found.
     Of an unknown identity the bucket is kept from losing versions, whoever asks.
     Raises CheckFailed (code "still-may-delete").
     """
@@ -57,8 +57,9 @@ def undo_tighten(run: Run, inputs: dict[str, Any]) -> Outputs:
 
 
 def _tighten_tables(run: Run, component: str, inputs: dict[str, Any]) -> Outputs:
-    damage = inputs.get("damage") or {}
-    tables = [it for it in damage.get("tables", ()) if not it.startswith(UNNAMED)]
+    damages = [inputs.get("damage") or {}, *(inputs.get("more") or ())]
+    named = dict.fromkeys(table for damage in damages for table in damage.get("tables", ()))
+    tables = [it for it in named if not it.startswith(UNNAMED)]
     if not tables:
         return _nothing("no table lost rows")
     role = str(inputs.get("who") or "")

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from chalicelib.errors import BadInput, CheckFailed, NotReady
+from chalicelib.errors import BadInput, CheckFailed, Damaged, NotReady, Refused
 from chalicelib.evidence.deletion_entries import scope_found
 from chalicelib.evidence.entries import damage_found
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.run import Run
-from chalicelib.plan.components import Bucket, Postgres
+from chalicelib.plan.components import Bucket, DamageThresholds, Postgres
 from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports.trail import TrailEvent
 from chalicelib.recover.access import could_delete
-from chalicelib.recover.changes import Activity, ChangeScan, Transaction
+from chalicelib.recover.changes import NOTABLE_ROWS, Activity, ChangeScan, Transaction
 from chalicelib.recover.deleted_objects import GoneObjects, survey_deleted
 from chalicelib.recover.deletion_scope import (
-    DELETING,
     Burst,
     DeletedRows,
     decide_burst,
@@ -32,6 +31,7 @@ from chalicelib.recover.deletion_scope import (
 )
 from chalicelib.recover.moment import named_transactions
 from chalicelib.recover.relations import UNNAMED, Relations
+from chalicelib.recover.row_tables import keyed_tables
 from chalicelib.recover.suspects import decide_suspects
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
@@ -42,6 +42,7 @@ from chalicelib.services.relations import relations_of
 from chalicelib.services.said import say
 from chalicelib.services.sources import END, choose_source
 from chalicelib.services.wal import fetch_last_wal, wal_on_disk
+from chalicelib.telemetry import logger
 
 Outputs = dict[str, Any]
 
@@ -94,23 +95,25 @@ def find_scope_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     moment = str(inputs.get("moment") or "")
     if run.drill:
         return _pretend(run, database)
-    damage, candidates = _find_rows(run, database, moment) if database else (None, ())
+    damages, candidates = _find_rows(run, database, moment) if database else ((), ())
+    damage = damages[0] if damages else None
     objects = asyncio.run(_find_objects(bucket, _time_of(moment))) if bucket else None
     if damage is None and not _took_objects(objects):
         raise _nothing(candidates, objects)
-    roles = _roles_of(database, damage) if damage else ()
-    rows = {**damage.to_json(), "roles": list(roles)} if damage else None
+    roles = _roles_of(database, damages) if damages else ()
+    rows = {"damages": [it.to_json() for it in damages], "roles": list(roles)} if damages else None
     say(run, scope_found(rows=rows, objects=objects.to_json() if objects else None))
-    if damage:
-        say(run, damage_found(damage))
+    for it in damages:
+        say(run, damage_found(it), about=str(it.xid))
     return {
-        "found": _told(damage, roles, objects),
-        "damage": damage.to_json() if damage else {},
+        "found": _told(damages, candidates, roles, objects),
+        "damage": _handed_on(damage) if damage else {},
+        "more": [_handed_on(it) for it in damages[1:]],
         "target": damage.target.to_json() if damage else {},
         "objects": objects.to_json() if objects else {},
         "role": roles[0] if len(roles) == 1 else "",
         "principal": objects.who[0] if objects and objects.who and len(objects.who) == 1 else "",
-        "small": _is_small(damage, objects, inputs),
+        "small": _is_small(damages, objects, inputs),
     }
 
 
@@ -132,8 +135,9 @@ def _pretend(run: Run, database: str) -> Outputs:
             how="drill",
             target=moment,
             detected_at=build.clock().now(),
+            tables=keyed_tables(build.operator(database)),
         ).to_json()
-    none = {"objects": {}, "role": "", "principal": "", "small": True}
+    none = {"more": [], "objects": {}, "role": "", "principal": "", "small": True}
     return {"found": found, "damage": damage, "target": target, **none}
 
 
@@ -162,8 +166,8 @@ def _time_of(moment: str) -> datetime | None:
 
 def _find_rows(
     run: Run, component: str, moment: str
-) -> tuple[Damage | None, tuple[DeletedRows, ...]]:
-    """The deletion in the WAL, and the largest that there are."""
+) -> tuple[tuple[Damage, ...], tuple[DeletedRows, ...]]:
+    """The deletion in the WAL, the last transaction first; and the largest that there are."""
     fetch_last_wal(component)
     source = choose_source(run, component, END)
     inventory = source.catalogue.inventory()
@@ -180,19 +184,28 @@ def _find_rows(
             first = segment_start(start, size)
             read.all(wal.dump(window.timeline, first, window.end_lsn))
         found = largest(it for it in read.found if since is None or it.committed_at >= since)
-        suspects = decide_suspects(
-            read.activity, relations, build.database(component).damage, since=since
-        )
+        suspects = decide_suspects(read.activity, relations, _thresholds(component), since=since)
         reached = since is None or (read.first_at is not None and read.first_at <= since)
         if start == window.start_lsn or (reached and (named or suspects)):
             break
-    damage = decide_rows(
+    damages = decide_rows(
         found, suspects, named=named, since=since, timeline=window.timeline, now=build.clock().now()
     )
-    if damage is not None:
+    for damage in damages:
         # What cannot be reached is refused here, before anything is changed.
         choose_points(inventory, damage.target)
-    return damage, found
+    return damages, found
+
+
+def _thresholds(component: str) -> DamageThresholds:
+    """Somebody says that something was deleted: much less stands out than where nobody does."""
+    plan = build.database(component).damage
+    return DamageThresholds(rows=min(plan.rows, NOTABLE_ROWS), times_usual=plan.times_usual)
+
+
+def _handed_on(damage: Damage) -> dict[str, Any]:
+    """Without the alternatives, which the record has: a state machine's data are small."""
+    return replace(damage, alternatives=()).to_json()
 
 
 class _Read:
@@ -220,8 +233,9 @@ class _Read:
         if transactions and self.first_at is None:
             self.first_at = transactions[0].committed_at
         new = tuple(deletions_of(transactions, self._relations))
-        named = tuple(it for it in (*self.found, *new) if it.xid in self._named)
-        self.found = tuple(dict.fromkeys((*named, *largest((*self.found, *new)))))
+        every = (*self.found, *new)
+        named = {it.xid: it for it in every if it.xid in self._named}
+        self.found = tuple((named | {it.xid: it for it in largest(every)}).values())
 
 
 async def _find_objects(component: str, since: datetime | None) -> ObjectScope:
@@ -261,13 +275,17 @@ def _why_removed_is_unknown(component: str, gone: GoneObjects) -> str:
 
 
 def _who_deleted(component: str, since: datetime, until: datetime) -> tuple[str, ...] | None:
-    """Identities by the trail; () when it names none, None when there is no trail."""
+    """Identities by the trail; () when it names none, None when it cannot be read."""
     source = trail()
     if source is None:
         return None
-    bucket = bucket_component(component).bucket
-    wanted = partial(_is_deletion, bucket=bucket)
-    events = source.read(since.replace(microsecond=0), until, wanted)
+    wanted = partial(_is_deletion, bucket=bucket_component(component).bucket)
+    try:
+        events = list(source.read(since.replace(microsecond=0), until, wanted))
+    except (NotReady, Refused, Damaged) as error:
+        # Who it was is asked for afterwards; what is gone is known without.
+        logger.warning("the trail was not read", extra=error.to_json())
+        return None
     return tuple(dict.fromkeys(it.identity or it.principal for it in events))
 
 
@@ -275,9 +293,10 @@ def _is_deletion(event: TrailEvent, *, bucket: str) -> bool:
     return event.bucket == bucket and event.name in DELETES and not event.error
 
 
-def _roles_of(component: str, damage: Damage) -> tuple[str, ...]:
+def _roles_of(component: str, damages: tuple[Damage, ...]) -> tuple[str, ...]:
     """Roles that may log in and could have deleted it: WAL names none. Superusers are left out."""
-    tables = tuple(it for it in damage.tables if not it.startswith(UNNAMED))
+    named = (table for damage in damages for table in damage.tables)
+    tables = tuple(dict.fromkeys(it for it in named if not it.startswith(UNNAMED)))
     return could_delete(build.operator(component), tables)
 
 
@@ -285,26 +304,34 @@ def _took_objects(objects: ObjectScope | None) -> bool:
     return objects is not None and (objects.burst is not None or bool(objects.gone.removed))
 
 
-def _is_small(damage: Damage | None, objects: ObjectScope | None, inputs: dict[str, Any]) -> bool:
-    """Whether all of it may be brought back unasked; what nobody counted is not small."""
-    rows = damage.rows if damage else 0
-    if damage and damage.kind not in DELETING:
-        return False
+def _is_small(
+    damages: tuple[Damage, ...], objects: ObjectScope | None, inputs: dict[str, Any]
+) -> bool:
+    """Whether all of it may be brought back unasked."""
     taken = 0
     if objects:
         taken = (objects.burst.objects if objects.burst else 0) + (objects.gone.removed or 0)
-    return rows <= int(inputs.get("at_most_rows", ROWS_UNASKED)) and taken <= int(
-        inputs.get("at_most_objects", OBJECTS_UNASKED)
-    )
+    most_rows = int(inputs.get("at_most_rows", ROWS_UNASKED))
+    most_objects = int(inputs.get("at_most_objects", OBJECTS_UNASKED))
+    return sum(it.rows for it in damages) <= most_rows and taken <= most_objects
 
 
-def _told(damage: Damage | None, roles: tuple[str, ...], objects: ObjectScope | None) -> str:
-    parts = []
-    if damage:
-        who = f"by {roles[0]}, the only role that may" if len(roles) == 1 else (
-            f"by whom is {UNKNOWN} (could: {', '.join(roles) or 'superusers alone'})"
-        )  # fmt: skip
-        parts.append(f"rows: {damage.found}, {who}")
+def _told(
+    damages: tuple[Damage, ...],
+    candidates: tuple[DeletedRows, ...],
+    roles: tuple[str, ...],
+    objects: ObjectScope | None,
+) -> str:
+    parts = [f"rows: {it.found}" for it in damages]
+    if damages:
+        one = f"by {roles[0]}, the only role that may"
+        could = f"by whom is {UNKNOWN} (could: {', '.join(roles) or 'superusers alone'})"
+        parts.append(one if len(roles) == 1 else could)
+    elif candidates:
+        parts.append(
+            f"NO ROWS stand out; {counted(len(candidates), 'transaction')} deleted some, the"
+            f" largest: {candidates[0].told}; is it that one, start again with it as the moment"
+        )
     if objects:
         parts.append(f"objects: {_told_objects(objects)}")
     return "; ".join(parts)
@@ -316,7 +343,7 @@ def _told_objects(scope: ObjectScope) -> str:
     elif scope.who:
         deleted = f"{scope.burst.told}, by {', '.join(scope.who)}"
     else:
-        why = "the plan names no trail" if scope.who is None else "the trail tells of none"
+        why = "no trail can be read" if scope.who is None else "the trail tells of none"
         deleted = f"{scope.burst.told}, by whom is {UNKNOWN}: {why}"
     if scope.note:
         return f"{deleted}; gone for good: {UNKNOWN}, {scope.note}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from chalicelib.adapters.postgres_waldump import PgWaldump
-from chalicelib.errors import Refused, Unavailable
+from chalicelib.errors import CheckFailed, Refused, Unavailable
 from chalicelib.evidence.deletion_entries import rows_back
 from chalicelib.evidence.entries import serving
 from chalicelib.evidence.text import counted
@@ -16,7 +16,7 @@ from chalicelib.incidents.fence import acquire_fence, require_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, RecoveryTarget, Window
 from chalicelib.plan.wal import segment_start
-from chalicelib.ports import Databases, Inventory, ObjectWriter
+from chalicelib.ports import Databases, Inventory
 from chalicelib.recover.gone_rows import (
     GoneScan,
     begins_too_late,
@@ -47,7 +47,6 @@ from chalicelib.services.wal import wal_on_disk
 
 Outputs = dict[str, Any]
 
-FILE = "rows-aside.jsonl"
 # WAL that is read first before a commit: a transaction seldom spans more (64 MiB).
 FIRST_SEGMENTS = 4
 DELETING = ("mass-delete", "truncate", "drop", "suspected")
@@ -62,52 +61,66 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             `take_rows_back`.
     """
     component = inputs["component"]
-    if not inputs.get("damage"):
+    damages = _damages(inputs)
+    if not damages:
         return _nothing(run, "no rows were deleted, as far as the WAL tells")
-    damage = Damage.from_json(inputs["damage"])
-    if damage.kind not in DELETING:
-        raise _not_deleted(damage)
     target = acting_on(run, component)
     acquire_fence(build.state(), target, run.run_id, clock=build.clock())
     live = build.operator(target)
-    kept = _kept(run, live)
-    if kept is None:
-        kept = _take_back(run, component, target, live, damage, _names(inputs))
-    back, key = RowsBack.from_json(kept["back"]), str(kept["aside"])
-    say(run, rows_back(component=target, back=back.to_json(), aside=key))
-    say(run, serving(at=build.clock().now(), how=f"{back.restored:,} rows are in {target} again"))
+    backs: list[RowsBack] = []
+    for damage in damages:
+        kept = _kept(run, live, damage)
+        if kept is None:
+            kept = _take_back(run, component, target, live, damage, _names(inputs))
+        if kept is None:
+            return _nothing(run, f"a drill: {target} lacks no row")
+        backs.append(RowsBack.from_json(kept["back"]))
+        entry = rows_back(component=target, back=kept["back"], aside=str(kept["aside"]))
+        say(run, entry, about=damage.target.value)
+    say(run, serving(at=build.clock().now(), how=f"the rows are in {target} again"))
     return {
-        "found": _told(back),
-        "restored": back.restored,
-        "there": back.there,
-        "aside": back.aside,
-        "object": key,
+        "found": "; ".join(map(_told, backs)),
+        "restored": sum(back.restored for back in backs),
+        "there": sum(back.there for back in backs),
+        "aside": sum(back.aside for back in backs),
+        "object": _file(damages[0]) if any(back.aside for back in backs) else "",
     }
+
+
+def _damages(inputs: dict[str, Any]) -> tuple[Damage, ...]:
+    """The last transaction first: what came before may have deleted the children of its rows."""
+    given = [inputs["damage"]] if inputs.get("damage") else []
+    damages = tuple(Damage.from_json(it) for it in [*given, *(inputs.get("more") or ())])
+    for damage in damages:
+        if damage.kind not in DELETING:
+            raise _not_deleted(damage)
+    return damages
 
 
 def undo_restore(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Take out what the run put in, but for rows that were written since."""
     live = build.operator(acting_on(run, inputs["component"]))
-    kept = _kept(run, live)
-    if kept is None:
-        return {"found": "no rows had been brought back"}
-    removed = remove_rows(live, RowsBack.from_json(kept["back"]), str(kept["xid"]))
+    removed = 0
+    for kept in build.state().query(f"run#{run.run_id}", f"rows#{run.step}#"):
+        if transaction_state(live, str(kept["xid"])) == "committed":
+            removed += remove_rows(live, RowsBack.from_json(kept["back"]), str(kept["xid"]))
     return {"found": f"{counted(removed, 'row')} taken out again"}
 
 
 def _take_back(
     run: Run, component: str, target: str, live: Databases, damage: Damage, tables: tuple[str, ...]
-) -> dict[str, Any]:
-    """What stands in the state afterwards: {"xid", "back", "aside"}."""
+) -> dict[str, Any] | None:
+    """What stands in the state afterwards: {"xid", "back", "aside"}; None when a drill found that
+    its stand-in has every row."""
     ensure_replayed(run, component, damage.target)
     made: dict[str, Any] = {}
 
     def keep(back: RowsBack, xid: str, aside: Aside) -> None:
         """All of it is known before the commit, and none of it counts without."""
         require_fence(build.state(), target, run.run_id)
-        key = _write_aside(run, aside) if back.aside else ""
+        key = _write_aside(run, damage, aside) if back.aside else ""
         made.update({"xid": xid, "back": back.to_json(), "aside": key})
-        _remember(run, made)
+        _remember(run, damage, made)
 
     with server_of(data_folder(run)) as server:
         server.start()
@@ -115,7 +128,12 @@ def _take_back(
         then = databases_of(server, build.operator(component).database)
         named = tables or (() if damage.target.kind == "xid" else damage.tables)
         with gone_since(run, component, damage.target, named) as wish:
-            take_rows_back(then, live, wish, keep=keep)
+            try:
+                take_rows_back(then, live, wish, keep=keep)
+            except CheckFailed as error:
+                if run.drill and error.instance_code == "no-rows-gone":
+                    return None
+                raise
     return made
 
 
@@ -133,7 +151,7 @@ def gone_since(
     window = find_window(inventory.windows, target)
     folder = build.environment().work_dir / run.run_id / "rows-wal"
     with ExitStack() as stack:
-        for start in _starts(inventory, window, target.lsn):
+        for start in wal_starts(inventory, window, target.lsn):
             stack.close()
             wal = stack.enter_context(
                 wal_on_disk(source.store, inventory, window, folder, from_lsn=start)
@@ -164,7 +182,7 @@ def wish_of(
     ), whole
 
 
-def _starts(inventory: Inventory, window: Window, lsn: int) -> tuple[int, ...]:
+def wal_starts(inventory: Inventory, window: Window, lsn: int) -> tuple[int, ...]:
     """From where to read, the nearest first; the last is as far back as there is WAL."""
     size = inventory.wal.segment_bytes
     oldest = min(
@@ -176,12 +194,12 @@ def _starts(inventory: Inventory, window: Window, lsn: int) -> tuple[int, ...]:
     return (near, oldest) if near > first else (oldest,)
 
 
-def _kept(run: Run, live: Databases) -> dict[str, Any] | None:
+def _kept(run: Run, live: Databases, damage: Damage) -> dict[str, Any] | None:
     """What an earlier attempt of the step committed; None when none did.
 
     Raises Unavailable (code "still-committing") while nobody can tell.
     """
-    kept = build.state().get(f"run#{run.run_id}", _sort(run))
+    kept = build.state().get(f"run#{run.run_id}", _sort(run, damage))
     if kept is None:
         return None
     state = transaction_state(live, str(kept["xid"]))
@@ -194,25 +212,35 @@ def _kept(run: Run, live: Databases) -> dict[str, Any] | None:
     return kept if state == "committed" else None
 
 
-def _remember(run: Run, made: dict[str, Any]) -> None:
-    partition = f"run#{run.run_id}"
-    if not build.state().create(partition, _sort(run), made):
-        build.state().replace(partition, _sort(run), made, expected={})
+def _remember(run: Run, damage: Damage, made: dict[str, Any]) -> None:
+    partition, sort = f"run#{run.run_id}", _sort(run, damage)
+    if not build.state().create(partition, sort, made):
+        build.state().replace(partition, sort, made, expected={})
 
 
-def _sort(run: Run) -> str:
-    return f"rows#{run.step}"
+def _sort(run: Run, damage: Damage) -> str:
+    return f"rows#{run.step}#{damage.target.value}"
 
 
-def _write_aside(run: Run, aside: Aside) -> str:
+def _file(damage: Damage) -> str:
+    """Below the incident: one for each transaction."""
+    return f"rows-aside-{damage.target.value.replace(':', '')}.jsonl"
+
+
+def _write_aside(run: Run, damage: Damage, aside: Aside) -> str:
     """One JSON line a row: {"table", "why", "row"}."""
-    with build.evidence_store().open_writer(f"{run.incident_id}/{FILE}") as writer:
+    name = _file(damage)
+    with build.evidence_store().open_writer(f"{run.incident_id}/{name}") as writer:
         write_aside(writer, aside)
         writer.commit()
-    return FILE
+    return name
 
 
-def write_aside(writer: ObjectWriter, aside: Aside) -> None:
+class Writable(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+def write_aside(writer: Writable, aside: Aside) -> None:
     for table, why, row in aside:
         head = json.dumps({"table": table, "why": why})[:-1]
         writer.write(f'{head}, "row": {row}}}\n'.encode())
@@ -240,7 +268,7 @@ def _told(back: RowsBack) -> str:
     tables = ", ".join(f"{it.restored:,} of {it.table}" for it in back.tables)
     made = f"; made again: {', '.join(back.made)}" if back.made else ""
     there = f"; {back.there:,} were there already" if back.there else ""
-    aside = f"; {back.aside:,} set aside for a person ({FILE})" if back.aside else ""
+    aside = f"; {back.aside:,} set aside for a person" if back.aside else ""
     notes = "".join(f"; {note}" for note in back.notes)
     return f"{counted(back.restored, 'row')} back, equal to what they were: {tables}" + (
         made + there + aside + notes

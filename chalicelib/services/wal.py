@@ -41,6 +41,23 @@ def wal_on_disk(
     store: ObjectStore, inventory: Inventory, window: Window, folder: Path, *, from_lsn: int
 ) -> Iterator[PgWaldump]:
     """The segments of a window from `from_lsn` on, under PostgreSQL's names; removed after use."""
+    with segments_on_disk(
+        store, inventory, window, folder, from_lsn=from_lsn, named=build.environment().postgres
+    ) as wal:
+        yield wal
+
+
+@contextmanager
+def segments_on_disk(
+    store: ObjectStore,
+    inventory: Inventory,
+    window: Window,
+    folder: Path,
+    *,
+    from_lsn: int,
+    named: str | None,
+) -> Iterator[PgWaldump]:
+    """See `wal_on_disk`. `named`: the folder of PostgreSQL's programs, None looks for them."""
     wal = inventory.wal
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -50,7 +67,7 @@ def wal_on_disk(
             if item.start_lsn + wal.segment_bytes > from_lsn:
                 content = read_segment(store, item, wal.segment_bytes)
                 (folder / item.name).write_bytes(content)
-        yield PgWaldump(find_binaries(_major(inventory), build.environment().postgres), folder)
+        yield PgWaldump(find_binaries(_major(inventory), named), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -30,17 +30,21 @@ class SizeText(click.ParamType):
 
 
 class Restores(click.Group):
-    """`point` needs the plan's model, and is imported when it is asked for."""
+    """What needs the plan's model is imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), "point"})
+        return sorted({*super().list_commands(ctx), "point", "rows"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name != "point":
-            return super().get_command(ctx, cmd_name)
-        from leeward.commands.restore_point import command as point
+        if cmd_name == "point":
+            from leeward.commands.restore_point import command as point
 
-        return point
+            return point
+        if cmd_name == "rows":
+            from leeward.commands.restore_rows import command as rows
+
+            return rows
+        return super().get_command(ctx, cmd_name)
 
 
 @click.group(cls=Restores, short_help="Take things back to how they were.")

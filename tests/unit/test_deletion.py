@@ -178,31 +178,37 @@ def chosen(
     *suspects: Suspect,
     named: int = 0,
     since: datetime | None = None,
-) -> int | None:
-    damage = decide_rows(
+) -> list[int | None]:
+    damages = decide_rows(
         largest(found), suspects, named=frozenset({named} if named else ()), since=since,
         timeline=1, now=START,
     )  # fmt: skip
-    return damage.xid if damage else None
+    return [damage.xid for damage in damages]
 
 
 def test_the_transaction_that_stands_out_is_chosen() -> None:
-    assert chosen([deleted(5, 3), deleted(6, 900)], suspect(6)) == 6
-    assert chosen([deleted(5, 3), deleted(6, 0, ("public.t",))], suspect(6, kind="drop")) == 6
-    assert chosen([deleted(5, 900), deleted(6, 900)], suspect(6), suspect(5)) == 6
+    assert chosen([deleted(5, 3), deleted(6, 900)], suspect(6)) == [6]
+    assert chosen([deleted(5, 3), deleted(6, 0, ("public.t",))], suspect(6, kind="drop")) == [6]
+    assert chosen([deleted(5, 900), deleted(6, 900)], suspect(6), suspect(5)) == [6, 5]
+
+
+def test_transactions_of_one_hand_go_together_and_others_do_not() -> None:
+    found = [deleted(5, 900), deleted(6, 800), deleted(900, 900)]
+    assert chosen(found, suspect(6), suspect(900), suspect(5)) == [6, 5]
+    assert chosen(found, suspect(900), suspect(6)) == [900]
 
 
 def test_nothing_that_stands_out_is_nothing() -> None:
-    assert chosen([]) is None
-    assert chosen([deleted(5, 3), deleted(6, 4)]) is None
-    assert chosen([deleted(6, 30)], suspect(6, strong=False)) is None
-    assert chosen([deleted(6, 30)], suspect(9, kind="mass-update")) is None
+    assert chosen([]) == []
+    assert chosen([deleted(5, 3), deleted(6, 4)]) == []
+    assert chosen([deleted(6, 30)], suspect(6, strong=False)) == []
+    assert chosen([deleted(6, 30)], suspect(9, kind="mass-update")) == []
 
 
 def test_a_person_s_word_decides() -> None:
-    assert chosen([deleted(5, 3), deleted(6, 900)], suspect(6), named=5) == 5
-    assert chosen([deleted(5, 3)], since=second(2)) == 5
-    assert chosen([], since=second(2)) is None
+    assert chosen([deleted(5, 3), deleted(6, 900)], suspect(6), named=5) == [5]
+    assert chosen([deleted(5, 3)], since=second(2)) == [5]
+    assert chosen([], since=second(2)) == []
 
 
 @pytest.mark.parametrize(("named", "since"), [(7, None), (0, second(2))])

@@ -13,6 +13,7 @@ STAGES = (
     ("artist", "HostedDatabaseDrill"),
     ("ransomware", "RansomwareDrill"),
     ("deletion", "DeletionDrill"),
+    ("site_loss", "SiteLossDrill"),
     ("database", "DatabaseDrill"),
 )
 

@@ -1,0 +1,173 @@
+"""Rows of a table taken back by hand: what `leeward restore rows` does."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.errors import BadInput, Refused
+from chalicelib.evidence.text import in_units
+from chalicelib.plan.records import RecoveryTarget, format_lsn
+from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.recover.choose_copy import CopyChoice, choose_copy
+from chalicelib.recover.gone_rows import begins_too_late, find_transaction
+from chalicelib.recover.moment import parse_moment
+from chalicelib.recover.replay import replay
+from chalicelib.recover.restore import restore
+from chalicelib.recover.row_sources import Wish
+from chalicelib.recover.rows import Aside, RowsBack, take_rows_back
+from chalicelib.recover.window import find_window
+from chalicelib.services.rows import wal_starts, wish_of, write_aside
+from chalicelib.services.wal import segments_on_disk
+from leeward.prove import START_SECONDS
+from leeward.restoring import REPLAY_SECONDS
+
+if TYPE_CHECKING:
+    from chalicelib.services.locations import Locations
+
+END = RecoveryTarget("end", "")
+
+
+@dataclass
+class RowRestorer:
+    """One restore of rows. `live`: where they go. `moment`: a transaction, an LSN or a time.
+
+    `tables`: only these; needed unless the moment is a transaction. `tell(step, found)` hears when
+    a step begins (found "") and when it is done. `aside`: a file for rows that may not go in.
+    """
+
+    places: Locations
+    component: str
+    moment: str
+    tables: tuple[str, ...]
+    live: PostgresDatabases
+    tell: Callable[[str, str], None]
+    location: str = ""
+    aside: Path | None = None
+    _clock: SystemClock = field(default_factory=SystemClock)
+    _found: str = ""
+
+    def run(self, *, dry_run: bool) -> RowsBack:
+        """Raises what `take_rows_back` raises, and BadInput (code "no-table")."""
+        with tempfile.TemporaryDirectory(prefix="leeward-rows-") as made:
+            folder = Path(made)
+            folder.chmod(0o755)
+            with self._step("choose"):
+                choice = self._choose(END)
+                target = self._target(choice, folder)
+                choice = self._choose(target)
+                self._found = choice.why
+            then = folder / "restored"
+            self._recover(choice, target, then)
+            with self._wish(choice, target, folder) as wish, ThrowawayServer(then) as server:
+                server.start()
+                server.wait_until("ready", timeout_seconds=START_SECONDS)
+                old = PostgresDatabases(server.dsn(self.live.database), find_binaries(17))
+                with self._step("take back"):
+                    back = take_rows_back(old, self.live, wish, keep=self._keep, dry_run=dry_run)
+                    would = "would come" if dry_run else "came"
+                    self._found = f"{back.restored:,} of {back.gone:,} rows {would} back"
+        return back
+
+    def _choose(self, target: RecoveryTarget) -> CopyChoice:
+        asked = (
+            (self.places.ask(self.location, self.component),)
+            if self.location
+            else self.places.candidates(self.component)
+        )
+        return choose_copy(asked, target)
+
+    def _target(self, choice: CopyChoice, folder: Path) -> RecoveryTarget:
+        """The moment, with the place of its commit when it is a transaction."""
+        store, catalogue = self._ports(choice)
+        inventory = catalogue.inventory()
+        window = find_window(inventory.windows, END)
+        target = parse_moment(self.moment, timeline=window.timeline, now=self._clock.now())
+        if target.kind != "xid":
+            if not self.tables:
+                raise BadInput(
+                    "expected a table with a moment that is no transaction, found none",
+                    hint="name it with --table, or the transaction with --moment",
+                    code="no-table",
+                )
+            return target
+        start = wal_starts(inventory, window, window.start_lsn)[-1]
+        with segments_on_disk(
+            store, inventory, window, folder / "wal", from_lsn=start, named=None
+        ) as wal:
+            texts = wal.dump(window.timeline, start, window.end_lsn)
+            found, whole = find_transaction(texts, int(target.value))
+        if found is None or not whole:
+            raise begins_too_late(target)
+        return RecoveryTarget("xid", target.value, found.commit_lsn, window.timeline)
+
+    @contextmanager
+    def _wish(self, choice: CopyChoice, target: RecoveryTarget, folder: Path) -> Iterator[Wish]:
+        if target.kind != "xid":
+            yield Wish(tables=self.tables)
+            return
+        store, catalogue = self._ports(choice)
+        inventory = catalogue.inventory()
+        window = find_window(inventory.windows, target)
+        with ExitStack() as stack:
+            whole = False
+            for start in wal_starts(inventory, window, target.lsn):
+                stack.close()
+                wal = stack.enter_context(
+                    segments_on_disk(
+                        store, inventory, window, folder / "wal", from_lsn=start, named=None
+                    )
+                )
+                wish, whole = wish_of(wal, window, target, start, self.tables)
+                if whole:
+                    break
+            if not whole:
+                raise begins_too_late(target)
+            yield wish
+
+    def _recover(self, choice: CopyChoice, target: RecoveryTarget, folder: Path) -> None:
+        ports = self._ports(choice)
+        with self._step("restore"):
+            restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=self._clock)
+            self._found = f"{restored.point_id}, {restored.source_bytes / 1e6:,.1f} MB"
+        with self._step("replay"):
+            replayed = replay(
+                *ports, restored, folder,
+                servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
+            )  # fmt: skip
+            self._found = f"to {format_lsn(replayed.recovered_lsn)}"
+
+    def _keep(self, back: RowsBack, xid: str, aside: Aside) -> None:
+        """Before the commit: what does not go in is on disk, or nothing goes in."""
+        if not back.aside:
+            return
+        if self.aside is None:
+            raise Refused(
+                f"expected that every row may go in, found {back.aside:,} that may not",
+                hint="name a file for them with --aside; --dry-run tells why each stays out",
+                code="rows-left-out",
+            )
+        with self.aside.open("wb") as file:
+            write_aside(file, aside)
+
+    def _ports(self, choice: CopyChoice) -> tuple[ObjectStore, Catalogue]:
+        return (
+            self.places.store(choice.location, self.component),
+            self.places.catalogue(choice.location, self.component),
+        )
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        self.tell(name, "")
+        started = time.monotonic()
+        yield
+        self.tell(name, f"{self._found} in {in_units(round(time.monotonic() - started, 3))}")
