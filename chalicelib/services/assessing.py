@@ -16,6 +16,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import BaseComponent, Infrastructure
 from chalicelib.plan.records import RecoveryTarget
 from chalicelib.recover.assess import (
+    HOLDS_DATA,
     Ask,
     Asked,
     CopyFacts,
@@ -107,12 +108,14 @@ def _open_clients() -> None:
 
 
 def _assessed(scenario: Scenario) -> Iterator[str]:
-    """What the scenario brings back, and whatever else was at the sites that it gives up."""
-    restored = scenario.restored_components()
-    for name, component in build.plan().components.items():
+    """What the scenario brings back, and whatever else was at the sites that it gives up; but not
+    what only stands in for others."""
+    plan, restored = build.plan(), scenario.restored_components()
+    stand_ins = {name for it in plan.components.values() for name in it.stand_ins.values()}
+    for name, component in plan.components.items():
         if isinstance(component, Infrastructure):
             continue
-        if name in restored or component.site in scenario.loses:
+        if name in restored or (component.site in scenario.loses and name not in stand_ins):
             yield name
 
 
@@ -147,7 +150,7 @@ def _facts(
         restored=name in scenario.restored_components(),
         sightings=sightings or (unasked(name, f"{name} cannot be asked from here"),),
         copy=copy,
-        copies=told,
+        copies=told if component.kind in HOLDS_DATA else (),
         seconds=_worst_seconds(name, component, scenario),
     )
 
