@@ -19,7 +19,14 @@ from chalicelib.errors import (
     NotReady,
     Unavailable,
 )
-from chalicelib.evidence.entries import Entry, chosen_point, data_loss, decision, proven
+from chalicelib.evidence.entries import (
+    Entry,
+    chosen_point,
+    data_loss,
+    decision,
+    proven,
+    rejected_point,
+)
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Redis
 from chalicelib.plan.records import CheckResult, PointKind, Proof, RecoveryPoint, format_time
@@ -129,7 +136,7 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     moved = _move_secret(run, found, url) if inputs.get("instance") else ""
     points = {it.point.id: it.point for it in source.catalogue.holdings().standings}
     point = points[made.point_id]
-    _say_chosen(run, component, point, made.damaged)
+    _say_chosen(run, component, source, point)
     say(run, _loss(run, component, point))
     say(run, _proof(component, point, "keys-in-place", f"each of {made.keys} keys was found"))
     return {
@@ -214,15 +221,24 @@ def use_point(
     kind: PointKind,
     use: Callable[[RecoveryPoint], tuple[RecoveryPoint, str]],
 ) -> tuple[RecoveryPoint, str]:
-    (point, result), damaged = use_newest(source.catalogue, kind, use, clock=build.clock())
-    _say_chosen(run, component, point, damaged)
+    (point, result), _ = use_newest(source.catalogue, kind, use, clock=build.clock())
+    _say_chosen(run, component, source, point)
     return point, result
 
 
-def _say_chosen(run: Run, component: str, point: RecoveryPoint, damaged: tuple[str, ...]) -> None:
+def _say_chosen(run: Run, component: str, source: Source, point: RecoveryPoint) -> None:
+    """With every newer point that may not be used, found damaged now or before: the attempt that
+    quarantined it may have died."""
+    newer = [
+        it
+        for it in source.catalogue.holdings().standings
+        if it.quarantined and it.point.taken_at > point.taken_at
+    ]
+    for it in newer:
+        say(run, rejected_point(point=it.point.id, reason=it.quarantined), about=it.point.id)
     reason = f"the newest clean point of {component}"
-    if damaged:
-        reason += f"; damaged and quarantined: {', '.join(damaged)}"
+    if newer:
+        reason += f"; quarantined: {', '.join(it.point.id for it in newer)}"
     entry = chosen_point(point=point.id, reason=reason, taken_at=point.taken_at, chain=[point.id])
     say(run, entry, about=component)
 

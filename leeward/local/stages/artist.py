@@ -223,7 +223,7 @@ class ArtistStage(Drill):
             return {}
 
     def prepare(self) -> None:
-        """The database's backups, and one point of everything that lies on the host."""
+        """The database's backups, and points of everything that lies on the host."""
         for job in ("full", "wal", "wal"):
             began = time.monotonic()
             event = {"component": "artist-db"} | ({"kind": job} if job == "full" else {})
@@ -231,7 +231,7 @@ class ArtistStage(Drill):
             self.say("backup", answer["found"], began)
         began = time.monotonic()
         self.invoke("take", {"component": "redis", "kind": "dump"})
-        for name in ("user-files", "configuration"):
+        for name in ("user-files", "configuration", "user-files"):
             self._take_files(name)
         repository = GitRepository(self.repository, inherited={})
         take_git(repository, *self._ports("code"), component="code", clock=SystemClock())
@@ -306,7 +306,12 @@ class HostedDatabaseDrill(ArtistStage, DatabaseDrill):
 class ServerDrill(ArtistStage):
     """The host is lost; what lay on it must be on the new one."""
 
-    damages: ClassVar[tuple[str, ...]] = ("host-lost", "host-hangs", "repository-gone")
+    damages: ClassVar[tuple[str, ...]] = (
+        "host-lost",
+        "host-hangs",
+        "repository-gone",
+        "copies-damaged",
+    )
 
     @classmethod
     def accepts(cls, plan: Plan, scenario: str) -> bool:
@@ -317,19 +322,32 @@ class ServerDrill(ArtistStage):
     def harm(self) -> tuple[Injected, ...]:
         """host-lost: its processes end and its disk is gone, the machine as EC2 knows it runs on.
         host-hangs: it answers nobody, and its disk is whole. repository-gone: with it the code's
-        repository."""
+        repository. copies-damaged: and the newest copy of the uploads is not what was stored."""
         began = time.monotonic()
         at = datetime.now(UTC)
         self.before = self.page(self.host)
         self.cloud.hosts.stop(self.host)
         if self.options.damage != "host-hangs":
             _empty(self.cloud.hosts.root(self.host), keep=LEDGER)
-        if self.options.damage == "repository-gone":
+        if self.options.damage in ("repository-gone", "copies-damaged"):
             Path(self.repository.removeprefix("file://")).rename(self.cloud.folder / "gone.git")
+        if self.options.damage == "copies-damaged":
+            self._damage_newest("user-files")
         what = f"{self.host} is lost: {self.options.damage}"
         self.say("damage", what, began)
         self.injected = (Injected(self.options.damage, "server", what, at),)
         return self.injected
+
+    def _damage_newest(self, name: str) -> None:
+        """A byte in the middle of its archive is another one."""
+        store, catalogue = self._ports(name)
+        newest = max(
+            (it.point for it in catalogue.holdings().standings), key=lambda it: it.taken_at
+        )
+        key = next(it.key for it in newest.objects if it.key.endswith("files.tar.zst"))
+        data = bytearray(store.get(key))
+        data[len(data) // 2] ^= 0xFF
+        store.put(key, bytes(data))
 
     def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
         """The new host serves what the old one served, and the old one is kept and off."""
