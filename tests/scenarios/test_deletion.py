@@ -19,8 +19,14 @@ RARE = {
     "s3:DeleteBucketPolicy": "a drill's statement out of a bucket that had no policy",
     "dynamodb:Query": "what another location is asked for",
 }
-# Copies of versions: taking a bucket back to a moment, filling a recovery bucket.
+# Read when objects are gone for good: rules that remove versions would explain it.
+SETTINGS = {
+    "s3:GetBucketObjectLockConfiguration", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration",
+}  # fmt: skip
+# Copies of versions: taking a bucket back to a moment, filling a recovery bucket. Of a batch of
+# deletions the recorder does not see that each names a version.
 COPYING = {
+    "s3:DeleteObjectVersion",
     "s3:GetObject", "s3:GetObjectTagging", "s3:GetObjectVersion", "s3:GetObjectVersionTagging",
     "s3:ListBucket", "s3:ListBucketVersions", "s3:PutObject", "s3:PutObjectTagging", "kms:Decrypt",
 }  # fmt: skip
@@ -62,7 +68,11 @@ def test_the_record_says_what_who_and_how_to_undo(result: DrillResult) -> None:
 
 @pytest.mark.parametrize(
     ("function", "more"),
-    [("find_scope", OTHER_LOCATIONS), ("restore_bucket", COPYING), ("tighten", {"s3:GetObject"})],
+    [
+        ("find_scope", OTHER_LOCATIONS | SETTINGS),
+        ("restore_bucket", COPYING),
+        ("tighten", {"s3:GetObject"}),
+    ],
 )
 def test_nothing_is_granted_that_is_not_needed(
     result: DrillResult, function: str, more: set[str]
