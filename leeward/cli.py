@@ -16,6 +16,7 @@ from chalicelib.errors import BadInput, LeewardError, NotReady
 COMMANDS = {
     "check": "Check a plan for contradictions.",
     "explain": "Print one scenario of a plan as the run it will be.",
+    "names": "Ask name servers where a plan's names lead.",
     "compile": "Write plan.json, state machines and template parts.",
     "run": "Start a scenario for real, with a reason.",
     "break-glass": "Fail over from a laptop, with AWS half gone.",

@@ -157,11 +157,12 @@ def look(
         for record in records
     }
     pairs = zip(records, answers.values(), strict=True)
-    wrong = [problem for record, all_ in pairs if (problem := _problem(record, all_, site))]
+    wrong = [problem for record, all_ in pairs if (problem := problem_of(record, all_, site))]
     return Seen(clock.now(), answers, tuple(wrong))
 
 
-def _problem(record: NameRecord, answers: Sequence[Answer], site: str) -> str:
+def problem_of(record: NameRecord, answers: Sequence[Answer], site: str) -> str:
+    """Why the answers do not count as the site's, "" when they do."""
     wanted = expected_values(record, site)
     given = [it for it in answers if not it.problem]
     if len(given) * 2 <= len(answers):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -287,3 +290,29 @@ def test_switching_is_seen_within_the_checks_own_time(scene: Scene) -> None:
     scene.wait("dr")
 
     assert datetime.now(UTC) - started < timedelta(seconds=10)
+
+
+def ask(scene: Scene, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("leeward")), "names", str(PLAN), *words],
+        env=os.environ | {"LEEWARD_DNS": scene.cloud.dns_address},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_says_where_names_lead(scene: Scene) -> None:
+    told = ask(scene, COMPONENT)
+    assert told.returncode == 0, told.stderr
+    assert f"{NAME} A leads to primary" in told.stdout
+
+    scene.send("dr")
+    scene.wait("dr")
+    there = ask(scene, COMPONENT, "--site", "dr", "--format", "json")
+    assert there.returncode == 0, there.stderr
+    assert {it["leads_to"] for it in json.loads(there.stdout)["names"]} == {"dr"}
+
+    wrong = ask(scene, "--site", "dr")
+    assert wrong.returncode == 1
+    assert "drill.nexus-studio.io" in wrong.stderr
+    assert ask(scene, "nobody").returncode == ask(scene, "--site", "nowhere").returncode == 2
