@@ -42,6 +42,8 @@ HEARD_BY: Mapping[str, tuple[Audience, ...]] = {
     "closed": ("internal",),
 }
 ENDS = ("recovered", "closed")
+# The press hears of major disruptions, which both documents begin at four hours.
+WAITS: Mapping[str, timedelta] = {"press": timedelta(hours=4)}
 # Regulation (EU) 2016/679, article 33 (1): not later than 72 hours after having become aware.
 REGULATORS_WITHIN = timedelta(hours=72)
 
@@ -134,20 +136,25 @@ def _message(notice: Notice, audience: Audience, subject: str, text: str) -> Mes
 def _recipients(
     notice: Notice, audience: Audience, plan: Plan
 ) -> Iterator[tuple[str, tuple[Way, ...], datetime, bool]]:
+    """Name, ways, when it is due, whether it is dropped if the incident is over by then."""
+
+    def held(after: timedelta | None) -> tuple[datetime, bool]:
+        wait = after or WAITS.get(audience)
+        late = wait is not None and notice.what not in ENDS
+        return (notice.opened_at + wait, True) if wait and late else (notice.noticed_at, False)
+
     for name, channel in plan.communication.heard_by(audience).items():
-        if channel.kind == "war-room":
-            continue
-        after = channel.after or timedelta(0)
-        ways = ways_of_channel(name, channel, drill=notice.drill)
-        yield name, ways, notice.opened_at + after, bool(after)
+        if channel.kind != "war-room":
+            ways = ways_of_channel(name, channel, drill=notice.drill)
+            yield name, ways, *held(channel.after)
     people = {name: it for name, it in plan.contacts.items() if it.audience == audience}
     if notice.drill:
         # Nobody is called in a drill: one message, where drills are read, in place of all of them.
         inside = inside_ways(plan, drill=True) if people else ()
-        yield f"in-place-of-{audience}", inside, notice.noticed_at, False
+        yield f"in-place-of-{audience}", inside, *held(None)
         return
     for name, contact in people.items():
-        yield name, ways_to(name, contact), notice.noticed_at, False
+        yield name, ways_to(name, contact), *held(None)
 
 
 def ways_of_channel(name: str, channel: Channel, *, drill: bool) -> tuple[Way, ...]:

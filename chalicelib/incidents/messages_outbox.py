@@ -228,10 +228,11 @@ def told_of(incident: str, *, state: StateStore) -> list[dict[str, Any]]:
 
 
 def audiences_told(incident: str, *, state: StateStore) -> frozenset[str]:
-    """Who has heard of the incident, or will."""
-    waiting = (it["delivery"]["message"] for it in undelivered(state, incident))
+    """Who has heard of the incident, or will, even if it is over by then."""
+    waiting = (it["delivery"] for it in undelivered(state, incident))
+    will = [it["message"]["audience"] for it in waiting if not it["while_open"]]
     told = (item["audience"] for item in state.query(told_partition(incident)))
-    return frozenset([*told, *(message["audience"] for message in waiting)])
+    return frozenset([*told, *will])
 
 
 def undelivered(state: StateStore, incident: str = "") -> list[dict[str, Any]]:

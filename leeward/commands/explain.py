@@ -16,14 +16,16 @@ from chalicelib.plan.model import Plan
 from chalicelib.scenarios.explain import Explanation, StepExplanation, explain_scenario
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
+from leeward.preview import Preview, preview_messages
 from leeward.wired import require_scenario, require_wired
 
 
 @click.command(short_help="Print one scenario of a plan as the run it will be.")
 @click.argument("plan_path", metavar="PLAN", type=PLAN_PATH)
 @click.argument("scenario")
+@click.option("--messages", is_flag=True, help="Also every message: its words, and to whom.")
 @FORMAT
-def command(plan_path: Path, scenario: str, form: str) -> None:
+def command(plan_path: Path, scenario: str, messages: bool, form: str) -> None:
     """Print SCENARIO of PLAN as the run it will be.
 
     Each step with who does it, what it needs (service, plane, region), what it changes and how
@@ -39,10 +41,24 @@ def command(plan_path: Path, scenario: str, form: str) -> None:
     require_scenario(file.plan, scenario)
     require_wired(file)
     explanation = explain_scenario(file.plan, scenario)
+    previews = preview_messages(file.plan, scenario) if messages else []
     if form == "json":
-        click.echo(json.dumps(explanation.to_json()))
+        told = {"messages": [it.to_json() for it in previews]} if messages else {}
+        click.echo(json.dumps(explanation.to_json() | told))
         return
-    _print(file.plan, explanation, Console(highlight=False))
+    console = Console(highlight=False)
+    _print(file.plan, explanation, console)
+    for preview in previews:
+        _print_preview(preview, console)
+
+
+def _print_preview(preview: Preview, console: Console) -> None:
+    console.print(f"\n[bold]{escape(preview.when)}: {preview.audience}[/bold]")
+    for how, where in (("to", preview.real), ("in a drill to", preview.drill)):
+        console.print(f"[dim]{how} {escape(printable('; '.join(where) or 'nobody'))}[/dim]")
+    said = f"{preview.subject}\n\n{preview.text}"
+    lines = "\n".join(escape(printable(line)) for line in said.splitlines())
+    console.print(Padding(lines, (0, 0, 0, 2)))
 
 
 def _print(plan: Plan, told: Explanation, console: Console) -> None:

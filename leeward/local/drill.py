@@ -35,6 +35,7 @@ from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.damage import Injected
 from leeward.local.deploy import deploy
 from leeward.local.iam import Rights
+from leeward.local.inbox import Inbox
 from leeward.local.ledger import Reckoning
 from leeward.package import build_package
 from leeward.template import machine_id
@@ -161,6 +162,7 @@ class Drill:
             deploying = side_by_side.submit(self._deploy)
             self.start_parts(stack, deploying)
             deploying.result()
+        self._open_inbox(stack)
         regions = "both regions" if self.deployed.standby else "two regions"
         self.say("cloud", f"local AWS at {self.cloud.url}, {regions}, package deployed", began)
 
@@ -177,6 +179,13 @@ class Drill:
             self.cloud.client("s3", self.region), here.outputs["EvidenceBucket"]
         )
         self.records = StoredRecords(self.evidence, SystemClock())
+
+    def _open_inbox(self, stack: ExitStack) -> None:
+        """What Leeward tells people arrives there."""
+        self.inbox = stack.enter_context(Inbox())
+        for region in self.cloud.regions:
+            mail = self.cloud.client("sesv2", region)
+            self.inbox.store_logins(self.cloud.client("secretsmanager", region), self.plan, mail)
 
     def declare(self, reason: str, *, moment: str | None = None, drill: bool = False) -> str:
         """A person starts the scenario, as `leeward run` does."""

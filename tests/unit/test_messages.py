@@ -152,6 +152,8 @@ def test_the_press_is_told_when_the_outage_lasts_longer_and_not_when_it_is_over(
     press = told(plan, "press")["press"]
     assert press.due_at == OPENED + timedelta(hours=4)
     assert press.while_open
+    over = told(plan, "press", what="recovered")["press"]
+    assert (over.due_at, over.while_open) == (OPENED + timedelta(minutes=125), False)
 
 
 def test_a_drill_reaches_addresses_of_drills_alone_and_says_so(plan: Plan) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -243,6 +244,9 @@ def test_who_has_heard_or_will(room: Room) -> None:
     room.keep(room.delivery("ops", "good"), room.delivery("late", "bad"))
     assert audiences_told("inc-1", state=room.state) == {"internal"}
     room.send()
+    assert audiences_told("inc-1", state=room.state) == {"internal"}
+    held = room.delivery("press", "good", due_at=room.clock.now() + GIVES_UP_AFTER, while_open=True)
+    room.keep(replace(held, message=replace(held.message, id="m2", audience="press")))
     assert audiences_told("inc-1", state=room.state) == {"internal"}
     assert audiences_told("inc-2", state=room.state) == frozenset()
     assert list(room.state.query(OUTBOX, "inc-2#")) == []

@@ -1,0 +1,313 @@
+"""A whole incident driven by people from a terminal, by the deployed package."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyotp
+import pytest
+
+from chalicelib.plan.model import Plan
+from leeward.cli import main
+from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
+from leeward.local.deploy import Deployed, deploy
+from leeward.local.inbox import Inbox
+from leeward.package import build_package
+from leeward.plan_file import load_plan
+from leeward.template import machine_id
+from tests.clouds import wait_for
+from tests.scenarios.drills import PLAN
+
+SCENARIO = "fire-drill"
+# Not needed here, and why it is granted all the same.
+RARE_OF = {
+    "ask": {
+        "states:SendTaskFailure": "a state is tried again after it was answered",
+        "states:SendTaskSuccess": "the same",
+    },
+    "answer": {},
+    "tell": {"sns:Publish": "people with a phone"},
+    "escalate": {
+        "sns:Publish": "the same",
+        "ses:SendEmail": "people with an address",
+        "dynamodb:DeleteItem": "a page that is over before it was sent",
+        "lambda:InvokeFunction": "an answer whose taker died before the run was told",
+    },
+}
+
+
+def people_alone(data: dict[str, Any]) -> dict[str, Any]:
+    """The plan of nexus-studio with people who can be reached, and one scenario of people alone."""
+    held = {
+        "incident-commander": ["cto", "vp-engineering", "security-lead"],
+        "infrastructure-engineer": ["dba-lead"],
+    }
+    for role, people in held.items():
+        data["roles"][role]["held_by"] = people
+    for person in ("cto", "vp-engineering", "security-lead", "dba-lead"):
+        data["contacts"][person]["reach"] = {"slack": f"@{person}"}
+        data["contacts"][person].pop("audience", None)
+    # The first cannot be reached by the first way, nor by the second: the next is called at once.
+    data["contacts"]["security-lead"]["reach"] = {"phone": "+1-xxx", "email": "nobody"}
+    data["escalation"] = [
+        {"who": "On call", "contact": "security-lead", "after": 0, "until": 3600},
+        {"who": "Lead", "contact": "vp-engineering", "after": 3600, "until": 7200},
+        {"who": "CTO", "contact": "cto", "after": 7200},
+    ]
+    approve = {"by": ["incident-commander"], "count": 2, "within": 900, "otherwise": "stop"}
+    steps = [
+        {"name": "tell", "says": "Tell customers", "uses": "people.tell",
+         "with": {"audience": "customers"}, "approve": approve},
+        {"name": "cables", "says": "Move <the> cables", "by": "infrastructure-engineer"},
+    ]  # fmt: skip
+    hurried = [
+        {"name": "hurry", "says": "Decide at once", "uses": "people.tell",
+         "with": {"audience": "customers"}, "approve": approve | {"within": 25}},
+    ]  # fmt: skip
+    common = {"severity": "SEV1", "personal_data": True}
+    data["scenarios"] = {
+        SCENARIO: common | {"title": "Fire drill", "component": "nexus-db", "steps": steps},
+        "hurry": common | {"title": "Hurry", "component": "nexus-uploads", "steps": hurried},
+    }
+    data["testing"] = []
+    data["verification"] = []
+    return data
+
+
+@dataclass
+class Stage:
+    cloud: LocalCloud
+    deployed: Deployed
+    inbox: Inbox
+    plan: Path
+    secrets: dict[str, str]
+
+    def leeward(self, *words: str, status: int = 0) -> Any:
+        """As from a terminal, in this process: forty starts of Python would take a minute."""
+        said = io.StringIO()
+        with redirect_stdout(said), pytest.raises(SystemExit) as end:
+            main([*words, "--format", "json"])
+        assert (end.value.code or 0) == status, said.getvalue()
+        return json.loads(said.getvalue())
+
+    def code(self, person: str) -> str:
+        """The device's next code: each is good once."""
+        totp, step = pyotp.TOTP(self.secrets[person]), int(time.time()) // 30
+        used = self.used.setdefault(person, 0)
+        self.used[person] = max(step - 1, used + 1)
+        assert self.used[person] <= step + 1, "codes come one in 30 s"
+        return totp.generate_otp(self.used[person])
+
+    def __post_init__(self) -> None:
+        self.used: dict[str, int] = {}
+
+    def waits(self, incident: str, step: str) -> dict[str, Any]:
+        def look() -> Any:
+            shown = self.leeward("incident", "show", incident)
+            return [it for it in shown["questions"] if it["step"] == step and not it["answered"]]
+
+        [question] = wait_for(look, f"{step} was never asked", seconds=90)
+        return dict(question)
+
+    def ended(self, scenario: str, run: str) -> str:
+        arn = self.deployed.names[machine_id(scenario)]
+        execution = arn.replace(":stateMachine:", ":execution:") + f":{run}"
+        client = self.cloud.client("stepfunctions")
+
+        def status() -> str | None:
+            found = str(client.describe_execution(executionArn=execution)["status"])
+            return None if found == "RUNNING" else found
+
+        return str(wait_for(status, f"{run} did not end", seconds=120))
+
+    def tick(self) -> None:
+        """The schedule of the outbox, as each minute."""
+        self.cloud.fire("people-tell")
+        assert self.cloud.wait_idle()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    folder = tmp_path_factory.mktemp("people")
+    plan = Plan.from_json(people_alone(load_plan(PLAN).plan.to_json()))
+    file = folder / "plan.yaml"
+    file.write_text(json.dumps(plan.to_json()))
+    package = build_package(plan, folder / "package")
+    with LocalCloud(schedules=False) as cloud, Inbox() as inbox:
+        deployed = deploy(cloud, package, standby=True)
+        for region in (PRIMARY_REGION, STANDBY_REGION):
+            client = cloud.client("secretsmanager", region)
+            inbox.store_logins(client, plan, cloud.client("sesv2", region))
+        before = dict(os.environ)
+        os.environ |= cloud.environment()
+        boto3.DEFAULT_SESSION = None
+        yield Stage(cloud, deployed, inbox, file, {})
+        os.environ.clear()
+        os.environ |= before
+        boto3.DEFAULT_SESSION = None
+
+
+def test_people_are_enrolled_in_both_regions(stage: Stage) -> None:
+    plan = ("--plan", str(PLAN))
+    for person in ("cto", "vp-engineering", "security-lead", "dba-lead"):
+        made = stage.leeward("people", "enrol", person, *plan)
+        stage.secrets[person] = pyotp.parse_uri(made["address"]).secret
+        assert len(made["recovery"]) == 8
+    refused = stage.leeward("people", "enrol", "cto", *plan, status=1)
+    assert refused["error"]["code"] == "already-enrolled"
+    listed = {
+        it["person"]: it["enrolled"] for it in stage.leeward("people", "list", *plan)["people"]
+    }
+    assert all(listed["cto"].values())
+    assert set(listed["cto"]) == {"primary", "standby"}
+    assert not any(listed["insurance"].values())
+
+
+def test_an_incident_is_driven_from_the_terminal(stage: Stage) -> None:
+    said = stage.leeward(
+        "incident", "declare", SCENARIO, "--by", "cto", "--code", stage.code("cto"),
+        "--reason", "smoke in the rack",
+    )  # fmt: skip
+    incident, run = said["incident"], said["run"]
+    question = stage.waits(incident, "tell")
+    assert (question["count"], question["roles"]) == (2, ["incident-commander"])
+
+    def approve(by: str, code: str, status: int = 0) -> Any:
+        words = ("approve", run, "tell", "--by", by, "--code", code)
+        return stage.leeward(*words, status=status)
+
+    assert approve("cto", "123456", 1)["error"]["code"] == "own-request"
+    assert approve("dba-lead", "123456", 1)["error"]["code"] == "not-entitled"
+    assert approve("vp-engineering", "000000", 1)["error"]["code"] == "wrong-code"
+    code = stage.code("vp-engineering")
+    assert approve("vp-engineering", code)["outcome"] == "waiting"
+    assert approve("vp-engineering", code, 1)["error"]["code"] == "voted-already"
+    approved = approve("security-lead", stage.code("security-lead"))
+    assert (approved["outcome"], approved["told"]) == ("approved", True)
+
+    assert stage.waits(incident, "cables")["kind"] == "do"
+    assert approve("vp-engineering", "123456", 1)["error"]["code"] == "already-answered"
+    done = stage.leeward(
+        "done", run, "cables", "--by", "dba-lead", "--code", stage.code("dba-lead"),
+        "--reason", "moved",
+    )  # fmt: skip
+    assert done["outcome"] == "done"
+    assert stage.ended(SCENARIO, run) == "SUCCEEDED"
+    assert stage.cloud.wait_idle()
+    stage.tick()
+    over = approve("cto", "123456", 1)
+    assert over["error"]["code"] == "run-over"
+
+    shown = stage.leeward("incident", "show", incident)
+    assert shown["status"] == "recovered"
+    assert [it["answered"] for it in shown["questions"]] == ["approved", "done"]
+    assert shown["regulators_by"] is not None
+    heard = stage.inbox.slack("#incident-response")
+    assert heard[0].startswith("*SEV1: Fire drill (nexus-db)*")
+    assert any("Move &lt;the&gt; cables" in text for text in heard)
+    assert any(text.startswith("*Recovered: Fire drill") for text in heard)
+    assert stage.inbox.alerts() == {f"leeward/{incident}": "resolved"}
+    told = {(it["what"], it["to"]) for it in shown["told"]}
+    assert {("opened", "email"), ("update", "customers"), ("recovered", "customers")} <= told
+    untold = {(it["to"], it["status"]) for it in shown["untold"]}
+    assert ("twitter", "given-up") in untold
+    assert ("legal-counsel", "given-up") in untold
+    stopped = stage.leeward("incident", "ack", incident, "--by", "cto", status=1)
+    assert stopped["error"]["code"] == "already-closed"
+
+
+def test_who_cannot_be_reached_is_passed_over_and_an_acknowledgement_stops_the_calls(
+    stage: Stage,
+) -> None:
+    said = stage.leeward(
+        "incident", "declare", "hurry", "--by", "vp-engineering",
+        "--code", stage.code("vp-engineering"), "--reason", "nobody answers",
+    )  # fmt: skip
+    incident, run = said["incident"], said["run"]
+    stage.waits(incident, "hurry")
+
+    def called() -> Any:
+        shown = stage.leeward("incident", "show", incident)
+        found = [(it["who"], it["reached"]) for it in shown["called"]]
+        return found if len(found) >= 4 else None
+
+    found = wait_for(called, "nobody was called", seconds=90)
+    assert sorted(set(found)) == [("Lead", True), ("On call", False)]
+    assert any(
+        "you are needed: Decide at once" in it for it in stage.inbox.slack("@vp-engineering")
+    )
+    stage.leeward("incident", "ack", incident, "--by", "cto")
+    assert stage.ended("hurry", run) == "FAILED"
+    assert stage.cloud.wait_idle()
+    assert stage.inbox.slack("@cto") == []
+    assert any("NOT RECOVERED" in it for it in stage.inbox.slack("#incident-response"))
+    late = stage.leeward("approve", run, "hurry", "--by", "cto", "--code", "123456", status=1)
+    assert late["error"]["code"] == "run-over"
+    closed = stage.leeward(
+        "incident", "close", incident, "--by", "security-lead",
+        "--code", stage.code("security-lead"), "--reason", "a rehearsal",
+    )  # fmt: skip
+    assert closed["found"] == "closed by security-lead: a rehearsal"
+    assert stage.leeward("incident", "list")["incidents"] == []
+
+
+def test_a_channel_that_fails_is_tried_again_and_delays_nothing(stage: Stage) -> None:
+    stage.inbox.refusing.add("slack")
+    said = stage.leeward(
+        "incident", "declare", SCENARIO, "--by", "cto", "--code", stage.code("cto"),
+        "--reason", "again",
+    )  # fmt: skip
+    incident = said["incident"]
+    stage.waits(incident, "tell")
+    assert stage.cloud.wait_idle()
+    shown = stage.leeward("incident", "show", incident)
+    assert ("opened", "email") in {(it["what"], it["to"]) for it in shown["told"]}
+    waiting = [it for it in shown["untold"] if it["to"] == "slack"]
+    assert waiting
+    assert all(it["status"] == "waiting" and "503" in it["why"][0] for it in waiting)
+    stage.inbox.refusing.clear()
+    time.sleep(5)
+    stage.tick()
+    shown = stage.leeward("incident", "show", incident)
+    assert [it for it in shown["untold"] if it["to"] == "slack" and it["what"] == "opened"] == []
+    declined = stage.leeward(
+        "decline", said["run"], "tell", "--by", "dba-lead", "--code", "1", "--reason", "no",
+        status=1,
+    )  # fmt: skip
+    assert declined["error"]["code"] == "not-entitled"
+    stage.leeward(
+        "decline", said["run"], "tell", "--by", "security-lead",
+        "--code", stage.code("security-lead"), "--reason", "a false alarm",
+    )  # fmt: skip
+    assert stage.ended(SCENARIO, said["run"]) == "FAILED"
+
+
+def test_rights_are_enough_and_no_more(stage: Stage) -> None:
+    rights = stage.cloud.rights()
+    assert {name: it.denied for name, it in rights.items() if it.denied} == {}
+    for function, rare in RARE_OF.items():
+        unused = set(rights[f"leeward-primary-{function}"].unused)
+        assert unused <= set(rare), function
+
+
+def test_no_secret_is_in_a_log_or_in_the_evidence(stage: Stage) -> None:
+    texts = [stage.cloud.logs(name) for name in ("ask", "answer", "tell", "escalate", "on_alarm")]
+    s3, bucket = stage.cloud.client("s3"), stage.deployed.names["EvidenceBucket"]
+    for listed in s3.list_objects_v2(Bucket=bucket)["Contents"]:
+        texts.append(s3.get_object(Bucket=bucket, Key=listed["Key"])["Body"].read().decode())
+    everything = "".join(texts)
+    assert "people-inc-" in "".join(
+        it["Key"] for it in s3.list_objects_v2(Bucket=bucket)["Contents"]
+    )
+    hidden = [*stage.secrets.values(), stage.inbox.token, stage.inbox.routing_key]
+    assert [it for it in hidden if it in everything] == []
+    assert "AQCEAAAA" not in everything
