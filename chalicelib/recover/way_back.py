@@ -58,11 +58,11 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Return(Record):
-    """One component's way back. `stands_at`: the component that serves in its place now."""
+    """One component's way back. `stands_in`: the component that serves in its place now."""
 
     component: str
     kind: str
-    stands_at: str
+    stands_in: str
     to_site: str
     how: str
     verified: str
@@ -102,7 +102,11 @@ def decide_way_back(
     """
     chosen = plan.scenarios[scenario]
     home = next(iter(chosen.loses), "")
-    moved = [name for name in plan.components if name in chosen.restored_components()]
+    moved = [
+        name
+        for name, it in plan.components.items()
+        if name in chosen.restored_components() and (it.site != site or not site)
+    ]
     moved.sort(key=lambda name: ORDER.index(plan.components[name].kind))
     returns = tuple(_return(plan, name, site, home, drill, moved) for name in moved)
     not_before = now + SOUND_FOR
