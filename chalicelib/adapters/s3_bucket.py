@@ -223,7 +223,7 @@ class S3Bucket:
             before = reading.position
             try:
                 async with self._http.open(key, _version(version_id), reading.ask()) as response:
-                    reading.begin(response)
+                    reading.begin(response.status, response.headers)
                     async with aclosing(response.pieces()) as chunks:
                         async for chunk in chunks:
                             reading.position += len(chunk)

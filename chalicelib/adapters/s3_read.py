@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from chalicelib.adapters.http_wire import Response
+from collections.abc import Mapping
+
 from chalicelib.errors import Truncated, Unavailable
 
 
@@ -25,16 +26,16 @@ class Reading:
             asked["Range"] = f"bytes={self.position}-{last}"
         return asked
 
-    def begin(self, response: Response) -> None:
+    def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Raises Unavailable when the server sends something else than what was asked for."""
-        self._etag = self._etag or response.headers.get("ETag", "").strip('"')
-        length = int(response.headers.get("Content-Length", "-1"))
-        if response.status == 206:
-            span = response.headers.get("Content-Range", "")
+        self._etag = self._etag or headers.get("ETag", "").strip('"')
+        length = int(headers.get("Content-Length", "-1"))
+        if status == 206:
+            span = headers.get("Content-Range", "")
             if not span.startswith(f"bytes {self.position}-"):
                 raise self._wrong(f"bytes from {self.position}", span)
         elif self._ranged or self.position:
-            raise self._wrong("a range", f"HTTP {response.status}")
+            raise self._wrong("a range", f"HTTP {status}")
         if length < 0:
             raise self._wrong("a Content-Length", "none")
         if self._end < 0:

@@ -155,7 +155,7 @@ class S3ObjectStore:
         return StoredFacts(
             size_bytes=found["ContentLength"],
             modified_at=found["LastModified"],
-            checksums=_checksums(found),
+            checksums=checksums_of(found),
             version=found.get("VersionId") or found["ETag"].strip('"'),
             locked_until=found.get("ObjectLockRetainUntilDate"),
         )
@@ -310,7 +310,7 @@ class _PartWriter:
         return found
 
 
-def _checksums(head: Mapping[str, Any]) -> dict[str, str]:
+def checksums_of(head: Mapping[str, Any]) -> dict[str, str]:
     """S3 makes SHA-256 of an object of several parts from the SHA-256 of each, CRCs either way."""
     parts = re.search(r"-(\d+)\"?$", head["ETag"])
     of_parts = parts is not None and head.get("ChecksumType") != "FULL_OBJECT"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import boto3
@@ -11,8 +12,11 @@ import pytest
 from botocore.config import Config
 
 from chalicelib.adapters.read_ahead import MIB
+from chalicelib.adapters.s3_http import Patience
+from chalicelib.adapters.s3_signing import Credentials
+from chalicelib.adapters.s3_store import S3ObjectStore
 from chalicelib.adapters.s3_streams import S3ObjectStreams
-from chalicelib.errors import DigestMismatch, Throttled, Truncated
+from chalicelib.errors import DigestMismatch, NotReady, Throttled, Truncated
 from tests.http_faults import Fault, fault_proxy
 from tests.s3_servers import S3Server, moto_server
 
@@ -36,7 +40,9 @@ def streams(server: S3Server, bucket: str, port: int = 0) -> S3ObjectStreams:
         aws_access_key_id=server.key, aws_secret_access_key=server.secret,
         config=Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 2}),
     )  # fmt: skip
-    return S3ObjectStreams(client, bucket, "p/")
+    patience = Patience(attempts=2, first_pause_seconds=0.01, read_seconds=1)
+    credentials = Credentials(server.key, server.secret)
+    return S3ObjectStreams(client, bucket, "p/", credentials=lambda: credentials, patience=patience)
 
 
 def test_objects_of_every_size_arrive_whole(server: S3Server, bucket: str) -> None:
@@ -88,3 +94,42 @@ def test_a_missing_object_is_named(server: S3Server, bucket: str) -> None:
     with pytest.raises(Truncated) as caught:
         list(streams(server, bucket).read("absent"))
     assert caught.value.instance_code == "object-missing"
+
+
+def test_a_missing_bucket_is_named(server: S3Server) -> None:
+    with pytest.raises(NotReady) as caught:
+        streams(server, "no-such-bucket").facts("k")
+    assert caught.value.instance_code == "no-bucket"
+
+
+def test_facts_are_those_that_boto3_gives(server: S3Server, bucket: str) -> None:
+    store = streams(server, bucket)
+    store.put("one piece", LARGE)
+    with store.open_writer("parts") as writer:
+        for _ in range(6):
+            writer.write(LARGE)
+        writer.commit()
+    for key in ("one piece", "parts"):
+        assert store.facts(key) == S3ObjectStore.facts(store, key)
+        assert store.facts(key).checksums
+    with pytest.raises(Truncated) as caught:
+        store.facts("absent")
+    assert caught.value.instance_code == "object-missing"
+
+
+@pytest.mark.parametrize("fault", ["hang", "reset", "503"])
+def test_facts_are_asked_for_again(server: S3Server, bucket: str, fault: Fault) -> None:
+    streams(server, bucket).put("k", b"k")
+    with fault_proxy(server.port, fault, times=1) as proxy:
+        assert streams(server, bucket, proxy.port).facts("k").size_bytes == 1
+    assert proxy.fired == 1
+
+
+def test_many_threads_read_over_connections_that_are_kept(server: S3Server, bucket: str) -> None:
+    store = streams(server, bucket)
+    for number in range(8):
+        store.put(f"k{number}", LARGE[number:])
+    keys = [f"k{number % 8}" for number in range(40)]
+    with ThreadPoolExecutor(4) as threads:
+        read = list(threads.map(lambda key: b"".join(store.read(key)), keys))
+    assert read == [LARGE[int(key[1:]) :] for key in keys]
