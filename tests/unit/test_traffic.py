@@ -163,6 +163,26 @@ def test_a_history_that_cannot_be_read_is_not_an_empty_one() -> None:
         StoredSwitches(store, "names").past()
 
 
+def test_a_switch_from_a_laptop_counts_though_it_wrote_one_object() -> None:
+    store = InMemoryObjectStore()
+    by_hand = switched(5, "main", "spare")
+    SwitchObject(store, "names", home="main", away="spare").switch(by_hand)
+
+    past = StoredSwitches(store, "names").past()
+
+    assert past == [by_hand]
+    StoredSwitches(store, "names").add(by_hand)
+    assert StoredSwitches(store, "names").past() == [by_hand]
+
+
+def test_a_switch_object_without_words_is_no_history() -> None:
+    store = InMemoryObjectStore()
+    store.put("switch/names", b"")
+
+    assert StoredSwitches(store, "names").past() == []
+    assert SwitchObject(store, "names", home="main", away="spare").state() == "spare"
+
+
 def test_the_switch_object_is_there_exactly_while_names_are_away() -> None:
     store = InMemoryObjectStore()
     driver = SwitchObject(store, "names", home="main", away="spare")
