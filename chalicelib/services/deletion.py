@@ -14,7 +14,7 @@ from chalicelib.evidence.entries import damage_found
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket, DamageThresholds, Postgres
-from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_time
+from chalicelib.plan.records import Damage, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports.trail import TrailEvent
 from chalicelib.recover.access import could_delete
@@ -118,22 +118,20 @@ def find_scope_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
 
 def _pretend(run: Run, database: str) -> Outputs:
-    """In a drill nothing was deleted: its stand-in gets the rows that it lacks, as of now."""
+    """In a drill nothing was deleted: its stand-in gets the rows that it lacks."""
     damage: dict[str, Any] = {}
     target: dict[str, Any] = {}
     found = "a drill: no object is gone"
     if database:
-        moment = RecoveryTarget("time", format_time(build.clock().now()))
         fetch_last_wal(database)
-        source = choose_source(run, database, moment)
-        choose_points(source.catalogue.inventory(), moment)
-        found = f"{found}; rows of {moment.value} that the stand-in lacks"
-        target = moment.to_json()
+        choose_source(run, database, END)
+        found = f"{found}; rows that the stand-in lacks, of all that is stored"
+        target = END.to_json()
         damage = Damage(
             kind="suspected",
             found=found,
             how="drill",
-            target=moment,
+            target=END,
             detected_at=build.clock().now(),
             tables=keyed_tables(build.operator(database)),
         ).to_json()

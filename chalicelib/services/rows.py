@@ -224,7 +224,8 @@ def _sort(run: Run, damage: Damage) -> str:
 
 def _file(damage: Damage) -> str:
     """Below the incident: one for each transaction."""
-    return f"rows-aside-{damage.target.value.replace(':', '')}.jsonl"
+    name = damage.target.value or damage.target.kind
+    return f"rows-aside-{name.replace(':', '')}.jsonl"
 
 
 def _write_aside(run: Run, damage: Damage, aside: Aside) -> str:

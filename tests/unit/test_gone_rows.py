@@ -86,7 +86,8 @@ def reference(table: str, parent: str) -> ForeignKey:
 
 def test_parents_go_first_and_a_circle_goes_together() -> None:
     keys = [reference("c", "b"), reference("b", "a"), reference("a", "a"), reference("c", "else"),
-            reference("x", "y"), reference("y", "x"), reference("z", "x"), reference("x", "c")]  # fmt: skip
+            reference("x", "y"), reference("y", "x"), reference("z", "x"),
+            reference("x", "c")]  # fmt: skip
     order = order_tables(["z", "y", "x", "c", "b", "a"], keys)
     assert order == (("a",), ("b",), ("c",), ("x", "y"), ("z",))
 
