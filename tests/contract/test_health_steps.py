@@ -51,7 +51,7 @@ class QuickClock:
 @pytest.fixture
 def servers() -> Iterator[dict[str, Answering]]:
     with answering() as api, answering() as dr, answering() as staging:
-        yield {"nexus-api": api, "nexus-api-dr": dr, "nexus-api-staging": staging}
+        yield {"nexus-api": api, "nexus-api-dr": dr, "nexus-api-dr-drill": staging}
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def change(path: Path, edit: Any) -> None:
 
 @pytest.mark.usefixtures("plan")
 def test_a_run_asks_what_takes_the_place_of_the_lost(servers: dict[str, Answering]) -> None:
-    servers["nexus-api"].status = servers["nexus-api-staging"].status = 500
+    servers["nexus-api"].status = servers["nexus-api-dr-drill"].status = 500
     done = health.verify_step(RUN, {})
     [asked] = done["services"]
     assert (asked["component"], asked["ok"]) == ("nexus-api", True)
@@ -105,7 +105,7 @@ def test_a_drill_asks_what_stands_in_for_drills(plan: Path, servers: dict[str, A
     change(plan, lambda data: data["scenarios"][OUTAGE].update(restores=["nexus-api"]))
     servers["nexus-api"].status = servers["nexus-api-dr"].status = 500
     [asked] = health.verify_step(DRILL, {})["services"]
-    assert (asked["ok"], asked["address"]) == (True, servers["nexus-api-staging"].address)
+    assert (asked["ok"], asked["address"]) == (True, servers["nexus-api-dr-drill"].address)
 
 
 @pytest.mark.usefixtures("plan")

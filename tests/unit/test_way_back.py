@@ -54,7 +54,7 @@ def test_what_stands_in_now_is_what_goes_back() -> None:
     assert stands["nexus-db"] == "nexus-db-dr"
     assert stands["nexus-dns"] == "nexus-names"
     _, drill = way("nexus-studio", "data-center-loss", "dr", drill=True)
-    assert {it.component: it.stands_in for it in drill.returns}["nexus-db"] == "nexus-db-staging"
+    assert {it.component: it.stands_in for it in drill.returns}["nexus-db"] == "nexus-db-dr-drill"
 
 
 def test_the_window_is_at_night_and_after_a_day_without_a_fault() -> None:

@@ -110,7 +110,7 @@ class SiteLossDrill(Drill):
         places = (
             (database, self.home, (PRIMARY_REGION, STANDBY_REGION)),
             (self.there(database), self.spare, (STANDBY_REGION,)),
-            (self.there(database, drill=True), self.staging, (PRIMARY_REGION, STANDBY_REGION)),
+            (self.there(database, drill=True), self.staging, (STANDBY_REGION,)),
         )
         for name, server, regions in places:
             found = self.plan.components[name]
