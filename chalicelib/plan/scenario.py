@@ -61,8 +61,9 @@ class Trigger(PlanPart):
     """When a scenario starts by itself because a site is lost: `quorum` of the signals `of` agree.
 
     within: how far back a signal counts. lasting: how long it must have been bad without a break.
-    fresh: how old the last look at a signal may be. witnesses: addresses elsewhere; while none of
-    them answers, the standby itself is cut off and what it does not see says nothing.
+    fresh: how old the last look at a signal, and a heartbeat, may be. witnesses: addresses
+    elsewhere; while none of them answers, the standby itself is cut off and what it does not see
+    says nothing.
     """
 
     quorum: Annotated[int, Field(ge=1)] = 2

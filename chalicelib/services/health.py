@@ -32,6 +32,8 @@ SITTING_SECONDS = 780.0
 LONGEST_WATCH = timedelta(hours=1, minutes=30)
 KEEP_EVERY_SECONDS = 30.0
 WATCH_PAUSE_SECONDS = 5.0
+# A short watch asks more often, so that it asks this often at least.
+LEAST_ROUNDS = 20
 # A drill watches this share of the time, but long enough to see something.
 DRILL_SHARE = 1 / 60
 DRILL_LEAST_SECONDS = 5.0
@@ -137,7 +139,7 @@ def _watch_policy(policy: HealthPolicy, text: Any, seconds: float) -> HealthPoli
     share = seconds / parse_duration(str(text)).total_seconds()
     return replace(
         policy,
-        pause_seconds=max(min(WATCH_PAUSE_SECONDS, WATCH_PAUSE_SECONDS * share * 6), 0.2),
+        pause_seconds=max(min(WATCH_PAUSE_SECONDS, seconds / LEAST_ROUNDS), 0.2),
         unavailable_seconds=policy.unavailable_seconds * min(share, 1.0),
     )
 

@@ -30,8 +30,6 @@ from chalicelib.verify.quorum import FailoverDecision, Sign, decide_failover
 
 # Signs older than the longest window that makes sense are of no use to anybody.
 SIGNS_KEPT = 120
-# A heartbeat that is older than this is missing; it is written each minute.
-HEARTBEAT_SECONDS = 150.0
 # Below the minute in which the next look comes.
 PROBE_SECONDS = 5.0
 LATCH = "latch"
@@ -71,7 +69,7 @@ def look(event: dict[str, Any]) -> dict[str, Any]:
         elif source == "aws.cloudwatch":
             _note(site, _of_alarm(event, scenario))
         else:
-            _note(site, [_of_services(site, scenario, trigger), _of_heartbeat(site)])
+            _note(site, [_of_services(site, scenario, trigger), _of_heartbeat(site, trigger)])
         decisions[name] = _decide(name, scenario, trigger, site).to_json()
     return {"decisions": decisions}
 
@@ -143,15 +141,16 @@ def _prober() -> Any:
     return build.prober()
 
 
-def _of_heartbeat(site: str) -> Sign:
+def _of_heartbeat(site: str, trigger: Trigger) -> Sign:
     """By its own time in the object. None yet: good, as a site that never spoke was never lost."""
     now = build.clock().now()
     try:
         at = parse_time(json.loads(switch_store().get(heartbeat_key(site)))["at"])
     except Truncated:
         return Sign("heartbeat", now, False, "none was ever written")
-    age = (now - at).total_seconds()
-    return Sign("heartbeat", now, age > HEARTBEAT_SECONDS, f"the last one is {age:.0f} s old")
+    age = now - at
+    says = f"the last one is {age.total_seconds():.0f} s old"
+    return Sign("heartbeat", now, age > trigger.fresh, says)
 
 
 def _of_alarm(event: dict[str, Any], scenario: Scenario) -> list[Sign]:

@@ -45,7 +45,7 @@ def test_findings_of_the_shipped_plans(name: str) -> None:
     [
         ("nexus-studio", "LW002", "scenarios.ransomware.estimate", ["4h (RTO)", "8h 15m"]),
         ("nexus-studio", "LW006", "objectives.uptime", ["8h 46m", "2 incidents"]),
-        ("nexus-studio", "LW045", "scenarios.regional-outage.steps.9", ["us-east-1", "Route 53"]),
+        ("nexus-studio", "LW045", "scenarios.regional-outage.steps.8", ["us-east-1", "Route 53"]),
         ("nexus-studio", "LW027", "locations.tertiary.region", ["us-east-1", "Virginia"]),
         ("nexus-studio", "LW065", "testing.3", ["every 31d", "every 92d"]),
         ("artist-tech", "LW001", "components.artist-db.backups.1", ["at most 1h", "1h 6m"]),

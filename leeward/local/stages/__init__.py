@@ -14,6 +14,7 @@ STAGES = (
     ("ransomware", "RansomwareDrill"),
     ("deletion", "DeletionDrill"),
     ("site_loss", "SiteLossDrill"),
+    ("outage", "OutageDrill"),
     ("database", "DatabaseDrill"),
 )
 

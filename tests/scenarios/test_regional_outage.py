@@ -1,0 +1,82 @@
+"""The regional outage of Nexus Studio, noticed and recovered by the deployed standby, by itself.
+
+Once with every call to the lost region hanging, and once in each of the two great outages as they
+went: what failed then fails here, at that hour of it, and the application is down with it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from chalicelib.plan.records import parse_time
+from leeward.local.cloud import PRIMARY_REGION
+from leeward.local.damage import Injected
+from leeward.local.drill import Drill, DrillOptions
+from leeward.local.outages import Outage, load_outage, set_to
+from leeward.local.stages.outage import OutageDrill
+from leeward.plan_file import load_plan
+from tests.scenarios.drills import PLAN
+
+FOLDER = Path(__file__).parents[1] / "outages"
+ESTIMATE_SECONDS = 15 * 60
+
+
+class Hanging(OutageDrill):
+    damage = "region-hangs"
+
+
+class Replayed(OutageDrill):
+    """The servers at the site fail with what failed of AWS at that moment."""
+
+    damage = "region-refuses"
+    outage: ClassVar[Outage]
+    at: ClassVar[datetime]
+
+    def harm(self) -> tuple[Injected, ...]:
+        done = super().harm()
+        self.cloud.heal()
+        set_to(self.cloud, self.outage, self.at)
+        return done
+
+
+class December(Replayed):
+    outage = load_outage(FOLDER / "2021-12-07.json")
+    at = parse_time("2021-12-07T08:00:00-08:00")
+
+
+class October(Replayed):
+    outage = load_outage(FOLDER / "2025-10-20.json")
+    at = parse_time("2025-10-20T00:30:00-07:00")
+
+
+@pytest.mark.parametrize("stage", [Hanging, December, October])
+def test_it_is_noticed_and_recovered_without_the_lost_region(
+    stage: type[Hanging] | type[Replayed], tmp_path: Path
+) -> None:
+    plan = load_plan(PLAN).plan
+    assert stage.accepts(plan, "regional-outage")
+    options = DrillOptions(
+        "regional-outage", "nexus-db", stage.damage, tmp_path, projects=500, rate=30
+    )
+    drill: Drill = stage(plan, options, lambda told: None)
+    result = drill.run()
+    assert result.problems == []
+    assert result.score.outcome == "recovered"
+    assert result.score.rto_seconds is not None
+    assert result.score.rto_seconds < ESTIMATE_SECONDS
+    assert [fact.name for fact in result.facts if fact.met is False] == []
+    called = {
+        (call.service, call.operation)
+        for call in drill.cloud.calls()
+        if call.function.startswith("leeward-standby-")
+    }
+    assert called
+    assert {it for it in called if it[0] in ("route53", "iam")} == set()
+    if stage is Hanging:
+        # Whoever met the fault did so before it or from outside: no step waited for the region.
+        slow = {it.name: it.seconds for it in result.score.steps if (it.seconds or 0) > 60}
+        assert slow == {}, PRIMARY_REGION
