@@ -250,24 +250,35 @@ def _counts(case: _Case) -> dict[str, int]:
 
 
 def _timeline(case: _Case) -> tuple[dict[str, Any], ...]:
-    """Acts of a kind that follow each other are one line."""
+    """Changes of a kind that follow each other are one line, and so are all readings of a kind."""
     lines: list[dict[str, Any]] = []
+    readings: dict[str, dict[str, Any]] = {}
+    change: dict[str, Any] = {}
     for act in case.acts:
-        at, what = format_time(act.at), f"{act.service}:{act.name}"
-        same = lines and lines[-1]["what"] == what and lines[-1]["error"] == act.error
-        if same:
-            lines[-1] |= {"until": at, "times": lines[-1]["times"] + 1}
+        line = _line(act)
+        what = f"{line['what']} {line['error']}"
+        same = readings.get(what, {}) if act.read_only else change
+        if same and f"{same['what']} {same['error']}" == what:
+            same |= {"until": line["until"], "times": same["times"] + 1}
             continue
-        on = act.key or act.bucket or act.target
-        lines.append(
-            {"at": at, "until": at, "what": what, "on": on, "times": 1, "error": act.error}
-        )
-    for sign in case.facts.database:
-        at = format_time(sign.committed_at)
-        lines.append(
-            {"at": at, "until": at, "what": "database", "on": sign.why, "times": 1, "error": ""}
-        )
+        lines.append(line)
+        if act.read_only:
+            readings[what] = line
+        else:
+            change = line
+    lines += [_line_of(it) for it in case.facts.database]
     return tuple(sorted(lines, key=lambda it: str(it["at"]))[:TIMELINE])
+
+
+def _line(act: TrailEvent) -> dict[str, Any]:
+    at, on = format_time(act.at), act.key or act.bucket or act.target
+    what = f"{act.service}:{act.name}"
+    return {"at": at, "until": at, "what": what, "on": on, "times": 1, "error": act.error}
+
+
+def _line_of(sign: DatabaseSign) -> dict[str, Any]:
+    at = format_time(sign.committed_at)
+    return {"at": at, "until": at, "what": "database", "on": sign.why, "times": 1, "error": ""}
 
 
 def _what_is_unknown(case: _Case) -> tuple[str, ...]:

@@ -206,7 +206,8 @@ class Isolator:
         kept = read_cut(self.state, self.component, f"{planned.kind}#{planned.target}")
         if kept is None or kept.standing in ("lowered", "left"):
             kept = self._note(planned, "raising", barrier.look())
-        self.tell(kept)
+        if kept.standing == "raising":
+            self.tell(kept)
         raised = barrier.raise_up(kept.before)
         made = tuple(dict.fromkeys((*kept.made, *raised.made)))
         up = replace(kept, standing="raised", at=self.clock.now(), found=raised.found, made=made)

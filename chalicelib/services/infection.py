@@ -30,6 +30,7 @@ from chalicelib.services.said import say
 from chalicelib.verify.canaries import check_canaries, read_canaries
 from chalicelib.verify.ransomware import last_judgement
 from chalicelib.verify.signs.content import SAMPLE_BYTES
+from chalicelib.verify.signs.judge import points_to_quarantine
 from chalicelib.verify.signs.versions import look_at_write
 
 if TYPE_CHECKING:
@@ -81,7 +82,6 @@ def identify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "vector": infection.vector,
         "identities": list(infection.identities),
         "counts": infection.counts,
-        "missing": infection.counts["versions_removed"],
         "alternatives": list(infection.alternatives[:SHOWN]),
     }
 
@@ -116,7 +116,6 @@ def _pretend() -> Outputs:
         "vector": {},
         "identities": [],
         "counts": {},
-        "missing": 0,
         "alternatives": [],
     }
 
@@ -124,12 +123,10 @@ def _pretend() -> Outputs:
 def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Look at what the bucket holds now and did not hold then, and at its canaries.
 
-    Inputs: `bucket`: the one that the application is pointed to, when that is another one.
     Raises CheckFailed (code "still-infected") naming what looks like ransomware's.
     """
     component = acting_on(run, inputs["component"])
     bucket, since = bucket_component(component).bucket, parse_time(inputs["last_clean"])
-    bucket = str(inputs.get("bucket") or bucket)
     reader = _reader(bucket)
     restored, total = _restored_since(bucket, since)
     flagged = []
@@ -273,10 +270,14 @@ def _start_of(inventory: Any, first: int, since: datetime) -> int:
 
 
 def _quarantine(component: str, infection: Infection) -> tuple[str, ...]:
-    """Every point that was finished since: no restore takes it any more."""
-    from chalicelib.services.buckets import quarantine_since
-
-    return quarantine_since(component, Judgement(True, 1.0, infection.started_at, infection.how))
+    """Every point that was finished since the last clean moment: no restore takes it any more."""
+    catalogue, now = build.catalogue(component), build.clock().now()
+    free = [it.point for it in catalogue.holdings().standings if not it.quarantined]
+    began = Judgement(True, 1.0, infection.last_clean, infection.how)
+    reasons = points_to_quarantine(free, began, margin=timedelta(0))
+    for one in reasons:
+        catalogue.quarantine(one.point_id, code=one.code, reason=one.reason, at=now)
+    return tuple(one.point_id for one in reasons)
 
 
 def _restored_since(bucket: str, since: datetime) -> tuple[list[str], int]:

@@ -29,6 +29,7 @@ CODE = {
     "isolation.lift": ("isolation", "lift_step"),
     "infection.identify": ("infection", "identify_step"),
     "infection.verify": ("infection", "verify_step"),
+    "infection.mend": ("mending", "mend_step"),
     "forensics.keep": ("forensics", "keep_step"),
     "service.patch": ("patching", "patch_step"),
     "names.switch": ("names", "switch_step"),

@@ -30,6 +30,7 @@ UNATTENDED_NEVER |= {"find_scope", "restore_bucket", "tighten"}  # tests/scenari
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
 UNATTENDED_NEVER |= {"assess", "provision"}  # tests/scenarios/test_great_loss.py
 UNATTENDED_NEVER |= {"move_names"}  # tests/scenarios/test_names.py
+UNATTENDED_NEVER |= {"isolate", "inspect"}  # tests/scenarios/test_attack.py
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 

@@ -77,6 +77,15 @@ def test_what_the_attacker_prepared_is_where_it_began() -> None:
     ]  # fmt: skip
 
 
+def test_what_alternates_is_two_lines() -> None:
+    """Who encrypts reads each object first."""
+    reads = [act(second, "GetObject", read_only=True) for second in range(10)]
+    found = decide_infection(replace(FACTS, trail=[*ATTACK, *reads]))
+    assert [(it["what"], it["times"]) for it in found.timeline] == [
+        ("s3:PutObject", 10), ("s3:GetObject", 10),
+    ]  # fmt: skip
+
+
 def test_deletions_before_the_first_damaged_version_count() -> None:
     gone = act(-20, "DeleteObject", version_id="v")
     found = decide_infection(replace(FACTS, trail=[*ATTACK, gone]))

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from moto.events.models import events_backends
+from moto.iam.access_control import PermissionResult
 from moto.s3 import notifications
-from moto.s3.models import S3Backend
+from moto.s3.models import FakeBucket, S3Backend
 from moto.s3.responses import S3Response
 
 from leeward.local.shims import object_lock, replaced
@@ -55,7 +56,18 @@ def install(_cloud: LocalCloud) -> Iterator[None]:
             stack.enter_context(replaced(S3Response, name, one_at_a_time))
         stack.enter_context(_events())
         stack.enter_context(object_lock.repaired())
+        stack.enter_context(replaced(FakeBucket, "get_permission", _judged_before))
         yield
+
+
+def _judged_before(original: Any) -> Any:
+    """guard.py has asked the bucket's policy, with its conditions, which moto leaves out."""
+
+    def get_permission(self: FakeBucket, action: str, resource: str) -> Any:
+        found = original(self, action, resource)
+        return PermissionResult.NEUTRAL if found == PermissionResult.DENIED else found
+
+    return get_permission
 
 
 @contextmanager
