@@ -188,6 +188,19 @@ def ways_to(name: str, contact: Contact) -> tuple[Way, ...]:
     )
 
 
+def why_too_late(delivery: Delivery, status: str) -> str:
+    """Why it must not be sent any more for the incident's status; "" when it may.
+
+    A pager's alert that is opened after its end would stay open for ever.
+    """
+    if status == "open":
+        return ""
+    pages = any(way.kind == "pagerduty" for way in delivery.ways)
+    if delivery.while_open or (pages and delivery.message.what not in (*ENDS, "failed", "update")):
+        return f"the incident is {status}"
+    return ""
+
+
 def audiences_of(
     what: str, told_before: frozenset[str], *, personal_data: bool
 ) -> tuple[Audience, ...]:

@@ -103,8 +103,10 @@ def one_line(text: str) -> str:
 
 
 def in_words(span: timedelta) -> str:
-    """ "2 h 05 min"."""
+    """ "40 s", "5 min", "2 h 05 min"."""
     minutes = int(span.total_seconds() // 60)
+    if minutes < 1:
+        return f"{int(span.total_seconds())} s"
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes % 60 else f"{minutes // 60} h"

@@ -24,7 +24,14 @@ from chalicelib.incidents.escalation import (
     levels_of,
 )
 from chalicelib.incidents.incident import Incident
-from chalicelib.incidents.messages import Delivery, Way, inside_ways, page_of, ways_to
+from chalicelib.incidents.messages import (
+    Delivery,
+    Way,
+    inside_ways,
+    page_of,
+    ways_to,
+    why_too_late,
+)
 from chalicelib.incidents.messages_outbox import keep, send_due, told_partition
 from chalicelib.incidents.messages_text import write_message
 from chalicelib.incidents.paths import WHOLE_INCIDENT, escalation_of
@@ -202,10 +209,9 @@ def _acknowledged_at(incident: str) -> list[datetime]:
 def why_moot(delivery: Delivery) -> str:
     """Why a message must not be sent any more: looked at right before each try."""
     incident = find_incident(delivery.message.incident, state=build.state())
-    if delivery.while_open and incident.status != "open":
-        return f"the incident is {incident.status}"
-    if not delivery.subject:
-        return ""
+    too_late = why_too_late(delivery, incident.status)
+    if too_late or not delivery.subject:
+        return too_late
     now = build.clock().now()
     lasts = build.plan().communication.acknowledged_for or ACKNOWLEDGED_FOR
     if any(at >= delivery.due_at and now < at + lasts for at in _acknowledged_at(incident.id)):

@@ -24,13 +24,14 @@ RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution
 # test_buckets.py and test_many.py there those of the buckets.
 COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
 SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
-UNATTENDED_NEVER = {"ask", "answer", "tell", "escalate", "replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
+UNATTENDED_NEVER = {"replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
+UNATTENDED_NEVER |= {"ask", "answer", "tell", "escalate"}  # tests/scenarios/test_people.py
 UNATTENDED_NEVER |= {"manage_servers", "restore_data"}  # tests/scenarios/test_artist.py
 UNATTENDED_NEVER |= {"find_scope", "restore_bucket", "tighten"}  # tests/scenarios/test_deletion.py
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
 UNATTENDED_NEVER |= {"assess", "provision"}  # tests/scenarios/test_great_loss.py
-UNATTENDED_NEVER |= {"move_names"}  # tests/scenarios/test_names.py
 UNATTENDED_NEVER |= {"isolate", "inspect"}  # tests/scenarios/test_attack.py
+UNATTENDED_NEVER |= {"move_names"}  # tests/scenarios/test_names.py
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 

@@ -15,6 +15,7 @@ from chalicelib.incidents.messages import (
     Way,
     audiences_of,
     deliveries_of,
+    why_too_late,
 )
 from chalicelib.incidents.messages_text import OCCASIONS, facts_of, in_words, write_message
 from chalicelib.plan.model import Plan
@@ -184,13 +185,22 @@ def test_who_hears_of_what_by_itself(plan: Plan) -> None:
     assert audiences_of("update", told_before, personal_data=False) == ()
 
 
+def test_no_alert_of_a_pager_is_opened_after_its_end(plan: Plan) -> None:
+    for what, late in (("opened", True), ("asked", True), ("recovered", False), ("failed", False)):
+        found = told(plan, "internal", what=what)
+        assert bool(why_too_late(found["pagerduty"], "recovered")) is late
+        assert not why_too_late(found["pagerduty"], "open")
+        assert not why_too_late(found["slack"], "recovered")
+    assert why_too_late(told(plan, "press")["press"], "closed")
+
+
 def test_a_delivery_survives_json(plan: Plan) -> None:
     for it in told(plan, "stakeholders").values():
         assert Delivery.from_json(json.loads(json.dumps(it.to_json()))) == it
 
 
 @pytest.mark.parametrize(
-    ("minutes", "said"), [(0, "0 min"), (59, "59 min"), (60, "1 h"), (125, "2 h 05 min")]
+    ("minutes", "said"), [(0.7, "42 s"), (59, "59 min"), (60, "1 h"), (125, "2 h 05 min")]
 )
-def test_spans_in_words(minutes: int, said: str) -> None:
+def test_spans_in_words(minutes: float, said: str) -> None:
     assert in_words(timedelta(minutes=minutes)) == said
