@@ -209,8 +209,9 @@ def download_of(
             for piece in source.store.read(stored.key):
                 writer.write(piece)
             writer.commit()
-    bucket = build.environment().backup_bucket
-    url = sign_download(bucket, f"{component}/{key}", seconds=SIGNED_SECONDS)
+    bucket, places = build.environment().backup_bucket, build.locations()
+    region = build.plan().locations[places.primary].region
+    url = sign_download(bucket, f"{component}/{key}", seconds=SIGNED_SECONDS, region=region)
     return Download(url, stored.sha256)
 
 

@@ -82,18 +82,14 @@ class Hosts:
         # Other clouds on this machine have networks of their own, most likely.
         self._network = f"127.{random.randint(2, 254)}.{random.randint(0, 254)}"
 
-    def add_image(self, name: str, folder: Path) -> str:
+    def add_image(self, name: str, folder: Path, *, region: str = "us-east-1") -> str:
         """Register the folder as an image; its id. What changes in it later is in no host."""
-        client = self._cloud.client("ec2")
+        client = self._cloud.client("ec2", region)
         image = str(client.register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"])
         kept = self._cloud.folder / "images" / image
         shutil.copytree(folder, kept, symlinks=True)
         self._images[image] = kept
         return image
-
-    def know_image(self, image: str, like: str) -> None:
-        """Let an image (of another region) be the same as one that is known."""
-        self._images[image] = self._images[like]
 
     def root(self, instance: str) -> Path:
         """The folder that is the host's root."""

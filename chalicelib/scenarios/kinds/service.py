@@ -19,7 +19,8 @@ KINDS = (
         timeout_seconds=300,
         depends=(*STATE, *CLUSTER),
         changes="no application server runs",
-        undo="kubectl scale deployment NAME --replicas=N; the record names both",
+        undo="kubectl scale deployment NAME --replicas=N, or systemctl start or stop; the record "
+        "names them",
         taken_back=True,
         drill=STAND_IN,
         unreachable="nothing is stopped, and the run goes on when its scenario loses that site",
@@ -33,7 +34,8 @@ KINDS = (
         timeout_seconds=300,
         depends=(*STATE, *CLUSTER),
         changes="the application servers run",
-        undo="kubectl scale deployment NAME --replicas=N; the record names both",
+        undo="kubectl scale deployment NAME --replicas=N, or systemctl start or stop; the record "
+        "names them",
         taken_back=True,
         drill=STAND_IN,
         unreachable=FAILS,
