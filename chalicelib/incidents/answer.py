@@ -234,9 +234,8 @@ def _record_refusal(
     known = answer.by if answer.by in desk.contacts else "somebody unknown"
     window = int(desk.clock.now().timestamp() // REFUSALS_EVERY.total_seconds())
     body = {"by": known, "decision": answer.decision, "code": error.instance_code}
-    over = read_run(answer.run_id, desk.state)["status"] != "running"
     desk.records.append(
-        people_stream(run["incident_id"]) if over else run["incident_id"],
+        _stream(answer.run_id, run, desk.state),
         "answer-refused",
         body | {"message": error.message, "asked_about": answer.step[:100]},
         actor=known,
@@ -256,7 +255,7 @@ def _say(
     actor: str = "leeward",
 ) -> None:
     desk.records.append(
-        run["incident_id"],
+        _stream(question.run_id, run, desk.state),
         kind,
         {"kind": question.kind, **body},
         actor=actor,
@@ -264,6 +263,13 @@ def _say(
         step=question.step,
         key=f"{question.run_id}/{question.step}/{question.kind}/{key}",
     )
+
+
+def _stream(run_id: str, run: Mapping[str, Any], state: StateStore) -> str:
+    """The incident's own chain while the run goes on; it is sealed when the run ends."""
+    running = read_run(run_id, state)["status"] == "running"
+    incident = str(run["incident_id"])
+    return incident if running else people_stream(incident)
 
 
 def _partition(question: Question) -> str:

@@ -139,7 +139,11 @@ def test_nothing_is_answered_after_the_run(office: Office) -> None:
     say(office, "bo")
     run = office.state.get(f"run#{RUN}", "run") or {}
     office.state.replace(f"run#{RUN}", "run", run | {"status": "failed"}, expected={})
+    before = len(office.records.read("inc-1"))
     assert refused(office, "cy") == "run-over"
+    assert len(office.records.read("inc-1")) == before  # the evidence was sealed
+    [late] = office.records.read("people-inc-1")
+    assert late.body["code"] == "run-over"
 
 
 def test_what_was_never_asked_cannot_be_answered(office: Office) -> None:
