@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from chalicelib.evidence.attack_report import attack_rows
 from chalicelib.evidence.body import (
     count_of,
     last_body,
@@ -86,6 +87,7 @@ class Report:
     loss: tuple[Row, ...]
     loss_how: str
     decisions: tuple[Row, ...]
+    attack: tuple[Row, ...]
     set_aside: str
     records: tuple[EvidenceRecord, ...]
 
@@ -122,6 +124,7 @@ def make_report(incident: str, records: Sequence[EvidenceRecord], *, run_id: str
         loss=_loss_rows(score),
         loss_how=text_of(loss, "how"),
         decisions=tuple(_decision(record) for record in run if record.kind == "decision"),
+        attack=tuple(Row(cells) for cells in attack_rows(run)),
         set_aside=_set_aside(last_body(run, "set-aside")),
         records=tuple(records),
     )

@@ -1,7 +1,8 @@
-"""DynamoDB: writes are atomic.
+"""DynamoDB: writes are atomic, and a query does not fail because of one.
 
 moto checks a condition and writes in two steps; under threads two conditional puts of one key
-both win (2 of 30), and concurrent ADDs are lost (3 of 250).
+both win (2 of 30), and concurrent ADDs are lost (3 of 250). A query walks through what another
+thread writes to, and answers 500 ("dictionary changed size during iteration").
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from leeward.local.shims import replaced
 if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
 
-WRITES = ("put_item", "update_item", "delete_item", "transact_write_items")
+ALONE = ("put_item", "update_item", "delete_item", "transact_write_items", "query", "scan")
 
 
 @contextmanager
@@ -33,6 +34,6 @@ def install(_cloud: LocalCloud) -> Iterator[None]:
         return write
 
     with ExitStack() as stack:
-        for name in WRITES:
+        for name in ALONE:
             stack.enter_context(replaced(DynamoDBBackend, name, one_at_a_time))
         yield
