@@ -168,6 +168,7 @@ class RowWorld:
             lost_files=frozenset(relfile.number for relfile, _ in found.dropped),
             tables=tables,
             rewrote=rewrote(found),
+            changed=scan.changed,
         )
 
     def take_back(self, xid: int, database: str, *tables: str) -> tuple[RowsBack, Kept]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from chalicelib.errors import CheckFailed
 from chalicelib.plan.records import RecoveryTarget, format_lsn
-from chalicelib.recover.changes import ChangeScan, Relfile, Transaction
+from chalicelib.recover.changes import FIRST_USER_NUMBER, ChangeScan, Relfile, Transaction
 
 # XLH_DELETE_IS_PARTITION_MOVE: an update moved the row to another partition.
 MOVED_TO_PARTITION = 0x10
@@ -71,6 +71,10 @@ class GoneScan:
     def updated(self) -> Iterator[Place]:
         """After `read`: rows that the transaction changed and did not delete."""
         return iter(self._origin.values())
+
+    def changed(self) -> int:
+        """After `read`: how many rows of users it changed and did not delete."""
+        return sum(place.relfile.number >= FIRST_USER_NUMBER for place in self._origin.values())
 
     def _change(self, found: re.Match[bytes]) -> Iterator[Place]:
         relfile = Relfile(int(found["database"]), int(found["number"]))

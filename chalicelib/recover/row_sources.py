@@ -6,7 +6,7 @@ a moment and a table ->  the rows whose key is no longer there
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
@@ -26,12 +26,14 @@ class Wish:
     places: of the rows that a transaction deleted; None when keys are to be compared instead.
     lost_files: file numbers of tables that it truncated or dropped. tables: only these, by name,
     partitions under their own; () for all that it touched. rewrote: it copied rows into new files.
+    changed: asked when the places were read: rows that it changed and did not delete.
     """
 
     places: Iterable[Place] | None = None
     lost_files: frozenset[int] = frozenset()
     tables: tuple[str, ...] = ()
     rewrote: bool = False
+    changed: Callable[[], int] = int
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,12 @@ class Source:
 @dataclass
 class Found:
     """`placed`: places of deleted rows in tables of users. `nameless`: files, with places in them,
-    that no table has: the transaction made and removed them itself."""
+    that no table has: the transaction made and removed them itself. `changed`: as the wish says."""
 
     sources: list[Source] = field(default_factory=list)
     placed: int = 0
     nameless: int = 0
+    changed: int = 0
 
 
 def find_sources(then: Session, live: Session, wish: Wish) -> Found:
@@ -100,7 +103,7 @@ def _of_transaction(then: Session, wish: Wish) -> Found:
     )
     then.copy_in(f"COPY {PLACES} FROM STDIN", batched(lines))
     then.execute(f"ANALYZE {PLACES}")
-    found = Found()
+    found = Found(changed=wish.changed())
     [(found.nameless,)] = then.query(_NAMELESS)
     wanted = {one for name in wish.tables for one, _ in _leaves(then, name)}
     for name, number, places in then.query(_TABLES, (sorted(wish.lost_files),)):

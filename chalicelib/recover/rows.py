@@ -238,10 +238,16 @@ class _Work:
 
     def _notes(self) -> tuple[str, ...]:
         sent = sum(staged.rows for staged in self.stage.tables.values())
-        placed = self.found.placed
+        placed, changed = self.found.placed, self.found.changed
+        notes = []
         if all(it.how == "deleted" for it in self.found.sources) and placed > sent:
-            return (f"{placed - sent} of the rows it deleted were its own, and nobody saw them",)
-        return ()
+            notes.append(f"{placed - sent} of the rows it deleted were its own: nobody saw them")
+        if changed:
+            notes.append(
+                f"{changed:,} rows that it changed stay as it left them, such as references that"
+                " ON DELETE SET NULL emptied"
+            )
+        return tuple(notes)
 
     def _told(self, *, would: str, notes: Iterable[str]) -> RowsBack:
         return RowsBack(

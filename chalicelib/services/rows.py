@@ -179,6 +179,7 @@ def wish_of(
         lost_files=frozenset(relfile.number for relfile, _ in found.dropped),
         tables=tables,
         rewrote=rewrote(found),
+        changed=scan.changed,
     ), whole
 
 

@@ -164,6 +164,9 @@ def undo_scale(run: Run, inputs: dict[str, Any]) -> Outputs:
 def undo_configure(run: Run, inputs: dict[str, Any]) -> Outputs:
     """The variable is what it was before the run."""
     target, name = acting_on(run, inputs["component"]), str(inputs["name"])
+    kept = build.state().get(f"run#{run.run_id}", f"step#{run.step}")
+    if kept is not None and not kept["outputs"]["changed"] and not kept["outputs"]["ready"]:
+        return {"found": f"{name} of {target} had nothing to be set to"}
     workload = workload_of(target)
     if not workload.put_back_environment(name, keep=run.run_id):
         return {"found": f"{name} of {target} was not changed"}

@@ -29,6 +29,12 @@ CREATE TRIGGER off BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION touch();
 ALTER TABLE t DISABLE TRIGGER off;
 ALTER TABLE t ENABLE ALWAYS TRIGGER touch;
 """
+EMPTIED = """
+CREATE TABLE p (id int PRIMARY KEY);
+CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p ON DELETE SET NULL);
+INSERT INTO p SELECT generate_series(1, 9);
+INSERT INTO c SELECT n, n FROM generate_series(1, 9) n;
+"""
 CIRCLE = """
 CREATE TABLE a (id int PRIMARY KEY, b int NOT NULL);
 CREATE TABLE b (id int PRIMARY KEY, a int NOT NULL REFERENCES a);
@@ -46,7 +52,7 @@ GRANT SELECT ON projects TO PUBLIC;
 )
 DATABASES = {
     "parts": PARTS, "keyless": KEYLESS, "triggers": TRIGGERS, "circle": CIRCLE, "drops": DROPS,
-    "emptied": STUDIO,
+    "emptied": STUDIO, "references_": EMPTIED,
 }  # fmt: skip
 
 
@@ -146,3 +152,11 @@ def test_a_table_that_was_written_anew_is_refused(world: RowWorld) -> None:
     with pytest.raises(Refused) as refused:
         world.take_back(xid, "emptied")
     assert refused.value.instance_code == "table-rewritten"
+
+
+def test_references_that_were_emptied_are_said(world: RowWorld) -> None:
+    xid = world.damage("references_", "DELETE FROM p WHERE id < 4")
+    back, _ = world.take_back(xid, "references_")
+    assert back.restored == 3
+    assert back.notes[0].startswith("3 rows that it changed stay as it left them")
+    assert world.run("references_", "SELECT count(*) FROM c WHERE p IS NULL") == [(3,)]

@@ -88,6 +88,7 @@ def test_what_others_deleted_stays_deleted(world: RowWorld) -> None:
     back, _ = world.take_back(xid, "busy")
     assert [(it.table, it.restored) for it in back.tables] == [("public.assets", 20)]
     assert "nobody saw" in back.notes[0]
+    assert len(back.notes) == 1
     assert world.run("busy", "SELECT count(*) FROM assets WHERE project = 100") == [(0,)]
     # As they were before the transaction, and not as it left them.
     [(zeroes,)] = world.run("busy", "SELECT count(*) FROM assets WHERE project = 3 AND size = 0")
