@@ -128,6 +128,14 @@ def _check_approval(plan: Plan, reader: Placed) -> Iterator[Finding]:
                 f"no role {role!r} is there to approve this",
                 "name a role of the plan",
             )
+        elif "approve" not in plan.roles[role].may:
+            yield _finding(
+                "LW106",
+                reader,
+                "approve",
+                f"the role {role!r} may not approve",
+                "give it `may: [approve]`, or name a role that may",
+            )
     people = {person for role in known for person in plan.roles[role].held_by}
     if known and len(people) < approval.count:
         yield _finding(

@@ -159,6 +159,17 @@ def test_what_does_not_fit_is_found_where_it_stands(
     assert found[0].hint
 
 
+def test_a_role_that_may_not_approve_is_found() -> None:
+    roles = {
+        name: {"title": name, "may": may, "held_by": ["cto"]}
+        for name, may in (("commander", ["approve"]), ("lead", ["execute"]))
+    }
+    step = FIND | {"approve": {"by": ["commander", "lead"], "within": 60}}
+    [found] = check_wiring(plan_with([step], roles))
+    assert (found.rule, found.path[-1]) == ("LW106", "approve")
+    assert "'lead' may not approve" in found.message
+
+
 @pytest.mark.parametrize("file", PLAN_FILES, ids=lambda f: f.stem)
 def test_the_two_plans_are_wired(file: Path) -> None:
     assert check_wiring(load_plan(file).plan) == []
