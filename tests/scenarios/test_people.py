@@ -34,7 +34,7 @@ RARE_OF = {
         "states:SendTaskFailure": "a state is tried again after it was answered",
         "states:SendTaskSuccess": "the same",
     },
-    "answer": {},
+    "answer": {"states:DescribeExecution": "does the last run of the incident still run?"},
     "tell": {"sns:Publish": "people with a phone"},
     "escalate": {
         "sns:Publish": "the same",
@@ -289,6 +289,37 @@ def test_a_channel_that_fails_is_tried_again_and_delays_nothing(stage: Stage) ->
         "--code", stage.code("security-lead"), "--reason", "a false alarm",
     )  # fmt: skip
     assert stage.ended(SCENARIO, said["run"]) == "FAILED"
+
+
+def test_the_path_is_followed_in_less_time_and_ends_with_the_incident(stage: Stage) -> None:
+    """The incident of the test before is open still: its path again, an hour in some seconds."""
+    [incident] = [it["incident"] for it in stage.leeward("incident", "list")["incidents"]]
+    client = stage.cloud.client("stepfunctions")
+    started = client.start_execution(
+        stateMachineArn=stage.deployed.names["Escalation"],
+        name="in-less-time",
+        input=json.dumps({"incident": incident, "subject": "incident", "factor": 0.001}),
+    )
+
+    def pages() -> int:
+        return sum("you are needed" in it for it in stage.inbox.slack("@cto"))
+
+    wait_for(lambda: pages() or None, "the CTO was never called", seconds=90)
+    stage.leeward("incident", "ack", incident, "--by", "cto")
+    stage.leeward(
+        "incident", "close", incident, "--by", "security-lead",
+        "--code", stage.code("security-lead"), "--reason", "enough",
+    )  # fmt: skip
+    execution = started["executionArn"]
+
+    def over() -> str | None:
+        status = str(client.describe_execution(executionArn=execution)["status"])
+        return None if status == "RUNNING" else status
+
+    assert wait_for(over, "the escalation did not end", seconds=90) == "SUCCEEDED"
+    called = pages()
+    time.sleep(5)
+    assert pages() == called
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:
