@@ -100,6 +100,9 @@ def test_signs_of_the_future_and_of_signals_that_do_not_count_are_left_out() -> 
     signs = future + row("aws-health", "xxxxx") + row("heartbeat", "xxxxx")
     trigger = Trigger(quorum=2, of=("probe", "heartbeat"))
     assert not decide_failover(signs, trigger, now=NOW).go
+    bad = row("probe", "xxxxx") + row("heartbeat", "xxxxx")
+    ahead = [Sign("probe", NOW + MINUTE, False, "a clock that is ahead says so")]
+    assert decide_failover(bad + ahead, trigger, now=NOW).go
 
 
 signs = st.lists(
