@@ -11,16 +11,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
+from chalicelib.adapters.s3_ambient import ambient_s3
 from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
-from chalicelib.adapters.s3_rules import S3Control
 from chalicelib.adapters.s3_signing import ambient_credentials
-from chalicelib.adapters.s3_store import connect_s3
 from chalicelib.errors import BadInput, Refused
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.units import parse_duration
-from chalicelib.ports.bucket_rules import BucketRules
+from chalicelib.ports.bucket_rules import BucketControl, BucketRules
 from chalicelib.recover.bucket_undo import KeyUndo, UndoRules
 from chalicelib.recover.undo_apply import apply_undo
 from chalicelib.recover.undo_elsewhere import CopyPlan, apply_copy, require_target, survey_copy
@@ -38,7 +36,6 @@ T = TypeVar("T")
 # What AWS has ever allowed; S3 says more precisely what is wrong with a name.
 BUCKET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 AGO = re.compile(r"(.+?)\s+ago")
-AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 # A whole second, which S3's times are in, and a little.
 SECOND = timedelta(seconds=1.05)
 
@@ -81,8 +78,7 @@ class Undoing:
             )
         self._loop = asyncio.Runner()
         self._buckets: S3Buckets | None = None
-        self._client = connect_s3(self.wish.region, self.wish.endpoint_url)
-        self._control = S3Control(self._client, self.wish.bucket)
+        self._region, self._endpoint = ambient_s3(self.wish.region, self.wish.endpoint_url)
         self._rules = UndoRules(
             self.wish.to_at,
             remove_markers=not self.wish.keep_markers,
@@ -100,7 +96,7 @@ class Undoing:
 
     def look(self) -> None:
         """Read the bucket's configuration. Raises what require_history raises."""
-        self.facts = self._control.rules()
+        self.facts = self._run(lambda one, _: one.rules())
         require_history(
             self.facts, self._rules, bucket=self.wish.bucket, prefix=self.wish.prefix,
             in_place=self.in_place, now=datetime.now(UTC),
@@ -139,7 +135,7 @@ class Undoing:
         return self.plan.archived
 
     def apply(self, tell: Tell, log: Path | None = None) -> UndoOutcome:
-        thaw = self._control if self.wish.archived == "thaw" else None
+        thaw = self._control() if self.wish.archived == "thaw" else None
         prefix = self.wish.prefix
         plan = self.plan if isinstance(self.plan, UndoPlan) else None
         with _logging_to(log) as write:
@@ -194,10 +190,13 @@ class Undoing:
         self._loop.close()
 
     def _open(self, buckets: S3Buckets, name: str) -> S3Bucket:
-        region, endpoint = self._client.meta.region_name, self._client.meta.endpoint_url
-        host = urlsplit(endpoint).hostname or ""
-        own = "" if host.endswith(AWS_HOSTS) else endpoint
-        return buckets.bucket(name, region or "us-east-1", endpoint_url=own)
+        return buckets.bucket(name, self._region, endpoint_url=self._endpoint)
+
+    def _control(self) -> BucketControl:
+        from chalicelib.adapters.s3_rules import S3Control
+        from chalicelib.adapters.s3_store import connect_s3
+
+        return S3Control(connect_s3(self.wish.region, self.wish.endpoint_url), self.wish.bucket)
 
 
 def require_name(name: str) -> None:

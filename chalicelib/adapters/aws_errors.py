@@ -14,6 +14,7 @@ from botocore.exceptions import (
     NoCredentialsError,
 )
 
+from chalicelib.adapters.aws_codes import DENIED as DENIED
 from chalicelib.errors import LeewardError, NotReady, Refused, Throttled, Unavailable
 
 # Error codes that mean "not now", over all services. Source: botocore's retry handler.
@@ -32,7 +33,6 @@ THROTTLED = frozenset(
         "LimitExceededException",
     }
 )
-DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
 
 
 def error_code(error: ClientError) -> str:

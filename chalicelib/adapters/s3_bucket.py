@@ -27,6 +27,7 @@ from chalicelib.adapters.s3_http import (
 )
 from chalicelib.adapters.s3_pages import pages_of, unordered
 from chalicelib.adapters.s3_read import Reading
+from chalicelib.adapters.s3_rules_direct import read_rules
 from chalicelib.adapters.s3_signing import Credentials
 from chalicelib.adapters.s3_xml import (
     NOT_IN_XML,
@@ -44,6 +45,7 @@ from chalicelib.errors import (
     LeewardError,
     Refused,
 )
+from chalicelib.ports.bucket_rules import BucketRules
 from chalicelib.ports.buckets import (
     ChecksumName,
     CopySource,
@@ -190,6 +192,10 @@ class S3Bucket:
                 yield row
             for found in page.prefixes:
                 yield found
+
+    async def rules(self) -> BucketRules:
+        """What its configuration does to its history. Raises NotReady (code "no-bucket")."""
+        return await read_rules(self._http)
 
     async def versioning(self) -> Versioning:
         def read(answer: Answer) -> Versioning:

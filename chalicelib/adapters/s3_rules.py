@@ -11,15 +11,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from chalicelib.adapters.aws_errors import DENIED, error_code, http_status, mapped
+from chalicelib.adapters.aws_codes import DENIED, NONE_SET, NOT_OFFERED
+from chalicelib.adapters.aws_errors import error_code, http_status, mapped
 from chalicelib.errors import NotReady
 from chalicelib.ports.bucket_rules import BucketRules, Expiry
 
 THREADS = 16
-# Said where there is nothing to read.
-NONE_SET = frozenset({"NoSuchLifecycleConfiguration", "ObjectLockConfigurationNotFoundError"})
-# Said by servers that are not S3 itself.
-NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed"})
 ON_ITS_WAY = frozenset({"RestoreAlreadyInProgress"})
 
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from chalicelib.errors import Unavailable
 from chalicelib.ports.buckets import KeyFailure, ObjectRow, VersionRow

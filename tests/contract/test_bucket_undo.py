@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -360,10 +360,24 @@ def test_what_is_archived_is_asked_back_and_copied_later(moto_lab: Lab) -> None:
     assert control.thaw([("warm", "")], days=1) == {("warm", ""): "InvalidObjectState"}
 
 
-def test_the_rules_of_a_bucket_are_read(moto_lab: Lab) -> None:
+def rules_by_boto3(lab: Lab, name: str) -> BucketRules:
+    return S3Control(lab.client, name).rules()
+
+
+def rules_directly(lab: Lab, name: str) -> BucketRules:
+    async def read() -> BucketRules:
+        async with S3Buckets(lab.server.credentials, patience=PATIENCE) as buckets:
+            return await buckets.bucket(name, "us-east-1", endpoint_url=lab.server.url).rules()
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize("read", [rules_by_boto3, rules_directly])
+def test_the_rules_of_a_bucket_are_read(
+    moto_lab: Lab, read: Callable[[Lab, str], BucketRules]
+) -> None:
     lab = moto_lab
-    control = S3Control(lab.client, lab.name)
-    assert control.rules() == BucketRules("Enabled")
+    assert read(lab, lab.name) == BucketRules("Enabled")
     month = {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
     rules = [
         {"ID": "1", "Status": "Enabled", "Filter": {"Prefix": "logs/"}, **month},
@@ -372,14 +386,14 @@ def test_the_rules_of_a_bucket_are_read(moto_lab: Lab) -> None:
     lab.client.put_bucket_lifecycle_configuration(
         Bucket=lab.name, LifecycleConfiguration={"Rules": rules}
     )
-    assert control.rules().expiries == (Expiry("logs/", 30),)
+    assert read(lab, lab.name).expiries == (Expiry("logs/", 30),)
     lab.client.put_bucket_versioning(
         Bucket=lab.name, VersioningConfiguration={"Status": "Suspended"}
     )
-    assert control.rules().versioning == "Suspended"
-    assert S3Control(lab.client, lab.server.create_bucket()).rules().versioning == ""
+    assert read(lab, lab.name).versioning == "Suspended"
+    assert read(lab, lab.server.create_bucket()).versioning == ""
     with pytest.raises(NotReady) as caught:
-        S3Control(lab.client, "no-such-bucket-here").rules()
+        read(lab, "no-such-bucket-here")
     assert caught.value.instance_code == "no-bucket"
 
 
@@ -397,7 +411,7 @@ def test_a_locked_bucket_is_taken_back(seaweedfs: S3Server) -> None:
     moment = lab.now()
     lab.delete("a")
     lab.put({"b": b"encrypted", "c": b"pay"})
-    assert S3Control(client, name).rules().lock_days == 1
+    assert rules_by_boto3(lab, name).lock_days == rules_directly(lab, name).lock_days == 1
     _, outcome, proof = lab.undo(UndoRules(moment))
     assert outcome.counts == {"unmarked": 1, "copied": 1, "marked": 1}
     assert proof.ok

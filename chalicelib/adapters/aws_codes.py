@@ -1,0 +1,9 @@
+"""Codes of AWS's answers that several adapters know, also those that do without botocore."""
+
+from __future__ import annotations
+
+DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
+# Said where a bucket has no such configuration.
+NONE_SET = frozenset({"NoSuchLifecycleConfiguration", "ObjectLockConfigurationNotFoundError"})
+# Said by servers that are not S3 itself.
+NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed"})

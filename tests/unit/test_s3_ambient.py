@@ -1,0 +1,38 @@
+"""Where S3 is, told by the environment alone, or left to botocore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chalicelib.adapters.s3_ambient import of_environment
+
+HERE = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+
+
+def test_what_is_given_goes_before_what_is_set() -> None:
+    assert of_environment(HERE, None, None) == ("eu-west-1", "http://127.0.0.1:1")
+    assert of_environment(HERE, "us-east-1", "http://s3") == ("us-east-1", "http://s3")
+    own = HERE | {"AWS_ENDPOINT_URL_S3": "http://own"}
+    assert of_environment(own, None, None) == ("eu-west-1", "http://own")
+
+
+@pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_USE_FIPS_ENDPOINT"])
+def test_what_more_is_set_is_left_to_botocore(name: str) -> None:
+    assert of_environment(HERE | {name: "x"}, None, None) is None
+
+
+def test_without_a_region_botocore_looks_for_one() -> None:
+    assert of_environment({"AWS_ENDPOINT_URL": "http://s3"}, None, None) is None
+
+
+def test_aws_itself_is_found_alone_where_no_file_says_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    region = {"AWS_DEFAULT_REGION": "eu-west-1"}
+    assert of_environment(region, None, None) == ("eu-west-1", "")
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "config").touch()
+    assert of_environment(region, None, None) is None
