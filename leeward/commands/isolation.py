@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from chalicelib.errors import BadInput, NotReady, Refused
+from chalicelib.evidence.text import printable
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
@@ -149,16 +147,13 @@ def _unknown(name: str, known: tuple[str, ...]) -> BadInput:
 
 
 def _print(cuts: list[Cut]) -> None:
-    console = Console(highlight=False)
+    """A barrier a line, and below it what a person does without Leeward: commands must not wrap."""
     if not cuts:
-        console.print("nothing was ever isolated")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("component", "what", "of", "stands", "since (UTC)", "undo without Leeward"):
-        table.add_column(name)
+        click.echo("nothing was ever isolated")
     for cut in cuts:
         colour = "green" if cut.standing == "lowered" else "red"
-        at = f"{cut.at:%Y-%m-%d %H:%M:%S}"
-        stands = Text(cut.standing, style=colour)
-        table.add_row(cut.component, cut.kind, Text(cut.target), stands, at, Text(cut.undo))
-    console.print(table)
+        what = f"{cut.component}: {cut.kind} of {cut.target}"
+        since = f"{cut.at:%Y-%m-%d %H:%M:%S} UTC"
+        click.echo(f"{printable(what)}, {click.style(cut.standing, fg=colour)} since {since}")
+        if cut.standing != "lowered":
+            click.echo(f"  undo: {printable(cut.undo)}")
