@@ -123,8 +123,8 @@ def _answer(event: Event) -> Event:
 
 def _settle(event: Event) -> Event:
     """{"run_id", "step"}: tell the run what was decided before, if whoever decided could not."""
-    run = read_run(str(event["run_id"]), build.state())
-    step = str(event["step"])
+    run = read_run(str(event.get("run_id")), build.state())
+    step = str(event.get("step"))
     question = find_question(run["run_id"], step, state=build.state(), run=run)
     return _shown(run["run_id"], step, settle(question, run, desk=answer_desk()))
 
@@ -162,8 +162,9 @@ def _acknowledge(event: Event) -> Event:
 
 def _declare(event: Event) -> Event:
     """{"scenario", "reason", "by", "code", "key", "moment"?, "drill"?}: start a run."""
-    from chalicelib.services.signals import handle_declaration
+    from chalicelib.services.signals import handle_declaration, require_declarable
 
+    require_declarable(event)
     by = _entitled(event, "declare", "the declaration of a disaster")
     names = ("scenario", "reason", "moment", "drill")
     detail = {name: event.get(name) for name in names}

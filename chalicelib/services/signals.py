@@ -36,13 +36,7 @@ def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
         Refused: code "run-running".
     """
     detail = event["detail"]
-    scenario = build.plan().scenarios.get(str(detail.get("scenario")))
-    if scenario is None or not detail.get("reason"):
-        raise BadInput(
-            f"expected a scenario of {build.plan().name} and a reason",
-            hint=f"one of: {', '.join(build.plan().scenarios)}",
-            code="bad-declaration",
-        )
+    scenario = require_declarable(detail)
     incident = declare(
         Signal(f"declared by {detail['by']}", parse_time(detail["at"]), detail["reason"]),
         actor=detail["by"],
@@ -58,6 +52,18 @@ def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
     announce(incident)
     _warm(scenario)
     return {"incident": incident.id, "run": incident.run_id}
+
+
+def require_declarable(detail: dict[str, Any]) -> Scenario:
+    """The scenario named. Raises BadInput (code "bad-declaration") without it or a reason."""
+    scenario = build.plan().scenarios.get(str(detail.get("scenario")))
+    if scenario is None or not detail.get("reason"):
+        raise BadInput(
+            f"expected a scenario of {build.plan().name} and a reason",
+            hint=f"one of: {', '.join(build.plan().scenarios)}",
+            code="bad-declaration",
+        )
+    return scenario
 
 
 def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,10 @@ def _code_of(error: smtplib.SMTPException) -> int:
 
 
 class SesSender:
-    """`settings`: {"from"}: an address that SES has verified. `client`: sesv2."""
+    """`settings`: {"from"}: an address that SES has verified. `client`: sesv2.
+
+    Not as a raw message: that takes another right (ses:SendRawEmail), and no header of its own.
+    """
 
     def __init__(self, client: Any, settings: dict[str, Any]) -> None:
         self._client, self._from = client, settings["from"]
@@ -108,6 +111,11 @@ class SesSender:
             answer = self._client.send_email(
                 FromEmailAddress=self._from,
                 Destination={"ToAddresses": [to]},
-                Content={"Raw": {"Data": mail.as_bytes()}},
+                Content={
+                    "Simple": {
+                        "Subject": {"Data": str(mail["Subject"]), "Charset": "UTF-8"},
+                        "Body": {"Text": {"Data": message.text, "Charset": "UTF-8"}},
+                    }
+                },
             )
         return str(answer["MessageId"])

@@ -1,0 +1,115 @@
+"""What people say comes in by one door: whatever it is, it gets an answer that can be acted on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from chalicelib.services import build, people
+from leeward.plan_file import load_plan
+
+PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
+NAMES = {
+    "LEEWARD_STATE_TABLE": "state", "LEEWARD_BACKUP_BUCKET": "backups",
+    "LEEWARD_EVIDENCE_BUCKET": "evidence", "LEEWARD_DATA_KEY": "", "LEEWARD_SIGNING_KEY": "",
+    "LEEWARD_STATE_MACHINE_PREFIX": "arn:aws:states:us-east-1:123456789012:stateMachine:x-",
+    "LEEWARD_FUNCTION_PREFIX": "leeward-primary-", "LEEWARD_ENVELOPE_KEYS": "",
+    "LEEWARD_REPLICA_BUCKETS": "{}", "LEEWARD_FACTOR_KEY": "", "LEEWARD_STACK": "primary",
+    "AWS_DEFAULT_REGION": "us-east-1", "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+}  # fmt: skip
+BUILT = (*vars(build).values(), *vars(people).values())
+CACHED = [it for it in BUILT if hasattr(it, "cache_clear")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The services as a function has them, over an empty table."""
+    before = dict(os.environ)
+    plan = tmp_path_factory.mktemp("plan") / "plan.json"
+    plan.write_text(json.dumps(load_plan(PLAN).plan.to_json()))
+    os.environ.pop("AWS_ENDPOINT_URL", None)
+    os.environ |= NAMES | {"LEEWARD_PLAN": str(plan)}
+    with mock_aws():
+        keys = [{"AttributeName": name, "KeyType": kind}
+                for name, kind in (("pk", "HASH"), ("sk", "RANGE"))]  # fmt: skip
+        boto3.client("dynamodb").create_table(
+            TableName="state", BillingMode="PAY_PER_REQUEST", KeySchema=keys,
+            AttributeDefinitions=[
+                {"AttributeName": it["AttributeName"], "AttributeType": "S"} for it in keys
+            ],
+        )  # fmt: skip
+        boto3.client("s3").create_bucket(Bucket="evidence")
+        for it in CACHED:
+            it.cache_clear()
+        yield
+    for it in CACHED:
+        it.cache_clear()
+    os.environ.clear()
+    os.environ |= before
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ({}, "bad-answer"),
+        ({"verb": "rm"}, "unknown-verb"),
+        ({"verb": ["answer"]}, "unknown-verb"),
+        ({"run_id": "run-9", "step": "s", "by": "cto", "decision": "approve", "key": "k"},
+         "unknown-run"),
+        ({"verb": "settle"}, "unknown-run"),
+        ({"verb": "incident", "incident": "inc-9"}, "unknown-incident"),
+        ({"verb": "ack", "incident": "<script>"}, "unknown-incident"),
+        ({"verb": "close", "incident": "inc-9", "reason": "x"}, "unknown-incident"),
+        ({"verb": "declare", "scenario": "no-such"}, "bad-declaration"),
+        ({"verb": "declare", "scenario": "ransomware"}, "bad-declaration"),
+        ({"verb": "declare", "scenario": "ransomware", "reason": "x", "by": "mallory"},
+         "unknown-person"),
+        ({"verb": "declare", "scenario": "ransomware", "reason": "x", "by": "cto"},
+         "not-entitled"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_done_is_refused_with_a_code_and_a_hint(
+    event: dict[str, Any], code: str
+) -> None:
+    error = people.answer(event)["error"]
+    assert error["code"] == code
+    assert error["hint"]
+    assert error["kind"] in ("BadInput", "Refused", "NotReady")
+
+
+def test_an_empty_desk_is_told_as_such() -> None:
+    assert people.answer({"verb": "incidents"}) == {"incidents": []}
+    assert people.answer({"verb": "messages"}) == {"messages": []}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+FIELDS = ("run_id", "step", "decision", "by", "code", "reason", "key", "incident", "scenario",
+          "moment", "drill", "ended")  # fmt: skip
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    verb=st.sampled_from([*people.VERBS, None]),
+    fields=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8),
+)
+def test_whatever_comes_in_gets_an_answer(verb: Any, fields: dict[str, Any]) -> None:
+    said = people.answer({"verb": verb} | fields)
+    if "error" in said:
+        assert said["error"]["code"]
+        assert json.dumps(said)
