@@ -35,7 +35,7 @@ from chalicelib.incidents.messages import (
 from chalicelib.incidents.messages_outbox import keep, send_due, told_partition
 from chalicelib.incidents.messages_text import write_message
 from chalicelib.incidents.paths import WHOLE_INCIDENT, escalation_of
-from chalicelib.incidents.register import find_incident
+from chalicelib.incidents.register import find_incident, is_drill
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.services import build
@@ -97,6 +97,9 @@ def _why_over(incident: Incident, subject: str, now: datetime) -> str:
     """Why nobody is to be called any more; "" while somebody is."""
     if incident.status != "open":
         return f"the incident is {incident.status}"
+    run = build.state().get(f"run#{incident.run_id}", "run")
+    if is_drill(incident) and run is not None and run["status"] != "running":
+        return "the drill is over"
     question = _question_of(subject)
     if question is None:
         return ""
