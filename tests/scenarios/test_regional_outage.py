@@ -13,7 +13,6 @@ from typing import ClassVar
 import pytest
 
 from chalicelib.plan.records import parse_time
-from leeward.local.cloud import PRIMARY_REGION
 from leeward.local.damage import Injected
 from leeward.local.drill import Drill, DrillOptions
 from leeward.local.outages import Outage, load_outage, set_to
@@ -23,6 +22,11 @@ from tests.scenarios.drills import PLAN
 
 FOLDER = Path(__file__).parents[1] / "outages"
 ESTIMATE_SECONDS = 15 * 60
+WATCHING = (
+    "leeward-standby-probe",
+    "leeward-standby-verify_services",
+    "leeward-primary-heartbeat",
+)
 
 
 class Hanging(OutageDrill):
@@ -77,6 +81,8 @@ def test_it_is_noticed_and_recovered_without_the_lost_region(
     assert called
     assert {it for it in called if it[0] in ("route53", "iam")} == set()
     if stage is Hanging:
-        # Whoever met the fault did so before it or from outside: no step waited for the region.
         slow = {it.name: it.seconds for it in result.score.steps if (it.seconds or 0) > 60}
-        assert slow == {}, PRIMARY_REGION
+        assert slow == {}, "a step waited for the region that is lost"
+        unused = {name: result.rights[name].unused for name in WATCHING}
+        # Evidence is read when another signal joins the incident.
+        assert unused == dict.fromkeys(WATCHING, ()) | {WATCHING[0]: ("kms:Decrypt",)}
