@@ -1,0 +1,89 @@
+"""A drill of an accidental deletion acts on stand-ins, and leaves everything as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from leeward.commands.drill import load_runnable
+from leeward.local.drill import DrillOptions
+from leeward.local.production import Production, store_secrets
+from leeward.local.sample_app import create_schema
+from leeward.local.stages.deletion import DeletionDrill
+from tests.scenarios.drills import PLAN
+from tests.scenarios.untouched import state_of
+
+SCENARIO = "accidental-deletion"
+STAGING = "nexus-assets-staging"
+
+
+class Standing(DeletionDrill):
+    """With the staging environment: a database with fewer rows, a bucket with two uploads."""
+
+    def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
+        super().start_parts(stack, deploying)
+        found = self.plan.components["nexus-db-staging"]
+        assert found.kind == "postgres"
+        self.second = Production(self.cloud.folder / "second", self.cloud.reaper)
+        stack.callback(self.second.stop)
+        self.second.start()
+        create_schema(self.second.dsn(found.application_role), projects=100)
+        store_secrets(
+            self.cloud.client("secretsmanager"),
+            self.second,
+            operator=found.operator_secret,
+            application=found.application_secret,
+        )
+        for key in ("upload-0000", "upload-0059"):
+            self.s3.put_object(Bucket=STAGING, Key=key, Body=b"1")
+
+    def _is_healthy(self, path: str) -> bool:
+        return True
+
+    def everything(self) -> dict[str, Any]:
+        found = state_of(self.cloud, self.plan, self.production, self.second)
+        # The trail tells of the drill too.
+        assert self.plan.trail
+        found["objects"].pop(self.plan.trail.bucket)
+        return found | {name: self.policy(name) for name in (self.uploads.bucket, STAGING)}
+
+    def policy(self, bucket: str) -> str:
+        try:
+            return str(self.s3.get_bucket_policy(Bucket=bucket)["Policy"])
+        except ClientError:
+            return ""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+    plan, _ = load_runnable(PLAN, SCENARIO)
+    out = tmp_path_factory.mktemp("deletion-drill")
+    made = Standing(
+        plan, DrillOptions(SCENARIO, "", "rows", out, projects=300, rate=50), lambda told: None
+    )
+    with ExitStack() as stack:
+        made.set_stage(stack)
+        made.prepare()
+        made.application.stop()
+        yield made
+
+
+def test_a_drill_brings_rows_into_the_stand_in_and_takes_them_out_again(stage: Standing) -> None:
+    before = stage.everything()
+    incident = stage.declare("a drill", drill=True)
+    score = stage.follow(incident)
+    records = stage.records.read(incident)
+    failed = [it.body for it in records if it.kind in ("step-failed", "undo-failed")]
+    assert not failed, [(it["code"], it["message"]) for it in failed]
+    assert score.outcome == "recovered"
+    [back] = [it.body for it in records if it.kind == "rows-back"]
+    assert back["component"] == "nexus-db-staging"
+    restored = {it["table"]: it["restored"] for it in back["tables"]}
+    assert restored["public.projects"] == 200
+    assert restored["public.assets"] >= 800
+    assert stage.everything() == before
