@@ -8,23 +8,28 @@ empty cluster in the standby region, a Terraform project that makes the rest.
 from __future__ import annotations
 
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.adapters.traffic.dns_client import NameServers
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.evidence.scorecard import Scorecard
-from chalicelib.plan.components import Names, Postgres, Service
+from chalicelib.plan.components import Bucket, Names, Postgres, Service
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
 from chalicelib.services.acting import choose_target
-from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
+from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.damage import Injected
 from leeward.local.drill import Drill, Fact
 from leeward.local.faults import How
@@ -77,7 +82,8 @@ class SiteLossDrill(Drill):
         """The clusters first: their addresses are the plan's."""
         clusters = local_clusters(self.cloud, self.plan, rate=self.options.rate / 3)
         self.clusters = self._stack.enter_context(clusters)
-        self.plan = self.clusters.plan
+        address = self._stack.enter_context(_bucket_health(self.cloud, self.clusters.plan))
+        self.plan = _with_bucket_health(self.clusters.plan, address)
         super()._deploy()
 
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
@@ -224,6 +230,43 @@ class SiteLossDrill(Drill):
 
     def _address(self, service: str) -> str:
         return self.clusters.of(service).address_of(service)
+
+
+@contextmanager
+def _bucket_health(cloud: LocalCloud, plan: Plan) -> Iterator[str]:
+    """What serves the assets of each bucket, and is healthy while the bucket can be listed."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self._is_listed() else 503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def _is_listed(self) -> bool:
+            found = plan.components.get(self.path.strip("/"))
+            try:
+                assert isinstance(found, Bucket)
+                cloud.client("s3").list_objects_v2(Bucket=found.bucket, MaxKeys=1)
+            except (BotoCoreError, ClientError):
+                return False
+            return True
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def _with_bucket_health(plan: Plan, address: str) -> Plan:
+    components = {
+        name: it.model_copy(update={"health": f"{address}/{name}"})
+        if isinstance(it, Bucket) and it.health
+        else it
+        for name, it in plan.components.items()
+    }
+    return plan.model_copy(update={"components": components})
 
 
 def _ask(address: str) -> dict[str, Any]:
