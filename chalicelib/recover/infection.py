@@ -136,7 +136,7 @@ def decide_infection(facts: Facts) -> Infection:
         raise _unknown(facts)
     return Infection(
         started_at=started,
-        last_clean=started.replace(microsecond=0) - MARGIN,
+        last_clean=last_clean_before(started),
         how=how,
         vector=_vector(case),
         identities=_identities(case),
@@ -147,6 +147,11 @@ def decide_infection(facts: Facts) -> Infection:
         ),
         unknown=_what_is_unknown(case),
     )
+
+
+def last_clean_before(started: datetime) -> datetime:
+    """A whole second."""
+    return started.replace(microsecond=0) - MARGIN
 
 
 def find_attackers(looked: Sequence[Looked]) -> tuple[frozenset[Actor], frozenset[Actor]]:

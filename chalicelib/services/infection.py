@@ -22,6 +22,7 @@ from chalicelib.recover.infection import (
     Looked,
     decide_infection,
     find_attackers,
+    last_clean_before,
 )
 from chalicelib.services import build
 from chalicelib.services.acting import acting_on
@@ -63,7 +64,7 @@ def identify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """
     component, database = inputs["component"], str(inputs.get("database") or "")
     if run.drill:
-        return _pretend()
+        return _pretend(database)
     moment = _read_moment(str(inputs.get("moment") or ""))
     infection = _decide_once(run, component, database, moment)
     say(run, infection_found(infection.to_json()))
@@ -104,14 +105,18 @@ def found_by(run: Run) -> Infection | None:
     return Infection.from_json({name: it for name, it in kept.items() if name != "sort"})
 
 
-def _pretend() -> Outputs:
+def _pretend(database: str) -> Outputs:
     """In a drill nobody attacked: as if it had begun at this instant."""
+    from chalicelib.services.wal import fetch_last_wal
+
     now = build.clock().now()
+    note = fetch_last_wal(database) if database else ""
     return {
-        "found": f"a drill: as if an attack had begun at {format_time(now)}",
+        "found": f"a drill: as if an attack had begun at {format_time(now)}"
+        + (f"; {note}" if note else ""),
         "started_at": format_time(now),
-        "last_clean": format_time(now),
-        "target": _target_of(now).to_json(),
+        "last_clean": format_time(last_clean_before(now)),
+        "target": _target_of(last_clean_before(now)).to_json(),
         "damage": {},
         "vector": {},
         "identities": [],

@@ -272,7 +272,8 @@ class RansomwareDrill(DatabaseDrill):
             policy = client.get_bucket_policy(Bucket=bucket)["Policy"]
         except ClientError:
             policy = None
-        return {"policy": policy, "versioning": client.get_bucket_versioning(Bucket=bucket)}
+        status = client.get_bucket_versioning(Bucket=bucket).get("Status")
+        return {"policy": policy, "versioning": status}
 
     def _changed_settings(self) -> list[str]:
         """The policy is what it was; what the attacker let expire does not."""
