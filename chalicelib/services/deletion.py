@@ -321,10 +321,11 @@ def _told(
     objects: ObjectScope | None,
 ) -> str:
     parts = [f"rows: {it.found}" for it in damages]
-    if damages:
-        one = f"by {roles[0]}, the only role that may"
-        could = f"by whom is {UNKNOWN} (could: {', '.join(roles) or 'superusers alone'})"
-        parts.append(one if len(roles) == 1 else could)
+    if damages and len(roles) == 1:
+        parts.append(f"by {roles[0]}, the only role that may")
+    elif damages:
+        could = ", ".join(roles) or "the owners of its tables, and superusers"
+        parts.append(f"by whom is {UNKNOWN} (could: {could})")
     elif candidates:
         parts.append(
             f"NO ROWS stand out; {counted(len(candidates), 'transaction')} deleted some, the"
