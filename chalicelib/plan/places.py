@@ -68,3 +68,13 @@ class Location(Place):
     @property
     def is_locked(self) -> bool:
         return self.locked_for is not None or self.locks_follow_tiers
+
+
+class Trail(PlanPart):
+    """Where CloudTrail writes who did what: a bucket, and a prefix in it.
+
+    Data events of the plan's buckets must be in it, or nobody can say who wrote to them.
+    """
+
+    bucket: Text
+    prefix: str = ""
