@@ -5,9 +5,9 @@
                                                              -> hopeless, or too old: given up,
                                                                 listed until a person sees to it
 
-Each message is sent by a worker of its own with a limit on all of them: one that hangs delays no
-other. A worker that dies leaves a claim that ends by itself. So a message arrives at least once;
-twice when a worker died, or was too slow, between the receiver's answer and the note of it.
+Each recipient has a worker of its own, with a limit on all of them: one that hangs delays no other.
+A worker that dies leaves a claim that ends by itself. So a message arrives at least once; twice
+when a worker died, or was too slow, between the receiver's answer and the note of it.
 
 must: what was told is noted before it leaves the outbox. must: what must not be told any more
 (an incident that is over, a page that was acknowledged) is looked at right before each try.
@@ -19,7 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ from chalicelib.ports.notify import Senders
 OUTBOX = "outbox"
 WAITING, GIVEN_UP = "waiting", "given-up"
 CLAIM = timedelta(seconds=60)
+RESERVED_FOR = timedelta(seconds=60)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=30)
 GIVES_UP_AFTER = timedelta(hours=24)
 
@@ -79,24 +80,45 @@ def keep(deliveries: Iterable[Delivery], *, state: StateStore) -> None:
         state.create(OUTBOX, sort, item)
 
 
+def reserved(delivery: Delivery) -> Delivery:
+    """Left to whoever keeps it and waits for the outcome (`send_now`); to others, should it die."""
+    return replace(delivery, due_at=delivery.due_at + RESERVED_FOR)
+
+
+def send_now(deliveries: Iterable[Delivery], desk: OutboxDesk, *, seconds: float) -> list[Tried]:
+    """Try these at once, if nobody has, though they are reserved; held ones stay held."""
+    wanted = {it.id for it in deliveries if it.due_at <= desk.clock.now() + RESERVED_FOR}
+    return send_due(desk, only=lambda it: it.id in wanted, seconds=seconds, early=True)
+
+
 def send_due(
-    desk: OutboxDesk, *, only: Callable[[Delivery], bool] = lambda delivery: True, seconds: float
+    desk: OutboxDesk,
+    *,
+    only: Callable[[Delivery], bool] = lambda delivery: True,
+    seconds: float,
+    early: bool = False,
 ) -> list[Tried]:
-    """Try everything that is due, all at once, for at most `seconds`."""
-    claimed = list(_claim_due(desk, only))
+    """Try everything that is due, all at once, for at most `seconds`.
+
+    Args:
+        early: also what is not due and was never tried.
+    """
+    claimed = list(_claim_due(desk, only, early=early))
     outcomes: queue.Queue[tuple[int, Tried]] = queue.Queue()
-    for number, (_, delivery) in enumerate(claimed):
-        work = _attempt_into(outcomes, number, delivery, desk.senders)
+    for numbers in _by_recipient([delivery for _, delivery in claimed]):
+        mine = [(number, claimed[number][1]) for number in numbers]
+        work = _attempts_into(outcomes, mine, desk.senders)
         threading.Thread(target=work, daemon=True).start()
     return _note_all(claimed, outcomes, desk, seconds)
 
 
 def _claim_due(
-    desk: OutboxDesk, only: Callable[[Delivery], bool]
+    desk: OutboxDesk, only: Callable[[Delivery], bool], *, early: bool
 ) -> Iterator[tuple[dict[str, Any], Delivery]]:
     now = desk.clock.now()
     for item in list(desk.state.query(OUTBOX)):
-        if item["status"] != WAITING or parse_time(item["due_at"]) > now:
+        is_due = parse_time(item["due_at"]) <= now or (early and not item["attempts"])
+        if item["status"] != WAITING or not is_due:
             continue
         delivery = Delivery.from_json(item["delivery"])
         if not only(delivery):
@@ -114,10 +136,23 @@ def _claim_due(
             yield claimed, delivery
 
 
-def _attempt_into(
-    outcomes: queue.Queue[tuple[int, Tried]], number: int, delivery: Delivery, senders: Senders
+def _by_recipient(deliveries: list[Delivery]) -> list[list[int]]:
+    """The numbers of those for each recipient, as they were written: nobody reads the end first."""
+    order = sorted(range(len(deliveries)), key=lambda it: deliveries[it].message.written_at)
+    groups: dict[str, list[int]] = {}
+    for number in order:
+        groups.setdefault(deliveries[number].recipient, []).append(number)
+    return list(groups.values())
+
+
+def _attempts_into(
+    outcomes: queue.Queue[tuple[int, Tried]], mine: list[tuple[int, Delivery]], senders: Senders
 ) -> Callable[[], None]:
-    return lambda: outcomes.put((number, attempt(delivery, senders)))
+    def work() -> None:
+        for number, delivery in mine:
+            outcomes.put((number, attempt(delivery, senders)))
+
+    return work
 
 
 def attempt(delivery: Delivery, senders: Senders) -> Tried:

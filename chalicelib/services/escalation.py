@@ -32,7 +32,7 @@ from chalicelib.incidents.messages import (
     ways_to,
     why_too_late,
 )
-from chalicelib.incidents.messages_outbox import keep, send_due, told_partition
+from chalicelib.incidents.messages_outbox import keep, reserved, send_now, told_partition
 from chalicelib.incidents.messages_text import write_message
 from chalicelib.incidents.paths import WHOLE_INCIDENT, escalation_of
 from chalicelib.incidents.register import find_incident, is_drill
@@ -140,7 +140,7 @@ def _call(incident: Incident, subject: str, level: Level, call: Call) -> str:
     reached = False
     if page.ways:
         keep([page], state=build.state())
-        send_due(_outbox(), only=lambda it: it.id == page.id, seconds=PAGE_SECONDS)
+        send_now([page], _outbox(), seconds=PAGE_SECONDS)
         reached = build.state().get(told_partition(incident.id), page.id) is not None
     item = {
         "call": call.name,
@@ -172,7 +172,9 @@ def _page(incident: Incident, subject: str, level: Level, call: Call) -> Deliver
     )
     words = write_message(notice, "internal")
     ways = _ways(level, drill=notice.drill)
-    return page_of(notice, *words, ways=ways, recipient=level.contact or level.who, subject=subject)
+    recipient = level.contact or level.who
+    page = page_of(notice, *words, ways=ways, recipient=recipient, subject=subject)
+    return reserved(page)
 
 
 def _ways(level: Level, *, drill: bool) -> tuple[Way, ...]:
@@ -217,7 +219,10 @@ def why_moot(delivery: Delivery) -> str:
         return too_late
     now = build.clock().now()
     lasts = build.plan().communication.acknowledged_for or ACKNOWLEDGED_FOR
-    if any(at >= delivery.due_at and now < at + lasts for at in _acknowledged_at(incident.id)):
+    if any(
+        at >= delivery.message.written_at and now < at + lasts
+        for at in _acknowledged_at(incident.id)
+    ):
         return "it was acknowledged"
     return _why_over(incident, delivery.subject, now)
 

@@ -19,7 +19,9 @@ from chalicelib.incidents.messages_outbox import (
     OutboxDesk,
     audiences_told,
     keep,
+    reserved,
     send_due,
+    send_now,
     told_partition,
     undelivered,
 )
@@ -124,12 +126,11 @@ def tell_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
         facts={"says": says, "step": run.step, "by": "", "why": ""},
         run_id=run.run_id,
     )
-    wanted = _written(notice, audience)
+    wanted = tuple(reserved(delivery) for delivery in _written(notice, audience))
     if not wanted:
         raise _nobody(audience, drill=notice.drill)
     keep(wanted, state=build.state())
-    ids = {delivery.id for delivery in wanted}
-    send_due(outbox_desk(), only=lambda it: it.id in ids, seconds=STEP_SECONDS)
+    send_now(wanted, outbox_desk(), seconds=STEP_SECONDS)
     return _outcome(wanted, audience)
 
 

@@ -212,7 +212,7 @@ def test_an_incident_is_driven_from_the_terminal(stage: Stage) -> None:
     assert [it["answered"] for it in shown["questions"]] == ["approved", "done"]
     assert shown["regulators_by"] is not None
     heard = stage.inbox.slack("#incident-response")
-    assert heard[0].startswith("*SEV1: Fire drill (nexus-db)*")
+    assert any(text.startswith("*SEV1: Fire drill (nexus-db)*") for text in heard)
     assert any("Move &lt;the&gt; cables" in text for text in heard)
     assert any(text.startswith("*Recovered: Fire drill") for text in heard)
     assert stage.inbox.alerts() == {f"leeward/{incident}": "resolved"}
@@ -320,6 +320,31 @@ def test_the_path_is_followed_in_less_time_and_ends_with_the_incident(stage: Sta
     called = pages()
     time.sleep(5)
     assert pages() == called
+
+
+def test_a_drill_is_told_where_drills_are_read_and_nowhere_else(stage: Stage) -> None:
+    said = stage.leeward(
+        "incident", "declare", SCENARIO, "--drill", "--by", "cto", "--code", stage.code("cto"),
+        "--reason", "a rehearsal",
+    )  # fmt: skip
+    stage.waits(said["incident"], "tell")
+    assert stage.cloud.wait_idle()
+    stage.leeward(
+        "decline", said["run"], "tell", "--by", "vp-engineering",
+        "--code", stage.code("vp-engineering"), "--reason", "rehearsed enough",
+    )  # fmt: skip
+    assert stage.ended(SCENARIO, said["run"]) == "FAILED"
+    assert stage.cloud.wait_idle()
+    heard = stage.inbox.slack("#incident-drills")
+    assert len(heard) >= 3
+    assert all(text.startswith("*DRILL: ") for text in heard)
+    assert [it for it in stage.inbox.slack("#incident-response") if said["incident"] in it] == []
+    keys = {
+        str(it.body["routing_key"])
+        for it in stage.inbox.got
+        if it.kind == "pagerduty" and said["incident"] in str(it.body["dedup_key"])
+    }
+    assert keys == {stage.inbox.drill_key}
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:

@@ -19,7 +19,9 @@ from chalicelib.incidents.messages_outbox import (
     OutboxDesk,
     audiences_told,
     keep,
+    reserved,
     send_due,
+    send_now,
     told_of,
     undelivered,
     wait_after,
@@ -176,12 +178,41 @@ def test_one_that_hangs_delays_no_other(room: Room) -> None:
     release.set()
 
 
+def test_a_recipient_reads_things_in_the_order_in_which_they_happened(room: Room) -> None:
+    def takes_its_time(message: Message, to: str) -> str:
+        time.sleep(0.05 if message.id == "first" else 0)
+        return ""
+
+    room.post.kinds["good"] = takes_its_time
+    made = []
+    for name in ("first", "second", "third"):
+        room.clock.sleep(1)
+        delivery = room.delivery("ops", "good")
+        made.append(replace(delivery, message=replace(delivery.message, id=name)))
+    room.keep(*reversed(made))
+    room.send()
+    assert [name for name, _ in room.post.sent] == ["first", "second", "third"]
+
+
 def test_what_is_not_due_waits(room: Room) -> None:
     later = room.clock.now() + timedelta(hours=4)
     room.keep(room.delivery("press", "good", due_at=later, while_open=True))
     assert room.send() == {}
     room.clock.sleep(4 * 3600)
     assert room.send() == {"press": True}
+
+
+def test_what_somebody_waits_for_is_theirs_to_send_and_another_s_when_they_die(
+    room: Room,
+) -> None:
+    mine = reserved(room.delivery("ops", "good"))
+    held = reserved(room.delivery("press", "good", due_at=room.clock.now() + timedelta(hours=4)))
+    room.keep(mine, held)
+    assert room.send() == {}
+    assert [it.told for it in send_now([mine, held], room.desk, seconds=2)] == [True]
+    room.keep(reserved(room.delivery("other", "good")))
+    room.clock.sleep(61)
+    assert room.send() == {"other": True}
 
 
 def test_what_is_moot_is_dropped_right_before_it_would_be_sent(room: Room) -> None:
