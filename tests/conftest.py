@@ -1,0 +1,17 @@
+"""What the tests say at their end besides passing: the faults that each scenario survived."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Of `record_property("survived", ...)`, whichever process ran the test."""
+    passed = terminalreporter.stats.get("passed", ())
+    told = [
+        text for report in passed for name, text in report.user_properties if name == "survived"
+    ]
+    if told:
+        terminalreporter.section("survived")
+        for line in sorted(map(str, told)):
+            terminalreporter.line(line)
