@@ -77,7 +77,8 @@ class Here:
         return [it for it in chain if it.kind == kind]
 
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return run("isolation", *words, "--plan", NEXUS, **self.cloud.environment())
+        environment = self.cloud.environment()
+        return run("isolation", *words, "--plan", NEXUS, **environment)
 
     def policy(self, bucket: str) -> str | None:
         try:
