@@ -40,7 +40,9 @@ def notify(what: str, incident: str, *, run_id: str = "", about: str = "", **fac
     try:
         build.functions().start(TELLER, {})
     except LeewardError as error:
-        logger.warning("the function that tells people was not woken", extra={"error": error.to_json()})
+        logger.warning(
+            "the function that tells people was not woken", extra={"error": error.to_json()}
+        )
 
 
 def announce(incident: Incident) -> None:
