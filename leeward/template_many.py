@@ -1,7 +1,7 @@
 """CloudFormation for syncs of very many objects: a state machine a bucket, and the roles it needs.
 
 An execution is started with {} or any of {"location", "approved", "shard_objects",
-"batch_above"} and is named by
+"part_objects", "batch_above"} and is named by
 who starts it; the name is the run's. What the shards say is counted by finish_shards, whatever the
 Map state says of itself.
 """
@@ -24,6 +24,7 @@ LAMBDA_SECONDS = 900
 ASK_EVERY_SECONDS = 60
 RUN_SECONDS = 20 * 3600
 RECORDER = "Record failure"
+WRITE = "Write the inventory"
 # A name may be used again after 90 days: the plan and the results of then must not count.
 RUN = "States.Format('{}@{}', $$.Execution.Name, $$.Execution.StartTime)"
 
@@ -62,7 +63,17 @@ def sync_machine(component: str) -> dict[str, Any]:
             **_batch_states(component),
             "Do the shards": _map_state(component),
             "Count the results": _call(
-                component, "finish_shards", "a shard without a result is a failure; take the point"
+                component,
+                "finish_shards",
+                "a shard without a result is a failure; cut the inventory",
+            )
+            | _counted(),
+            "Is there an inventory": _choice(
+                "of a replica in AWS", "$.counted.inventory", WRITE, "Enter the point"
+            ),
+            WRITE: _inventory_state(component),
+            "Enter the point": _call(
+                component, "finish_shards", "join the parts; in step", {"enter": True}
             )
             | {"ResultSelector": {"found.$": "$.Payload.found"}, "Next": "In step"},
             RECORDER: _call(
@@ -164,6 +175,57 @@ def _map_state(component: str) -> dict[str, Any]:
     }
 
 
+def _counted() -> dict[str, Any]:
+    named = ("bucket", "key", "inventory", "found")
+    return {
+        "ResultSelector": {f"{name}.$": f"$.Payload.{name}" for name in named},
+        "ResultPath": "$.counted",
+        "Next": "Is there an inventory",
+    }
+
+
+def _inventory_state(component: str) -> dict[str, Any]:
+    """Every part has to be there: one that fails for good ends the run red."""
+    payload = {"component.$": "$.component", "run.$": "$.run", "part.$": "$.part"}
+    part = task_state("look at each object of a range of keys", "finish_shards", {}, LAMBDA_SECONDS)
+    part["Parameters"]["Payload"] = payload
+    left = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Not written"}
+    return {
+        "Type": "Map",
+        "Comment": "what the replica holds, a range of keys in an execution of its own",
+        "ItemReader": {
+            "Resource": "arn:aws:states:::s3:getObject",
+            "ReaderConfig": {"InputType": "JSON"},
+            "Parameters": {"Bucket.$": "$.counted.bucket", "Key.$": "$.counted.key"},
+        },
+        "ItemSelector": {"component": component, "run.$": RUN, "part.$": "$$.Map.Item.Value"},
+        "ItemProcessor": {
+            "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+            "StartAt": "Write a part",
+            "States": {
+                "Write a part": part | {"Catch": [left], "Next": "Written"},
+                "Written": {
+                    "Type": "Pass",
+                    "Comment": "what came of it is in S3",
+                    "Result": {},
+                    "End": True,
+                },
+                "Not written": {
+                    "Type": "Fail",
+                    "Comment": "without this part there is no inventory",
+                    "Error": "PartFailed",
+                    "Cause": "see the log of finish_shards",
+                },
+            },
+        },
+        "MaxConcurrency": MAX_CONCURRENCY,
+        "ToleratedFailureCount": 0,
+        "ResultPath": None,
+        "Catch": _catch(RECORDER),
+        "Next": "Enter the point",
+    }
+
+
 def _call(
     component: str, function: str, comment: str, more: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -246,7 +308,10 @@ def _sync_role(plan: Plan) -> Resources:
         {
             "Sid": "ReadShards",
             "Action": "s3:GetObject",
-            "Resource": {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/map.json"},
+            "Resource": [
+                {"Fn::Sub": f"${{BackupBucket.Arn}}/*/shards/*/{name}.json"}
+                for name in ("map", "parts")
+            ],
         },
         {
             "Sid": "Decrypt",

@@ -31,6 +31,10 @@ class StepFunctions:
                     raise
 
     def is_running(self, scenario: str, run_id: str) -> bool:
+        return self.status(scenario, run_id) == "RUNNING"
+
+    def status(self, scenario: str, run_id: str) -> str:
+        """RUNNING, SUCCEEDED, FAILED, TIMED_OUT or ABORTED; "" when there is no such run."""
         machine = self._arn_prefix + scenario
         execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
         with mapped("states", scenario=scenario, run_id=run_id):
@@ -38,6 +42,6 @@ class StepFunctions:
                 answer = self._client.describe_execution(executionArn=execution)
             except ClientError as error:
                 if error_code(error) == "ExecutionDoesNotExist":
-                    return False
+                    return ""
                 raise
-        return bool(answer["status"] == "RUNNING")
+        return str(answer["status"])

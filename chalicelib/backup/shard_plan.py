@@ -24,14 +24,25 @@ from chalicelib.ports.buckets import Bucket, ObjectRow
 # every byte passes through the machine.
 SHARD_OBJECTS = 10_000
 SHARD_BYTES = 32 << 30
+# A HEAD of each at some 1,000 a second: a part of the inventory takes a minute or two.
+PART_OBJECTS = 50_000
+# Walkers see keys in several streams: one key of so many is remembered for each part's cut.
+SAMPLES_PER_PART = 50
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a shard may be; an object larger than `bytes` has one of its own."""
+    """How large a shard may be; an object larger than `bytes` has one of its own. `part_objects`:
+    about as many keys are in one part of the inventory."""
 
     objects: int = SHARD_OBJECTS
     bytes: int = SHARD_BYTES
+    part_objects: int = PART_OBJECTS
+
+    @property
+    def sampled(self) -> int:
+        """One key of so many is remembered."""
+        return max(1, self.part_objects // SAMPLES_PER_PART)
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ class _Planner:
         self._lines: list[bytes] = []
         self._bytes = 0
         self._number = 0
+        self._sample: list[str] = []
 
     async def take(self, decision: KeyDecision, row: ObjectRow | None) -> None:
         self._count(decision, row)
@@ -166,11 +178,19 @@ class _Planner:
             missed=self.missed,
             missed_keys=tuple(self.missed_keys),
             shards=tuple(sorted(self.shards, key=lambda shard: shard.name)),
+            cuts=self._cuts(),
         )
         return replace(made, batch=batch_above is not None and made.to_copy >= batch_above)
 
+    def _cuts(self) -> tuple[str, ...]:
+        """The end of the last part is open: a sample that ends with one closes none."""
+        every = self.limits.part_objects // self.limits.sampled
+        return tuple(sorted(self._sample)[every - 1 :: every])
+
     def _count(self, decision: KeyDecision, row: ObjectRow | None) -> None:
         self.source_objects += row is not None
+        if row is not None and self.source_objects % self.limits.sampled == 0:
+            self._sample.append(row.key)
         self.replica_objects += decision.reason != "new"
         self.reasons[f"{decision.action} {decision.reason}"] += 1
         if row is None or decision.action != "copy":

@@ -47,6 +47,7 @@ async def take_inventory(
     point_id: str,
     *,
     entries_per_object: int = ENTRIES_PER_OBJECT,
+    first: int = 1,
     progress: Callable[[int], None] = lambda _: None,
 ) -> InventoryTaken:
     """Write entries as `points/<point_id>/inventory-<n>.jsonl.zst`; remove them when it fails.
@@ -56,10 +57,11 @@ async def take_inventory(
     Args:
         entries: of `bucket_entries` or `store_entries`; closed here.
         store: the component's own objects.
+        first: number of the first object.
         progress: told how many entries there are so far.
     """
     with PointObjects(store, point_id) as objects:
-        shards = _Shards(objects, entries_per_object)
+        shards = _Shards(objects, entries_per_object, first)
         absent = 0
         async with aclosing(entries):
             async for entry in entries:
@@ -72,9 +74,13 @@ async def take_inventory(
         return InventoryTaken(objects.stored, shards.entries, shards.bytes, absent)
 
 
-async def bucket_entries(replica: Bucket, prefix: str = "") -> Entries:
+async def bucket_entries(
+    replica: Bucket, prefix: str = "", *, after: str = "", through: str = ""
+) -> Entries:
     """Each current object as one HEAD tells it: version, stored checksums.
 
+    Args:
+        after, through: only keys behind the one, up to and with the other; "" is no bound.
     Raises:
         NotReady: code "replica-not-versioned": the next sync would overwrite what the point names.
     """
@@ -85,7 +91,9 @@ async def bucket_entries(replica: Bucket, prefix: str = "") -> Entries:
             code="replica-not-versioned",
             hint="Turn versioning on: a point of this bucket consists of the versions it names.",
         )
-    keys = (row.key async for row in replica.list(prefix))
+    # The smallest key behind `through`.
+    end = through and through + "\0"
+    keys = (row.key async for row in replica.list(prefix, start_after=after, end_before=end))
     async for entry in _in_order(keys, lambda key: _bucket_entry(replica, key), HEADS_AT_ONCE):
         yield entry
 
@@ -143,12 +151,12 @@ async def _store_entry(store: ObjectStore, key: str) -> InventoryEntry | None:
 class _Shards:
     """Lines on their way into one object after the other; the store is waited for in a thread."""
 
-    def __init__(self, objects: PointObjects, entries_per_object: int) -> None:
+    def __init__(self, objects: PointObjects, entries_per_object: int, first: int) -> None:
         self._objects = objects
         self._per_object = entries_per_object
         self._writer: PackedWriter | None = None
         self._block = bytearray()
-        self._number = 0
+        self._number = first - 1
         self.entries = 0
         self.bytes = 0
 

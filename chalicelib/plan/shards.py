@@ -7,6 +7,8 @@ Everything lies in the component's store below `shards/<run>/`:
     plan.json                the shards and what the listings had; written last
     results/<shard>.json     what came of one shard; written when it was gone through to its end
     batch/<class>.csv        for S3 Batch Operations, when that copies first
+    parts.json               the parts of the inventory at its end, for Step Functions
+    parts/<n>.json           what came of one part
     done.json, failure.json  how the run ended
 """
 
@@ -37,7 +39,8 @@ class Shard(Record):
 class ShardPlan(Record):
     """What two listings decided. `reasons`: decisions by "<action> <reason>".
 
-    batch: S3 Batch Operations copies first, and the shards bring what it left.
+    batch: S3 Batch Operations copies first, and the shards bring what it left. cuts: keys of the
+    source, in byte order, between which the inventory at the end is written in parts.
     """
 
     run: str
@@ -51,6 +54,7 @@ class ShardPlan(Record):
     missed: int
     missed_keys: tuple[str, ...]
     shards: tuple[Shard, ...]
+    cuts: tuple[str, ...] = ()
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
@@ -99,6 +103,30 @@ class ShardResult(Record):
         return self.copied + self.deleted + self.left + self.vanished + self.failed
 
 
+@dataclass(frozen=True)
+class InventoryPart(Record):
+    """Keys of the replica from the one behind `after` up to `through`; "" is the beginning, and the
+    end."""
+
+    point_id: str
+    number: int
+    after: str
+    through: str
+
+
+@dataclass(frozen=True)
+class PartTaken(Record):
+    """One object of the inventory, `key` as in the component's store; else as InventoryTaken."""
+
+    number: int
+    key: str
+    size_bytes: int
+    sha256: str
+    entries: int
+    bytes: int
+    absent: int
+
+
 def folder_of(run: str) -> str:
     return f"{SHARDS}{run}/"
 
@@ -109,3 +137,11 @@ def lines_key(run: str, shard: str) -> str:
 
 def result_key(run: str, shard: str) -> str:
     return f"{folder_of(run)}results/{shard}.json"
+
+
+def parts_key(run: str) -> str:
+    return f"{folder_of(run)}parts.json"
+
+
+def part_key(run: str, number: int) -> str:
+    return f"{folder_of(run)}parts/{number:06d}.json"

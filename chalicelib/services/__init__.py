@@ -93,10 +93,11 @@ def replicate(event: Event) -> Event:
 
 
 def sync(event: Event) -> Event:
-    """Make a bucket's replica what the bucket is: {"component"}, and {"location"} of another."""
+    """Make a bucket's replica what the bucket is: {"component"}, perhaps {"location", "seconds"}."""
     from chalicelib.services.buckets import sync
 
-    return sync(event["component"], event.get("location", ""))
+    more = {"seconds": float(event["seconds"])} if "seconds" in event else {}
+    return sync(event["component"], event.get("location", ""), **more)
 
 
 def watch_bucket(event: Event) -> Event:

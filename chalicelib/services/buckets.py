@@ -64,20 +64,24 @@ def replicate(event: dict[str, Any]) -> dict[str, Any]:
     return {"found": "; ".join(f"{where}: {_tell(it)}" for where, it in done.items())}
 
 
-def sync(component: str, location: str = "") -> dict[str, Any]:
+def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> dict[str, Any]:
     """Make a replica what the bucket is; of the one in AWS, write down what it holds.
 
     Publishes `Synced.<location>` when nothing was left behind, `SyncFailures`, and `MissedEvents`:
-    changes that the events should have brought.
+    changes that the events should have brought. What does not fit into one invocation goes on in
+    shards, whose machine publishes the same at its end.
 
     Raises:
         Refused: code "too-many-deletions": nothing was deleted (`leeward sync --approve`).
-        Unavailable: code "sync-incomplete", "sync-unfinished"; the next run goes on from there.
+        Unavailable: code "sync-incomplete"; the next run goes on from there.
     """
     where = location or build.locations().primary
     try:
-        synced = sync_now(component, where, seconds=SYNC_SECONDS)
-    except LeewardError:
+        synced = sync_now(component, where, seconds=seconds)
+    except LeewardError as error:
+        if error.instance_code == "sync-unfinished":
+            run = start_shards(component, where, f"{where}-{build.clock().now():%Y%m%d}")
+            return {"point": None, "found": f"{where}: goes on in shards, as {run}"}
         build.metrics().put(component, {"SyncFailures": 1.0})
         raise
     result = synced.result
@@ -117,6 +121,20 @@ def sync_now(
             code="sync-unfinished",
         ) from error
     return Synced(result, enter_point(component, taken, started_at) if taken else None)
+
+
+def start_shards(component: str, location: str, run: str, *, approved: bool = False) -> str:
+    """Start the state machine that syncs very many objects; a run of that name is not started
+    twice."""
+    bucket_component(component)
+    job = {"location": location, "approved": approved}
+    build.workflows().start(sync_machine(component), run, job)
+    return run
+
+
+def sync_machine(component: str) -> str:
+    """Behind the prefix of the plan's machines (leeward/template_many.py)."""
+    return f"sync-{component}"
 
 
 def watch_bucket(component: str) -> dict[str, Any]:

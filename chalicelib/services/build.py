@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.s3_bucket import S3Buckets
     from chalicelib.adapters.s3_locks import S3Locks
     from chalicelib.adapters.secrets import SecretAddresses
+    from chalicelib.adapters.step_functions import StepFunctions
     from chalicelib.incidents.incident import Desk
     from chalicelib.plan.components import Postgres
     from chalicelib.plan.model import Plan
@@ -181,11 +182,16 @@ def metrics() -> Metrics:
 
 @cache
 def desk() -> Desk:
-    from chalicelib.adapters.step_functions import StepFunctions
     from chalicelib.incidents.incident import Desk
 
-    workflows = StepFunctions(client("stepfunctions"), environment().machine_prefix)
-    return Desk(state(), records(), workflows, clock())
+    return Desk(state(), records(), workflows(), clock())
+
+
+@cache
+def workflows() -> StepFunctions:
+    from chalicelib.adapters.step_functions import StepFunctions
+
+    return StepFunctions(client("stepfunctions"), environment().machine_prefix)
 
 
 @cache

@@ -1,7 +1,8 @@
 """A bucket with very many objects: its sync as a state machine over shards (leeward/template_many).
 
 plan_shards -> (S3 Batch Operations) -> copy_shard for each shard -> finish_shards, which alone says
-whether the replica is in step: it counts the shards' own results.
+whether the replica is in step: it counts the shards' own results. Then it writes the inventory,
+a part an invocation, and enters it as a recovery point when all parts are there.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.backup import shard_plan, shards
+from chalicelib.backup import inventory_parts, shard_plan, shards
 from chalicelib.backup.replicas import BucketReplica
 from chalicelib.backup.sync import SyncResult
 from chalicelib.errors import CheckFailed, Truncated
 from chalicelib.evidence.text import counted
-from chalicelib.plan.records import RecoveryPoint
-from chalicelib.plan.shards import Shard, ShardPlan, folder_of
+from chalicelib.plan.manifest import MANIFEST, point_key
+from chalicelib.plan.shards import InventoryPart, Shard, ShardPlan, folder_of, parts_key
 from chalicelib.services import build
 from chalicelib.services.buckets import (
     SHOWN,
@@ -28,14 +29,14 @@ from chalicelib.services.buckets import (
     missed,
     policy_of,
     replica_at,
+    replica_of,
     source_of,
     tell_sync,
-    write_inventory,
 )
 
 if TYPE_CHECKING:
     from chalicelib.adapters.s3_batch import BatchProgress
-    from chalicelib.backup.take_inventory import InventoryTaken
+    from chalicelib.plan.shards import PartTaken
 
 # S3 Batch Operations is never the cheaper way ($0.25 a job and $1.00 per million objects, against
 # about $0.07 per million of this code's own time); it paces itself and holds no Lambda meanwhile.
@@ -86,31 +87,80 @@ def copy_shard(event: Event) -> dict[str, Any]:
 
 
 def finish_shards(event: Event) -> dict[str, Any]:
-    """Count the results, write down what the replica holds; {"component", "run", "job"}.
+    """Count the results, cut the inventory into parts; {"component", "run", "job"}.
 
-    With "failure", what Step Functions says of a state that failed, that is recorded instead.
+    Instead, with "failure", what Step Functions says of a state that failed, that is recorded; with
+    "part", one of the inventory, that is written; with "enter" the inventory becomes a point.
     Publishes what a small sync does: `Synced.<location>`, `SyncFailures`, `MissedEvents`.
 
     Raises:
         CheckFailed: code "sync-incomplete": a key failed, or a shard has no result.
+        Truncated: code "inventory-part-missing".
     """
     component, run = event["component"], event["run"]
-    store = build.backups(component)
     if "failure" in event:
         build.metrics().put(component, {"SyncFailures": 1.0})
-        store.put(f"{folder_of(run)}failure.json", json.dumps(event["failure"]).encode())
+        failure = json.dumps(event["failure"]).encode()
+        build.backups(component).put(f"{folder_of(run)}failure.json", failure)
         return {"found": "recorded what failed"}
-    where = _location(event["job"])
+    if "part" in event:
+        return _write_part(component, run, InventoryPart.from_json(event["part"]))
+    if "enter" in event:
+        return _enter(component, run, _location(event["job"]))
+    return _count(component, run, _location(event["job"]))
+
+
+def _count(component: str, run: str, where: str) -> dict[str, Any]:
+    store = build.backups(component)
     plan = _known_plan(component, run)
     result = shards.count_results(plan, store, finished_at=build.clock().now())
     store.put(f"{folder_of(run)}done.json", json.dumps(result.to_json()).encode())
     build.metrics().put(component, {"MissedEvents": float(missed(result))})
     if not result.ok:
         raise _incomplete(where, result)
-    synced = Synced(result, _write_down(component, where, plan))
+    parts = _cut(component, run, where, plan)
+    return {
+        "bucket": build.environment().backup_bucket,
+        "key": f"{component}/{parts_key(run)}",
+        "inventory": bool(parts),
+        "found": f"{tell_sync(where, Synced(result))}; an inventory in {counted(parts, 'part')}",
+    }
+
+
+def _cut(component: str, run: str, where: str, plan: ShardPlan) -> int:
+    """How many parts; none of a replica that is no bucket of ours."""
+    from chalicelib.backup.point_objects import free_point_id
+
+    if where != build.locations().primary:
+        return 0
+    store = build.backups(component)
+    point_id = free_point_id(store, build.clock(), "objects")
+    return len(inventory_parts.cut_parts(store, run, point_id, plan.cuts))
+
+
+def _write_part(component: str, run: str, part: InventoryPart) -> dict[str, Any]:
+    async def take() -> PartTaken:
+        async with build.buckets() as buckets:
+            replica = replica_of(buckets, component)
+            return await inventory_parts.take_part(replica, build.backups(component), run, part)
+
+    taken = asyncio.run(take())
+    return {"found": f"part {taken.number}: {counted(taken.entries, 'object')} written down"}
+
+
+def _enter(component: str, run: str, where: str) -> dict[str, Any]:
+    """A second attempt finds the manifest of the first, and leaves it."""
+    store, plan = build.backups(component), _known_plan(component, run)
+    found = f"{where} is what the bucket is"
+    if parts := inventory_parts.find_parts(store, run):
+        point_id = parts[0].point_id
+        if not any(store.list(point_key(point_id, MANIFEST))):
+            taken = inventory_parts.join_parts(store, run, parts)
+            enter_point(component, taken, plan.planned_at)
+        found = f"{found}; {point_id}"
     build.metrics().put(component, {"SyncFailures": 0.0, f"Synced.{where}": 1.0})
     shards.remove_old(store, build.clock().now() - KEPT)
-    return {"point": synced.point and synced.point.id, "found": tell_sync(where, synced)}
+    return {"found": found}
 
 
 def batch_copy(event: Event) -> dict[str, Any]:
@@ -134,7 +184,10 @@ def batch_copy(event: Event) -> dict[str, Any]:
 
 
 async def _plan(component: str, run: str, job: Event) -> ShardPlan:
-    limits = shard_plan.Limits(int(job.get("shard_objects", shard_plan.SHARD_OBJECTS)))
+    limits = shard_plan.Limits(
+        objects=int(job.get("shard_objects", shard_plan.SHARD_OBJECTS)),
+        part_objects=int(job.get("part_objects", shard_plan.PART_OBJECTS)),
+    )
     async with build.buckets() as buckets:
         source = source_of(buckets, component)
         replica = replica_at(buckets, component, _location(job))
@@ -155,18 +208,6 @@ async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bo
             source, replica, policy, build.backups(component), run, shard,
             clock=build.clock(), recheck=recheck,
         )  # fmt: skip
-
-
-def _write_down(component: str, location: str, plan: ShardPlan) -> RecoveryPoint | None:
-    async def take() -> InventoryTaken | None:
-        async with build.buckets() as buckets:
-            replica = replica_at(buckets, component, location)
-            if not isinstance(replica, BucketReplica):
-                return None
-            return await write_inventory(component, replica)
-
-    taken = asyncio.run(take())
-    return enter_point(component, taken, plan.planned_at) if taken else None
 
 
 def _start_batch(component: str, run: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,10 @@ from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
     from chalicelib.backup.sync import SyncProgress
+    from chalicelib.ports import ObjectStore
     from chalicelib.services.buckets import Synced
 
+ASK_SECONDS = 5.0
 DEPLOYED = Access({}, None, None, without_aws=False)
 
 
@@ -31,9 +34,16 @@ DEPLOYED = Access({}, None, None, without_aws=False)
 @click.option("--to", "location", help="The copy in this location, not the replica in AWS.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, change nothing.")
 @click.option("--approve", is_flag=True, help="Delete more than the plan lets go in one run.")
+@click.option("--shards", is_flag=True, help="In AWS, by its state machine, and follow it.")
 @FORMAT
 def command(
-    component: str, plan_path: Path, location: str | None, dry_run: bool, approve: bool, form: str
+    component: str,
+    plan_path: Path,
+    location: str | None,
+    dry_run: bool,
+    approve: bool,
+    shards: bool,
+    form: str,
 ) -> None:
     """Compare the bucket of COMPONENT with its replica and bring what is missing: the nightly
     work, now, with your own rights and for as long as it takes. Afterwards what the replica in
@@ -41,6 +51,9 @@ def command(
 
     Safe to interrupt and to repeat. When the plan mirrors deletions, none is made if they are
     more than it allows; look at them with --dry-run, then --approve.
+
+    With --shards the work is that of many functions side by side, for a bucket with millions of
+    objects; Ctrl-C leaves it running.
 
     Exit status: 0 the replica is what the bucket is; 1 it is not, and why is told; 2 the input
     cannot be used.
@@ -51,8 +64,13 @@ def command(
     """
     from chalicelib.services.buckets import incomplete, sync_now
 
+    if shards and dry_run:
+        raise click.UsageError("expected --shards or --dry-run, found both")
     with reach(load_plan(plan_path).plan, DEPLOYED) as places:
         place = location or places.primary
+        if shards:
+            _in_shards(component, place, approve, form)
+            return
         with _progress(form == "text") as tell:
             synced = sync_now(component, place, dry_run=dry_run, approved=approve, progress=tell)
     if form == "json":
@@ -65,6 +83,48 @@ def command(
         if form == "json":
             raise SystemExit(1)
         raise incomplete(place, synced.result)
+
+
+def _in_shards(component: str, location: str, approved: bool, form: str) -> None:
+    """Exit status 1 when it did not end well."""
+    from chalicelib.services import build
+    from chalicelib.services.buckets import start_shards, sync_machine
+
+    run = f"by-hand-{build.clock().now():%Y%m%dT%H%M%SZ}"
+    start_shards(component, location, run, approved=approved)
+    told = Console(stderr=True, quiet=form == "json")
+    told.print(f"{run} has begun; Ctrl-C leaves it running")
+    with told.status("syncing in shards"):
+        while (status := build.workflows().status(sync_machine(component), run)) == "RUNNING":
+            time.sleep(ASK_SECONDS)
+    found = shards_told(build.backups(component), run)
+    if form == "json":
+        click.echo(json.dumps({"run": run, "status": status, **found}))
+    else:
+        Console().print(f"{run}: {status}; {tell_shards(found)}", markup=False, soft_wrap=True)
+    if status != "SUCCEEDED":
+        raise SystemExit(1)
+
+
+def shards_told(store: ObjectStore, run: str) -> dict[str, Any]:
+    """What a run wrote of its end: `done`, a SyncResult, and `failure`; None where it did not."""
+    found: dict[str, Any] = {"done": None, "failure": None}
+    for row in store.list(f"shards/{run}@"):
+        name = row.key.rpartition("/")[2].removesuffix(".json")
+        if name in found and row.key.count("/") == 2:
+            found[name] = json.loads(store.get(row.key))
+    return found
+
+
+def tell_shards(found: dict[str, Any]) -> str:
+    if found["failure"]:
+        return f"{found['failure'].get('Error', '')}: {found['failure'].get('Cause', '')}"
+    if done := found["done"]:
+        return (
+            f"{done['source_objects']:,} objects compared, {done['copied']:,} copied, "
+            f"{done['deleted']:,} deleted, {done['failed']:,} failed"
+        )
+    return "it wrote nothing of its end"
 
 
 def _as_json(component: str, location: str, synced: Synced) -> dict[str, Any]:

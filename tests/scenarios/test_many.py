@@ -33,6 +33,7 @@ from tests.unit.test_sync import unpack
 COMPONENT = "nexus-uploads"
 OBJECTS = 1000
 SHARDS = 10
+PARTS = 4
 KEPT = 60
 FUNCTIONS = ("plan_shards", "copy_shard", "finish_shards", "batch_copy")
 # What these tests do not need, and why it is granted all the same.
@@ -169,12 +170,12 @@ def test_a_killed_worker_is_followed_by_another_and_nothing_is_copied_twice(here
     odd = [key for key in ODD_KEYS if key not in CANNOT["moto"]]
     here.fill([*odd, *(f"{n % 40:02}/{n:05}" for n in range(OBJECTS - len(odd)))])
     time.sleep(3.1)  # a copy is told from its source by times with whole seconds
-    run, execution = here.start(shard_objects=OBJECTS // SHARDS)
+    run, execution = here.start(shard_objects=OBJECTS // SHARDS, part_objects=OBJECTS // PARTS)
     # Not before some of a shard is copied.
     wait_for(lambda: here.s3.list_objects_v2(Bucket=here.replica)["KeyCount"], "nothing is copied")
     killed = threading.Thread(target=here.cloud.kill_worker, args=("copy_shard",))
     killed.start()
-    assert here.wait(execution) == "SUCCEEDED"
+    assert here.wait(execution) == "SUCCEEDED", here.told(run, "failure")
     killed.join()
     copied = here.versions(here.replica)
     assert len(copied) == OBJECTS
@@ -188,6 +189,7 @@ def test_a_killed_worker_is_followed_by_another_and_nothing_is_copied_twice(here
 
 def test_the_point_names_every_object_of_the_replica(here: Stage) -> None:
     points = [row.key for row in here.store.list("points/") if "inventory" in row.key]
+    assert len(points) == PARTS + 1, "each between two cuts, the last one open"
     entries = list(read_lines([unpack(here.store.get(key)) for key in points]))
     assert [it.key for it in entries] == sorted(here.keys(here.bucket), key=str.encode)
     assert here.metric("Synced.primary") == [1.0]

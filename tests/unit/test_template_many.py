@@ -68,7 +68,20 @@ def test_a_failure_anywhere_ends_in_the_recorder_and_red() -> None:
             assert state["Catch"][0]["Next"] == RECORDER, name
     assert (states[RECORDER]["Next"], states["Not in step"]["Type"]) == ("Not in step", "Fail")
     green = [name for name, state in states.items() if state.get("Next") == "In step"]
-    assert green == ["Count the results"], "only who counted says that all is well"
+    assert green == ["Enter the point"], "only who counted says that all is well"
+    assert states["Count the results"]["Next"] == "Is there an inventory"
+    before = [name for name, state in states.items() if state.get("Next") == "Enter the point"]
+    assert before == ["Write the inventory"]
+    assert states["Do the shards"]["Next"] == "Count the results"
+
+
+def test_a_part_of_the_inventory_that_fails_ends_the_run_red() -> None:
+    parts = sync_machine(COMPONENT)["States"]["Write the inventory"]
+    children = parts["ItemProcessor"]["States"]
+    failed = children["Write a part"]["Catch"][0]["Next"]
+    assert children[failed]["Type"] == "Fail"
+    assert (parts["ToleratedFailureCount"], parts["Catch"][0]["Next"]) == (0, RECORDER)
+    assert "ItemsPath" not in parts
 
 
 def test_the_map_carries_no_list_and_its_children_say_nothing() -> None:
@@ -88,7 +101,8 @@ def test_a_run_is_named_by_its_execution_and_when_it_began() -> None:
     named = {
         it["Parameters"]["Payload"]["run.$"] for it in machine.values() if it["Type"] == "Task"
     }
-    named.add(machine["Do the shards"]["ItemSelector"]["run.$"])
+    for name in ("Do the shards", "Write the inventory"):
+        named.add(machine[name]["ItemSelector"]["run.$"])
     (run,) = named
     assert "$$.Execution.Name" in run
     assert "$$.Execution.StartTime" in run
@@ -101,7 +115,8 @@ def test_the_machine_s_role_starts_its_own_machines_and_reads_lists_of_shards_al
     own = sync_machine_name(PLAN, "*")
     assert may["StartShards"]["Resource"]["Fn::Sub"].endswith(f":stateMachine:{own}")
     assert may["FollowShards"]["Resource"]["Fn::Sub"].endswith(f":execution:{own}:*")
-    assert may["ReadShards"]["Resource"] == {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/map.json"}
+    read = [it["Fn::Sub"] for it in may["ReadShards"]["Resource"]]
+    assert read == [f"${{BackupBucket.Arn}}/*/shards/*/{it}.json" for it in ("map", "parts")]
 
 
 def test_s3_s_own_role_can_copy_and_cannot_delete_or_touch_points() -> None:
