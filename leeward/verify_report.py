@@ -16,6 +16,7 @@ from chalicelib.verify.check_run import CheckProgress
 from chalicelib.verify.integrity import CheckResult
 from chalicelib.verify.locations import Comparison
 from chalicelib.verify.repair_run import RepairResult
+from chalicelib.verify.replica import ReplicaResult
 
 # As many as a person reads; --format json has all.
 SHOWN = 50
@@ -48,12 +49,38 @@ def show_checks(console: Console, results: Sequence[CheckResult]) -> None:
     _show_warnings(console, results)
 
 
+def show_replicas(
+    console: Console, replicas: Sequence[tuple[str, str, ReplicaResult | None]]
+) -> None:
+    """One line a replica of a bucket, then what is wrong, then what could not be looked at."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("replica of", "location", ""):
+        table.add_column(heading, overflow="fold", min_width=len(heading))
+    for heading in ("objects", "bytes", "read", "newer"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for component, location, result in replicas:
+        told = ["no inventory", "", "", ""]
+        if result is not None:
+            sizes = in_bytes(result.total_bytes), in_bytes(result.read_bytes)
+            told = [f"{result.objects:,}", *sizes, f"{result.newer:,}"]
+        verdict = VERDICTS[result is not None and result.ok]
+        table.add_row(_plain(component), _plain(location), verdict, *told)
+    console.print(table)
+    console.print()
+    results = [result for _, _, result in replicas if result is not None]
+    _show_findings(console, results)
+    _show_unreached(console, results)
+    more = sum(result.more for result in results)
+    if more:
+        console.print(f"and {counted(more, 'finding')} more")
+
+
 def _looked(result: CheckResult) -> str:
     all_of_them = f"{result.objects:,}"
     return all_of_them if result.looked == result.objects else f"{result.looked:,}/{all_of_them}"
 
 
-def _show_findings(console: Console, results: Sequence[CheckResult]) -> None:
+def _show_findings(console: Console, results: Sequence[CheckResult | ReplicaResult]) -> None:
     found = [(result.location, item) for result in results for item in result.findings]
     for location, item in found[:SHOWN]:
         where = f"{location}: {item.key or 'all of it'}"
@@ -62,7 +89,7 @@ def _show_findings(console: Console, results: Sequence[CheckResult]) -> None:
     _show_rest(console, len(found), "finding")
 
 
-def _show_unreached(console: Console, results: Sequence[CheckResult]) -> None:
+def _show_unreached(console: Console, results: Sequence[CheckResult | ReplicaResult]) -> None:
     found = [(result.location, item) for result in results for item in result.unreached]
     for location, item in found[:SHOWN]:
         code = Text(f"{'not reached':<17}", style="bold yellow")

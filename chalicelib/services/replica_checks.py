@@ -29,9 +29,14 @@ SHOWN = 5
 
 
 def check_objects(
-    component: str, location: str, policy: CheckPolicy, *, until: datetime
+    component: str,
+    location: str,
+    policy: CheckPolicy,
+    *,
+    until: datetime | None,
+    read_all: bool = False,
 ) -> ReplicaResult | None:
-    """Hold a replica against the newest inventory, and read its share of this run.
+    """Hold a replica against the newest inventory, and read its share of this run, or all of it.
 
     Returns: None when there is no inventory that can be used, so that nothing is known.
     """
@@ -39,7 +44,7 @@ def check_objects(
     if point is None:
         return None
     name = f"{component}/{location}"
-    budget = int(point.source_bytes / policy.runs * SPARE) + 1
+    budget = None if read_all else int(point.source_bytes / policy.runs * SPARE) + 1
     slots = load_slots(build.ledgers(), name, policy)
     result, after = asyncio.run(
         _check(component, location, point, slots, replace(policy, read_bytes=budget), until)
@@ -67,7 +72,7 @@ async def _check(
     point: RecoveryPoint,
     slots: Slots,
     policy: CheckPolicy,
-    until: datetime,
+    until: datetime | None,
 ) -> tuple[ReplicaResult, Slots]:
     places, entries = build.locations(), inventory_entries(build.backups(component), point)
     async with build.buckets() as buckets:

@@ -26,21 +26,25 @@ if TYPE_CHECKING:
     from chalicelib.verify.check_run import CheckProgress
     from chalicelib.verify.integrity import CheckResult
     from chalicelib.verify.repair_run import RepairResult
+    from chalicelib.verify.replica import ReplicaResult
 
 
 @dataclass
 class Found:
-    """What the checks of all locations said. `silent`: locations that did not answer."""
+    """What the checks of all locations said. `silent`: locations that did not answer. `replicas`
+    of buckets: component, location, None where no inventory tells what should be there."""
 
     checks: list[CheckResult] = field(default_factory=list)
     silent: list[tuple[str, str, LeewardError]] = field(default_factory=list)
+    replicas: list[tuple[str, str, ReplicaResult | None]] = field(default_factory=list)
     repairs: dict[str, RepairResult] = field(default_factory=dict)
     after: list[CheckResult] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         last = {(it.component, it.location): it for it in (*self.checks, *self.after)}
-        return bool(last) and not self.silent and all(it.ok for it in last.values())
+        replicas = all(it is not None and it.ok for _, _, it in self.replicas)
+        return bool(last) and not self.silent and replicas and all(it.ok for it in last.values())
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,6 +53,11 @@ class Found:
             "silent": [
                 {"component": component, "location": location, "error": error.to_json()}
                 for component, location, error in self.silent
+            ],
+            "replicas": [
+                {"component": component, "location": location, "ok": bool(it and it.ok)}
+                | {"result": it and it.to_json()}
+                for component, location, it in self.replicas
             ],
             "repairs": {name: it.to_json() for name, it in self.repairs.items()},
             "after": [it.to_json() for it in self.after],
@@ -75,6 +84,8 @@ def command(
     """Check that every location holds what was stored: that each object exists, its size and
     stored checksum, and by reading the share whose turn it is.
 
+    Of a bucket its replicas are held against the newest inventory; that needs the deployment.
+
     With --repair what is damaged is copied back from a location that has it sound; a point that
     none has is quarantined. Without it nothing is changed but the memory of what was read.
 
@@ -91,6 +102,8 @@ def command(
         with _progress(form == "text") as progress:
             for component, location in pairs:
                 _check(places, component, location, ledgers, found, progress, read_all=read_all)
+            for component, location in _replicas_of(places, components, locations):
+                _check_replica(places, component, location, found, read_all=read_all)
             if repair:
                 _repair(places, ledgers, found, progress)
     if form == "json":
@@ -130,6 +143,37 @@ def _check(
         )
     except LeewardError as error:
         found.silent.append((component, location, error))
+
+
+def _replicas_of(
+    places: Locations, components: tuple[str, ...], locations: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    """Without a deployment nothing tells where a replica is."""
+    if not places.deployed:
+        return []
+    buckets = [name for name, it in places.plan.components.items() if it.kind == "bucket"]
+    return [
+        (component, location)
+        for component in buckets
+        if not components or component in components
+        for location in places.of(component)
+        if not locations or location in locations
+    ]
+
+
+def _check_replica(
+    places: Locations, component: str, location: str, found: Found, *, read_all: bool
+) -> None:
+    from chalicelib.services.checking import policy_of
+    from chalicelib.services.replica_checks import check_objects
+
+    policy = policy_of(places.plan, places.component(component))
+    try:
+        result = check_objects(component, location, policy, until=None, read_all=read_all)
+    except LeewardError as error:
+        found.silent.append((component, location, error))
+        return
+    found.replicas.append((component, location, result))
 
 
 def _look(
@@ -196,11 +240,13 @@ def _progress(shown: bool) -> Iterator[Progress]:
 
 
 def _print(found: Found) -> None:
-    from leeward.verify_report import show_checks, show_repair
+    from leeward.verify_report import show_checks, show_repair, show_replicas
 
     console = Console(highlight=False)
     if found.checks:
         show_checks(console, found.checks)
+    if found.replicas:
+        show_replicas(console, found.replicas)
     for component, location, error in found.silent:
         told = f"{component} in {location} cannot be checked: {error.message}"
         console.print(told, style="bold red", markup=False, soft_wrap=True)

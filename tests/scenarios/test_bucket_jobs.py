@@ -205,6 +205,21 @@ def test_what_no_event_told_is_brought_by_the_sync_and_written_down_as_a_point(
     assert bodies == here.contents(BUCKET)
 
 
+def test_what_does_not_fit_into_one_invocation_goes_on_in_shards_by_itself(here: Stage) -> None:
+    with here.events_lost():
+        for number in range(5):
+            here.put(f"late/{number:02}", b"1")
+    before = len(here.catalogue.holdings().standings)
+    told = here.run("sync", seconds=0.01)
+    assert "goes on in shards" in told["found"]
+    wait_for(lambda: here.in_step, "the shards brought nothing", seconds=90)
+    wait_for(
+        lambda: len(here.catalogue.holdings().standings) > before,
+        "the shards entered no point",
+        seconds=90,
+    )
+
+
 def test_the_copy_in_another_cloud_is_brought_to_the_same(here: Stage) -> None:
     told = here.run("sync", location="secondary")
     assert f"{len(here.contents(BUCKET))} objects compared" in told["found"]
@@ -229,6 +244,17 @@ def test_the_replicas_are_what_the_inventory_says(here: Stage) -> None:
             lambda at=location: " 0 read whole" not in here.run("check", location=at)["found"],
             "nothing was ever read",
         )
+
+
+def test_a_person_sees_the_replicas_too(here: Stage) -> None:
+    words = (here.plan, "--component", COMPONENT, "--read-all", "--format", "json")
+    done = run("verify", *words, **here.cloud.environment())
+    found = json.loads(done.stdout)
+    assert {it["location"] for it in found["replicas"]} >= {"primary", "secondary"}
+    for one in found["replicas"]:
+        if one["location"] in ("primary", "secondary"):
+            assert one["ok"] is True, one
+            assert one["result"]["objects"] == len(here.contents(BUCKET))
 
 
 def test_a_version_that_is_gone_for_good_is_found_and_what_can_be_is_brought_back(
