@@ -81,8 +81,10 @@ def decide_scope_step(run: Run, inputs: Outputs) -> Outputs:
 
 
 def gather(run: Run, scenario: Scenario) -> tuple[Facts, ...]:
-    """Everything at once; each probe and each location has a deadline of its own."""
+    """Everything at once; each probe and each location has a deadline of its own. A location that
+    is lost with the site is not asked, as no restore asks it."""
     _open_clients()
+    lost = build.locations().lost_with(scenario.loses)
     names = tuple(_assessed(scenario))
     probes = {name: probes_of(name) for name in names}
     questions: dict[str, tuple[Ask, float]] = {
@@ -92,7 +94,7 @@ def gather(run: Run, scenario: Scenario) -> tuple[Facts, ...]:
     }
     copies = {name: build.locations().of(name) for name in names if _has_copies(name)}
     for name, locations in copies.items():
-        for location in locations:
+        for location in set(locations) - lost:
             ask = partial(build.locations().ask, location, name, _region(run))
             questions[f"{name} @{location}"] = (ask, COPIES_SECONDS)
     answers = ask_all(questions)
@@ -140,7 +142,7 @@ def _facts(
         answers[f"{name} {it}"].answer or silent(f"the {it} of {name}", PROBE_SECONDS)
         for it in asked
     )
-    candidates = tuple(answers[f"{name} @{it}"].answer or _silent_location(it) for it in locations)
+    candidates = tuple(_heard(it, answers.get(f"{name} @{it}")) for it in locations)
     copy, told = best_copy(candidates)
     return Facts(
         component=name,
@@ -155,9 +157,16 @@ def _facts(
     )
 
 
-def _silent_location(location: str) -> Candidate:
-    error = Unavailable(f"no answer in {COPIES_SECONDS:g} s", hint="it is left out")
-    return Candidate(location, 0, error=error)
+def _heard(location: str, asked: Asked | None) -> Candidate:
+    """What a location answered; None: it was not asked."""
+    if asked is None:
+        why = "it is lost with the site, and was not asked"
+    elif asked.answer is None:
+        why = f"no answer in {COPIES_SECONDS:g} s"
+    else:
+        found: Candidate = asked.answer
+        return found
+    return Candidate(location, 0, error=Unavailable(why, hint="it is left out"))
 
 
 def best_copy(candidates: tuple[Candidate, ...]) -> tuple[CopyFacts | None, tuple[str, ...]]:
