@@ -163,7 +163,8 @@ def _meant(plan: Plan, kind: str) -> tuple[str, ...]:
 def _restores_one(plan: Plan, name: str) -> bool:
     scenario = plan.scenarios[name]
     restores = any(step.uses == "database.restore" for step in scenario.all_steps())
-    return restores and scenario.component is not None and not scenario.loses
+    alone = scenario.component is not None and not scenario.loses
+    return restores and alone and not _isolates(plan, name)
 
 
 def _isolates(plan: Plan, name: str) -> bool:

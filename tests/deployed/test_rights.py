@@ -31,7 +31,10 @@ UNATTENDED_NEVER |= {"find_scope", "restore_bucket", "tighten"}  # tests/scenari
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
 UNATTENDED_NEVER |= {"assess", "provision"}  # tests/scenarios/test_great_loss.py
 UNATTENDED_NEVER |= {"isolate", "inspect"}  # tests/scenarios/test_attack.py
+UNATTENDED_NEVER |= {"fail_back"}  # tests/scenarios/test_failback.py
 UNATTENDED_NEVER |= {"move_names"}  # tests/scenarios/test_names.py
+UNATTENDED_NEVER |= {"heartbeat", "probe", "verify_services"}  # .../test_regional_outage.py
+UNATTENDED_NEVER |= {"exercise"}  # tests/scenarios/test_exercise_run.py
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())
 

@@ -116,3 +116,10 @@ def test_what_a_drill_did_is_taken_back_when_a_step_fails(here: Stage, staging: 
     assert state_of(here.cloud, here.plan, here.production) == before
     assert databases(staging) == databases_before
     assert COMPONENT in result["incident"]
+
+
+def test_it_may_do_what_it_does_and_no_more(here: Stage, staging: Production) -> None:
+    rights = here.cloud.rights()["leeward-primary-exercise"]
+    assert rights.denied == ()
+    # Where the last run of an incident failed, whether it still runs is asked before the next.
+    assert set(rights.unused) <= {"states:DescribeExecution"}
