@@ -148,6 +148,11 @@ def assess(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)
 
 
+@app.lambda_function(name="fail_back")
+def fail_back(event: dict[str, Any], context: Any) -> Any:
+    return services.run_step(event)
+
+
 @app.lambda_function(name="manage_servers")
 def manage_servers(event: dict[str, Any], context: Any) -> Any:
     return services.run_step(event)

@@ -19,6 +19,7 @@ COMMANDS = {
     "names": "Ask name servers where a plan's names lead.",
     "compile": "Write plan.json, state machines and template parts.",
     "run": "Start a scenario for real, with a reason.",
+    "failback": "Go back after a failover, with a reason.",
     "break-glass": "Fail over from a laptop, with AWS half gone.",
     "exercises": "Restore tests and drills: due, done, missed, and how fast.",
     "incident": "Incidents: listed, shown, acknowledged, declared, closed.",

@@ -103,10 +103,10 @@ class Plan(PlanPart):
         return next((site.region for site in sites), None)
 
     def runs_in_standby(self, scenario: str) -> bool:
-        """Whether a run of it must not need the primary region: it loses that, and there is a
-        standby region in AWS to run in."""
-        loses = self.scenarios[scenario].lost_to(self.sites, "primary")
-        return loses and self.aws_region("standby") is not None
+        """Whether its runs are the standby region's: it loses the primary one, or goes back there
+        from where things run, and there is a standby region in AWS to run in."""
+        away = self.scenarios[scenario].runs_away_from(self.sites, "primary")
+        return away and self.aws_region("standby") is not None
 
     def rpo_of(self, component: str) -> timedelta | None:
         """The promise for its class of data, else that for everything, else None."""

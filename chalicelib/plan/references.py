@@ -64,6 +64,7 @@ def _of_scenarios(plan: Plan) -> Iterator[Reference]:
         )
         yield from _many((*path, "restores"), "component", scenario.restores, plan.components)
         yield from _many((*path, "loses"), "site", scenario.loses, plan.sites)
+        yield from _one((*path, "returns_to"), "site", scenario.returns_to, plan.sites)
         for step_path, step in scenario.steps_with_paths():
             where = (*path, "steps", *step_path, "with", "component")
             yield from _one(where, "component", step.component, plan.components)

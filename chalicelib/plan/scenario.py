@@ -134,7 +134,8 @@ class Scenario(PlanPart):
 
     component: what it is about, where it is about one. alarms: names of those that start it.
     detected_within: from the damage to the alarm. system: the class whose RTO counts.
-    loses: sites that are gone. estimate: the document's; target: a time of its own to be met.
+    loses: sites that are gone. returns_to: the site that it goes back to after a failover, which a
+    person alone starts. estimate: the document's; target: a time of its own to be met.
     personal_data: people's data may be concerned, so that regulators may have to be told in time.
     trigger: signals by which it starts without a person.
     """
@@ -145,6 +146,7 @@ class Scenario(PlanPart):
     restores: tuple[Name, ...] = ()
     system: Name | None = None
     loses: tuple[Name, ...] = ()
+    returns_to: Name | None = None
     detection: tuple[Text, ...] = ()
     alarms: tuple[Text, ...] = ()
     detected_within: Duration | None = None
@@ -157,11 +159,16 @@ class Scenario(PlanPart):
 
     def subject(self, name: str) -> str:
         """What an incident of the scenario `name` is about: one at a time is open for each."""
-        return self.component or (self.loses[0] if self.loses else name)
+        return self.component or (self.loses[0] if self.loses else self.returns_to or name)
 
     def lost_to(self, sites: Mapping[str, Site], role: str) -> bool:
         """Whether it loses the site of that role ("primary", "standby")."""
         return any(name in sites and sites[name].role == role for name in self.loses)
+
+    def runs_away_from(self, sites: Mapping[str, Site], role: str) -> bool:
+        """Whether it runs where that role's site is not: it loses it, or has yet to go back."""
+        home = sites.get(self.returns_to or "")
+        return self.lost_to(sites, role) or (home is not None and home.role == role)
 
     def recovers_at(self, sites: Mapping[str, Site]) -> str:
         """The site that takes over from those it loses; "" when everything stays where it is."""

@@ -31,6 +31,8 @@ RECORD_SECONDS = 120
 WHETHER = "Whether to approve"
 # A person's step without a limit in the plan: Step Functions would wait for a year.
 PERSON_SECONDS = 24 * 3600
+# As far ahead as a window may lie (recover/failback.py, FARTHEST).
+LONGEST_WAIT_SECONDS = 14 * 24 * 3600
 
 # What Lambda reports for a worker that was throttled, killed, timed out or never started.
 # Source: "Handle transient Lambda service exceptions", Step Functions best practices; Sandbox and
@@ -70,7 +72,8 @@ def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
     return {
         "Comment": f"{scenario.title} ({name})",
         "StartAt": names[0],
-        "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3 + 3600,
+        "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3 + 3600
+        + (LONGEST_WAIT_SECONDS if any(_wait_state(one) for one in placed) else 0),
         "States": states,
     }
 
@@ -144,8 +147,20 @@ def _step_states(one: Placed, placed: list[Placed], following: str) -> dict[str,
             states[_stage_entry(one.step)] = _unless_state(one, placed, one.step.approve.unless)
         states[f"Approve {one.step.name}"] = _approval_state(one.step)
     work = _person_state(one) if one.step.by else _task_state(one, placed)
-    states[state_name(one.step)] = work | {"Next": following}
+    wait = _wait_state(one)
+    then = f"Wait after {one.step.name}" if wait else following
+    states[state_name(one.step)] = work | {"Next": then}
+    if wait:
+        states[then] = wait | {"Next": following}
     return states
+
+
+def _wait_state(one: Placed) -> dict[str, Any]:
+    """Waits for the time that a step found; {} after all other steps."""
+    until = STEP_KINDS[one.step.uses].waits_until if one.step.uses else ""
+    path = f"{one.local_path}.outputs.{until}"
+    comment = f"waits for the time that {one.step.name} found"
+    return {"Type": "Wait", "Comment": comment, "TimestampPath": path} if until else {}
 
 
 def _parallel_state(
@@ -158,7 +173,7 @@ def _parallel_state(
         states: dict[str, Any] = {}
         for index, one in enumerate(mine):
             states |= _step_states(one, placed, entries[index + 1])
-        last = states[state_name(mine[-1].step)]
+        last = next(state for state in states.values() if state.get("Next") == "")
         del last["Next"]
         last["End"] = True
         branches.append({"StartAt": entries[0], "States": _without_catch(states)})

@@ -63,7 +63,11 @@ def explain_scenario(plan: Plan, name: str) -> Explanation:
     return Explanation(
         scenario=name,
         title=scenario.title,
-        starts_when=(*(f"alarm {alarm}" for alarm in scenario.alarms), *scenario.detection),
+        starts_when=(
+            *(f"alarm {alarm}" for alarm in scenario.alarms),
+            *scenario.detection,
+            *(("a person alone: leeward failback",) if scenario.returns_to else ()),
+        ),
         steps=tuple(steps),
         takes_seconds=_seconds(scenario.longest_path()),
         worst_seconds=_worst_seconds(scenario),
@@ -75,7 +79,7 @@ def explain_scenario(plan: Plan, name: str) -> Explanation:
 
 def run_region(plan: Plan, scenario: Scenario) -> str:
     """Where a run of the scenario runs: beside its component, and away from what it loses."""
-    if scenario.lost_to(plan.sites, "primary"):
+    if scenario.runs_away_from(plan.sites, "primary"):
         return plan.aws_region("standby") or "the standby region"
     component = plan.components.get(scenario.component or "")
     site = plan.sites.get(component.site or "") if component else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from chalicelib.scenarios.kinds import (
     database,
     deletion,
+    failback,
     health,
     infrastructure,
     isolation,
@@ -26,6 +27,7 @@ STEP_KINDS: dict[str, StepKind] = {
     for kind in (
         *database.KINDS,
         *deletion.KINDS,
+        *failback.KINDS,
         *health.KINDS,
         *infrastructure.KINDS,
         *isolation.KINDS,

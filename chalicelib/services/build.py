@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from chalicelib.services.locations import Locations
 
 ROOT = Path(__file__).parents[2]
+PRIMARY_FUNCTIONS = "leeward-primary-"
 
 
 @dataclass(frozen=True)
@@ -326,6 +327,25 @@ def addresses() -> SecretAddresses:
     from chalicelib.adapters.secrets import SecretAddresses
 
     return SecretAddresses(client("secretsmanager"))
+
+
+def addresses_of(component: Postgres) -> SecretAddresses:
+    """For changing them: a secret is changed in its site's region, and its replicas follow."""
+    from chalicelib.adapters.secrets import SecretAddresses
+
+    site = plan().sites.get(component.site or "")
+    region = site.region if site and site.provider == "aws" else None
+    if region in (None, environment().region):
+        return addresses()
+    return SecretAddresses(client("secretsmanager", region))
+
+
+def primary_functions(seconds: float) -> LambdaFunctions:
+    """Those of the primary stack, from wherever this is; waits so long for an answer."""
+    from chalicelib.adapters.lambda_functions import LambdaFunctions, connect_lambda
+
+    region = plan().aws_region("primary") or environment().region
+    return LambdaFunctions(connect_lambda(region, seconds), PRIMARY_FUNCTIONS)
 
 
 def operator_dsn(component: str, name: str = "") -> str:

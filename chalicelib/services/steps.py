@@ -56,6 +56,11 @@ CODE = {
     "infrastructure.decide-scope": ("assessing", "decide_scope_step"),
     "infrastructure.provision": ("infrastructure", "provision_step"),
     "failback.plan": ("afterwards", "plan_failback_step"),
+    "failback.window": ("failback", "window_step"),
+    "failback.check": ("failback", "check_step"),
+    "failback.compare": ("failback", "compare_step"),
+    "failback.load": ("failback", "load_step"),
+    "failback.protect": ("failback", "protect_step"),
     "analysis.open": ("afterwards", "open_analysis_step"),
 }
 
@@ -64,6 +69,7 @@ UNDO = {
     "database.fence": ("target", "undo_fence"),
     "database.load": ("rebuild", "undo_load"),
     "database.switch": ("target", "undo_switch"),
+    "failback.load": ("failback", "undo_load"),
     "bucket.undelete": ("bucket_steps", "undo_changes"),
     "bucket.undo": ("bucket_steps", "undo_changes"),
     "rows.restore": ("rows", "undo_restore"),

@@ -57,7 +57,26 @@ def find_blind_standby(plan: Plan, now: datetime) -> Hits:
             )
 
 
+def find_failback_unasked(plan: Plan, now: datetime) -> Hits:
+    for name, scenario in plan.scenarios.items():
+        if scenario.returns_to and (scenario.alarms or scenario.trigger):
+            field = "trigger" if scenario.trigger else "alarms"
+            what = "signals start" if scenario.trigger else f"{', '.join(scenario.alarms)} starts"
+            yield (
+                ("scenarios", name, field),
+                f"{what} {name}, which goes back to {scenario.returns_to}: what flaps would"
+                " move everything to and fro",
+            )
+
+
 RULES = (
+    Rule(
+        "LW085",
+        "error",
+        "A failback that nobody asks for",
+        "leave alarms and trigger out: a person starts it, with `leeward failback`",
+        find_failback_unasked,
+    ),
     Rule(
         "LW090",
         "error",

@@ -32,7 +32,8 @@ class StepKind:
     undo: how a person takes it back; "" when there is nothing to undo.
     taken_back: a drill ends by undoing it, with code (UNDO in services/steps.py).
     drill: what it acts on in a drill. unreachable: what it does when the primary site does not
-    answer; "" when it needs nothing there.
+    answer; "" when it needs nothing there. waits_until: its output that is a time; the machine
+    waits for that before the next step.
     """
 
     uses: str
@@ -47,6 +48,7 @@ class StepKind:
     taken_back: bool = False
     drill: str = "nothing: it reads alone"
     unreachable: str = ""
+    waits_until: str = ""
 
 
 STATE = (Dependency("dynamodb", "data", "own"), Dependency("s3", "data", "own"))

@@ -13,6 +13,7 @@ STAGES = (
     ("artist", "HostedDatabaseDrill"),
     ("ransomware", "RansomwareDrill"),
     ("deletion", "DeletionDrill"),
+    ("failback", "FailbackDrill"),
     ("site_loss", "SiteLossDrill"),
     ("outage", "OutageDrill"),
     ("database", "DatabaseDrill"),
