@@ -7,11 +7,14 @@ target is deleted, and nothing that somebody else put there is overwritten.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from chalicelib.errors import LeewardError
+from chalicelib.plan.inventory import InventoryEntry
 from chalicelib.ports.buckets import Bucket, ObjectRow, VersionRow
 from chalicelib.recover.bucket_history import KeyHistory, read_histories
 from chalicelib.recover.flight import IN_FLIGHT, Flight
@@ -20,6 +23,7 @@ from chalicelib.recover.undo_elsewhere import FOREIGN
 from chalicelib.recover.undo_outcome import Copies, OutcomeMeter, UndoOutcome
 
 NAMED = 20
+READ_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,63 @@ async def fill_bucket(bucket: Bucket, replica: Bucket, target: Bucket, moment: d
         if there is None or not await _same(wanted, Place(target, wanted.row.key), there):
             missing.append(wanted.row.key)
     return Filled(outcome, objects, from_replica, missing[:NAMED])
+
+
+async def fill_from_point(
+    entries: Callable[[], Iterator[InventoryEntry]], replica: Bucket, target: Bucket
+) -> Filled:
+    """Copy the versions that an inventory names, then compare every object. Safe to repeat.
+
+    Args:
+        entries: the inventory from its beginning, in byte order; read in another thread.
+    """
+    meter = OutcomeMeter(None)
+    copies = {replica.name: Copies(replica.name, target, meter, None)}
+    async with Flight(IN_FLIGHT) as flight:
+        async for wanted, there in _named(entries(), replica, target):
+            if wanted is None and there is not None:
+                meter.fail(there.key, "target-not-empty", FOREIGN)
+            elif wanted is not None and there is None:
+                await flight.start(copies[replica.name].copy(wanted.row))
+            elif wanted is not None and there is not None:
+                await flight.start(_settle(wanted, there, target, copies, meter))
+        await flight.land()
+    objects, missing = 0, []
+    async for wanted, there in _named(entries(), replica, target):
+        objects += wanted is not None
+        if wanted and (
+            there is None or not await _same(wanted, Place(target, wanted.row.key), there)
+        ):
+            missing.append(wanted.row.key)
+    return Filled(meter.outcome(), objects, objects, missing[:NAMED])
+
+
+async def _named(
+    entries: Iterator[InventoryEntry], replica: Bucket, target: Bucket
+) -> AsyncIterator[tuple[Wanted | None, ObjectRow | None]]:
+    """(what is to be there, what is there) for every key of the two, in order; never neither."""
+    rows = target.list()
+    row = await anext(rows, None)
+    while batch := await asyncio.to_thread(lambda: list(islice(entries, READ_AT_ONCE))):
+        for entry in batch:
+            while row is not None and row.key < entry.key:
+                yield None, row
+                row = await anext(rows, None)
+            here = row if row is not None and row.key == entry.key else None
+            yield Wanted(replica, _version(entry)), here
+            if here is not None:
+                row = await anext(rows, None)
+    while row is not None:
+        yield None, row
+        row = await anext(rows, None)
+
+
+def _version(entry: InventoryEntry) -> VersionRow:
+    return VersionRow(
+        entry.key, entry.version, is_latest=False, is_marker=False,
+        modified_at=entry.modified_at, size_bytes=entry.size_bytes, etag=entry.etag,
+        storage_class="STANDARD",
+    )  # fmt: skip
 
 
 async def _copy(bucket: Bucket, replica: Bucket, target: Bucket, moment: datetime) -> UndoOutcome:

@@ -304,7 +304,7 @@ def _at_once(component: str) -> tuple[str, ...]:
 
 def source_of(buckets: S3Buckets, component: str) -> S3Bucket:
     """The user's own bucket."""
-    return _bucket(buckets, bucket_component(component).bucket)
+    return bucket_at(buckets, bucket_component(component).bucket)
 
 
 def replica_at(buckets: S3Buckets, component: str, location: str) -> Replica:
@@ -317,10 +317,10 @@ def replica_at(buckets: S3Buckets, component: str, location: str) -> Replica:
 
 def replica_of(buckets: S3Buckets, component: str) -> S3Bucket:
     """The replica in AWS. Raises NotReady (code "no-replica")."""
-    return _bucket(buckets, build.replica_bucket(component))
+    return bucket_at(buckets, build.replica_bucket(component))
 
 
-def _bucket(buckets: S3Buckets, name: str) -> S3Bucket:
+def bucket_at(buckets: S3Buckets, name: str) -> S3Bucket:
     """S3 itself corrects the region of a bucket that is in another one."""
     here = build.environment()
     places = build.locations()

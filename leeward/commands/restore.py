@@ -33,9 +33,13 @@ class Restores(click.Group):
     """What needs the plan's model is imported when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), "point", "rows"})
+        return sorted({*super().list_commands(ctx), "inventory", "point", "rows"})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name == "inventory":
+            from leeward.commands.restore_inventory import command as inventory
+
+            return inventory
         if cmd_name == "point":
             from leeward.commands.restore_point import command as point
 

@@ -220,6 +220,28 @@ def test_what_does_not_fit_into_one_invocation_goes_on_in_shards_by_itself(here:
     )
 
 
+def test_what_a_point_names_comes_back_into_another_bucket(here: Stage) -> None:
+    """Also when it was overwritten and deleted since, in the bucket and in the replica."""
+    point, then = here.run("sync")["point"], here.contents(BUCKET)
+    here.put("a", b"written over")
+    here.put("since", b"1")
+    here.delete("late/00")
+    assert here.in_step
+    target = "back-by-point"
+    here.s3.create_bucket(Bucket=target)
+    words = ("restore", "inventory", COMPONENT, "--plan", here.plan, "--to-bucket", target)
+    done = run(*words, "--point", point, **here.cloud.environment())
+    assert (done.returncode, "PROVEN" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert here.contents(target) == then
+    again = run(*words, "--point", point, "--format", "json", **here.cloud.environment())
+    assert json.loads(again.stdout)["done"] == {"same": len(then)}
+    here.s3.put_object(Bucket=target, Key="foreign", Body=b"1")
+    red = run(*words, "--point", point, **here.cloud.environment())
+    assert (red.returncode, "NOT PROVEN" in red.stdout) == (1, True)
+    unknown = run(*words, "--point", "20000101T000000Z-objects", **here.cloud.environment())
+    assert (unknown.returncode, "none of id" in unknown.stderr) == (2, True)
+
+
 def test_the_copy_in_another_cloud_is_brought_to_the_same(here: Stage) -> None:
     told = here.run("sync", location="secondary")
     assert f"{len(here.contents(BUCKET))} objects compared" in told["found"]

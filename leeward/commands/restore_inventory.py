@@ -1,0 +1,109 @@
+"""leeward restore inventory COMPONENT: the objects that a bucket's recovery point names."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from chalicelib.errors import Tampered
+from leeward.deployed import Access, reach
+from leeward.options import FORMAT, PLAN_PATH
+from leeward.plan_file import load_plan
+
+if TYPE_CHECKING:
+    from chalicelib.plan.records import RecoveryPoint
+    from chalicelib.recover.fill import Filled
+
+DEPLOYED = Access({}, None, None, without_aws=False)
+
+
+@click.command("inventory", short_help="Copy what a bucket's recovery point names into a bucket.")
+@click.argument("component")
+@click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
+@click.option("--point", "point_id", required=True, metavar="ID", help="Of `catalogue list`.")
+@click.option("--to-bucket", "target", required=True, metavar="NAME", help="An empty bucket.")
+@FORMAT
+def command(component: str, plan_path: Path, point_id: str, target: str, form: str) -> None:
+    """Copy the very versions that a recovery point of COMPONENT names from its replica into
+    another bucket, on S3's side, and compare every object.
+
+    Safe to interrupt and to repeat. Nothing in the bucket is deleted or overwritten that somebody
+    else put there.
+
+    Exit status: 0 every object is there; 1 not, or the point is quarantined; 2 the input cannot be
+    used.
+
+    \b
+    Example:
+    leeward restore inventory nexus-uploads --plan policies/plans/nexus-studio.yaml \\
+        --point 20261122T020000Z-objects --to-bucket uploads-then
+    """
+    with reach(load_plan(plan_path).plan, DEPLOYED):
+        filled = asyncio.run(_fill(component, _point(component, point_id), target))
+    if form == "json":
+        click.echo(json.dumps({"ok": filled.ok, "point": point_id, **_told(filled)}))
+    else:
+        _print(Console(highlight=False), target, filled)
+    sys.exit(0 if filled.ok else 1)
+
+
+def _point(component: str, point_id: str) -> RecoveryPoint:
+    """Raises as choose_points; Tampered (code "inventory-changed")."""
+    from chalicelib.recover.points import choose_points
+    from chalicelib.services import build
+
+    holdings = build.catalogue(component).holdings()
+    [point] = choose_points(holdings, "objects", point_id=point_id)
+    for item in point.objects:
+        digest = hashlib.sha256()
+        for chunk in build.backups(component).read(item.key):
+            digest.update(chunk)
+        if digest.hexdigest() != item.sha256:
+            raise Tampered(
+                f"expected {item.key} with SHA-256 {item.sha256}, found {digest.hexdigest()}",
+                code="inventory-changed",
+                hint="Use another point; `leeward verify --repair` copies a sound one back.",
+            )
+    return point
+
+
+async def _fill(component: str, point: RecoveryPoint, target: str) -> Filled:
+    from chalicelib.recover.fill import fill_from_point
+    from chalicelib.services import build
+    from chalicelib.services.buckets import bucket_at, replica_of
+    from chalicelib.verify.replica_contents import inventory_entries
+
+    store = build.backups(component)
+    async with build.buckets() as buckets:
+        return await fill_from_point(
+            lambda: inventory_entries(store, point),
+            replica_of(buckets, component),
+            bucket_at(buckets, target),
+        )
+
+
+def _told(filled: Filled) -> dict[str, object]:
+    return {
+        "objects": filled.objects,
+        "done": filled.outcome.counts,
+        "missing": filled.missing,
+        "failures": [failure.to_json() for failure in filled.outcome.failures],
+    }
+
+
+def _print(console: Console, target: str, filled: Filled) -> None:
+    verdict = "[green]PROVEN[/]" if filled.ok else "[bold red]NOT PROVEN[/]"
+    done = ", ".join(f"{count:,} {what}" for what, count in filled.outcome.counts.items())
+    console.print(f"{target}: {filled.objects:,} objects; {done}", markup=False)
+    for failure in filled.outcome.failures:
+        console.print(f"{failure.key!r}: {failure.message}", markup=False, soft_wrap=True)
+    for key in filled.missing:
+        console.print(f"{key!r} is not as the point says", markup=False, soft_wrap=True)
+    console.print(verdict)
