@@ -159,7 +159,7 @@ class Scenario(PlanPart):
 
     def subject(self, name: str) -> str:
         """What an incident of the scenario `name` is about: one at a time is open for each."""
-        return self.component or (self.loses[0] if self.loses else self.returns_to or name)
+        return self.component or (self.loses[0] if self.loses else name)
 
     def lost_to(self, sites: Mapping[str, Site], role: str) -> bool:
         """Whether it loses the site of that role ("primary", "standby")."""

@@ -109,7 +109,7 @@ def test_the_machine_waits_for_the_window_and_looks_again() -> None:
     wait = states[states["Window"]["Next"]]
     assert wait["Type"] == "Wait"
     assert wait["TimestampPath"] == "$.steps.window.outputs.begins_at"
-    assert wait["Next"] == "Look again"
+    assert states[wait["Next"]]["Type"] == "Task"
     assert machine["TimeoutSeconds"] > timedelta(days=14).total_seconds()
     others = {name: it for name, it in plan.scenarios.items() if not it.returns_to}
     for other, scenario in others.items():
@@ -123,3 +123,19 @@ def test_it_runs_in_the_standby_and_no_signal_starts_it() -> None:
     assert scenario.recovers_at(plan.sites) == ""
     assert not scenario.alarms
     assert scenario.trigger is None
+
+
+def test_one_that_was_refused_is_not_in_the_way_of_a_failover() -> None:
+    plan = load_plan(PLAN).plan
+    about = {name: it.subject(name) for name, it in plan.scenarios.items()}
+    failback = about.pop(find_failback(plan))
+    assert failback not in about.values()
+
+
+def test_it_looks_once_more_right_before_the_application_stops() -> None:
+    plan = load_plan(PLAN).plan
+    steps = [it.name for it in plan.scenarios[find_failback(plan)].all_steps()]
+    assert steps[steps.index("stop-dr") - 1] == "look-again"
+    after = steps[steps.index("stop-dr") :]
+    people = {it.name for it in plan.scenarios[find_failback(plan)].all_steps() if it.by}
+    assert not people & set(after)
