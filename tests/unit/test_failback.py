@@ -139,3 +139,10 @@ def test_it_looks_once_more_right_before_the_application_stops() -> None:
     after = steps[steps.index("stop-dr") :]
     people = {it.name for it in plan.scenarios[find_failback(plan)].all_steps() if it.by}
     assert not people & set(after)
+
+
+def test_a_plan_without_a_way_back_says_so() -> None:
+    plan = load_plan(PLAN.with_name("artist-tech.yaml")).plan
+    with pytest.raises(BadInput) as error:
+        find_failback(plan)
+    assert error.value.instance_code == "no-failback"
