@@ -7,9 +7,11 @@ from typing import Any
 from chalice.app import Chalice, CloudWatchEvent
 
 from chalicelib import services, telemetry
+from chalicelib.api import slack
 
 app = Chalice(app_name="leeward")
 telemetry.install(app)
+app.register_blueprint(slack.routes)
 
 ALARM_RAISED = {
     "source": ["aws.cloudwatch"],
@@ -216,6 +218,11 @@ def ask(event: dict[str, Any], context: Any) -> Any:
 @app.lambda_function(name="answer")
 def answer(event: dict[str, Any], context: Any) -> Any:
     return services.answer(event)
+
+
+@app.lambda_function(name="chat")
+def chat(event: dict[str, Any], context: Any) -> Any:
+    return services.chat(event)
 
 
 @app.lambda_function(name="tell")

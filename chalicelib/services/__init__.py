@@ -209,6 +209,13 @@ def answer(event: Event) -> Event:
     return answer(event)
 
 
+def chat(event: Event) -> Event:
+    """Do what was said in Slack, and tell whoever said it."""
+    from chalicelib.services.chatting import chat
+
+    return chat(event)
+
+
 def tell(event: Event) -> Event:
     """Send what is to be told, or do a step that tells somebody; see `run_step`."""
     if "uses" in event or event.get("warm"):

@@ -124,6 +124,7 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
                 "dns": cloud.dns_address,
                 "folder": str(cloud.folder),
                 "regions": list(cloud.regions),
+                "apis": dict(cloud.apis),
                 "functions": [it.name for it in cloud.functions()],
                 "schedules": cloud.schedules(),
                 "outputs": deployed.outputs,
@@ -141,6 +142,7 @@ def render_stage(stage: dict[str, Any]) -> str:
             "PostgreSQL": stage["database"],
             "state": stage["folder"],
         }
+        | {f"API {name}": address for name, address in stage["apis"].items()}
         | stage["locations"]
         | stage["outputs"]
     )

@@ -87,6 +87,7 @@ class LocalCloud:
         self.notes: dict[str, Any] = {}
         self.dns_address = ""
         self.clusters: list[RoutingCluster] = []
+        self.apis: dict[str, str] = {}
         self.faults = Faults()
         self._schedules = schedules
         self._clients: dict[tuple[str, str], BaseClient] = {}
@@ -199,6 +200,20 @@ class LocalCloud:
             "AWS_DEFAULT_REGION": region,
             **CREDENTIALS,
         }
+
+    def serve_api(self, api: str, stage: str, body: dict[str, Any]) -> str:
+        """Serve a REST API until the cloud ends; its address, kept in `apis` too."""
+        from leeward.local.api_front import ApiFront, read_definition
+
+        front = ApiFront(read_definition(body), self._invoke_arn, stage=stage, api=api)
+        self.apis[api] = front.start()
+        self._ending.callback(front.stop)
+        return self.apis[api]
+
+    def _invoke_arn(self, arn: str, event: Any) -> tuple[Any, bool]:
+        [function] = [it for it in self.functions() if it.arn == arn]
+        outcome = self.runner.invoke(function, event)
+        return json.loads(outcome.payload), outcome.failed
 
     def control_is_on(self, arn: str) -> bool:
         """Whether any of `clusters` has the routing control, turned on."""

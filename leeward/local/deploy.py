@@ -111,11 +111,13 @@ class Stack:
         self._cloud = cloud
         self._template = template
         self._made: dict[str, Made] = {}
+        self.apis: dict[str, Properties] = {}
         self._values: dict[str, Any] = {
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT,
             "AWS::Partition": "aws",
             "AWS::StackName": stack_name,
+            "AWS::URLSuffix": "amazonaws.com",
         }
         for name, parameter in template.get("Parameters", {}).items():
             self._values[name] = (given or {}).get(name) or _default(parameter)
@@ -137,6 +139,9 @@ class Stack:
 
     def client(self, service: str) -> Any:
         return self._cloud.client(service, self.region)
+
+    def serve_api(self, api: str, stage: str) -> None:
+        self._cloud.serve_api(api, stage, self.apis[api])
 
     def client_in(self, service: str, region: str) -> Any:
         return self._cloud.client(service, region)
@@ -171,6 +176,11 @@ class Stack:
             return self._attribute(*argument)
         if name == "Fn::Sub" and isinstance(argument, str):
             return re.sub(r"\$\{([\w:.]+)\}", lambda it: self._named(it[1]), argument)
+        if name == "Fn::Sub":
+            text, given = argument
+            for key, value in given.items():
+                text = text.replace(f"${{{key}}}", str(self.resolve(value)))
+            return self._call(name, text)
         raise _unknown(f"function {name}")
 
     def _named(self, name: str) -> str:
@@ -397,6 +407,25 @@ def make_state_machine(stack: Stack, _logical: str, properties: Properties) -> M
     return Made(arn, {"Arn": arn, "Name": properties["StateMachineName"]})
 
 
+def make_rest_api(stack: Stack, logical: str, properties: Properties) -> Made:
+    """Served when its stage is made, which names the first part of its paths."""
+    _only(properties, "Body", "Parameters", "EndpointConfiguration")
+    stack.apis[f"{stack.name}-{logical}"] = properties["Body"]
+    return Made(f"{stack.name}-{logical}")
+
+
+def make_api_deployment(_stack: Stack, logical: str, properties: Properties) -> Made:
+    _only(properties, "Description", "RestApiId", "StageName")
+    return Made(logical)
+
+
+def make_api_stage(stack: Stack, _logical: str, properties: Properties) -> Made:
+    _only(properties, "DeploymentId", "RestApiId", "StageName")
+    api, stage = properties["RestApiId"], properties["StageName"]
+    stack.serve_api(api, stage)
+    return Made(stage)
+
+
 def make_health_check(stack: Stack, logical: str, properties: Properties) -> Made:
     _only(properties, "HealthCheckConfig", "HealthCheckTags")
     client = stack.client("route53")
@@ -434,6 +463,9 @@ def _zone_named(client: Any, name: str) -> str:
 
 
 KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
+    "AWS::ApiGateway::Deployment": make_api_deployment,
+    "AWS::ApiGateway::RestApi": make_rest_api,
+    "AWS::ApiGateway::Stage": make_api_stage,
     "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::DynamoDB::Table": make_table,
     "AWS::Events::Rule": make_rule,

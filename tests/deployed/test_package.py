@@ -52,7 +52,8 @@ def test_every_handler_and_module_imports_from_the_zip_alone(
     package: Package, unpacked: Path
 ) -> None:
     names = [it["Handler"] for it in resources(package, "AWS::Serverless::Function").values()]
-    assert len(names) == 24
+    config = json.loads((ROOT / ".chalice" / "config.json").read_text())
+    assert len(names) == len(config["stages"]["primary"]["lambda_functions"])
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", IMPORT_ALL, str(unpacked), json.dumps(names)],
         capture_output=True,

@@ -26,6 +26,7 @@ COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
 SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
 UNATTENDED_NEVER = {"replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
 UNATTENDED_NEVER |= {"ask", "answer", "tell", "escalate"}  # tests/scenarios/test_people.py
+UNATTENDED_NEVER |= {"api_handler", "chat"}  # tests/contract/test_chatops.py
 UNATTENDED_NEVER |= {"manage_servers", "restore_data"}  # tests/scenarios/test_artist.py
 UNATTENDED_NEVER |= {"find_scope", "restore_bucket", "tighten"}  # tests/scenarios/test_deletion.py
 UNATTENDED_NEVER |= {"workloads"}  # tests/scenarios/test_workloads.py
