@@ -19,6 +19,7 @@ from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Service
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
+from chalicelib.services.acting import DRILL
 from leeward.local.cloud import PRIMARY_REGION
 from leeward.local.drill import DrillOptions, Fact, Told
 from leeward.local.stages.site_loss import SiteLossDrill
@@ -46,8 +47,11 @@ class OutageDrill(SiteLossDrill):
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
         super().start_parts(stack, deploying)
         standing = self.there(self._first(Service))
-        cluster = self.clusters.of(standing)
-        cluster.apply(scaled_to_nothing(self.clusters.manifests_of(standing)))
+        for_drills = self.plan.components[standing].stand_ins.get(DRILL)
+        for name in (standing, for_drills):
+            if name:
+                cluster = self.clusters.of(name)
+                cluster.apply(scaled_to_nothing(self.clusters.manifests_of(name)))
 
     def prepare(self) -> None:
         """The backups and copies, and a first look and heartbeat while all is well."""
