@@ -130,7 +130,15 @@ def _message(notice: Notice, audience: Audience, subject: str, text: str) -> Mes
         text=f"{text}\n\nThis is a drill. Nothing is wrong." if notice.drill else text,
         drill=notice.drill,
         written_at=notice.noticed_at,
+        **_question(notice),
     )
+
+
+def _question(notice: Notice) -> dict[str, str]:
+    """What those inside are asked, so that a channel with buttons can offer them."""
+    if notice.what != "asked":
+        return {}
+    return {name: str(notice.facts.get(name, "")) for name in ("run_id", "step", "kind")}
 
 
 def _recipients(

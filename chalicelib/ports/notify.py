@@ -16,7 +16,8 @@ class Message(Record):
 
     id: the same message again has the same id, by which receivers that can, drop it. what: the
     occasion ("opened", "asked", "recovered", ...), by which a pager opens and closes its alert.
-    subject: one line. text: plain text, nothing in it is markup.
+    subject: one line. text: plain text, nothing in it is markup. run_id, step, kind: of the
+    question that it asks, "" when it asks none.
     """
 
     id: str
@@ -28,6 +29,9 @@ class Message(Record):
     text: str
     drill: bool
     written_at: datetime
+    run_id: str = ""
+    step: str = ""
+    kind: str = ""
 
 
 class Sender(Protocol):
@@ -40,6 +44,16 @@ class Sender(Protocol):
             Unavailable: it may be tried again (Throttled: not at once).
             Refused, NotReady, BadInput: trying again will not help before somebody acts.
         """
+
+
+class Threads(Protocol):
+    """Where an incident's story is told in a channel: below the first message of it."""
+
+    def of(self, incident: str, to: str) -> str:
+        """What the channel calls that message, "" before there is one."""
+
+    def begin(self, incident: str, to: str, name: str) -> None:
+        """It is this one, unless there is one."""
 
 
 class Senders(Protocol):

@@ -10,12 +10,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chalicelib.adapters.chat.blocks import LONGEST_SECTION, answer_buttons, cut, plain
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.explain import explain_scenario
 
 Json = dict[str, Any]
-# Source: docs.slack.dev, Block Kit, "Blocks" and "Composition objects": limits of length.
-LONGEST_SECTION, LONGEST_METADATA, MOST_BLOCKS = 2900, 2900, 45
+# Slack takes 50. Source: docs.slack.dev, Block Kit, "Blocks".
+MOST_BLOCKS = 45
 DIALOG = "leeward-code"
 DOES = {
     "approve": "Approve the step {step} of {run_id}.",
@@ -28,7 +29,7 @@ DOES = {
 
 def only_you(texts: Iterable[str], *more: Json) -> Json:
     """A message that one person sees."""
-    parts = [part for text in texts for part in _cut(text)]
+    parts = [part for text in texts for part in cut(text)]
     sections = [{"type": "section", "text": plain(part)} for part in parts]
     return {
         "response_type": "ephemeral",
@@ -38,24 +39,9 @@ def only_you(texts: Iterable[str], *more: Json) -> Json:
     }
 
 
-def plain(text: str) -> Json:
-    return {"type": "plain_text", "text": text or " ", "emoji": False}
-
-
 def escaped(text: str) -> str:
     """Source: docs.slack.dev, "Formatting message text", escaping."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _cut(text: str) -> list[str]:
-    """At ends of lines, where there are some."""
-    parts = [""]
-    for line in text.splitlines():
-        shown = line[:LONGEST_SECTION]
-        if len(parts[-1]) + len(shown) + 1 > LONGEST_SECTION:
-            parts.append("")
-        parts[-1] += f"{shown}\n"
-    return [part.rstrip("\n") for part in parts if part.strip()]
 
 
 def code_dialog(event: Mapping[str, Any]) -> Json:
@@ -88,26 +74,6 @@ def _input(name: str, label: str, *, optional: bool, longest: int) -> Json:
         "optional": optional,
         "label": plain(label),
         "element": element,
-    }
-
-
-def answer_buttons(run_id: str, step: str, kind: str) -> Json:
-    """What a question can be answered by."""
-    value = json.dumps({"run_id": run_id, "step": step})
-    good = "approve" if kind == "approve" else "done"
-    styles = {good: "primary", "decline": "danger"}
-    return {
-        "type": "actions",
-        "elements": [
-            {
-                "type": "button",
-                "action_id": verb,
-                "text": plain(f"{verb.capitalize()} {step}"[:75]),
-                "style": style,
-                "value": value,
-            }
-            for verb, style in styles.items()
-        ],
     }
 
 

@@ -190,12 +190,14 @@ def _nobody(audience: str, *, drill: bool) -> NotReady:
 def outbox_desk() -> OutboxDesk:
     from chalicelib.adapters.notify.senders import ChannelSenders
     from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.incidents.threads import StoredThreads
 
     bucket = build.status_bucket()
     senders = ChannelSenders(
         channel_settings,
         build.client,
         status=S3ObjectStore(build.s3(), bucket) if bucket else None,
+        threads=StoredThreads(build.state()),
     )
     return OutboxDesk(build.state(), build.records(), build.clock(), senders, why_moot)
 

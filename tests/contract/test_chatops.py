@@ -356,6 +356,21 @@ def test_an_incident_is_declared_and_approved_with_codes(slack: Workspace) -> No
     assert [it["answered"] for it in shown["questions"]] == ["approved"]
 
 
+def test_the_story_of_an_incident_is_one_thread_and_its_question_has_buttons(
+    slack: Workspace,
+) -> None:
+    posts = [it.form for it in slack.api.got if it.path == "/api/chat.postMessage"]
+    story = [it for it in posts if it["channel"] == "#incident-response"]
+    assert len(story) >= 3
+    beginning, rest = story[0], story[1:]
+    assert "thread_ts" not in beginning
+    assert {it.get("thread_ts") for it in rest} == {"1700000000.1"}
+    asked = [it["blocks"] for it in story if "blocks" in it]
+    assert asked, "the question has no buttons"
+    assert [it["action_id"] for it in asked[0][-1]["elements"]] == ["approve", "decline"]
+    assert any("Tell <everybody>" in it["text"]["text"] for it in asked[0][:-1])
+
+
 def test_no_code_or_login_is_in_a_log(slack: Workspace) -> None:
     for name in ("api_handler", "chat", "answer"):
         log = slack.cloud.logs(name)

@@ -13,7 +13,7 @@ from typing import Any
 
 from chalicelib.errors import NotReady
 from chalicelib.ports import ObjectStore
-from chalicelib.ports.notify import Sender, Settings
+from chalicelib.ports.notify import Sender, Settings, Threads
 
 ADDRESS_IN_LOGIN = ("pagerduty", "webhook")
 WITHOUT_LOGIN = ("sms", "status-page")
@@ -26,6 +26,7 @@ class ChannelSenders:
         settings: reads the secret, when the first channel needs it.
         client: makes a client of an AWS service.
         status: the status page's bucket, None when the deployment has none.
+        threads: where the thread of each incident is kept.
         seconds: limit of one message.
     """
 
@@ -35,10 +36,11 @@ class ChannelSenders:
         client: Callable[[str], Any],
         *,
         status: ObjectStore | None = None,
+        threads: Threads | None = None,
         seconds: float = 10.0,
     ) -> None:
         self._settings, self._client = settings, client
-        self._status, self._seconds = status, seconds
+        self._status, self._threads, self._seconds = status, threads, seconds
         self._lock = threading.Lock()
 
     def of(self, kind: str, name: str, *, drill: bool) -> Sender:
@@ -70,7 +72,7 @@ class ChannelSenders:
     def _slack(self, login: dict[str, Any]) -> Sender:
         from chalicelib.adapters.notify.slack import SlackSender
 
-        return SlackSender(login, seconds=self._seconds)
+        return SlackSender(login, seconds=self._seconds, threads=self._threads)
 
     def _pagerduty(self, login: dict[str, Any]) -> Sender:
         from chalicelib.adapters.notify.pagerduty import PagerDutySender
