@@ -324,6 +324,9 @@ def test_an_incident_is_declared_and_approved_with_codes(slack: Workspace) -> No
     incident, run = told.removeprefix("Incident ").split(", run ")
     assert slack.waits(incident)["step"] == "tell"
     assert "waits for tell" in slack.says("status")
+    assert "nobody is called until" in slack.says("ack", user="U0SEC")
+    shown = slack.ask({"verb": "incident", "incident": incident})
+    assert [it["by"] for it in shown["acknowledged"]] == ["security-lead"]
 
     view = slack.press("approve", run, "tell", "U0VP")
     assert "HINT:" in slack.answers(view, "U0VP", "000000")
@@ -369,6 +372,15 @@ def test_the_story_of_an_incident_is_one_thread_and_its_question_has_buttons(
     assert asked, "the question has no buttons"
     assert [it["action_id"] for it in asked[0][-1]["elements"]] == ["approve", "decline"]
     assert any("Tell <everybody>" in it["text"]["text"] for it in asked[0][:-1])
+
+
+def test_a_drill_is_one(slack: Workspace) -> None:
+    form = slack.form(f"drill {SCENARIO}", user="U0VP")
+    assert slack.send("commands", form).status == 200
+    code = slack.code("vp-engineering")
+    told = slack.answers(slack.dialog(form["trigger_id"]), "U0VP", code)
+    incident = told.removeprefix("Drill ").split(",")[0]
+    assert slack.ask({"verb": "incident", "incident": incident})["drill"] is True
 
 
 def test_no_code_or_login_is_in_a_log(slack: Workspace) -> None:
