@@ -12,6 +12,7 @@ from pathlib import Path
 import boto3
 import psycopg
 import pytest
+import urllib3
 
 ROOT = Path(__file__).parents[2]
 LEEWARD = [sys.executable, "-c", "from leeward.cli import main; main()", "cloud"]
@@ -31,6 +32,8 @@ def test_up_shows_what_is_up_env_reaches_it_and_ctrl_c_ends_it(
         names = [it["FunctionName"] for it in boto3.client("lambda").list_functions()["Functions"]]
         assert sorted(names) == sorted(stage["functions"])
         assert "leeward-primary-rebuild" in names
+        address = f"{stage['apis']['leeward-RestAPI']}slack/commands"
+        assert urllib3.request("POST", address, fields={"text": "status"}).status == 415
         assert any(name.endswith("-wal") for name in stage["schedules"])
         with psycopg.connect("") as connection:
             assert connection.execute("SELECT current_database()").fetchone() == ("nexus",)
