@@ -1,6 +1,6 @@
 """The outbox: what is to be told, until it was.
 
-    kept (waiting) -> claimed for a minute -> its ways tried -> taken: told, and out of the outbox
+    kept (waiting) -> claimed, 30 seconds  -> its ways tried -> taken: told, and out of the outbox
                                                              -> not taken: waiting, later and later
                                                              -> hopeless, or too old: given up,
                                                                 listed until a person sees to it
@@ -32,7 +32,7 @@ from chalicelib.ports.notify import Senders
 
 OUTBOX = "outbox"
 WAITING, GIVEN_UP = "waiting", "given-up"
-CLAIM = timedelta(seconds=60)
+CLAIM = timedelta(seconds=30)
 RESERVED_FOR = timedelta(seconds=60)
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=30)
 GIVES_UP_AFTER = timedelta(hours=24)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -15,6 +16,7 @@ from chalicelib.incidents.messages import (
     deliveries_of,
 )
 from chalicelib.incidents.messages_outbox import (
+    CLAIM,
     GIVEN_UP,
     OutboxDesk,
     audiences_told,
@@ -38,6 +40,7 @@ from chalicelib.services.notices import NOTICES
 
 SEND_SECONDS = 25.0
 STEP_SECONDS = 20.0
+PAUSE_SECONDS = 3.0
 
 
 def tell(event: dict[str, Any]) -> dict[str, Any]:
@@ -130,8 +133,19 @@ def tell_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     if not wanted:
         raise _nobody(audience, drill=notice.drill)
     keep(wanted, state=build.state())
-    send_now(wanted, outbox_desk(), seconds=STEP_SECONDS)
-    return _outcome(wanted, audience)
+    return _tell_until(build.clock().now() + CLAIM, wanted, audience)
+
+
+def _tell_until(until: datetime, wanted: tuple[Delivery, ...], audience: str) -> dict[str, Any]:
+    """A worker that died has claimed the messages: they are free again when its claim ends."""
+    while True:
+        send_now(wanted, outbox_desk(), seconds=STEP_SECONDS)
+        try:
+            return _outcome(wanted, audience)
+        except Unavailable:
+            if build.clock().now() > until:
+                raise
+        build.clock().sleep(PAUSE_SECONDS)
 
 
 def _first_said_at(run: Run) -> str:

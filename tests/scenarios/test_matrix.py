@@ -34,10 +34,13 @@ class Striker:
 
     def __init__(self) -> None:
         self.killed: set[str] = set()
+        self.said: list[str] = []
         self.drill: Drill | None = None
 
     def hear(self, told: Told) -> None:
         record = told.record
+        if record is not None and record.kind in ("step-failed", "run-finished"):
+            self.said.append(f"{record.step} {record.body}")
         if record is None or record.kind != "step-started" or record.body["attempt"] > 1:
             return
         threading.Thread(target=self.kill, args=(record.step,), daemon=True).start()
@@ -73,7 +76,7 @@ def test_a_death_at_every_step_changes_nothing_of_the_end(
     )
     drill = striker.drill = stage(plan, options, striker.hear)
     result = drill.run()
-    assert result.problems == []
+    assert result.problems == [], striker.said
     done = [step for step in result.score.steps if step.outcome == "ok"]
     assert len(done) == len(result.score.steps)
     # Steps that last shorter than the blow takes are not hit; most are.
