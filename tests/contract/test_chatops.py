@@ -157,7 +157,7 @@ class Workspace:
     def code(self, person: str) -> str:
         """The device's next code: each is good once."""
         totp, step = pyotp.TOTP(self.devices[person]), int(time.time()) // 30
-        self.used[person] = max(step - 1, self.used.get(person, 0) + 1)
+        self.used[person] = max(step, self.used.get(person, 0) + 1)
         assert self.used[person] <= step + 1, "codes come one in 30 s"
         return totp.generate_otp(self.used[person])
 
@@ -297,6 +297,14 @@ def test_words_get_an_answer_that_can_be_acted_on(
     slack: Workspace, text: str, who: dict[str, str], said: str
 ) -> None:
     assert said in slack.says(text, **who)
+
+
+def test_who_gets_no_window_is_told_so(slack: Workspace) -> None:
+    form = slack.form(f"drill {SCENARIO}")
+    slack.api.moods["/api/views.open"] = "hang"
+    assert slack.send("commands", form).status == 200
+    assert "Slack did not answer within" in slack.shown(form["response_url"])
+    slack.api.moods.clear()
 
 
 def test_what_is_no_interaction_of_slacks_is_a_problem(slack: Workspace) -> None:
