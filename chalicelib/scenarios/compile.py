@@ -72,7 +72,8 @@ def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
     return {
         "Comment": f"{scenario.title} ({name})",
         "StartAt": names[0],
-        "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3 + 3600
+        "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3
+        + 3600
         + (LONGEST_WAIT_SECONDS if any(_wait_state(one) for one in placed) else 0),
         "States": states,
     }

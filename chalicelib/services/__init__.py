@@ -93,7 +93,7 @@ def replicate(event: Event) -> Event:
 
 
 def sync(event: Event) -> Event:
-    """Make a bucket's replica what the bucket is: {"component"}, perhaps {"location", "seconds"}."""
+    """Make a bucket's replica what the bucket is: {"component"}, or with "location", "seconds"."""
     from chalicelib.services.buckets import sync
 
     more = {"seconds": float(event["seconds"])} if "seconds" in event else {}
