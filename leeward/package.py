@@ -66,7 +66,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
         NotReady: code "no-libraries" when a pinned library has no wheel for Lambda or cannot be
             fetched; code "not-packaged" when Chalice refuses the application.
     """
-    from leeward.standby import handed_over
+    from leeward.standby import handed_over, key_outputs
     from leeward.template import plan_resources
     from leeward.template_buckets import replica_globals
     from leeward.template_names import names_globals, primary_outputs
@@ -82,7 +82,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     parts.append(made_of_plan)
     merged = merge_parts(parts)["Resources"]
     given = {name: {"Value": {"Ref": name}} for name in handed_over(plan, merged)}
-    parts.append({"Outputs": given | primary_outputs(plan)})
+    parts.append({"Outputs": given | key_outputs(plan) | primary_outputs(plan)})
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()

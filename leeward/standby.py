@@ -48,6 +48,9 @@ RIGHTS_ARE_GIVEN_BY_IAM = {
 }
 KEY = "EnvelopeKey"
 KEY_ARN = "arn:${AWS::Partition}:kms:${PrimaryRegion}:${AWS::AccountId}:key/${EnvelopeKey}"
+# The key of the primary stack's backup bucket, for a standby stack that reads that bucket.
+BACKUP_KEY = "BackupKey"
+BACKUP_KEY_ARN = KEY_ARN.replace("${EnvelopeKey}", "${BackupKey}")
 BUCKET_ARN = "arn:${AWS::Partition}:s3:::${%s}"
 _NAMED = re.compile(r"\$\{(\w+)(?:\.Arn)?\}")
 
@@ -79,6 +82,8 @@ def standby_template(plan: Plan, primary: Template) -> Template:
     kept |= _key_replica() | switch_resources(plan) | outage_resources(plan)
     kept |= exercise_resources(plan) | people_resources(plan)
     body = _Elsewhere(set(kept)).moved({"Globals": primary["Globals"], "Resources": kept})
+    if keeps_copies(plan):
+        body = _opening_backups(body)
     parameters = primary["Parameters"] | _parameters(plan, primary["Resources"])
     used = _named_in(body)
     return {
@@ -99,6 +104,19 @@ def handed_over(plan: Plan, resources: Template) -> tuple[str, ...]:
     return tuple(name for name, it in resources.items() if _stays(name, it))
 
 
+def keeps_copies(plan: Plan) -> bool:
+    """Whether the backup bucket is there when the primary site is lost: that is not its region."""
+    if plan.aws_region("standby") is None:
+        return False
+    return _home(plan) is not None and plan.aws_region("primary") != _home(plan)
+
+
+def key_outputs(plan: Plan) -> Template:
+    """Outputs of the primary stack: the key of its backups, where the standby's functions read
+    them."""
+    return {BACKUP_KEY: {"Value": {"Ref": "DataKey"}}} if keeps_copies(plan) else {}
+
+
 def _stays(name: str, resource: Template) -> bool:
     is_bucket = resource.get("Type") == "AWS::S3::Bucket" and name not in OWN_STORES
     return is_bucket or name == KEY
@@ -110,6 +128,9 @@ def _parameters(plan: Plan, resources: Template) -> Template:
         for name, resource in resources.items()
         if _stays(name, resource)
     }
+    if keeps_copies(plan):
+        what = f"Output {BACKUP_KEY} of the primary stack"
+        given[BACKUP_KEY] = {"Type": "String", "Description": what}
     region = {"Type": "String", "Default": plan.aws_region("primary") or _home(plan) or "none"}
     return given | {"PrimaryRegion": region}
 
@@ -135,6 +156,18 @@ def _key_replica() -> Template:
             },
         }
     }
+
+
+def _opening_backups(value: Any) -> Any:
+    """Who may use this stack's data key may use that of the backup bucket too."""
+    own = {"Fn::GetAtt": ["DataKey", "Arn"]}
+    if isinstance(value, list):
+        return [_opening_backups(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "kms:Decrypt" in value.get("Action", ()) and value.get("Resource") == own:
+        return value | {"Resource": [own, {"Fn::Sub": BACKUP_KEY_ARN}]}
+    return {key: _opening_backups(item) for key, item in value.items()}
 
 
 class _Elsewhere:

@@ -152,6 +152,13 @@ def backup_s3() -> Any:
     return connect_s3(plan().locations[locations().primary].region)
 
 
+def backup_key() -> str | None:
+    """What encrypts new objects of the backup bucket; None: the key that is the bucket's default,
+    as S3 refuses the standby stack's, which is of another region."""
+    here = environment()
+    return here.data_key if here.stack == "primary" else None
+
+
 @cache
 def evidence_store() -> ObjectStore:
     from chalicelib.adapters.s3_store import S3ObjectStore
@@ -207,8 +214,8 @@ def backups(component: str) -> ObjectStore:
     """The component's own part of the backup bucket."""
     from chalicelib.adapters.s3_store import S3ObjectStore
 
-    here = environment()
-    return S3ObjectStore(backup_s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key)
+    bucket = environment().backup_bucket
+    return S3ObjectStore(backup_s3(), bucket, f"{component}/", kms_key_id=backup_key())
 
 
 @cache
@@ -216,8 +223,8 @@ def ledgers() -> ObjectStore:
     """What the checks remember of every location: when which object was read, and what it was."""
     from chalicelib.adapters.s3_store import S3ObjectStore
 
-    here = environment()
-    return S3ObjectStore(backup_s3(), here.backup_bucket, "checks/", kms_key_id=here.data_key)
+    bucket = environment().backup_bucket
+    return S3ObjectStore(backup_s3(), bucket, "checks/", kms_key_id=backup_key())
 
 
 @cache

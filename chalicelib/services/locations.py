@@ -91,9 +91,11 @@ class Locations:
             return self.store(location, component)
         from chalicelib.adapters.s3_streams import S3ObjectStreams
 
-        here = build.environment()
         return S3ObjectStreams(
-            build.s3(), here.backup_bucket, f"{component}/", kms_key_id=here.data_key
+            build.backup_s3(),
+            build.environment().backup_bucket,
+            f"{component}/",
+            kms_key_id=build.backup_key(),
         )
 
     def lost_with(self, sites: Iterable[str]) -> frozenset[str]:
