@@ -59,6 +59,7 @@ class Host:
 
     id: str
     image: str
+    region: str
     address: str
     folder: Path
     online: bool = False
@@ -77,6 +78,7 @@ class Hosts:
         self.boot_seconds = boot_seconds
         self._cloud = cloud
         self._images: dict[str, Path] = {}
+        self._regions: dict[str, str] = {}
         self._hosts: dict[str, Host] = {}
         self._lock = threading.RLock()
         # Other clouds on this machine have networks of their own, most likely.
@@ -88,7 +90,7 @@ class Hosts:
         image = str(client.register_image(Name=name, RootDeviceName="/dev/sda1")["ImageId"])
         kept = self._cloud.folder / "images" / image
         shutil.copytree(folder, kept, symlinks=True)
-        self._images[image] = kept
+        self._images[image], self._regions[image] = kept, region
         return image
 
     def root(self, instance: str) -> Path:
@@ -111,7 +113,7 @@ class Hosts:
         with self._lock:
             number = len(self._hosts) + 10
             folder = self._cloud.folder / "hosts" / instance
-            host = Host(instance, image, f"{self._network}.{number}", folder)
+            host = Host(instance, image, self._regions[image], f"{self._network}.{number}", folder)
             self._hosts[instance] = host
         shutil.copytree(self._images[image], host.root, symlinks=True)
         for name in OWN:
@@ -170,7 +172,7 @@ class Hosts:
     def environment(self, host: Host) -> dict[str, str]:
         """What its processes have: the machine's programs and the rights of its profile."""
         return {
-            **self._cloud.environment(),
+            **self._cloud.environment(host.region),
             "PATH": f"{host.folder / 'bin'}:/usr/bin:/bin",
             "HOME": str(host.root / "root"),
             "LANG": "C.UTF-8",

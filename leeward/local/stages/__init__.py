@@ -14,6 +14,7 @@ STAGES = (
     ("ransomware", "RansomwareDrill"),
     ("deletion", "DeletionDrill"),
     ("failback", "FailbackDrill"),
+    ("great_loss", "GreatLossDrill"),
     ("site_loss", "SiteLossDrill"),
     ("outage", "OutageDrill"),
     ("database", "DatabaseDrill"),

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.folder_tree import FolderTree
 from chalicelib.adapters.git_repository import GitRepository
 from chalicelib.adapters.http_page import fetch_page
@@ -38,7 +39,7 @@ from leeward.local.artisttech import (
     make_repository,
     set_up_host,
 )
-from leeward.local.cloud import LocalCloud
+from leeward.local.cloud import PRIMARY_REGION, LocalCloud
 from leeward.local.damage import Injected
 from leeward.local.drill import Drill, Fact
 from leeward.local.ledger import Reckoning, read_ledger, reckon
@@ -95,9 +96,9 @@ class ArtistStage(Drill):
         targets = elb.create_target_group(
             Name="artisttech", Protocol="HTTP", Port=PORT, VpcId=network, HealthCheckPath="/health"
         )["TargetGroups"][0]["TargetGroupArn"]
-        image_folder = make_image(cloud.folder / "image", password=self.password)
+        self.image_folder = make_image(cloud.folder / "image", password=self.password)
         template = {
-            "ImageId": cloud.hosts.add_image("artisttech", image_folder),
+            "ImageId": cloud.hosts.add_image("artisttech", self.image_folder),
             "InstanceType": "t3.small",
             "SecurityGroupIds": [group["artisttech"]],
         }
@@ -227,17 +228,18 @@ class ArtistStage(Drill):
         for job in ("full", "wal", "wal"):
             began = time.monotonic()
             event = {"component": "artist-db"} | ({"kind": job} if job == "full" else {})
-            answer = self.invoke("back_up" if job == "full" else "fetch_wal", event)
+            function = "back_up" if job == "full" else "fetch_wal"
+            answer = self.invoke(function, event, region=PRIMARY_REGION)
             self.say("backup", answer["found"], began)
         began = time.monotonic()
-        self.invoke("take", {"component": "redis", "kind": "dump"})
+        self.invoke("take", {"component": "redis", "kind": "dump"}, region=PRIMARY_REGION)
         for name in ("user-files", "configuration", "user-files"):
             self._take_files(name)
         repository = GitRepository(self.repository, inherited={})
         take_git(repository, *self._ports("code"), component="code", clock=SystemClock())
         self.say("backup", "folders, settings, code and Redis of the host", began)
         began = time.monotonic()
-        answer = self.invoke("watch", {"component": "artist-db"})
+        answer = self.invoke("watch", {"component": "artist-db"}, region=PRIMARY_REGION)
         self.say("watch", answer["found"], began)
 
     def _take_files(self, name: str) -> None:
@@ -254,7 +256,8 @@ class ArtistStage(Drill):
     def _ports(self, component: str) -> tuple[S3ObjectStore, StoredCatalogue]:
         bucket = self.deployed.names["BackupBucket"]
         store = S3ObjectStore(self.cloud.client("s3"), bucket, f"{component}/")
-        return store, StoredCatalogue(store, component, index=self.state())
+        index = DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
+        return store, StoredCatalogue(store, component, index=index)
 
     def reckon_ledger(self, hosts: list[str], *, dsn: str, aside: set[str]) -> Reckoning:
         """The ledgers that the application kept on these hosts, against the database."""
@@ -328,7 +331,7 @@ class ServerDrill(ArtistStage):
         self.before = self.page(self.host)
         self.cloud.hosts.stop(self.host)
         if self.options.damage != "host-hangs":
-            _empty(self.cloud.hosts.root(self.host), keep=LEDGER)
+            empty_disk(self.cloud.hosts.root(self.host), keep=LEDGER)
         if self.options.damage in ("repository-gone", "copies-damaged"):
             Path(self.repository.removeprefix("file://")).rename(self.cloud.folder / "gone.git")
         if self.options.damage == "copies-damaged":
@@ -393,7 +396,7 @@ class ServerDrill(ArtistStage):
         return file.exists() and json.loads(file.read_text()) == [{"name": "artisttech"}]
 
 
-def _empty(root: Path, *, keep: str) -> None:
+def empty_disk(root: Path, *, keep: str) -> None:
     """A disk that is gone, but for what the drill itself needs to count with."""
     import shutil
 
