@@ -38,7 +38,9 @@ def place_files(key: str, download: Download, root: str, paths: Sequence[str]) -
     return "\n".join(
         [
             _fetch(key, download),
-            f"mkdir files; zstd -dcq object | tar -x -p -C files || exit {NOT_UNPACKED}",
+            # tar ends at the archive's end; what pads it must be read, or zstd dies of its pipe.
+            "mkdir files; zstd -dcq object | { tar -x -p -C files && cat > /dev/null; }"
+            f" || exit {NOT_UNPACKED}",
             "place() {",
             f'  [ -e "files/$1" ] || [ -L "files/$1" ] || exit {PATH_MISSING}',
             '  if [ -e "$2" ] && [ ! -e "$3" ]; then mv -T "$2" "$3"; fi',
