@@ -27,7 +27,7 @@ def command(plan_path: Path, out: Path, form: str) -> None:
     deployment.zip   the application, its libraries and the plan
     template.json    the CloudFormation (SAM) template around it
     expanded.json    the same after the SAM transform
-    standby.json     the template of the standby region (SAM too), if that is in AWS
+    standby.json     the template of the standby region, if it is in AWS
 
     The first time it fetches the pinned libraries for Lambda's Linux from the package index.
     Deploy with `aws cloudformation package` and `aws cloudformation deploy --capabilities

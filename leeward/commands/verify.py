@@ -151,7 +151,12 @@ def _replicas_of(
     """Without a deployment nothing tells where a replica is."""
     if not places.deployed:
         return []
-    buckets = [name for name, it in places.plan.components.items() if it.kind == "bucket"]
+    plan = places.plan
+    buckets = [
+        name
+        for name, it in plan.components.items()
+        if it.kind == "bucket" and name not in plan.stand_ins
+    ]
     return [
         (component, location)
         for component in buckets

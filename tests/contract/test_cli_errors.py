@@ -38,11 +38,6 @@ WRONG = {
         "unknown-scenario",
         "database-corruption",
     ),
-    "a scenario of people": (
-        ("drill", "regional-outage", "--plan", NEXUS),
-        "not-automated",
-        "database-corruption",
-    ),
     "no such plan": (("check", "/nowhere/plan.yaml"), "plan-unreadable", "no such file"),
     "a folder as plan": (("check", "/usr"), "plan-unreadable", "is a directory"),
     "a program as plan": (("check", sys.executable), "plan-unreadable", "found"),

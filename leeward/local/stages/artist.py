@@ -188,6 +188,8 @@ class ArtistStage(Drill):
 
     def _fill_redis(self) -> None:
         from redis import Redis as Client
+        from redis.backoff import ConstantBackoff
+        from redis.retry import Retry
 
         address = self.cloud.hosts.address(self.host)
         url = f"redis://:{self.password}@{address}:{REDIS_PORT}"
@@ -196,7 +198,9 @@ class ArtistStage(Drill):
         self.cloud.client("secretsmanager").create_secret(
             Name=found.secret, SecretString=json.dumps({"url": url})
         )
-        with Client.from_url(url) as client:
+        # The host is there before its server listens.
+        patient = Retry(ConstantBackoff(0.2), retries=100)
+        with Client.from_url(url, retry=patient) as client:
             for number in range(KEYS):
                 client.set(f"session:{number}", f"artist {number}", ex=3600 + number)
 
