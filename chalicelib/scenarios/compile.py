@@ -24,6 +24,8 @@ from chalicelib.scenarios.wiring import parse_reference
 
 INVOKE = "arn:aws:states:::lambda:invoke"
 RECORDER = "Record failure"
+# Of a state's name. Source: Amazon States Language, "States".
+NAME_CHARS = 80
 CLOSER = "Close the run"
 DRILL_ENDS = "Was it a drill"
 HOW_IT_ENDED = "How it ended"
@@ -138,7 +140,9 @@ def _stage_entry(item: Step | Together) -> str:
         if item.approve is None:
             return state_name(item)
         return f"{WHETHER} {item.name}" if item.approve.unless else f"Approve {item.name}"
-    return "Together: " + ", ".join(steps[0].name for steps in item.parallel)
+    first, *others = (steps[0].name for steps in item.parallel)
+    whole = "Together: " + ", ".join((first, *others))
+    return whole if len(whole) <= NAME_CHARS else f"Together: {first} and {len(others)} more"
 
 
 def _step_states(one: Placed, placed: list[Placed], following: str) -> dict[str, Any]:

@@ -240,9 +240,13 @@ def test_a_new_offline_key_opens_what_was_copied_before(
     cloud.json("keys", "update", cloud.plan)
 
 
+# The replica of a bucket has no inventory before its first sync, which is no good news either.
+DATABASE = ("--component", "nexus-db")
+
+
 def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> None:
     cloud.json("copy", cloud.plan)
-    sound = cloud.json("verify", cloud.plan, "--read-all")
+    sound = cloud.json("verify", cloud.plan, *DATABASE, "--read-all")
     assert sound["ok"] is True
     assert {it["location"] for it in sound["checks"]} == {"primary", *LOCATIONS}
     buckets = [it["Name"] for it in cloud.client("s3").list_buckets()["Buckets"]]
@@ -254,14 +258,14 @@ def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> Non
     ]
     cloud.client("s3").delete_object(Bucket=bucket, Key=row["Key"])
 
-    found = cloud.json("verify", cloud.plan, "--location", "primary", status=1)
+    found = cloud.json("verify", cloud.plan, *DATABASE, "--location", "primary", status=1)
     assert [it["code"] for it in found["checks"][0]["findings"]] == ["missing"]
-    mended = cloud.json("verify", cloud.plan, "--repair")
+    mended = cloud.json("verify", cloud.plan, *DATABASE, "--repair")
     assert (mended["ok"], mended["repairs"]["nexus-db"]["repaired"][0]["outcome"]) == (
         True,
         "copied",
     )
-    shown = cloud.run("verify", cloud.plan).stdout
+    shown = cloud.run("verify", cloud.plan, *DATABASE).stdout
     assert max(len(line) for line in shown.splitlines()) <= 80
 
 
