@@ -150,23 +150,34 @@ class Runner:
         boxes = [box for pool in pools for box in (*pool.idle, *pool.busy)]
         with ThreadPoolExecutor(max(len(boxes), 1)) as killers:
             list(killers.map(Sandbox.kill, boxes))
+        with self._unpacking:
+            pass  # a zip that is being unpacked: nothing is left that writes into the folder
 
     def unpack(self, digest: str, code: bytes) -> Path:
         """The folder of an unpacked zip, once per content; `digest` is Lambda's CodeSha256.
 
-        Another process unpacks: 3,000 files take a second and a half of this one's time.
+        Another process unpacks: 3,000 files take a second and a half of this one's time. Ctrl-C
+        in a terminal does not reach it: `stop` waits for its end, the reaper ends it after a crash.
+        The folder does not come to exist once the runner stops.
         """
         folder = self._folder / "code" / base64.b64decode(digest).hex()[:16]
         with self._unpacking:
-            if not folder.exists():
+            if not folder.exists() and not self._stopping:
                 part, archive = folder.with_suffix(".part"), folder.with_suffix(".zip")
                 part.mkdir(parents=True)
                 archive.write_bytes(code)
                 command = [sys.executable, "-I", "-S", "-m", "zipfile", "-e"]
-                subprocess.run([*command, str(archive), str(part)], check=True)
+                self._run([*command, str(archive), str(part)])
                 archive.unlink()
                 part.rename(folder)
         return folder
+
+    def _run(self, command: list[str]) -> None:
+        with subprocess.Popen(command, start_new_session=True) as process:
+            self._reaper.watch_group(process.pid)
+        self._reaper.forget_group(process.pid)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
 
     def _take(self, function: Function, limit: int | None) -> tuple[Sandbox, Outcome | None]:
         with self._lock:
