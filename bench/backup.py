@@ -30,7 +30,7 @@ from bench.lab import (
     work_folder,
 )
 from bench.peers import Barman, PgBackRest, plain_backup
-from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.errors import NotReady
 
 SMALL_SCALE = 20

@@ -40,9 +40,9 @@ from bench.lab import (
     work_folder,
 )
 from bench.s3_versions import FATES, MOMENT, name_of, state_then
-from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
-from chalicelib.adapters.s3_signing import ambient_credentials
-from chalicelib.adapters.s3_store import connect_s3
+from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
+from chalicelib.adapters.s3.signing import ambient_credentials
+from chalicelib.adapters.s3.store import connect_s3
 from chalicelib.plan.records import parse_time
 from leeward.bucket_undo import Undoing, Wish
 from leeward.garbage import expect_many_rows

@@ -28,8 +28,8 @@ from urllib.request import urlopen
 
 import psycopg
 
-from chalicelib.adapters.postgres_binaries import Account, Binaries, server_account
-from chalicelib.adapters.s3_store import connect_s3
+from chalicelib.adapters.postgres.binaries import Account, Binaries, server_account
+from chalicelib.adapters.s3.store import connect_s3
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"

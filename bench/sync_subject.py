@@ -13,8 +13,8 @@ import os
 import sys
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.s3_bucket import S3Buckets
-from chalicelib.adapters.s3_signing import ambient_credentials
+from chalicelib.adapters.s3.bucket import S3Buckets
+from chalicelib.adapters.s3.signing import ambient_credentials
 from chalicelib.backup.replicas import BucketReplica
 from chalicelib.backup.sync import sync_buckets
 from chalicelib.backup.sync_decision import SyncPolicy

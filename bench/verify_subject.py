@@ -16,9 +16,9 @@ from pathlib import Path
 from bench.lab import BUCKET
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.s3_store import connect_s3
-from chalicelib.adapters.s3_streams import S3ObjectStreams
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.s3.store import connect_s3
+from chalicelib.adapters.s3.streams import S3ObjectStreams
 from chalicelib.verify.location import verify_location
 from chalicelib.verify.rotation import CheckPolicy
 

@@ -27,9 +27,9 @@ from bench.lab import (
 )
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_replication import PostgresSource
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.replication import PostgresSource
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.wal_fetch import fetch_wal
 
 LOAD_PER_SECOND = 20

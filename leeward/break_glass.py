@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.traffic.switch_history import StoredSwitches
 from chalicelib.adapters.traffic.switch_object import SwitchObject
 from chalicelib.errors import CheckFailed, LeewardError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.traffic.switch_history import StoredSwitches
 from chalicelib.errors import BadInput
 from chalicelib.evidence.records import StoredRecords

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chalicelib.adapters.s3_ambient import ambient_s3
-from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
-from chalicelib.adapters.s3_signing import ambient_credentials
+from chalicelib.adapters.s3.ambient import ambient_s3
+from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
+from chalicelib.adapters.s3.signing import ambient_credentials
 from chalicelib.errors import BadInput, Refused
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.units import parse_duration
@@ -193,8 +193,8 @@ class Undoing:
         return buckets.bucket(name, self._region, endpoint_url=self._endpoint)
 
     def _control(self) -> BucketControl:
-        from chalicelib.adapters.s3_rules import S3Control
-        from chalicelib.adapters.s3_store import connect_s3
+        from chalicelib.adapters.s3.rules import S3Control
+        from chalicelib.adapters.s3.store import connect_s3
 
         return S3Control(connect_s3(self.wish.region, self.wish.endpoint_url), self.wish.bucket)
 

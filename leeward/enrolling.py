@@ -89,7 +89,7 @@ def _office(stack: str, region: str | None) -> Office:
     from chalicelib.adapters.aws_errors import mapped
     from chalicelib.adapters.dynamodb_state import DynamoDbState
     from chalicelib.adapters.kms_vault import KmsVault
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.evidence.records import StoredRecords
 
     function = f"leeward-{stack}-answer"

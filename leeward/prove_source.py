@@ -7,9 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from chalicelib.adapters.postgres_binaries import Binaries, find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_replication import PostgresSource
+from chalicelib.adapters.postgres.binaries import Binaries, find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.replication import PostgresSource
 from chalicelib.errors import NotReady
 
 # The compressed backup beside what is unpacked from it. The worst data does not shrink.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import BadInput, CheckFailed
 from chalicelib.evidence.text import in_units
 from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redis
@@ -193,7 +193,7 @@ class Restorer:
     def _repository(
         self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
     ) -> Restored:
-        from chalicelib.adapters.git_bundle import GitBundles
+        from chalicelib.adapters.git.bundle import GitBundles
         from chalicelib.recover.restore_git import restore_git
 
         with self._step("restore"):
@@ -205,7 +205,7 @@ class Restorer:
         return Restored(choice, self._found, (), missing, folder)
 
     def _keys(self, choice: CopyChoice, store: ObjectStore, catalogue: Catalogue) -> Restored:
-        from chalicelib.adapters.redis_source import RedisServer
+        from chalicelib.adapters.redis.source import RedisServer
         from chalicelib.recover.restore_redis import restore_redis
 
         if not self.redis_url:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import BadInput, Refused
 from chalicelib.evidence.text import in_units
 from chalicelib.plan.records import RecoveryTarget, format_lsn

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from chalicelib.adapters.postgres_binaries import Binaries, find_binaries, server_account
+from chalicelib.adapters.postgres.binaries import Binaries, find_binaries, server_account
 from chalicelib.errors import NotReady
 from tests.servers import RealServer, free_port
 

@@ -12,10 +12,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.key_ring import KeyRing
-from chalicelib.adapters.key_sets import Entry
-from chalicelib.adapters.offline_keys import OfflinePrivateKey, OfflinePublicKey
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.sealing.key_ring import KeyRing
+from chalicelib.adapters.sealing.key_sets import Entry
+from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import LeewardError, Tampered
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import ObjectStore

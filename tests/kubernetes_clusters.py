@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.http_service import Patience
+from chalicelib.adapters.http.service import Patience
 from chalicelib.adapters.kubernetes.api import KubernetesApi
 from chalicelib.adapters.kubernetes.deployment import KubernetesDeployment
 from chalicelib.adapters.kubernetes.token import EksAccess

@@ -20,8 +20,8 @@ from redis import Redis
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.redis_source import RedisServer
-from chalicelib.adapters.redis_throwaway import ThrowawayRedis
+from chalicelib.adapters.redis.source import RedisServer
+from chalicelib.adapters.redis.throwaway import ThrowawayRedis
 from chalicelib.backup.take_redis import take_redis
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.recover.restore_redis import RestoredKeys, restore_redis, verify_redis

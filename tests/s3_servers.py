@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from bench.lab import free_ports
-from chalicelib.adapters.s3_signing import Credentials
+from chalicelib.adapters.s3.signing import Credentials
 from tests.servers import _end_with_parent
 
 WEED = Path(sys.executable).parent / "weed"

@@ -13,13 +13,13 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from chalicelib.adapters.azure_access import connect_azure
-from chalicelib.adapters.azure_store import AzureObjectStore
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.gcs_store import GcsObjectStore
-from chalicelib.adapters.http_service import Patience
+from chalicelib.adapters.azure.access import connect_azure
+from chalicelib.adapters.azure.store import AzureObjectStore
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
+from chalicelib.adapters.http.service import Patience
 from chalicelib.adapters.read_ahead import MIB
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.ports import ObjectStore
 from leeward.local.other_clouds import OtherCloud, start_azure, start_gcs
 from leeward.local.reaper import Reaper

@@ -14,7 +14,7 @@ from uuid import NAMESPACE_OID, uuid5
 from psycopg.conninfo import make_conninfo
 
 from chalicelib.adapters.aws_errors import mapped
-from chalicelib.adapters.postgres_database import parse_dsn
+from chalicelib.adapters.postgres.database import parse_dsn
 from chalicelib.errors import NotReady
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from chalicelib.adapters.postgres_inspect import PostgresInspector
+from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.evidence.entries import Entry, decision
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import DatabaseChecks

@@ -34,7 +34,7 @@ from chalicelib.services.buckets import bucket_component, replica_of, source_of
 from chalicelib.services.said import say
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.s3_bucket import S3Bucket
+    from chalicelib.adapters.s3.bucket import S3Bucket
 
 Outputs = dict[str, Any]
 # S3's times are whole seconds: so long after the last change, an undo can be undone by time.
@@ -202,7 +202,7 @@ def _as_proof(component: str, rules: UndoRules, done: Undone) -> Proof:
 
 
 async def _undo(component: str, rules: UndoRules) -> Undone:
-    from chalicelib.adapters.s3_rules import S3Control
+    from chalicelib.adapters.s3.rules import S3Control
 
     name, now = bucket_component(component).bucket, build.clock().now()
     facts = S3Control(build.s3(), name).rules()

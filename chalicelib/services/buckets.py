@@ -27,7 +27,7 @@ from chalicelib.verify.signs.events import bucket_of, read_event
 from chalicelib.verify.signs.judge import SUSPICIOUS, points_to_quarantine
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
+    from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
     from chalicelib.backup.take_inventory import InventoryTaken
 
 # Lambda ends an invocation after 15 minutes; a first sync goes on where the last one was ended.
@@ -143,7 +143,7 @@ def watch_bucket(component: str) -> dict[str, Any]:
     Publishes `BucketWatched`, `BucketSigns` (infected), `BucketSuspicions` (a person should look)
     and `BlindSpots`.
     """
-    from chalicelib.adapters.s3_samples import S3Samples
+    from chalicelib.adapters.s3.samples import S3Samples
 
     bucket = bucket_component(component).bucket
     watched = watch_noted(

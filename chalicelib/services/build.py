@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.errors import BadInput, NotReady, Unavailable
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.http_probe import HttpProber
+    from chalicelib.adapters.http.probe import HttpProber
     from chalicelib.adapters.lambda_functions import LambdaFunctions
-    from chalicelib.adapters.postgres_database import PostgresDatabases
-    from chalicelib.adapters.postgres_replication import PostgresSource
-    from chalicelib.adapters.s3_batch import S3BatchJobs
-    from chalicelib.adapters.s3_bucket import S3Buckets
-    from chalicelib.adapters.s3_locks import S3Locks
+    from chalicelib.adapters.postgres.database import PostgresDatabases
+    from chalicelib.adapters.postgres.replication import PostgresSource
+    from chalicelib.adapters.s3.batch import S3BatchJobs
+    from chalicelib.adapters.s3.bucket import S3Buckets
+    from chalicelib.adapters.s3.locks import S3Locks
     from chalicelib.adapters.secrets import SecretAddresses
     from chalicelib.adapters.step_functions import StepFunctions
     from chalicelib.incidents.incident import Desk
@@ -137,7 +137,7 @@ def state() -> StateStore:
 @cache
 def s3() -> Any:
     """A client that waits longer for a store that is overloaded than the others wait."""
-    from chalicelib.adapters.s3_store import connect_s3
+    from chalicelib.adapters.s3.store import connect_s3
 
     return connect_s3()
 
@@ -147,7 +147,7 @@ def backup_s3() -> Any:
     """As `s3`, in the region of the backup bucket: another one than the standby stack's own."""
     if environment().stack == "primary":
         return s3()
-    from chalicelib.adapters.s3_store import connect_s3
+    from chalicelib.adapters.s3.store import connect_s3
 
     return connect_s3(plan().locations[locations().primary].region)
 
@@ -161,7 +161,7 @@ def backup_key() -> str | None:
 
 @cache
 def evidence_store() -> ObjectStore:
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
 
     here = environment()
     return S3ObjectStore(s3(), here.evidence_bucket, kms_key_id=here.data_key)
@@ -212,7 +212,7 @@ def functions() -> LambdaFunctions:
 @cache
 def backups(component: str) -> ObjectStore:
     """The component's own part of the backup bucket."""
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
 
     bucket = environment().backup_bucket
     return S3ObjectStore(backup_s3(), bucket, f"{component}/", kms_key_id=backup_key())
@@ -221,7 +221,7 @@ def backups(component: str) -> ObjectStore:
 @cache
 def ledgers() -> ObjectStore:
     """What the checks remember of every location: when which object was read, and what it was."""
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
 
     bucket = environment().backup_bucket
     return S3ObjectStore(backup_s3(), bucket, "checks/", kms_key_id=backup_key())
@@ -230,7 +230,7 @@ def ledgers() -> ObjectStore:
 @cache
 def locks(component: str) -> S3Locks:
     """Object Lock on the component's part of the backup bucket."""
-    from chalicelib.adapters.s3_locks import S3Locks
+    from chalicelib.adapters.s3.locks import S3Locks
 
     places = locations()
     mode: Any = plan().locations[places.primary].lock_mode.upper()
@@ -239,15 +239,15 @@ def locks(component: str) -> S3Locks:
 
 def buckets() -> S3Buckets:
     """Connections for users' buckets and their replicas; open them in one event loop."""
-    from chalicelib.adapters.s3_bucket import S3Buckets
-    from chalicelib.adapters.s3_signing import ambient_credentials
+    from chalicelib.adapters.s3.bucket import S3Buckets
+    from chalicelib.adapters.s3.signing import ambient_credentials
 
     return S3Buckets(ambient_credentials())
 
 
 def batch_jobs() -> S3BatchJobs:
     """Raises NotReady (code "not-deployed")."""
-    from chalicelib.adapters.s3_batch import S3BatchJobs
+    from chalicelib.adapters.s3.batch import S3BatchJobs
 
     return S3BatchJobs(client("s3control"), s3(), _required("LEEWARD_BATCH_ROLE"))
 
@@ -292,7 +292,7 @@ def dns_server() -> str:
 
 @cache
 def prober() -> HttpProber:
-    from chalicelib.adapters.http_probe import HttpProber
+    from chalicelib.adapters.http.probe import HttpProber
 
     return HttpProber()
 
@@ -378,15 +378,15 @@ def database_name(component: str) -> str:
 
 def source(component: str) -> PostgresSource:
     """The component's server over the replication protocol; close it after use."""
-    from chalicelib.adapters.postgres_replication import PostgresSource
+    from chalicelib.adapters.postgres.replication import PostgresSource
 
     return PostgresSource(operator_dsn(component))
 
 
 def application(component: Postgres) -> PostgresDatabases:
     """The database that the application uses now, as the application."""
-    from chalicelib.adapters.postgres_binaries import find_binaries
-    from chalicelib.adapters.postgres_database import PostgresDatabases
+    from chalicelib.adapters.postgres.binaries import find_binaries
+    from chalicelib.adapters.postgres.database import PostgresDatabases
 
     dsn = addresses().read(component.application_secret).dsn
     return PostgresDatabases(dsn, find_binaries(named=environment().postgres))
@@ -394,8 +394,8 @@ def application(component: Postgres) -> PostgresDatabases:
 
 def operator(component: str, name: str = "") -> PostgresDatabases:
     """The component's server, as Leeward's own role; see `operator_dsn`."""
-    from chalicelib.adapters.postgres_binaries import find_binaries
-    from chalicelib.adapters.postgres_database import PostgresDatabases
+    from chalicelib.adapters.postgres.binaries import find_binaries
+    from chalicelib.adapters.postgres.database import PostgresDatabases
 
     return PostgresDatabases(
         operator_dsn(component, name), find_binaries(named=environment().postgres)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
 from chalicelib.errors import Unavailable
 from chalicelib.evidence.text import counted

@@ -262,7 +262,7 @@ def _overlap(one: Burst, other: Burst) -> bool:
 
 def _why_removed_is_unknown(component: str, gone: GoneObjects) -> str:
     """Rules that remove versions do the same as a hand that does."""
-    from chalicelib.adapters.s3_rules import S3Control
+    from chalicelib.adapters.s3.rules import S3Control
 
     if gone.removed is None:
         return "there is no replica to compare with"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from chalicelib.adapters.postgres_inspect import PostgresInspector
+from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.errors import CheckFailed
 from chalicelib.evidence.entries import damage_found
 from chalicelib.incidents.run import Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import Refused
 from chalicelib.evidence.body import last_body
 from chalicelib.incidents.run import Run

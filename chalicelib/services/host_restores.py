@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from chalicelib.adapters.s3_links import sign_download
+from chalicelib.adapters.s3.links import sign_download
 from chalicelib.errors import (
     CheckFailed,
     Damaged,
@@ -118,7 +118,7 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
     The first attempt demands a Redis without keys; what a later one finds there is the run's own.
     """
-    from chalicelib.adapters.redis_source import RedisServer
+    from chalicelib.adapters.redis.source import RedisServer
     from chalicelib.recover.restore_redis import restore_redis
 
     place, component = place_of(run, inputs), str(inputs["component"])

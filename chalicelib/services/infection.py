@@ -35,7 +35,7 @@ from chalicelib.verify.signs.judge import points_to_quarantine
 from chalicelib.verify.signs.versions import look_at_write
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.s3_samples import S3Samples
+    from chalicelib.adapters.s3.samples import S3Samples
     from chalicelib.adapters.trail_files import TrailFiles
 
 Outputs = dict[str, Any]
@@ -299,7 +299,7 @@ def _restored_since(bucket: str, since: datetime) -> tuple[list[str], int]:
 
 
 def _reader(bucket: str) -> S3Samples:
-    from chalicelib.adapters.s3_samples import S3Samples
+    from chalicelib.adapters.s3.samples import S3Samples
 
     return S3Samples(build.s3(), bucket)
 

@@ -14,7 +14,7 @@ from chalicelib.recover.choose_copy import Candidate
 from chalicelib.services import build
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.key_sets import Opener
+    from chalicelib.adapters.sealing.key_sets import Opener
     from chalicelib.plan.model import Plan
     from chalicelib.plan.places import Location
     from chalicelib.ports import Catalogue, ObjectStore
@@ -89,7 +89,7 @@ class Locations:
         found = self.plan.locations[location]
         if location != self.primary or not self.deployed or found.provider != "aws":
             return self.store(location, component)
-        from chalicelib.adapters.s3_streams import S3ObjectStreams
+        from chalicelib.adapters.s3.streams import S3ObjectStreams
 
         return S3ObjectStreams(
             build.backup_s3(),
@@ -137,11 +137,11 @@ class Locations:
         if name == self.primary and self.deployed:
             return build.backups(component)
         if location.provider == "aws":
-            from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+            from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 
             return S3ObjectStore(connect_s3(location.region), _bucket(name, location), prefix)
         if location.provider == "own":
-            from chalicelib.adapters.folder_store import FolderObjectStore
+            from chalicelib.adapters.folder.store import FolderObjectStore
 
             return FolderObjectStore(_folder(name, location) / component)
         return self._sealed(name, component, self._outside(name, location, prefix))
@@ -149,19 +149,19 @@ class Locations:
     def _outside(self, name: str, location: Location, prefix: str) -> ObjectStore:
         login, bucket = self.login(name), _bucket(name, location)
         if location.provider == "gcp":
-            from chalicelib.adapters.gcs_access import connect_gcs
-            from chalicelib.adapters.gcs_store import GcsObjectStore
+            from chalicelib.adapters.gcs.access import connect_gcs
+            from chalicelib.adapters.gcs.store import GcsObjectStore
 
             return GcsObjectStore(connect_gcs(login), bucket, prefix)
-        from chalicelib.adapters.azure_access import connect_azure
-        from chalicelib.adapters.azure_store import AzureObjectStore
+        from chalicelib.adapters.azure.access import connect_azure
+        from chalicelib.adapters.azure.store import AzureObjectStore
 
         return AzureObjectStore(connect_azure(login), bucket, prefix)
 
     def _sealed(self, name: str, component: str, inner: ObjectStore) -> ObjectStore:
-        from chalicelib.adapters.key_ring import KeyRing
-        from chalicelib.adapters.offline_keys import OfflinePublicKey
-        from chalicelib.adapters.sealed_store import SealedStore
+        from chalicelib.adapters.sealing.key_ring import KeyRing
+        from chalicelib.adapters.sealing.offline_keys import OfflinePublicKey
+        from chalicelib.adapters.sealing.store import SealedStore
 
         encryption = self.plan.locations[name].encryption
         pem = encryption.key.public_key if encryption and encryption.key else None
@@ -199,7 +199,7 @@ class Locations:
 def envelope_keys() -> tuple[Any, ...]:
     """The KMS key for copies outside AWS, and its replica in the standby region; that of this
     region first, so that nothing asks a lost region while the near one answers."""
-    from chalicelib.adapters.kms_keys import KmsKey, connect_kms, region_of
+    from chalicelib.adapters.sealing.kms_keys import KmsKey, connect_kms, region_of
 
     here = build.environment()
     nearest_first = sorted(here.envelope_keys, key=lambda arn: region_of(arn) != here.region)

@@ -35,7 +35,7 @@ from chalicelib.services.buckets import (
 )
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.s3_batch import BatchProgress
+    from chalicelib.adapters.s3.batch import BatchProgress
     from chalicelib.plan.shards import PartTaken
 
 # S3 Batch Operations is never the cheaper way ($0.25 a job and $1.00 per million objects, against
@@ -211,7 +211,7 @@ async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bo
 
 
 def _start_batch(component: str, run: str) -> dict[str, str]:
-    from chalicelib.adapters import s3_batch
+    from chalicelib.adapters.s3 import batch as s3_batch
     from chalicelib.backup.batch_manifests import manifest_key, write_manifests
 
     here, store = build.environment(), build.backups(component)

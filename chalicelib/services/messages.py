@@ -203,7 +203,7 @@ def _nobody(audience: str, *, drill: bool) -> NotReady:
 @cache
 def outbox_desk() -> OutboxDesk:
     from chalicelib.adapters.notify.senders import ChannelSenders
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.incidents.threads import StoredThreads
 
     bucket = build.status_bucket()

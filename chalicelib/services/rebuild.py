@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.inspect import PostgresInspector
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import CheckFailed
 from chalicelib.evidence.body import last_body, moment_of
 from chalicelib.evidence.entries import chosen_point, data_loss, decision, proven, rejected_point

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
-from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.errors import CheckFailed, Refused, Unavailable
 from chalicelib.evidence.deletion_entries import rows_back
 from chalicelib.evidence.entries import serving

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import Any
 
-from chalicelib.adapters.http_page import fetch_page
+from chalicelib.adapters.http.page import fetch_page
 from chalicelib.errors import BadInput, CheckFailed, LeewardError
 from chalicelib.evidence.entries import proven, serving
 from chalicelib.incidents.run import Run

@@ -71,7 +71,7 @@ def silent(asked: str, seconds: float) -> Sighting:
 
 def _health(address: str) -> Sighting:
     """Somebody listens, and what they answer is good: two questions, told apart."""
-    from chalicelib.adapters.http_probe import HttpProber
+    from chalicelib.adapters.http.probe import HttpProber
 
     door = _address(address)
     if door.reach != "serves":
@@ -95,7 +95,7 @@ def _tcp(host: str, port: int) -> Sighting:
 
 def _postgres(name: str) -> Sighting:
     """It takes a login of Leeward's own role and says what it is."""
-    from chalicelib.adapters.postgres_database import parse_dsn
+    from chalicelib.adapters.postgres.database import parse_dsn
 
     asked = f"a query of {name}"
     try:
@@ -118,7 +118,7 @@ def _ask_postgres(name: str) -> tuple[Reach, str]:
 
 
 def _redis(secret: str) -> Sighting:
-    from chalicelib.adapters.redis_source import RedisServer
+    from chalicelib.adapters.redis.source import RedisServer
 
     asked = f"the server of {secret}"
     try:

@@ -54,7 +54,7 @@ def take_point(
             kind; what each kind's own function raises.
     """
     if isinstance(component, Files) and component.paths:
-        from chalicelib.adapters.folder_tree import FolderTree
+        from chalicelib.adapters.folder.tree import FolderTree
         from chalicelib.backup.take_files import take_files
         from chalicelib.plan.files import Selection
 
@@ -65,13 +65,13 @@ def take_point(
             component=name, clock=clock, selection=selection, progress=progress,
         )  # fmt: skip
     if isinstance(component, Redis) and component.secret:
-        from chalicelib.adapters.redis_source import RedisServer
+        from chalicelib.adapters.redis.source import RedisServer
         from chalicelib.backup.take_redis import take_redis
 
         with RedisServer(str(secret(component.secret)["url"])) as server:
             return take_redis(server, store, catalogue, component=name, clock=clock)
     if isinstance(component, Git) and component.repository:
-        from chalicelib.adapters.git_repository import GitRepository
+        from chalicelib.adapters.git.repository import GitRepository
         from chalicelib.backup.take_git import take_git
 
         repository = GitRepository(component.repository, inherited=os.environ)
@@ -115,11 +115,11 @@ def _checks(
 
         return (verify_files(store, point, clock=clock),)
     if isinstance(component, Redis):
-        from chalicelib.adapters.redis_throwaway import ThrowawayRedis
+        from chalicelib.adapters.redis.throwaway import ThrowawayRedis
         from chalicelib.recover.restore_redis import verify_redis
 
         return verify_redis(store, point, ThrowawayRedis(), clock=clock)
-    from chalicelib.adapters.git_bundle import GitBundles
+    from chalicelib.adapters.git.bundle import GitBundles
     from chalicelib.recover.restore_git import verify_git
 
     return verify_git(store, point, GitBundles(), clock=clock)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.plan.records import Window

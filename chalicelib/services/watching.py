@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from chalicelib.adapters.postgres_inspect import PostgresInspector
+from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases

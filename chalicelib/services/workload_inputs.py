@@ -53,7 +53,7 @@ def manifests_of(found: Service, target: str, inputs: dict[str, Any]) -> str:
 
 
 def _read(bucket: str, prefix: str) -> list[str]:
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
 
     store = S3ObjectStore(build.s3(), bucket)
     keys = [it.key for it in store.list(prefix) if it.key.endswith(ENDINGS)]

@@ -142,7 +142,7 @@ def _fail_over(
     request: dict[str, Any],
 ) -> Result:
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.adapters.http_probe import HttpProber
+    from chalicelib.adapters.http.probe import HttpProber
     from chalicelib.adapters.traffic.dns_client import NameServers
     from leeward.break_glass import BreakGlass, Means, Request
 
@@ -159,7 +159,7 @@ def _fail_over(
 
 def switch_store(plan: Plan, bucket: str) -> Any:
     """Raises NotReady (code "no-switch-bucket")."""
-    from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+    from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 
     region = plan.aws_region("standby")
     if not bucket or region is None:
@@ -216,7 +216,7 @@ def merge(
         --evidence-bucket leeward-evidence --incident inc-20261122T084512Z-primary
     """
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+    from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
     from leeward.break_glass_merge import merge as merge_records
 
     plan = load_plan(plan_path).plan

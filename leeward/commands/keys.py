@@ -62,7 +62,11 @@ def create(out: Path, passphrase_file: Path | None, form: str) -> None:
     Example:
     leeward keys create --out /media/stick
     """
-    from chalicelib.adapters.offline_keys import OfflinePublicKey, create_key_pair, make_passphrase
+    from chalicelib.adapters.sealing.offline_keys import (
+        OfflinePublicKey,
+        create_key_pair,
+        make_passphrase,
+    )
 
     passphrase = _strong(_first_line(passphrase_file)) if passphrase_file else make_passphrase()
     with writing_to(out):
@@ -101,7 +105,7 @@ def show(
     Example:
     leeward keys show --store /mnt/copy/nexus-db --private-key offline-private.pem
     """
-    from chalicelib.adapters.key_ring import check_key_set
+    from chalicelib.adapters.sealing.key_ring import check_key_set
 
     sets = _key_sets(folder)
     openers: list[Any] = private_openers(private_key, passphrase_file)
@@ -151,8 +155,8 @@ def rewrap(
         --private-key offline-private.pem
     """
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.adapters.folder_store import FolderObjectStore
-    from chalicelib.adapters.key_ring import KeyRing
+    from chalicelib.adapters.folder.store import FolderObjectStore
+    from chalicelib.adapters.sealing.key_ring import KeyRing
 
     names = [name for it in _key_sets(folder) for name in it.names]
     ring = KeyRing(
@@ -176,7 +180,7 @@ def rewrap(
 
 def _key_sets(folder: Path) -> list[Any]:
     """Oldest first. Raises BadInput (code "no-key-sets") when there is none."""
-    from chalicelib.adapters.key_sets import read_key_set
+    from chalicelib.adapters.sealing.key_sets import read_key_set
 
     paths = sorted((folder / "keys").glob("*.json"))
     if not paths:
@@ -190,7 +194,7 @@ def _key_sets(folder: Path) -> list[Any]:
 
 def private_openers(path: Path | None, passphrase_file: Path | None) -> list[Any]:
     """What opens with a private key; its passphrase is asked for when no file has it."""
-    from chalicelib.adapters.offline_keys import OfflinePrivateKey
+    from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey
 
     if path is None:
         return []
@@ -200,14 +204,14 @@ def private_openers(path: Path | None, passphrase_file: Path | None) -> list[Any
 
 
 def _kms_keys(names: Iterable[str]) -> list[Any]:
-    from chalicelib.adapters.kms_keys import KmsKey, connect_kms, region_of
+    from chalicelib.adapters.sealing.kms_keys import KmsKey, connect_kms, region_of
 
     arns = sorted({name for name in names if name.startswith("arn:")})
     return [KmsKey(connect_kms(region_of(arn)), arn) for arn in arns]
 
 
 def _recipient(text: str) -> Any:
-    from chalicelib.adapters.offline_keys import OfflinePublicKey
+    from chalicelib.adapters.sealing.offline_keys import OfflinePublicKey
 
     return _kms_keys([text])[0] if text.startswith("arn:") else OfflinePublicKey(_read(Path(text)))
 
@@ -331,7 +335,7 @@ def _update(
     places: Locations, component: str, location: str, *, dry_run: bool
 ) -> dict[str, Any] | None:
     """None for what is not sealed."""
-    from chalicelib.adapters.sealed_store import SealedStore
+    from chalicelib.adapters.sealing.store import SealedStore
 
     told: dict[str, Any] = {"component": component, "location": location}
     try:

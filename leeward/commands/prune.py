@@ -212,7 +212,7 @@ def _shelves(
 
 def _in_folder(folder: Path | None, name: str) -> Shelf:
     from chalicelib.adapters.catalogue import StoredCatalogue
-    from chalicelib.adapters.folder_store import FolderObjectStore
+    from chalicelib.adapters.folder.store import FolderObjectStore
 
     if folder is None or not folder.is_dir():
         raise BadInput(

@@ -16,7 +16,7 @@ from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
-    from chalicelib.adapters.postgres_database import PostgresDatabases
+    from chalicelib.adapters.postgres.database import PostgresDatabases
     from chalicelib.recover.rows import RowsBack
 
 
@@ -99,8 +99,8 @@ def command(
 
 
 def _live(component: str, dsn: str, access: Access) -> PostgresDatabases:
-    from chalicelib.adapters.postgres_binaries import find_binaries
-    from chalicelib.adapters.postgres_database import PostgresDatabases
+    from chalicelib.adapters.postgres.binaries import find_binaries
+    from chalicelib.adapters.postgres.database import PostgresDatabases
 
     if dsn:
         return PostgresDatabases(dsn, find_binaries(17))

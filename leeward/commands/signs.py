@@ -89,7 +89,7 @@ def plant(
     Example:
     leeward signs plant nexus-uploads --plan plan.yaml --prefix avatars/ --seed-file canaries.seed
     """
-    from chalicelib.adapters.s3_store import S3ObjectStore
+    from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.services import build
     from chalicelib.verify.canaries import plant_canaries
 

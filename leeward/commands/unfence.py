@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.recover.fence import open_writes, read_fence
 from chalicelib.recover.switch import reinstate_database
 from leeward.options import FORMAT

@@ -117,7 +117,7 @@ def command(
 @contextmanager
 def _ledgers(places: Locations) -> Iterator[ObjectStore]:
     """The checks' memory; without a deployment there is none, and none is kept."""
-    from chalicelib.adapters.folder_store import FolderObjectStore
+    from chalicelib.adapters.folder.store import FolderObjectStore
     from chalicelib.services import build
 
     if places.deployed:

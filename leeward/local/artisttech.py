@@ -14,7 +14,7 @@ import json
 import subprocess
 from pathlib import Path
 
-from chalicelib.adapters.redis_throwaway import find_programs
+from chalicelib.adapters.redis.throwaway import find_programs
 
 PORT, SITE_PORT, REDIS_PORT = 8080, 3000, 6379
 CODE = "opt/artisttech"

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from chalicelib.adapters.postgres_binaries import find_binaries
+from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
 from leeward.local.dns import NameServer
 from leeward.local.faults import OUTSIDE, Fault, Faults, How

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.evidence.bundle import copy_evidence
 from chalicelib.evidence.records import StoredRecords

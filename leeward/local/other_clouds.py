@@ -22,9 +22,9 @@ from typing import Any
 
 import urllib3
 
-from chalicelib.adapters.azure_access import connect_azure
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.http_service import Request
+from chalicelib.adapters.azure.access import connect_azure
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.http.service import Request
 from chalicelib.errors import NotReady
 from leeward.local.reaper import Reaper, end_group
 

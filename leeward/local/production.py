@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from chalicelib.adapters.postgres_binaries import (
+from chalicelib.adapters.postgres.binaries import (
     find_binaries,
     reachable_binaries,
     server_account,

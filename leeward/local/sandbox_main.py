@@ -271,7 +271,7 @@ def main() -> None:
     channel = Lines(CHANNEL_FD)
     gate = Gate(Lines(GATE_FD))
     sys.meta_path.insert(0, AfterImport("botocore.client", lambda it: guard_botocore(it, gate)))
-    s3_http = "chalicelib.adapters.s3_http"
+    s3_http = "chalicelib.adapters.s3.http"
     sys.meta_path.insert(0, AfterImport(s3_http, lambda it: guard_s3_http(it, gate)))
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     name = os.environ["_HANDLER"]

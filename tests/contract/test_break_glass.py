@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.adapters.traffic.dns_client import NameServers
 from chalicelib.adapters.traffic.switch_history import StoredSwitches
 from chalicelib.evidence.records import StoredRecords

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.s3_bucket import S3Buckets
-from chalicelib.adapters.s3_http import Patience
-from chalicelib.adapters.s3_rules import S3Control
+from chalicelib.adapters.s3.bucket import S3Buckets
+from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.rules import S3Control
 from chalicelib.errors import NotReady
 from chalicelib.ports.bucket_rules import BucketControl, BucketRules, Expiry
 from chalicelib.recover.bucket_undo import UndoRules
@@ -303,8 +303,8 @@ def test_answers_of_503_in_the_middle_change_nothing(moto_lab: Lab) -> None:
 KILLED = """
 import asyncio, sys
 from datetime import datetime
-from chalicelib.adapters.s3_bucket import S3Buckets
-from chalicelib.adapters.s3_signing import Credentials
+from chalicelib.adapters.s3.bucket import S3Buckets
+from chalicelib.adapters.s3.signing import Credentials
 from chalicelib.recover.bucket_undo import UndoRules
 from chalicelib.recover.undo_apply import apply_undo
 

@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.key_ring import KeyRing
-from chalicelib.adapters.offline_keys import (
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.sealing.key_ring import KeyRing
+from chalicelib.adapters.sealing.offline_keys import (
     OfflinePrivateKey,
     OfflinePublicKey,
     create_key_pair,
     make_passphrase,
 )
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import BadInput
 from tests.commands import run
 from tests.fakes_keys import GOLDEN, PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM

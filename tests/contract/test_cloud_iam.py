@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[2]
 # Requests that botocore does not make: S3's own client of users' buckets.
 READ = """
 import asyncio
-from chalicelib.adapters.s3_bucket import S3Buckets
-from chalicelib.adapters.s3_signing import ambient_credentials
+from chalicelib.adapters.s3.bucket import S3Buckets
+from chalicelib.adapters.s3.signing import ambient_credentials
 from chalicelib.errors import LeewardError
 from chalicelib.ports.buckets import CopySource
 

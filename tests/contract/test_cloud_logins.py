@@ -19,10 +19,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from chalicelib.adapters.azure_access import VERSION, connect_azure
-from chalicelib.adapters.azure_store import AzureObjectStore
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.gcs_store import GcsObjectStore
+from chalicelib.adapters.azure.access import VERSION, connect_azure
+from chalicelib.adapters.azure.store import AzureObjectStore
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.errors import Refused, Unavailable
 from leeward.local.other_clouds import start_azure
 from leeward.local.reaper import Reaper

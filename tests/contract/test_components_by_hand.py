@@ -15,10 +15,10 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.folder_tree import FolderTree
-from chalicelib.adapters.git_repository import GitRepository
-from chalicelib.adapters.redis_source import RedisServer
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.folder.tree import FolderTree
+from chalicelib.adapters.git.repository import GitRepository
+from chalicelib.adapters.redis.source import RedisServer
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.take_files import take_files
 from chalicelib.backup.take_git import take_git
 from chalicelib.backup.take_redis import take_redis

@@ -13,7 +13,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.s3_store import MIB, S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.store import MIB, S3ObjectStore, connect_s3
 from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
 from chalicelib.plan.records import RecoveryPoint
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.ansi import AnsiDecoder
 
-from chalicelib.adapters.offline_keys import create_key_pair
+from chalicelib.adapters.sealing.offline_keys import create_key_pair
 from tests.commands import LEEWARD, NEXUS, ROOT, clean_environment, run
 
 PASSPHRASE = "a passphrase that is long enough"

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.kms_signer import KmsSigner
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.evidence.bundle import copy_evidence, seal
 from chalicelib.evidence.chain import verify_chain

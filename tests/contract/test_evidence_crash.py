@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.evidence.chain import verify_chain
 from chalicelib.evidence.records import StoredRecords
 from tests.fakes_records import SteppingClock
@@ -17,7 +17,7 @@ APPENDER = """
 import sys
 from pathlib import Path
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.evidence.records import StoredRecords
 
 records = StoredRecords(FolderObjectStore(Path(sys.argv[1])), SystemClock())

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import BadInput, CheckFailed, Fenced, NotReady
 from chalicelib.recover.fence import open_writes, read_fence, stop_writes
 from chalicelib.recover.switch import retire_database

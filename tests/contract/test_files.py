@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.folder_tree import FolderTree
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.folder.tree import FolderTree
 from chalicelib.backup.take_files import take_files
 from chalicelib.backup.tar_header import tar_header
 from chalicelib.errors import (

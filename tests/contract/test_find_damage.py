@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.inspect import PostgresInspector
+from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.errors import BadInput, CheckFailed, Damaged
 from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_lsn

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import google_crc32c
 import pytest
 
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.gcs_store import GcsObjectStore
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.errors import DigestMismatch, Unavailable
 from chalicelib.plan.records import StoredObject
 from tests.s3_answers import answer, scripted_server

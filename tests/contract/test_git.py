@@ -18,8 +18,8 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.git_bundle import GitBundles
-from chalicelib.adapters.git_repository import GitRepository
+from chalicelib.adapters.git.bundle import GitBundles
+from chalicelib.adapters.git.repository import GitRepository
 from chalicelib.backup.take_git import take_git
 from chalicelib.errors import (
     BadInput,

@@ -21,11 +21,11 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_binaries import find_binaries, reachable_binaries, server_account
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_replication import PostgresSource
-from chalicelib.adapters.postgres_server import ThrowawayServer, end_processes
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.postgres.binaries import find_binaries, reachable_binaries, server_account
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.replication import PostgresSource
+from chalicelib.adapters.postgres.server import ThrowawayServer, end_processes
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import CheckFailed, Refused, Tampered, Unavailable

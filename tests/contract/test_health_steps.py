@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.http_probe import HttpProber
+from chalicelib.adapters.http.probe import HttpProber
 from chalicelib.errors import BadInput, CheckFailed, NotReady, StillRunning
 from chalicelib.incidents.run import Run
 from chalicelib.plan.model import Plan

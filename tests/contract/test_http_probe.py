@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.http_probe import HttpProber
+from chalicelib.adapters.http.probe import HttpProber
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.verify.probes import HealthPolicy, Target, verify_targets
 from chalicelib.verify.service_watch import Watch, judge_watch, watch_targets

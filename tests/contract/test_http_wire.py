@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import pytest
 
-from chalicelib.adapters.http_text import origin_of, render_request
-from chalicelib.adapters.http_wire import Connections, Response
+from chalicelib.adapters.http.text import origin_of, render_request
+from chalicelib.adapters.http.wire import Connections, Response
 from chalicelib.errors import BadInput
 from tests.s3_answers import RESET, SILENCE, Scripted, answer, scripted_server
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.key_ring import KeyRing
-from chalicelib.adapters.kms_keys import KmsKey, connect_kms, region_of
-from chalicelib.adapters.offline_keys import OfflinePrivateKey, OfflinePublicKey
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.sealing.key_ring import KeyRing
+from chalicelib.adapters.sealing.kms_keys import KmsKey, connect_kms, region_of
+from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import Unavailable
 from leeward.local.cloud import LocalCloud
 from tests.fakes_keys import PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, make_key_in_two_regions

@@ -22,7 +22,7 @@ import dns.resolver
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.adapters.traffic.dns_client import NameServers
 from chalicelib.adapters.traffic.switch_object import SwitchObject
 from chalicelib.errors import Unavailable

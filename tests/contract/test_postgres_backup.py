@@ -15,7 +15,7 @@ import zstandard
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_replication import PostgresSource
+from chalicelib.adapters.postgres.replication import PostgresSource
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal, repair_gap, slot_name
 from chalicelib.errors import LeewardError, NotReady, Refused, Unavailable
@@ -408,8 +408,8 @@ def test_a_server_that_is_not_running_is_unavailable() -> None:
 def test_a_server_that_falls_silent_ends_the_wait(
     backups: Backups, after_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalicelib.adapters.postgres_protocol.SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr("chalicelib.adapters.postgres_protocol.CONNECT_SECONDS", 2)
+    monkeypatch.setattr("chalicelib.adapters.postgres.protocol.SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("chalicelib.adapters.postgres.protocol.CONNECT_SECONDS", 2)
     with stalling_proxy(backups.server.port, after_bytes=after_bytes) as port:
         source = PostgresSource(
             f"host=127.0.0.1 port={port} user=backup password=only-backup dbname=postgres"

@@ -14,14 +14,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from chalicelib.adapters.postgres_binaries import (
+from chalicelib.adapters.postgres.binaries import (
     Account,
     find_binaries,
     reachable_binaries,
     server_account,
 )
-from chalicelib.adapters.postgres_files import server_processes, superuser_names
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.files import server_processes, superuser_names
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import CheckFailed, Damaged, NotReady
 from tests.servers import running_server
 
@@ -120,7 +120,7 @@ def test_stops_what_a_dead_worker_left_running(folder: Path) -> None:
 CRASHING_PARENT = """
 import os, sys, threading
 from pathlib import Path
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.server import ThrowawayServer
 
 server = ThrowawayServer(Path(sys.argv[1]))
 starter = threading.Thread(target=server.start)

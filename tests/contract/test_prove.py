@@ -17,9 +17,9 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.records import RecoveryTarget
 from chalicelib.recover.restore import restore
 from tests.clusters import fresh_cluster, other_versions

@@ -14,8 +14,8 @@ import boto3
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.s3_locks import S3Locks
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.locks import S3Locks
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.lock_objects import apply_locks
 from chalicelib.backup.locks import decide_locks
 from chalicelib.backup.prune import PruneResult, apply_prune

@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.plan.records import DatabasePoint
 from chalicelib.plan.wal import segment_key
 from chalicelib.ports import ObjectStore

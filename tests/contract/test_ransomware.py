@@ -19,10 +19,10 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-from chalicelib.adapters.bucket_config import read_settings
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.s3_samples import S3Samples
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.config import read_settings
+from chalicelib.adapters.s3.samples import S3Samples
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.errors import Refused
 from chalicelib.plan.signs import BucketEvent, Watched
 from chalicelib.ports import StateStore

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from chalicelib.adapters.redis_source import RedisServer
+from chalicelib.adapters.redis.source import RedisServer
 from chalicelib.backup.take_redis import take_redis
 from chalicelib.errors import CheckFailed
 from chalicelib.ports.sources import StoredKey

@@ -18,8 +18,8 @@ import zstandard
 from redis import Redis
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.redis_source import RedisServer
-from chalicelib.adapters.redis_throwaway import ThrowawayRedis
+from chalicelib.adapters.redis.source import RedisServer
+from chalicelib.adapters.redis.throwaway import ThrowawayRedis
 from chalicelib.backup.take_redis import take_redis
 from chalicelib.errors import (
     BadInput,

@@ -22,10 +22,10 @@ import zstandard
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.postgres_files import server_processes
-from chalicelib.adapters.postgres_replication import PostgresSource
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.postgres.files import server_processes
+from chalicelib.adapters.postgres.replication import PostgresSource
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import (
@@ -355,8 +355,8 @@ import sys, threading, os, signal
 from pathlib import Path
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.records import RecoveryTarget
 from chalicelib.recover.replay import replay
 from chalicelib.recover.restore import restore

@@ -20,15 +20,15 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.envelope import DataKey, seal
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.key_ring import KeyRing
-from chalicelib.adapters.offline_keys import OfflinePublicKey
-from chalicelib.adapters.postgres_binaries import find_binaries, server_account
-from chalicelib.adapters.postgres_replication import PostgresSource
-from chalicelib.adapters.postgres_server import end_processes
-from chalicelib.adapters.s3_store import S3ObjectStore, connect_s3
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.postgres.binaries import find_binaries, server_account
+from chalicelib.adapters.postgres.replication import PostgresSource
+from chalicelib.adapters.postgres.server import end_processes
+from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+from chalicelib.adapters.sealing.envelope import DataKey, seal
+from chalicelib.adapters.sealing.key_ring import KeyRing
+from chalicelib.adapters.sealing.offline_keys import OfflinePublicKey
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import PointKind

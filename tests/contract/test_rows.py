@@ -203,7 +203,7 @@ def test_a_row_that_appears_in_between_stays(world: RowWorld) -> None:
 
 KILLED = """
 import sys, time
-from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.recover.row_sources import Wish
 from chalicelib.recover.rows import take_rows_back
 

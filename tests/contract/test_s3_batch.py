@@ -17,15 +17,15 @@ from botocore.config import Config
 from botocore.stub import ANY, Stubber
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.s3_batch import (
+from chalicelib.adapters.s3.batch import (
     BATCH_CLASSES,
     BATCH_LARGEST_BYTES,
     BatchCopy,
     S3BatchJobs,
     manifest_line,
 )
-from chalicelib.adapters.s3_bucket import S3Buckets
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.bucket import S3Buckets
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.backup.batch_manifests import manifest_key, write_manifests
 from chalicelib.backup.replicas import BucketReplica
 from chalicelib.backup.shard_plan import Limits, plan_shards

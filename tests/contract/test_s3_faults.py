@@ -13,10 +13,10 @@ from typing import TypeVar
 import pytest
 from botocore.session import get_session
 
-from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
-from chalicelib.adapters.s3_copy import CopyLimits
-from chalicelib.adapters.s3_http import Patience
-from chalicelib.adapters.s3_signing import Credentials, ambient_credentials
+from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
+from chalicelib.adapters.s3.copy import CopyLimits
+from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
 from chalicelib.errors import (
     DigestMismatch,
     LeewardError,

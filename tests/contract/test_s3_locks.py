@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.adapters.s3_locks import S3Locks
+from chalicelib.adapters.s3.locks import S3Locks
 from chalicelib.errors import NotReady, Truncated
 from leeward.local.shims import object_lock
 from tests.s3_servers import S3Server, moto_server, seaweed_server

@@ -12,10 +12,10 @@ import pytest
 from botocore.config import Config
 
 from chalicelib.adapters.read_ahead import MIB
-from chalicelib.adapters.s3_http import Patience
-from chalicelib.adapters.s3_signing import Credentials
-from chalicelib.adapters.s3_store import S3ObjectStore
-from chalicelib.adapters.s3_streams import S3ObjectStreams
+from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.signing import Credentials
+from chalicelib.adapters.s3.store import S3ObjectStore
+from chalicelib.adapters.s3.streams import S3ObjectStreams
 from chalicelib.errors import DigestMismatch, NotReady, Throttled, Truncated
 from tests.http_faults import Fault, fault_proxy
 from tests.s3_servers import S3Server, moto_server

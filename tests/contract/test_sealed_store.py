@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.envelope import HEADER_BYTES, SEALED_FRAME_BYTES, sealed_size
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.key_ring import KeyRing
-from chalicelib.adapters.kms_keys import KmsKey, connect_kms, region_of
-from chalicelib.adapters.offline_keys import OfflinePrivateKey, OfflinePublicKey
-from chalicelib.adapters.s3_store import MIB, S3ObjectStore
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.s3.store import MIB, S3ObjectStore
+from chalicelib.adapters.sealing.envelope import HEADER_BYTES, SEALED_FRAME_BYTES, sealed_size
+from chalicelib.adapters.sealing.key_ring import KeyRing
+from chalicelib.adapters.sealing.kms_keys import KmsKey, connect_kms, region_of
+from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import (
     BadInput,
     LeewardError,

@@ -18,12 +18,12 @@ import google_crc32c
 import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
-from chalicelib.adapters.azure_access import connect_azure
-from chalicelib.adapters.azure_store import AzureObjectStore
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.gcs_store import GcsObjectStore
-from chalicelib.adapters.s3_store import MIB, S3ObjectStore, connect_s3
+from chalicelib.adapters.azure.access import connect_azure
+from chalicelib.adapters.azure.store import AzureObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
+from chalicelib.adapters.s3.store import MIB, S3ObjectStore, connect_s3
 from chalicelib.errors import (
     BadInput,
     DigestMismatch,

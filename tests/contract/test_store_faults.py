@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
-from chalicelib.adapters.azure_access import connect_azure
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.gcs_store import GcsObjectStore
+from chalicelib.adapters.azure.access import connect_azure
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.errors import (
     DigestMismatch,
     LeewardError,

@@ -14,7 +14,7 @@ from moto import mock_aws
 from psycopg.conninfo import conninfo_to_dict
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.secrets import SecretAddresses, with_database
 from chalicelib.errors import CheckFailed, NotReady
 from chalicelib.recover.switch import (

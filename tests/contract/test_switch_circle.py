@@ -18,13 +18,13 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.adapters.postgres_replication import PostgresSource
-from chalicelib.adapters.postgres_server import ThrowawayServer
-from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.inspect import PostgresInspector
+from chalicelib.adapters.postgres.replication import PostgresSource
+from chalicelib.adapters.postgres.server import ThrowawayServer
+from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import CheckFailed, NotReady, Refused
 from chalicelib.recover.digests import compare_digests, table_digests
 from chalicelib.recover.load import Loaded, load_database, recovery_name

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
 from chalicelib.recover.changes import ChangeScan, Transaction
 from chalicelib.recover.relations import gather_relations, read_relations

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.folder_store import FolderObjectStore
-from chalicelib.adapters.s3_bucket import S3Buckets
-from chalicelib.adapters.s3_http import Patience
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.folder.store import FolderObjectStore
+from chalicelib.adapters.s3.bucket import S3Buckets
+from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.backup.replicas import BucketReplica, StoreReplica
 from chalicelib.backup.sync import SyncResult, sync_buckets
 from chalicelib.backup.sync_decision import SyncPolicy

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chalicelib.adapters.s3_bucket import S3Bucket, S3Buckets
-from chalicelib.adapters.s3_http import Patience
+from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
+from chalicelib.adapters.s3.http import Patience
 from chalicelib.recover.bucket_undo import UndoRules
 from chalicelib.recover.deleted_objects import GoneObjects, survey_deleted, verify_undelete
 from chalicelib.recover.deletion_scope import decide_burst, find_bursts

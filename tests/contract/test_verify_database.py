@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.adapters.postgres_server import ThrowawayServer
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.inspect import PostgresInspector
+from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.components import Assertion, DatabaseChecks, Freshness
 from chalicelib.plan.records import CheckResult
 from chalicelib.recover.digests import compare_digests, table_digests

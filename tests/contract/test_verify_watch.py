@@ -9,10 +9,10 @@ import psycopg
 import pytest
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres_binaries import find_binaries
-from chalicelib.adapters.postgres_database import PostgresDatabases
-from chalicelib.adapters.postgres_inspect import PostgresInspector
-from chalicelib.adapters.postgres_waldump import PgWaldump
+from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.database import PostgresDatabases
+from chalicelib.adapters.postgres.inspect import PostgresInspector
+from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.errors import Unavailable
 from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks
 from chalicelib.plan.records import parse_lsn

@@ -16,7 +16,7 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.plan.inventory import read_lines
 from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud

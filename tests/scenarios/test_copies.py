@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.azure_access import connect_azure
-from chalicelib.adapters.azure_store import AzureObjectStore
-from chalicelib.adapters.gcs_access import connect_gcs
-from chalicelib.adapters.gcs_store import GcsObjectStore
+from chalicelib.adapters.azure.access import connect_azure
+from chalicelib.adapters.azure.store import AzureObjectStore
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.ports import ObjectStore
 from tests.scenarios.stages import COMPONENT, Stage, overwrite_middle, stage
 

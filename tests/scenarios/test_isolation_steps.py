@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.plan.records import EvidenceRecord, format_time
 from leeward.local.clients import open_client

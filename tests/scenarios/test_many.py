@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.plan.inventory import read_lines
 from chalicelib.plan.model import Plan
 from leeward.local.cloud import LocalCloud

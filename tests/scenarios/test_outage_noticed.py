@@ -15,7 +15,7 @@ import pytest
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord, format_time

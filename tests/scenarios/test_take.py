@@ -7,8 +7,8 @@ from pathlib import Path
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.redis_throwaway import ThrowawayRedis
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.redis.throwaway import ThrowawayRedis
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.recover.restore_redis import verify_redis
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import deploy

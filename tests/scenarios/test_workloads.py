@@ -18,7 +18,7 @@ import pytest
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.plan.records import format_time
 from leeward.local.cloud import PRIMARY_REGION, LocalCloud

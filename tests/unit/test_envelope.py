@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.adapters.envelope import (
+from chalicelib.adapters.sealing.envelope import (
     FRAME_BYTES,
     HEADER_BYTES,
     SEALED_FRAME_BYTES,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.adapters.key_names import KeyNames
+from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.ports import Listed
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.adapters.key_ring import KeyRing
-from chalicelib.adapters.kms_keys import KmsKey
-from chalicelib.adapters.offline_keys import OfflinePrivateKey, OfflinePublicKey
-from chalicelib.adapters.sealed_store import SealedStore
+from chalicelib.adapters.sealing.key_ring import KeyRing
+from chalicelib.adapters.sealing.kms_keys import KmsKey
+from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import (
     BadInput,
     LeewardError,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.adapters.s3_ambient import of_environment
+from chalicelib.adapters.s3.ambient import of_environment
 
 HERE = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 

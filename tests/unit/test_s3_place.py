@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.adapters.s3_http import Patience, Place
+from chalicelib.adapters.s3.http import Patience, Place
 
 
 @pytest.mark.parametrize(

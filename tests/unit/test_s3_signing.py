@@ -13,7 +13,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from chalicelib.adapters.s3_signing import Credentials, Signer, encode_path, encode_query
+from chalicelib.adapters.s3.signing import Credentials, Signer, encode_path, encode_query
 
 AT = datetime(2026, 11, 22, 8, 30, 0, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)

@@ -14,7 +14,7 @@ from botocore.stub import Stubber
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.adapters.s3_samples import S3Samples
+from chalicelib.adapters.s3.samples import S3Samples
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.plan.signs import BucketEvent, Judgement, Sign, Watched

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from chalicelib.adapters.http_service import Access, Answer, HttpService, Patience, Request
+from chalicelib.adapters.http.service import Access, Answer, HttpService, Patience, Request
 from chalicelib.errors import BadInput, LeewardError, NotReady, Refused, Unavailable
 
 Object = dict[str, Any]

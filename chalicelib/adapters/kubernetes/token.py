@@ -17,7 +17,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 
-from chalicelib.adapters.http_service import Request
+from chalicelib.adapters.http.service import Request
 from chalicelib.errors import NotReady
 
 PREFIX = "k8s-aws-v1."

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moto.elbv2.models import FakeHealthStatus, FakeTargetGroup
 
-from chalicelib.adapters.http_page import fetch_page
+from chalicelib.adapters.http.page import fetch_page
 from chalicelib.errors import Unavailable
 from leeward.local.shims import replaced
 

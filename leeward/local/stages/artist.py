@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
-from chalicelib.adapters.folder_tree import FolderTree
-from chalicelib.adapters.git_repository import GitRepository
-from chalicelib.adapters.http_page import fetch_page
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.folder.tree import FolderTree
+from chalicelib.adapters.git.repository import GitRepository
+from chalicelib.adapters.http.page import fetch_page
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.backup.take_files import take_files
 from chalicelib.backup.take_git import take_git
 from chalicelib.errors import LeewardError, NotReady

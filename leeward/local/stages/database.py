@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from chalicelib.adapters.s3_store import S3ObjectStore
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import CheckFailed, Unavailable
 from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Postgres

@@ -1,0 +1,1 @@
+"""A folder as a store, and folders that are backed up."""

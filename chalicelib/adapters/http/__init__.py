@@ -1,0 +1,1 @@
+"""HTTP: what the stores of other clouds and the probes speak."""

@@ -1,0 +1,1 @@
+"""PostgreSQL: sources, throw-away servers, the files and programs of a version."""

@@ -1,0 +1,1 @@
+"""S3: the store of copies, users' buckets, their rules and versions."""

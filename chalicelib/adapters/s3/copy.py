@@ -1,0 +1,226 @@
+"""Server-side copies in S3: in one request, or in parts when the object is too large for one.
+
+One request keeps metadata, content headers and tags by itself, and the storage class when it is
+told. A copy in parts is a new upload: all of these are read from the source and given to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+from chalicelib.adapters.s3.facts import CHECKSUMS, META, read_facts
+from chalicelib.adapters.s3.http import Answer, Place, S3Http
+from chalicelib.adapters.s3.signing import encode_path, encode_query
+from chalicelib.adapters.s3.xml import parse, parse_tags, render_parts
+from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
+from chalicelib.ports.buckets import ChecksumName, CopySource, ObjectFacts, Written
+
+MIB = 1 << 20
+# S3 takes at most 10,000 parts, each of at most 5 GiB; a copy in one request at most 5 GiB.
+MOST_PARTS = 10_000
+
+
+@dataclass(frozen=True)
+class CopyLimits:
+    """Objects above `whole_bytes` are copied in parts of at least `part_bytes`."""
+
+    whole_bytes: int = 5 << 30
+    part_bytes: int = 256 * MIB
+    parts_at_once: int = 16
+
+
+class S3Copier:
+    """Copies into one bucket. `reach` opens the source's bucket, to ask about large objects."""
+
+    def __init__(
+        self,
+        http: S3Http,
+        reach: Callable[[Place], S3Http],
+        limits: CopyLimits,
+        at_rest: Mapping[str, str],
+    ) -> None:
+        self._http = http
+        self._reach = reach
+        self._limits = limits
+        self._at_rest = at_rest
+
+    async def copy(self, source: CopySource, key: str, checksum: ChecksumName) -> Written:
+        if source.size_bytes < 0:
+            facts = await self._facts(source)
+            source = replace(
+                source, size_bytes=facts.size_bytes, storage_class=facts.storage_class,
+                etag=source.etag or facts.etag,
+            )  # fmt: skip
+        if source.size_bytes > self._limits.whole_bytes:
+            return await self._copy_in_parts(source, key)
+        headers = {
+            **self._at_rest,
+            **_source_headers(source),
+            **_class_header(source.storage_class),
+            "x-amz-checksum-algorithm": checksum,
+        }
+        return await self._http.call(
+            "PUT", key, (), headers, read=partial(_read_copied, key),
+            seconds=self._http.patience.copy_seconds,
+        )  # fmt: skip
+
+    async def _copy_in_parts(self, source: CopySource, key: str) -> Written:
+        """The upload is ended or aborted; what a dead worker left is the bucket's own rule's."""
+        facts = await self._facts(source)
+        _check_unchanged(source, facts)
+        source = replace(source, etag=facts.etag)
+        upload_id = await self._begin(source, facts, key)
+        try:
+            parts = await self._copy_parts(source, facts.size_bytes, key, upload_id)
+            written = await self._complete(key, upload_id, parts)
+        except BaseException:
+            with suppress(LeewardError):
+                await self._http.call(
+                    "DELETE", key, [("uploadId", upload_id)], read=lambda answer: None
+                )
+            raise
+        await self._check_size(key, written, facts.size_bytes)
+        return written
+
+    async def _begin(self, source: CopySource, facts: ObjectFacts, key: str) -> str:
+        headers = {
+            **self._at_rest,
+            **facts.headers,
+            **{f"{META}{name}": value for name, value in facts.metadata.items()},
+            **_class_header(facts.storage_class),
+            "x-amz-checksum-algorithm": "CRC64NVME",
+            "x-amz-checksum-type": "FULL_OBJECT",
+        }
+        if facts.tag_count:
+            headers["x-amz-tagging"] = urlencode(await self._tags(source))
+        return await self._http.call(
+            "POST", key, [("uploads", "")], headers, read=partial(_need_text, "UploadId")
+        )
+
+    async def _copy_parts(
+        self, source: CopySource, size: int, key: str, upload_id: str
+    ) -> list[dict[str, str]]:
+        part_bytes = max(self._limits.part_bytes, -(-size // MOST_PARTS))
+        gate = asyncio.Semaphore(self._limits.parts_at_once)
+
+        async def one(number: int, start: int) -> dict[str, str]:
+            last = min(start + part_bytes, size) - 1
+            headers = _source_headers(source)
+            headers["x-amz-copy-source-range"] = f"bytes={start}-{last}"
+            query = [("partNumber", str(number)), ("uploadId", upload_id)]
+            async with gate:
+                return await self._http.call(
+                    "PUT", key, query, headers, read=partial(_read_part, number),
+                    seconds=self._http.patience.copy_seconds,
+                )  # fmt: skip
+
+        starts = enumerate(range(0, size, part_bytes), 1)
+        tasks = [asyncio.ensure_future(one(number, start)) for number, start in starts]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _complete(self, key: str, upload_id: str, parts: list[dict[str, str]]) -> Written:
+        return await self._http.call(
+            "POST", key, [("uploadId", upload_id)], {"x-amz-checksum-type": "FULL_OBJECT"},
+            render_parts(parts), read=partial(_read_copied, key),
+            seconds=self._http.patience.copy_seconds,
+        )  # fmt: skip
+
+    async def _check_size(self, key: str, written: Written, size: int) -> None:
+        query = [("versionId", written.version_id)] if written.version_id else []
+        found = await self._http.call(
+            "HEAD", key, query, read=lambda answer: read_facts(key, answer.headers)
+        )
+        if found.size_bytes != size:
+            raise DigestMismatch(
+                f"expected {size} bytes in the copy of {key!r}, found {found.size_bytes}",
+                hint="Copy it again; somebody else may write the same key.",
+                key=key,
+            )
+
+    async def _facts(self, source: CopySource) -> ObjectFacts:
+        return await self._source(source).call(
+            "HEAD", source.key, _version(source),
+            read=lambda answer: read_facts(source.key, answer.headers),
+        )  # fmt: skip
+
+    async def _tags(self, source: CopySource) -> dict[str, str]:
+        query = [("tagging", ""), *_version(source)]
+        return await self._source(source).call(
+            "GET", source.key, query, read=lambda answer: parse_tags(answer.body)
+        )
+
+    def _source(self, source: CopySource) -> S3Http:
+        here = self._http.place
+        return self._reach(Place(source.bucket, source.region or here.region, here.endpoint_url))
+
+
+def _source_headers(source: CopySource) -> dict[str, str]:
+    where = encode_path(f"/{source.bucket}/{source.key}")
+    if source.version_id:
+        where += "?" + encode_query(_version(source))
+    headers = {"x-amz-copy-source": where}
+    if source.etag:
+        headers["x-amz-copy-source-if-match"] = f'"{source.etag}"'
+    return headers
+
+
+def _class_header(storage_class: str) -> dict[str, str]:
+    if storage_class in ("", "STANDARD"):
+        return {}
+    return {"x-amz-storage-class": storage_class}
+
+
+def _version(source: CopySource) -> list[tuple[str, str]]:
+    return [("versionId", source.version_id)] if source.version_id else []
+
+
+def _check_unchanged(source: CopySource, facts: ObjectFacts) -> None:
+    if source.etag and source.etag != facts.etag:
+        raise DigestMismatch(
+            f"expected {source.key!r} to be {source.etag}, found {facts.etag}",
+            code="object-changed",
+            hint="Run it again; find out who writes when it repeats.",
+            key=source.key,
+        )
+
+
+def _need_text(tag: str, answer: Answer) -> str:
+    return _text_of(parse(answer.body), tag)
+
+
+def _text_of(root: ElementTree.Element, tag: str) -> str:
+    found = root.findtext(tag, "")
+    if not found:
+        raise Unavailable(
+            f"expected {tag} from s3, found {root.tag} without it",
+            code="answer-unreadable",
+            hint="It is tried again; the server breaks S3's protocol when it repeats.",
+        )
+    return found
+
+
+def _read_copied(key: str, answer: Answer) -> Written:
+    root = parse(answer.body)
+    etag = _text_of(root, "ETag").strip('"')
+    return Written(key, etag, answer.headers.get("x-amz-version-id", ""), _checksums(root))
+
+
+def _read_part(number: int, answer: Answer) -> dict[str, str]:
+    root = parse(answer.body)
+    sums = {f"Checksum{name}": value for name, value in _checksums(root).items()}
+    return {"PartNumber": str(number), "ETag": _text_of(root, "ETag"), **sums}
+
+
+def _checksums(root: ElementTree.Element) -> dict[str, str]:
+    named = {name: root.findtext(f"Checksum{name}", "") for name in CHECKSUMS}
+    return {name: value for name, value in named.items() if value}

@@ -1,0 +1,104 @@
+"""Objects in S3 read in one request each, for whoever reads many of them side by side.
+
+A third of the processor time of reading ranges ahead, hardly more than that of the SHA-256 alone
+(measured, both with it: 1.0 s a GB, of which hashing is 0.85), because nothing is put together or
+copied; one object alone is as fast as one connection.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from chalicelib.adapters.s3.direct import BROKEN, Answer, S3Direct
+from chalicelib.adapters.s3.http import Patience, Place
+from chalicelib.adapters.s3.read import Reading
+from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
+from chalicelib.adapters.s3.store import (
+    CHECKSUM_FIELDS,
+    LONGEST_PAUSE_SECONDS,
+    READ_ATTEMPTS,
+    S3ObjectStore,
+    checksums_of,
+)
+from chalicelib.adapters.s3.xml import parse_at
+from chalicelib.ports import StoredFacts
+
+# It stays in the processor's cache between the socket and the hash.
+PIECE_BYTES = 256 << 10
+PATIENCE = Patience(read_seconds=30)
+
+
+class S3ObjectStreams(S3ObjectStore):
+    """An S3ObjectStore whose `read` is one request, begun again where a connection broke.
+
+    Both it and `facts` go past boto3, to the same bucket of the same endpoint.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        bucket: str,
+        prefix: str = "",
+        *,
+        kms_key_id: str | None = None,
+        credentials: Callable[[], Credentials] | None = None,
+        patience: Patience = PATIENCE,
+    ) -> None:
+        super().__init__(client, bucket, prefix, kms_key_id=kms_key_id)
+        place = Place(bucket, client.meta.region_name, _endpoint_of(client))
+        self._direct = S3Direct(place, credentials or ambient_credentials(), patience)
+
+    def read(self, key: str) -> Iterator[bytes]:
+        reading = Reading(key, 0, -1, "")
+        failures = 0
+        while not reading.whole:
+            before = reading.position
+            with suppress(*BROKEN):
+                yield from self._pieces(self._names.name(key), reading)
+            if reading.whole:
+                return
+            failures = 0 if reading.position > before else failures + 1
+            if failures == READ_ATTEMPTS:
+                reading.finish()
+            time.sleep(min(0.1 * 2**failures, LONGEST_PAUSE_SECONDS))
+
+    def facts(self, key: str) -> StoredFacts:
+        found = self._direct.head(self._names.name(key), {"x-amz-checksum-mode": "ENABLED"})
+        until = found.get("x-amz-object-lock-retain-until-date", "")
+        named = {field: found.get(_header(field), "") for field in CHECKSUM_FIELDS.values()}
+        kind = found.get("x-amz-checksum-type", "")
+        return StoredFacts(
+            size_bytes=int(found["Content-Length"]),
+            modified_at=parsedate_to_datetime(found["Last-Modified"]),
+            checksums=checksums_of({**named, "ETag": found["ETag"], "ChecksumType": kind}),
+            version=found.get("x-amz-version-id", "") or found["ETag"].strip('"'),
+            locked_until=parse_at(until) if until else None,
+        )
+
+    def _pieces(self, name: str, reading: Reading) -> Iterator[bytes]:
+        """What comes over one connection."""
+        with ExitStack() as stack:
+            answer = self._direct.tried(name, lambda: self._begin(stack, name, reading))
+            while not reading.whole and (piece := answer.read(PIECE_BYTES)):
+                reading.position += len(piece)
+                yield piece
+
+    def _begin(self, stack: ExitStack, name: str, reading: Reading) -> Answer:
+        answer = stack.enter_context(self._direct.open(name, reading.ask()))
+        reading.begin(answer.status, answer.headers)
+        return answer
+
+
+def _endpoint_of(client: Any) -> str:
+    """ "" for S3's own, whose addresses Place makes."""
+    found, region = str(client.meta.endpoint_url), client.meta.region_name
+    hosts = ("s3.amazonaws.com", f"s3.{region}.amazonaws.com", f"s3.{region}.amazonaws.com.cn")
+    return "" if found.removeprefix("https://") in hosts else found
+
+
+def _header(field: str) -> str:
+    return f"x-amz-checksum-{field.removeprefix('Checksum').lower()}"

@@ -1,0 +1,1 @@
+"""Copies that leave AWS: sealed under data keys that several recipients can open."""

@@ -1,0 +1,133 @@
+"""A store whose objects are sealed before they leave: the port ObjectStore over another one.
+
+Same keys, plaintext in, plaintext out, sealed bytes inside (envelope.py). Sizes and digests are
+the plaintext's everywhere: the digest of an object is the same in every location. `keys/` belongs
+to the key sets and is hidden.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from chalicelib.adapters.sealing.envelope import (
+    MAGIC,
+    VERSION,
+    DataKey,
+    Sealer,
+    plain_size,
+    seal,
+    unseal,
+)
+from chalicelib.adapters.sealing.key_names import KeyNames
+from chalicelib.adapters.sealing.key_ring import KEYS, KeyRing
+from chalicelib.errors import BadInput
+from chalicelib.plan.records import StoredObject
+from chalicelib.ports import Listed, ObjectStore, ObjectWriter, StoredFacts
+
+NAMES = KeyNames()
+NO_SIZE = -1
+"""Size of what no sealed object can be: cut short, or put there unsealed. No manifest has it."""
+
+
+class SealedStore:
+    """`inner`: the prefix that `keys` was made for."""
+
+    def __init__(self, inner: ObjectStore, keys: KeyRing) -> None:
+        self._inner, self._keys = inner, keys
+        self._used: set[str] = set()
+
+    @property
+    def encryption(self) -> str:
+        """Names the data keys that this store has sealed with so far."""
+        form = f"AES-256-GCM before it is sent ({(MAGIC + VERSION).decode()})"
+        return f"{form}, data key {', '.join(sorted(self._used))}" if self._used else form
+
+    @property
+    def keys(self) -> KeyRing:
+        return self._keys
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        sealed = seal(data, self._sealing_key(key), key)
+        self._inner.put(key, sealed, if_absent=if_absent)
+        return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
+
+    @contextmanager
+    def open_writer(self, key: str) -> Iterator[_SealingWriter]:
+        data_key = self._sealing_key(key)
+        with self._inner.open_writer(key) as writer:
+            yield _SealingWriter(key, writer, Sealer(data_key, key))
+
+    def get(self, key: str) -> bytes:
+        sealed = self._inner.get(_checked(key))
+        return b"".join(unseal([sealed], self._keys.opening_key, key))
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """Each chunk is authentic; whether any is missing is known at the end.
+
+        Raises Tampered as `unseal`, and what `KeyRing.opening_key` raises.
+        """
+        return unseal(self._inner.read(_checked(key)), self._keys.opening_key, key)
+
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        """`size_bytes` is -1 for what cannot be a sealed object."""
+        for row in self._inner.list(prefix):
+            if not row.key.startswith(KEYS):
+                yield replace(row, size_bytes=_plain_size(row.size_bytes))
+
+    def delete(self, key: str) -> None:
+        self._inner.delete(_checked(key))
+
+    def facts(self, key: str) -> StoredFacts:
+        """The checksums are of the sealed bytes and say so: "sealed-sha256", "sealed-crc32c", ...
+
+        They change whenever the object is written; compare them with those of the same version.
+        """
+        facts = self._inner.facts(_checked(key))
+        checksums = {f"sealed-{name}": value for name, value in facts.checksums.items()}
+        return replace(facts, size_bytes=_plain_size(facts.size_bytes), checksums=checksums)
+
+    def _sealing_key(self, key: str) -> DataKey:
+        _checked(key)
+        data_key = self._keys.sealing_key()
+        self._used.add(data_key.id)
+        return data_key
+
+
+class _SealingWriter:
+    def __init__(self, key: str, writer: ObjectWriter, sealer: Sealer) -> None:
+        self._key, self._writer, self._sealer = key, writer, sealer
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+        writer.write(sealer.header)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._digest.update(data)
+        self._size_bytes += len(data)
+        for frame in self._sealer.update(data):
+            self._writer.write(frame)
+
+    def commit(self) -> StoredObject:
+        self._writer.write(self._sealer.finish())
+        self._writer.commit()
+        return StoredObject(self._key, self._size_bytes, self._digest.hexdigest())
+
+
+def _plain_size(sealed_bytes: int) -> int:
+    size_bytes = plain_size(sealed_bytes)
+    return NO_SIZE if size_bytes is None else size_bytes
+
+
+def _checked(key: str) -> str:
+    """Raises BadInput: "reserved-name", and as KeyNames for what no store can hold."""
+    NAMES.name(key)
+    if key.startswith(KEYS):
+        raise BadInput(
+            f"expected a key outside {KEYS}, found {key!r}",
+            code="reserved-name",
+            hint="Key sets lie there; store the object under another name.",
+            key=key,
+        )
+    return key
