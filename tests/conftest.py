@@ -1,8 +1,16 @@
-"""What the tests say at their end besides passing: the faults that each scenario survived."""
+"""What the tests say at their end besides passing: the faults that each scenario survived.
+
+Hypothesis judges no times: a busy machine is not a defect.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("leeward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("leeward")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
