@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
+from chalicelib.backup.calendar import Calendar, lay_out
 from chalicelib.backup.prune import PruneResult, apply_prune
 from chalicelib.backup.prune_facts import PruneDecision, decide_prune, read_facts
 from chalicelib.backup.reasons import Kept
@@ -31,7 +32,6 @@ from chalicelib.ports.locks import ObjectLocks
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
-from leeward.retention.calendar import Calendar, lay_out
 from leeward.retention.forecast import Forecast, forecast
 from leeward.retention.svg import draw
 from leeward.retention.text import print_calendar, print_kept, print_pruned, print_wal

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from textwrap import wrap
 
+from chalicelib.backup.calendar import MEANINGS, STRENGTH, Calendar, Cell
 from chalicelib.evidence.text import counted, printable
-from leeward.retention.calendar import MEANINGS, STRENGTH, Calendar, Cell
 from leeward.retention.text import DAYS, MONTHS
 
 WIDTH = 880

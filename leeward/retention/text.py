@@ -8,13 +8,13 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
+from chalicelib.backup.calendar import MEANINGS, Calendar, Cell, letter_of, longest_rule
 from chalicelib.backup.prune_facts import PruneDecision
 from chalicelib.backup.reasons import Kept
 from chalicelib.backup.wal_retention import wal_ranges
 from chalicelib.evidence.text import counted, printable
 from chalicelib.plan.records import PointStanding
 from chalicelib.plan.units import format_size
-from leeward.retention.calendar import MEANINGS, Calendar, Cell, letter_of, longest_rule
 
 STYLES = {"Y": "bold magenta", "M": "bold blue", "W": "bold cyan", "D": "bold green",
           "A": "bold green", "i": "green", "+": "bold yellow", "x": "red", ".": "dim"}  # fmt: skip
