@@ -283,7 +283,10 @@ class CheckResult(Record):
 
 @dataclass(frozen=True)
 class Proof(Record):
-    """A recovery point was restored, opened, queried and found clean at `proven_at`."""
+    """A recovery point was restored, opened, queried and found clean at `proven_at`.
+
+    `incident`: whose records tell how; "" where it was proven outside a run.
+    """
 
     component: str
     point_id: str
@@ -293,6 +296,7 @@ class Proof(Record):
     last_commit_at: datetime | None
     checks: tuple[CheckResult, ...]
     seconds: dict[str, float] = field(default_factory=dict)
+    incident: str = ""
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:

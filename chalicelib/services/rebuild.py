@@ -245,6 +245,7 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         last_commit_at=replayed.last_commit_at,
         checks=checks,
         seconds={"verify": (build.clock().now() - started_at).total_seconds()},
+        incident=run.incident_id,
     )
     say(run, proven(proof), about=format_time(started_at))
     failed = [check for check in checks if not check.ok]

@@ -1,0 +1,19 @@
+"""What was measured in the last hours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+
+class MetricHistory(Protocol):
+    """The data points that Leeward's functions put, as they are kept."""
+
+    def moments(
+        self, wanted: Mapping[str, Iterable[str]], *, start: datetime, end: datetime
+    ) -> dict[str, tuple[datetime, ...]]:
+        """component -> names of metrics, to component -> when any of them was put, oldest first.
+
+        To the minute, and never later than it was. Raises Unavailable.
+        """

@@ -1,0 +1,140 @@
+"""What the primary location says of every component's copies; read once for each look."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import BadInput, LeewardError
+from chalicelib.evidence.readiness import CopyFacts, FailedTest
+from chalicelib.plan.exercises import Occasion
+from chalicelib.plan.manifest import PROOF, point_key
+from chalicelib.plan.records import PointStanding, Proof
+from chalicelib.services import build
+
+if TYPE_CHECKING:
+    from chalicelib.plan.components import BaseComponent
+
+# Proofs are looked at from the newest on, until one is good.
+MOST_PROOFS = 3
+READ_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Copies:
+    """`moment`: the newest one to which the component can be taken back; None: none is known."""
+
+    facts: CopyFacts
+    moment: datetime | None = None
+
+
+def protected() -> dict[str, BaseComponent]:
+    """The components of the plan but for those that only take another's place."""
+    plan = build.plan()
+    return {name: it for name, it in plan.components.items() if name not in plan.stand_ins}
+
+
+def copied(component: BaseComponent) -> bool:
+    return bool(component.backups)
+
+
+def read_all() -> dict[str, Copies]:
+    """Of every protected component of which there are to be copies, asked side by side."""
+    names = [name for name, it in protected().items() if copied(it)]
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        return dict(zip(names, threads.map(read_copies, names), strict=True))
+
+
+def read_copies(component: str) -> Copies:
+    """That nothing could be read is an answer too."""
+    try:
+        return _read(component)
+    except LeewardError as error:
+        return Copies(CopyFacts(component, problem=error.message))
+
+
+def require_component(component: str) -> BaseComponent:
+    """Raises BadInput (code "unknown-component")."""
+    found = protected().get(component)
+    if found is None:
+        raise BadInput(
+            f"the plan has no component {component[:100]!r}",
+            hint=f"one of: {', '.join(protected())}",
+            code="unknown-component",
+        )
+    return found
+
+
+def _read(component: str) -> Copies:
+    catalogue = build.catalogue(component)
+    held = catalogue.holdings()
+    proofs, unreadable = _read_proofs(component, held.standings)
+    facts = CopyFacts(
+        component,
+        standings=held.standings,
+        rejected=held.rejected,
+        proofs=tuple(proofs),
+        unreadable=tuple(unreadable),
+        failed=tuple(_failed(component)),
+    )
+    moments = [it.point.taken_at for it in held.standings if not it.quarantined]
+    if build.plan().components[component].kind == "postgres":
+        moments += [window.end_at for window in catalogue.inventory().windows]
+    return Copies(facts, max(moments, default=None))
+
+
+def _read_proofs(
+    component: str, standings: tuple[PointStanding, ...]
+) -> tuple[list[Proof], list[str]]:
+    store = build.backups(component)
+    keys = {row.key for row in store.list("points/")}
+    noted = [it for it in standings if point_key(it.point.id, PROOF) in keys]
+    noted.sort(key=lambda it: it.proven_at or it.point.taken_at, reverse=True)
+    proofs: list[Proof] = []
+    unreadable: list[str] = []
+    for standing in noted[:MOST_PROOFS]:
+        proof = _parse(store.get(point_key(standing.point.id, PROOF)))
+        if proof is None or proof.point_id != standing.point.id:
+            unreadable.append(standing.point.id)
+        else:
+            proofs.append(proof)
+    return proofs, unreadable
+
+
+def _parse(note: bytes) -> Proof | None:
+    try:
+        return Proof.from_json(json.loads(note))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _failed(component: str) -> list[FailedTest]:
+    """Drills of scenarios that restore the component, and that did not recover it."""
+    found = []
+    for occasion in occasions():
+        for result in occasion.results:
+            if result.outcome not in ("", "recovered") and component in _restored(result.scenario):
+                at = occasion.ended_at or occasion.started_at or occasion.due_at
+                found.append(FailedTest(at, result.scenario, result.incident, result.outcome))
+    return found
+
+
+def _restored(scenario: str) -> set[str]:
+    chosen = build.plan().scenarios.get(scenario)
+    if chosen is None:
+        return set()
+    return {*chosen.restored_components(), *([chosen.component] if chosen.component else [])}
+
+
+def occasions() -> list[Occasion]:
+    from chalicelib.services.exercises import OCCASION, PARTITION
+
+    found = build.state().query(PARTITION, OCCASION)
+    return [Occasion.from_json(_plain(it)) for it in found]
+
+
+def _plain(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in item.items() if name != "sort"}
