@@ -225,6 +225,11 @@ def chat(event: dict[str, Any], context: Any) -> Any:
     return services.chat(event)
 
 
+@app.lambda_function(name="show")
+def show(event: dict[str, Any], context: Any) -> Any:
+    return services.show(event)
+
+
 @app.lambda_function(name="tell")
 def tell(event: dict[str, Any], context: Any) -> Any:
     return services.tell(event)

@@ -41,7 +41,12 @@ def new_key() -> str:
     return uuid.uuid4().hex
 
 
-def say(event: dict[str, Any], standby: str | None) -> dict[str, Any]:
+def look(event: dict[str, Any], standby: str | None) -> dict[str, Any]:
+    """What the function `show` has to show; as `say`."""
+    return say(event, standby, function="show")
+
+
+def say(event: dict[str, Any], standby: str | None, *, function: str = "answer") -> dict[str, Any]:
     """The function's answer; sent again when none comes.
 
     Raises:
@@ -51,18 +56,18 @@ def say(event: dict[str, Any], standby: str | None) -> dict[str, Any]:
     """
     for _ in range(TRIES - 1):
         try:
-            return _say(event, standby)
+            return _say(event, standby, function)
         except Unavailable:
             continue
-    return _say(event, standby)
+    return _say(event, standby, function)
 
 
-def _say(event: dict[str, Any], standby: str | None) -> dict[str, Any]:
+def _say(event: dict[str, Any], standby: str | None, short: str) -> dict[str, Any]:
     import boto3
 
     from chalicelib.adapters.aws_errors import mapped
 
-    function = f"leeward-{'standby' if standby else 'primary'}-answer"
+    function = f"leeward-{'standby' if standby else 'primary'}-{short}"
     with mapped("lambda", function=function):
         client = boto3.client("lambda", region_name=standby)
         answer = client.invoke(FunctionName=function, Payload=json.dumps(event).encode())

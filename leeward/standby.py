@@ -24,7 +24,7 @@ from leeward.template_people import people_resources
 Template = dict[str, Any]
 
 # In both regions: they open incidents, hear people, and close runs.
-IN_BOTH = ("on_alarm", "ask", "answer", "tell", "escalate", "record", "exercise")
+IN_BOTH = ("on_alarm", "ask", "answer", "show", "tell", "escalate", "record", "exercise")
 OWN_STORES = (
     "StateTable",
     "DataKey",
@@ -32,6 +32,7 @@ OWN_STORES = (
     "SigningKey",
     "EvidenceBucket",
     "EvidenceBucketPolicy",
+    "TokenKey",
 )
 FUNCTION_PARTS = ("", "Role", "LogGroup")
 RIGHTS_ARE_GIVEN_BY_IAM = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError
 from chalicelib.incidents.incident import Desk
-from chalicelib.plan.records import parse_time
+from chalicelib.plan.records import format_time, parse_time
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,15 @@ def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
     """1 for the first attempt at the step, and one more for each that began before this one."""
     partition, sort = f"run#{run_id}", f"attempts#{step}"
     while True:
+        at = format_time(desk.clock.now())
         found = desk.state.get(partition, sort)
         if found is None:
-            if desk.state.create(partition, sort, {"count": 1}):
+            if desk.state.create(partition, sort, {"count": 1, "at": at}):
                 return 1
             continue
         count = int(found["count"]) + 1
-        if desk.state.replace(partition, sort, {"count": count}, expected={"count": count - 1}):
+        item = {"count": count, "at": at}
+        if desk.state.replace(partition, sort, item, expected={"count": count - 1}):
             return count
 
 

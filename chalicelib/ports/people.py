@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Tokens(Protocol):
@@ -23,3 +23,27 @@ class Vault(Protocol):
 
     def open(self, closed: str, person: str) -> bytes:
         """Raises Damaged when it is not the person's, or was changed."""
+
+
+class Mac(Protocol):
+    """Message authentication codes by a key that nobody holds."""
+
+    def make(self, message: bytes) -> bytes:
+        """HMAC-SHA-256 of at most 4,096 bytes."""
+
+    def holds(self, message: bytes, mac: bytes) -> bool:
+        """Whether it was made by this key for this message."""
+
+
+class TokenSigner(Protocol):
+    """Signed tokens."""
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """The claims as a signed token."""
+
+    def read(self, token: str) -> dict[str, Any]:
+        """The claims of a token that is whole, ours, and not over.
+
+        Raises:
+            Refused: codes "bad-token", "token-expired".
+        """

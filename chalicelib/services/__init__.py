@@ -217,6 +217,13 @@ def chat(event: Event) -> Event:
 
 
 def tell(event: Event) -> Event:
+def show(event: Event) -> Event:
+    """What a person or a program wants to see: {"verb", ...}; nothing is changed."""
+    from chalicelib.services.showing import show
+
+    return show(event)
+
+
     """Send what is to be told, or do a step that tells somebody; see `run_step`."""
     if "uses" in event or event.get("warm"):
         return run_step(event)

@@ -257,6 +257,11 @@ def factor_key() -> str:
     return _required("LEEWARD_FACTOR_KEY")
 
 
+def token_key() -> str:
+    """The key of the tokens' MACs. Raises NotReady (code "not-deployed")."""
+    return _required("LEEWARD_TOKEN_KEY")
+
+
 def status_bucket() -> str:
     """Where the status page lies; "" when the deployment has none."""
     return os.environ.get("LEEWARD_STATUS_BUCKET", "")

@@ -100,7 +100,7 @@ def _acknowledge(event: Mapping[str, Any], person: str) -> Json:
 
 
 def _only_incident() -> str:
-    found = _answers().hear({"verb": "incidents"})["incidents"]
+    found = _answers("show").hear({"verb": "incidents"})["incidents"]
     if len(found) != 1:
         raise BadInput(
             f"expected which incident, of the {len(found)} that are open",
@@ -111,8 +111,8 @@ def _only_incident() -> str:
 
 
 def _status(event: Mapping[str, Any], person: str) -> Json:
-    found = _answers().hear({"verb": "incidents"})["incidents"][:MOST_INCIDENTS]
-    ask = _answers().hear
+    found = _answers("show").hear({"verb": "incidents"})["incidents"][:MOST_INCIDENTS]
+    ask = _answers("show").hear
     return show_status(ask({"verb": "incident", "incident": it["incident"]}) for it in found)
 
 
@@ -178,10 +178,10 @@ def _require_scenario(name: str) -> str:
     return name
 
 
-def _answers() -> Answers:
+def _answers(function: str = "answer") -> Answers:
     from chalicelib.adapters.chat.answering import AnswerFunction
 
-    return AnswerFunction(build.client("lambda"), build.environment().function_prefix)
+    return AnswerFunction(build.client("lambda"), build.environment().function_prefix, function)
 
 
 def _chat() -> Chat:

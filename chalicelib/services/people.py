@@ -5,11 +5,10 @@ Every way in (the command line, chat, a browser) comes to `answer` with the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from chalicelib.errors import BadInput, LeewardError, Refused
+from chalicelib.errors import BadInput, Refused
 from chalicelib.incidents.answer import (
     AnswerDesk,
     Taken,
@@ -27,10 +26,8 @@ from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.people import Power
 from chalicelib.plan.records import digest_of, format_time
 from chalicelib.services import build
+from chalicelib.services.hearing import Event, Verbs, hear
 from chalicelib.services.notices import notify, tells_anybody
-from chalicelib.telemetry import logger
-
-Event = dict[str, Any]
 
 
 @cache
@@ -87,31 +84,11 @@ def _facts(question: Question) -> dict[str, Any]:
 
 
 def answer(event: Event) -> Event:
-    """Do what a person says; what is refused comes back as {"error": {"kind", "code", ...}}.
+    """Do what a person says: `verb` is one of VERBS, an answer to a question when there is none.
 
-    Lambda would hand on an error's class and message alone, and people need its code and hint.
+    What is refused comes back as {"error": ...} (hearing.py).
     """
-    try:
-        return hear(event)
-    except LeewardError as error:
-        logger.info("refused", extra={"code": error.instance_code})
-        return {"error": {"kind": type(error).__name__, **error.to_json()}}
-
-
-def hear(event: Event) -> Event:
-    """`verb` is one of VERBS, an answer to a question when there is none.
-
-    Raises:
-        BadInput: code "unknown-verb", and what the verb says.
-    """
-    verb = str(event.get("verb") or "answer")
-    if verb not in VERBS:
-        raise BadInput(
-            f"expected a verb, found {verb[:100]!r}",
-            hint=f"one of: {', '.join(VERBS)}",
-            code="unknown-verb",
-        )
-    return VERBS[verb](event)
+    return hear(event, VERBS, default="answer")
 
 
 def _answer(event: Event) -> Event:
@@ -211,6 +188,28 @@ def _entitled(event: Event, power: Power, what: str) -> str:
     return by
 
 
+def _link(event: Event) -> Event:
+    """{"by"}: the secret of a link to the dashboard, for that person to sign in with, once.
+
+    It needs no code: who has signed in sees, and still gives a code for whatever happens.
+    """
+    from chalicelib.incidents.tokens import issue_link
+    from chalicelib.services.tokens import token_desk
+
+    secret, until = issue_link(_known(event), desk=token_desk())
+    return {"link": secret, "until": format_time(until), "found": "a link, good once"}
+
+
+def _sign_in(event: Event) -> Event:
+    """{"link"}: the token of a session."""
+    from chalicelib.incidents.tokens import redeem_link
+    from chalicelib.services.tokens import token_desk
+
+    session = redeem_link(str(event.get("link") or ""), desk=token_desk())
+    until = format_time(session.expires_at)
+    return {"person": session.person, "token": session.token, "until": until}
+
+
 def _known(event: Event) -> str:
     by = str(event.get("by") or "")
     if by not in build.plan().contacts:
@@ -222,34 +221,12 @@ def _known(event: Event) -> str:
     return by
 
 
-def _incidents(event: Event) -> Event:
-    """{"ended"?}: a line for each incident."""
-    from chalicelib.services.desk_view import list_view
-
-    return list_view(ended=bool(event.get("ended")))
-
-
-def _incident(event: Event) -> Event:
-    """{"incident"}: everything about one."""
-    from chalicelib.services.desk_view import incident_view
-
-    return incident_view(str(event.get("incident")))
-
-
-def _messages(event: Event) -> Event:
-    """{"incident"?}: what has not been told."""
-    from chalicelib.services.desk_view import outbox_view
-
-    return outbox_view(str(event.get("incident") or ""))
-
-
-VERBS: dict[str, Callable[[Event], Event]] = {
+VERBS: Verbs = {
     "answer": _answer,
     "settle": _settle,
     "ack": _acknowledge,
     "declare": _declare,
     "close": _close,
-    "incidents": _incidents,
-    "incident": _incident,
-    "messages": _messages,
+    "link": _link,
+    "sign-in": _sign_in,
 }

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from chalicelib.evidence.text import printable
-from leeward.answering import BY, CODE, STANDBY, ask_for_code, new_key, say, show
+from leeward.answering import BY, CODE, STANDBY, ask_for_code, look, new_key, say, show
 from leeward.options import FORMAT
 
 
@@ -26,7 +26,7 @@ def command() -> None:
 @FORMAT
 def list_(ended: bool, standby: str | None, form: str) -> None:
     """List the incidents, the newest first, with what waits for people."""
-    said = say({"verb": "incidents", "ended": ended}, standby)
+    said = look({"verb": "incidents", "ended": ended}, standby)
     if form == "json":
         click.echo(json.dumps(said))
         return
@@ -49,7 +49,7 @@ def list_(ended: bool, standby: str | None, form: str) -> None:
 @FORMAT
 def show_(incident: str, standby: str | None, form: str) -> None:
     """Show INCIDENT: what waits for whom until when, who was called, who was told, who was not."""
-    said = say({"verb": "incident", "incident": incident}, standby)
+    said = look({"verb": "incident", "incident": incident}, standby)
     if form == "json":
         click.echo(json.dumps(said))
         return
@@ -95,7 +95,7 @@ def messages(incident: str, with_text: bool, standby: str | None, form: str) -> 
 
     Exit status: 0 nothing waits or was given up; 1 something was given up.
     """
-    said = say({"verb": "messages", "incident": incident}, standby)
+    said = look({"verb": "messages", "incident": incident}, standby)
     if form == "json":
         click.echo(json.dumps(said))
     else:

@@ -70,10 +70,11 @@ ON_BUCKET = re.compile(
 
 @dataclass(frozen=True)
 class Need:
-    """One right that a call needs."""
+    """One right that a call needs. leading: the partition that a call of DynamoDB is about."""
 
     action: str
     resource: str
+    leading: str = ""
 
 
 def needs_of(
@@ -98,7 +99,8 @@ def needs_of(
         actions = [VERSIONED.get(action, action) for action in actions]
     if "ObjectLockRetainUntilDate" in parameters:
         actions.append("s3:PutObjectRetention")
-    needs = [Need(it, _resource(service, it, parameters, region)) for it in actions]
+    leading = parameters.get("LeadingKey", "")
+    needs = [Need(it, _resource(service, it, parameters, region), leading) for it in actions]
     if copied := parameters.get("CopySource"):
         needs += _needs_of_source(copied, source_key)
     key = parameters.get("SSEKMSKeyId") or bucket_key
@@ -171,14 +173,27 @@ def allows(documents: Iterable[dict[str, Any]], need: Need) -> bool:
         for statement in _listed(document["Statement"])
         if any(_matches(it, need.action) for it in _listed(statement["Action"]))
         and any(_matches(it, need.resource) for it in _listed(_resources(statement)))
+        and _holds(statement.get("Condition", {}), need)
     }
     return effects == {"Allow"}
 
 
 def _resources(statement: dict[str, Any]) -> Any:
-    if "Condition" in statement or "NotAction" in statement or "NotResource" in statement:
-        raise BadInput(f"a policy statement with a condition cannot be judged here: {statement}")
+    if "NotAction" in statement or "NotResource" in statement:
+        raise BadInput(f"a policy statement of what is not named is not judged here: {statement}")
     return statement["Resource"]
+
+
+def _holds(condition: dict[str, Any], need: Need) -> bool:
+    """Each key of a call must be like one of the patterns, or like none of them."""
+    known = {"ForAllValues:StringLike": True, "ForAllValues:StringNotLike": False}
+    for operator, keys in condition.items():
+        if operator not in known or set(keys) != {"dynamodb:LeadingKeys"} or not need.leading:
+            raise BadInput(f"the condition cannot be judged here: {condition} of {need}")
+        patterns = _listed(keys["dynamodb:LeadingKeys"])
+        if any(_matches(it, need.leading) for it in patterns) is not known[operator]:
+            return False
+    return True
 
 
 def _listed(value: Any) -> list[Any]:

@@ -83,6 +83,8 @@ class Gate:
         texts = {key: _text_of(it) for key, it in parameters.items()}
         if entries := parameters.get("UpdateRoutingControlStateEntries"):
             texts["RoutingControlArn"] = entries[0]["RoutingControlArn"]
+        if service == "dynamodb":
+            texts["LeadingKey"] = _leading_key(parameters)
         with self._lock:
             self._lines.send({"service": service, "operation": operation, "parameters": texts})
             answer = self._lines.receive()
@@ -93,6 +95,13 @@ def _text_of(value: Any) -> str:
     """Text as it is; of a list of texts the first, as what is asked for together is alike."""
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     return first if isinstance(first, str) else ""
+
+
+def _leading_key(parameters: dict[str, Any]) -> str:
+    """The partition that a call is about: `pk` of the one table, which a query gives as `:p`."""
+    key = parameters.get("Key") or parameters.get("Item") or {}
+    found = key.get("pk") or parameters.get("ExpressionAttributeValues", {}).get(":p") or {}
+    return str(found.get("S", ""))
 
 
 def guard_botocore(module: ModuleType, gate: Gate) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.adapters.kms_mac import KmsMac
 from chalicelib.adapters.kms_vault import KmsVault
 from chalicelib.adapters.step_tokens import StepTokens
 from chalicelib.errors import Damaged
@@ -97,3 +98,20 @@ def test_a_secret_opens_for_its_person_alone(cloud: LocalCloud) -> None:
         vault.open(closed, "ceo")
     assert error.value.instance_code == "factor-unreadable"
     assert "enrol" in error.value.hint
+
+
+def test_a_mac_holds_for_its_message_and_key_alone(cloud: LocalCloud) -> None:
+    client = cloud.client("kms")
+    one, other = (
+        KmsMac(client, client.create_key(KeySpec="HMAC_256", KeyUsage="GENERATE_VERIFY_MAC")
+               ["KeyMetadata"]["KeyId"])
+        for _ in range(2)
+    )  # fmt: skip
+    mac = one.make(b"a message")
+    assert one.holds(b"a message", mac)
+    assert not one.holds(b"another message", mac)
+    assert not one.holds(b"a message", mac[::-1])
+    assert not other.holds(b"a message", mac)
+    assert not one.holds(b"a message", b"")
+    assert not one.holds(b"", mac)
+    assert not one.holds(b"x" * 5000, mac)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from chalicelib.services import build, people
+from chalicelib.services import build, people, showing
 from leeward.plan_file import load_plan
 
 PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
@@ -67,7 +67,6 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         ({"run_id": "run-9", "step": "s", "by": "cto", "decision": "approve", "key": "k"},
          "unknown-run"),
         ({"verb": "settle"}, "unknown-run"),
-        ({"verb": "incident", "incident": "inc-9"}, "unknown-incident"),
         ({"verb": "ack", "incident": "<script>"}, "unknown-incident"),
         ({"verb": "close", "incident": "inc-9", "reason": "x"}, "unknown-incident"),
         ({"verb": "declare", "scenario": "no-such"}, "bad-declaration"),
@@ -88,8 +87,8 @@ def test_what_cannot_be_done_is_refused_with_a_code_and_a_hint(
 
 
 def test_an_empty_desk_is_told_as_such() -> None:
-    assert people.answer({"verb": "incidents"}) == {"incidents": []}
-    assert people.answer({"verb": "messages"}) == {"messages": []}
+    assert showing.show({"verb": "incidents"}) == {"incidents": [], "next": None}
+    assert showing.show({"verb": "messages"}) == {"messages": [], "next": None}
 
 
 JSON = st.recursive(

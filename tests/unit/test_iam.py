@@ -170,3 +170,20 @@ def test_a_request_that_nobody_knows_has_no_right_to_be_made() -> None:
     [need] = needs_of("s3", operation, {"Bucket": "b"}, "us-east-1")
     assert not allows([document(allow("s3:Put*", "*"))], need)
     assert s3_operation("PUT", "k", {}, {"x-amz-copy-source": "a/b"}) == "CopyObject"
+
+
+def test_a_condition_on_partitions_is_judged() -> None:
+    like = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["tokens", "run#*"]}}
+    unlike = {"ForAllValues:StringNotLike": {"dynamodb:LeadingKeys": ["factor#*"]}}
+    some = [document(allow("dynamodb:GetItem", TABLE) | {"Condition": like})]
+    others = [document(allow("dynamodb:GetItem", TABLE) | {"Condition": unlike})]
+    for partition, first, second in (
+        ("tokens", True, True),
+        ("run#1", True, True),
+        ("factor#cto", False, False),
+        ("incidents", False, True),
+    ):
+        need = Need("dynamodb:GetItem", TABLE, partition)
+        assert (allows(some, need), allows(others, need)) == (first, second), partition
+    with pytest.raises(BadInput):
+        allows(some, Need("dynamodb:GetItem", TABLE))  # a call whose partition is not known

@@ -1,4 +1,4 @@
-"""The function `answer`, asked by another function, which has none of its rights."""
+"""The functions `answer` and `show`, asked by another function, which has none of their rights."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ KINDS = {kind.__name__: kind for kind in all_error_types()}
 class AnswerFunction:
     """The `Answers` port, with a Lambda client. prefix: before the function's name."""
 
-    def __init__(self, client: Any, prefix: str) -> None:
-        self._client, self._function = client, f"{prefix}answer"
+    def __init__(self, client: Any, prefix: str, name: str = "answer") -> None:
+        self._client, self._function = client, f"{prefix}{name}"
 
     def hear(self, event: Mapping[str, Any]) -> dict[str, Any]:
         with mapped("lambda", function=self._function):

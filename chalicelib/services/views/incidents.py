@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from chalicelib.incidents.answer import question_from, read_verdict, read_votes
@@ -12,13 +13,22 @@ from chalicelib.incidents.paths import escalation_of
 from chalicelib.incidents.register import find_incident, is_drill, list_incidents
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
+from chalicelib.services.views.paging import Page, cut_page
 
 Event = dict[str, Any]
 
 
-def list_view(*, ended: bool) -> Event:
-    found = list_incidents(build.state(), ended=ended)
-    return {"incidents": [_line(incident) for incident in found]}
+EVERYTHING = Page()
+
+
+def list_view(*, ended: bool, page: Page = EVERYTHING) -> Event:
+    found, more = cut_page(list_incidents(build.state(), ended=ended), page, opened_mark)
+    return {"incidents": [_line(incident) for incident in found], "next": more}
+
+
+def opened_mark(incident: Incident) -> str:
+    """Orders incidents by when they were opened."""
+    return f"{format_time(incident.opened_at)}/{incident.id}"
 
 
 def incident_view(incident: str) -> Event:
@@ -30,7 +40,7 @@ def incident_view(incident: str) -> Event:
     return _line(found) | {
         "signal": found.signal,
         "runs": [_run_line(found, number) for number in range(1, found.runs + 1)],
-        "questions": _questions(found.run_id),
+        "questions": questions_of(found.run_id),
         "acknowledged": [
             {"by": it["by"], "at": it["at"]} for it in escalation if it["sort"][:4] == "ack#"
         ],
@@ -48,8 +58,10 @@ def incident_view(incident: str) -> Event:
     }
 
 
-def outbox_view(incident: str) -> Event:
-    return {"messages": [_untold(item) for item in undelivered(build.state(), incident)]}
+def outbox_view(incident: str, *, page: Page = EVERYTHING) -> Event:
+    waiting = undelivered(build.state(), incident)
+    found, more = cut_page(waiting, page, lambda it: str(it["sort"]), newest_first=False)
+    return {"messages": [_untold(item) for item in found], "next": more}
 
 
 def _untold(item: Event) -> Event:
@@ -80,18 +92,18 @@ def _line(incident: Incident) -> Event:
         "opened_at": format_time(incident.opened_at),
         "run": incident.run_id,
         "run_status": run.get("status", "not started"),
-        "waits_for": [it["step"] for it in _questions(incident.run_id) if not it["answered"]],
+        "waits_for": [it["step"] for it in questions_of(incident.run_id) if not it["answered"]],
     }
 
 
 def _run_line(incident: Incident, number: int) -> Event:
-    first = "run-" + incident.id.removeprefix("inc-")
-    run_id = first if number == 1 else f"{first}-{number}"
+    run_id = replace(incident, runs=number).run_id
     run = build.state().get(f"run#{run_id}", "run") or {}
     return {"run": run_id, "status": run.get("status", "not started")}
 
 
-def _questions(run_id: str) -> list[Event]:
+def questions_of(run_id: str) -> list[Event]:
+    """What people were asked in the run; `answered` is "" while it waits."""
     run = build.state().get(f"run#{run_id}", "run")
     if run is None:
         return []
@@ -108,6 +120,7 @@ def _questions(run_id: str) -> list[Event]:
                 "says": question.says,
                 "roles": list(question.roles),
                 "count": question.count,
+                "asked_at": format_time(question.asked_at),
                 "until": format_time(question.deadline_at),
                 "otherwise": question.otherwise,
                 "by": [vote.by for vote in votes],

@@ -1,0 +1,1 @@
+"""What people and programs see, a module a subject: plain JSON, made from what is stored."""
