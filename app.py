@@ -50,6 +50,11 @@ def check(event: dict[str, Any], context: Any) -> Any:
     return services.check(event)
 
 
+@app.lambda_function(name="prove")
+def prove(event: dict[str, Any], context: Any) -> Any:
+    return services.prove(event)
+
+
 @app.lambda_function(name="arrive")
 def arrive(event: dict[str, Any], context: Any) -> Any:
     return services.arrive(event)

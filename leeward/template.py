@@ -32,6 +32,8 @@ from leeward.template_parts import (
     title,
 )
 from leeward.template_people import people_resources
+from leeward.template_status import status_resources
+from leeward.template_proofs import proof_resources
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
 WATCH_SCHEDULE = "rate(1 minute)"
@@ -54,7 +56,7 @@ def plan_resources(plan: Plan) -> Resources:
     resources = machine_resources(plan, here, STEP_FUNCTIONS)
     resources |= _evidence_lock(plan) | bucket_resources(plan)
     resources |= replica_resources(plan) | many_resources(plan) | heartbeat_resources(plan)
-    resources |= exercise_resources(plan) | people_resources(plan)
+    resources |= exercise_resources(plan) | people_resources(plan) | proof_resources(plan)
     if plan.aws_region("standby") is None:
         resources |= switch_resources(plan)
     for name, component in plan.components.items():

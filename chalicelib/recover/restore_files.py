@@ -121,7 +121,7 @@ def _unpack(
     store: ObjectStore, point: RecoveryPoint, folder: Path, *, owners: bool, progress: Progress
 ) -> _Unpacked:
     """Into a new folder beside the target, which is gone again when it fails."""
-    _require_space(folder, point)
+    require_space(folder, point)
     with _mapped(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.leeward-", dir=folder.parent))
@@ -166,7 +166,8 @@ def _require_target(folder: Path, *, replace: bool) -> None:
         )
 
 
-def _require_space(folder: Path, point: RecoveryPoint) -> None:
+def require_space(folder: Path, point: RecoveryPoint) -> None:
+    """Raises NotReady (code "no-disk-space")."""
     existing = next(path for path in folder.absolute().parents if path.exists())
     needed, free = point.source_bytes + SPARE_BYTES, shutil.disk_usage(existing).free
     if free < needed:

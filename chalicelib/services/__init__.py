@@ -55,6 +55,14 @@ def check(event: Event) -> Event:
     return check(event["component"], event["location"])
 
 
+def prove(event: Event) -> Event:
+    """Restore a point into something that is thrown away: {"component"}, "location", "spot"."""
+    from chalicelib.services.proving import prove
+
+    spot = bool(event.get("spot"))
+    return prove(event["component"], event.get("location", ""), spot=spot)
+
+
 def arrive(event: Event) -> Event:
     """S3 tells of an object that was written to the backup bucket."""
     from chalicelib.services.checking import arrive

@@ -300,6 +300,11 @@ def prober() -> HttpProber:
     from chalicelib.adapters.http.probe import HttpProber
 
     return HttpProber()
+def redis_program() -> str:
+    """A server in which a dump of Redis is proven, where the deployment names one."""
+    return os.environ.get("LEEWARD_REDIS", "")
+
+
 
 
 @cache

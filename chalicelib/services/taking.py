@@ -93,7 +93,12 @@ def roots_of(paths: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
 
 
 def prove_point(
-    component: BaseComponent, point: RecoveryPoint, store: ObjectStore, *, clock: Clock
+    component: BaseComponent,
+    point: RecoveryPoint,
+    store: ObjectStore,
+    *,
+    clock: Clock,
+    redis_program: str = "",
 ) -> Proof:
     """Read all of a point, restore it into something that is thrown away, and look inside."""
     return Proof(
@@ -103,12 +108,16 @@ def prove_point(
         target=END,
         recovered_lsn=0,
         last_commit_at=None,
-        checks=_checks(component, point, store, clock),
+        checks=_checks(component, point, store, clock, redis_program),
     )
 
 
 def _checks(
-    component: BaseComponent, point: RecoveryPoint, store: ObjectStore, clock: Clock
+    component: BaseComponent,
+    point: RecoveryPoint,
+    store: ObjectStore,
+    clock: Clock,
+    redis_program: str,
 ) -> tuple[CheckResult, ...]:
     if isinstance(component, Files):
         from chalicelib.recover.restore_files import verify_files
@@ -118,7 +127,7 @@ def _checks(
         from chalicelib.adapters.redis.throwaway import ThrowawayRedis
         from chalicelib.recover.restore_redis import verify_redis
 
-        return verify_redis(store, point, ThrowawayRedis(), clock=clock)
+        return verify_redis(store, point, ThrowawayRedis(redis_program), clock=clock)
     from chalicelib.adapters.git.bundle import GitBundles
     from chalicelib.recover.restore_git import verify_git
 

@@ -362,9 +362,17 @@ class LocalCloud:
             "LEEWARD_DNS": self.dns_address,
             "LEEWARD_WORK_DIR": str(folder / "leeward"),
             "LEEWARD_POSTGRES": self._postgres,
+            "LEEWARD_REDIS": _redis_program(),
             "AWS_SESSION_TOKEN": "leeward-local",
         }
         return CREDENTIALS | own | self.sandbox_environment
+
+
+def _redis_program() -> str:
+    """This machine's, which in AWS comes in a layer as PostgreSQL's programs do; "" for none."""
+    from chalicelib.adapters.redis.throwaway import find_programs
+
+    return next((str(path) for path in find_programs()), "")
 
 
 def _forget_running() -> None:

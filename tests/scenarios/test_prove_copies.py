@@ -1,0 +1,137 @@
+"""Every kind of copy is restored by the deployed package when the schedule says so, and proven."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.folder.tree import FolderTree
+from chalicelib.adapters.git.repository import GitRepository
+from chalicelib.adapters.s3.store import S3ObjectStore
+from chalicelib.backup.take_files import take_files
+from chalicelib.backup.take_git import take_git
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import PointStanding
+from chalicelib.ports import ObjectStore
+from leeward.local.cloud import LocalCloud
+from leeward.local.deploy import Deployed, deploy
+from leeward.package import build_package
+from leeward.plan_file import load_plan
+from leeward.template_parts import alarm_name, rule_name
+from tests.commands import ARTIST
+from tests.redises import running_redis
+
+KINDS = ("redis", "user-files", "code")
+
+
+@dataclass
+class Stage:
+    cloud: LocalCloud
+    deployed: Deployed
+    plan: Plan
+
+    def store(self, component: str) -> ObjectStore:
+        bucket = self.deployed.names["BackupBucket"]
+        return S3ObjectStore(self.cloud.client("s3"), bucket, f"{component}/")
+
+    def standings(self, component: str) -> tuple[PointStanding, ...]:
+        return StoredCatalogue(self.store(component), component).holdings().standings
+
+    def fire(self, component: str, what: str = "prove-remote") -> None:
+        self.cloud.fire(rule_name(self.plan, component, what))
+        assert self.cloud.wait_idle()
+
+    def alarm(self, component: str, what: str) -> str:
+        name = alarm_name(component, what)
+        client = self.cloud.client("cloudwatch")
+        return str(client.describe_alarms(AlarmNames=[name])["MetricAlarms"][0]["StateValue"])
+
+    def kept(self, component: str) -> list[dict[str, Any]]:
+        store = S3ObjectStore(self.cloud.client("s3"), self.deployed.names["EvidenceBucket"])
+        rows = sorted(it.key for it in store.list(f"restore-tests/{component}/"))
+        return [json.loads(store.get(key)) for key in rows]
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The plan deployed, a dump, an archive and a bundle taken. The tests follow each other."""
+    plan = load_plan(ARTIST).plan
+    with running_redis() as server, LocalCloud(schedules=False) as cloud:
+        server.client.set("greeting", "hello")
+        deployed = deploy(cloud, build_package(plan, tmp_path_factory.mktemp("package")))
+        secret = json.dumps({"url": server.url})
+        cloud.client("secretsmanager").create_secret(Name="artisttech/redis", SecretString=secret)
+        made = Stage(cloud, deployed, plan)
+        made.fire("redis", "dump")
+        _take(made, tmp_path_factory.mktemp("host"))
+        yield made
+
+
+def _take(here: Stage, host: Path) -> None:
+    """As `leeward take` does on the host."""
+    (host / "uploads").mkdir()
+    (host / "uploads/a.jpg").write_bytes(b"\xff\xd8" + bytes(range(256)) * 64)
+    (host / "uploads/secret.txt").write_text("kept out")
+    (host / "uploads/secret.txt").chmod(0)
+    repository = host / "repository"
+    git = ("git", "-C", str(repository), "-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run(["git", "init", "-q", "-b", "main", repository], check=True)
+    (repository / "app.py").write_text("print('hello')\n")
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "Say hello"], check=True)
+    store, clock = here.store("user-files"), SystemClock()
+    catalogue = StoredCatalogue(store, "user-files")
+    take_files(FolderTree(host / "uploads"), store, catalogue, component="user-files", clock=clock)
+    store = here.store("code")
+    source = GitRepository(repository.as_uri(), inherited={})
+    take_git(source, store, StoredCatalogue(store, "code"), component="code", clock=clock)
+
+
+def test_each_kind_is_restored_and_the_proof_lies_beside_its_point(here: Stage) -> None:
+    for component in KINDS:
+        here.fire(component)
+        [standing] = here.standings(component)
+        assert standing.proven_at is not None, str(here.kept(component)[-1:])
+        key = f"points/{standing.point.id}/proof.json"
+        proof = json.loads(here.store(component).get(key))
+        assert {check["ok"] for check in proof["checks"]} == {True}
+        assert (proof["component"], proof["point_id"]) == (component, standing.point.id)
+        assert [it["ok"] for it in here.kept(component)] == [True]
+        assert here.alarm(component, "unproven-remote") == "OK"
+    assert "2 files read from the disk" in json.dumps(here.kept("user-files"))
+    assert "each of 1 was found" in json.dumps(here.kept("redis"))
+
+
+def test_a_component_that_was_never_backed_up_is_unproven(here: Stage) -> None:
+    here.fire("configuration")
+    assert here.alarm("configuration", "unproven-remote") == "ALARM"
+    assert here.alarm("configuration", "restore-test-failing") == "ALARM"
+    assert here.kept("configuration")[0]["error"]["code"] == "no-point"
+
+
+def test_a_point_that_does_not_restore_is_no_proof_and_an_alarm(here: Stage) -> None:
+    [before] = here.standings("user-files")
+    [archive] = [it for it in before.point.objects if it.key.endswith("files.tar.zst")]
+    content = bytearray(here.store("user-files").get(archive.key))
+    content[len(content) // 2] ^= 1
+    here.store("user-files").put(archive.key, bytes(content))
+    here.fire("user-files", "spot-check")
+    assert here.alarm("user-files", "restore-test-failing") == "ALARM"
+    first, *later = [it["ok"] for it in here.kept("user-files")]
+    assert (first, set(later)) == (True, {False})  # Lambda tries again
+    [after] = here.standings("user-files")
+    assert after.proven_at == before.proven_at
+
+
+def test_it_may_do_what_it_does(here: Stage) -> None:
+    rights = here.cloud.rights()["leeward-primary-prove"]
+    assert rights.denied == ()
+    assert "hello" not in here.cloud.logs("prove")
