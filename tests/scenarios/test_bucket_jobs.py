@@ -205,6 +205,16 @@ def test_what_no_event_told_is_brought_by_the_sync_and_written_down_as_a_point(
     assert bodies == here.contents(BUCKET)
 
 
+def test_objects_of_the_point_are_restored_and_compared(here: Stage) -> None:
+    told = here.run("prove")
+    [standing] = here.catalogue.holdings().standings
+    assert standing.proven_at is not None
+    entries = len(here.contents(BUCKET))
+    assert f"{entries} of {entries} objects restored, drawn by lot" in told["found"]
+    assert here.alarm("unproven-primary") == "OK"
+    assert here.cloud.rights()["leeward-primary-prove"].denied == ()
+
+
 def test_what_does_not_fit_into_one_invocation_goes_on_in_shards_by_itself(here: Stage) -> None:
     with here.events_lost():
         for number in range(5):

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.plan.components import Postgres
 from leeward.local.production import APPLICATION, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
@@ -100,6 +101,24 @@ def test_a_restore_test_is_the_real_machine_and_leaves_no_trace(
         SecretId=here.plan.components[STAGING].application_secret  # type: ignore[union-attr]
     )
     assert "dbname=nexus " in json.loads(secret["SecretString"])["dsn"] + " "
+
+
+def test_the_database_is_proven_by_a_restore_that_touches_no_server(
+    here: Stage, staging: Production
+) -> None:
+    before = databases(here.production), databases(staging)
+    told = here.invoke("prove", {"component": COMPONENT, "location": "primary"})
+    assert "projects-exist: " in told["found"]
+    store = S3ObjectStore(
+        here.cloud.client("s3"), here.deployed.names["BackupBucket"], f"{COMPONENT}/"
+    )
+    proof = json.loads(store.get(f"points/{told['point']}/proof.json"))
+    assert all(check["ok"] for check in proof["checks"])
+    assert proof["recovered_lsn"] > 0
+    spot = here.invoke("prove", {"component": COMPONENT, "spot": True})
+    assert spot["point"]
+    assert here.cloud.rights()["leeward-primary-prove"].denied == ()
+    assert (databases(here.production), databases(staging)) == before
 
 
 def test_what_a_drill_did_is_taken_back_when_a_step_fails(here: Stage, staging: Production) -> None:
