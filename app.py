@@ -242,6 +242,11 @@ def tell(event: dict[str, Any], context: Any) -> Any:
 
 @app.lambda_function(name="escalate")
 def escalate(event: dict[str, Any], context: Any) -> Any:
+@app.lambda_function(name="publish")
+def publish(event: dict[str, Any], context: Any) -> Any:
+    return services.publish(event)
+
+
     return services.escalate(event)
 
 

@@ -70,19 +70,23 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     from leeward.template import plan_resources
     from leeward.template_buckets import replica_globals
     from leeward.template_names import names_globals, primary_outputs
+    from leeward.template_status import primary_status_outputs, status_globals
 
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
     parts = [json.loads(data) for name, data in sources.items() if name.startswith("infra/")]
     made_of_plan = {
         "Parameters": plan_parameters(plan),
-        "Globals": merge_parts([replica_globals(plan), names_globals(plan)]),
+        "Globals": merge_parts(
+            [replica_globals(plan), names_globals(plan), status_globals(plan)]
+        ),
         "Resources": plan_resources(plan),
     }
     parts.append(made_of_plan)
     merged = merge_parts(parts)["Resources"]
     given = {name: {"Value": {"Ref": name}} for name in handed_over(plan, merged)}
-    parts.append({"Outputs": given | key_outputs(plan) | primary_outputs(plan)})
+    outputs = key_outputs(plan) | primary_outputs(plan) | primary_status_outputs(plan)
+    parts.append({"Outputs": given | outputs})
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()

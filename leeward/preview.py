@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chalicelib.incidents.messages import (
+    PUBLIC_AUDIENCES,
     WAITS,
     Delivery,
     Notice,
@@ -110,7 +111,8 @@ class _Maker:
     ) -> tuple[str, ...]:
         notice = self._notice(what, facts, lasts, drill=drill)
         words = write_message(notice, audience)
-        found = deliveries_of(notice, audience, *words, plan=self._plan)
+        public = None if audience in PUBLIC_AUDIENCES else write_message(notice, "customers")
+        found = deliveries_of(notice, audience, *words, plan=self._plan, public=public)
         return tuple(_shown(delivery, self._opened_at) for delivery in found)
 
     def _notice(self, what: str, facts: dict[str, Any], lasts: timedelta, *, drill: bool) -> Notice:

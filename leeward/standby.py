@@ -20,6 +20,7 @@ from leeward.template_exercises import exercise_resources
 from leeward.template_names import check_outputs, switch_resources
 from leeward.template_outage import outage_resources, watched_sites
 from leeward.template_people import people_resources
+from leeward.template_status import status_outputs, status_resources
 
 Template = dict[str, Any]
 
@@ -79,9 +80,10 @@ def standby_template(plan: Plan, primary: Template) -> Template:
         for name, resource in primary["Resources"].items()
         if name in wanted or name in OWN_STORES
     }
+    watching |= {"publish"} if plan.has_status_page else set()
     kept |= machine_resources(plan, standby_scenarios(plan), standby_functions(plan))
     kept |= _key_replica() | switch_resources(plan) | outage_resources(plan)
-    kept |= exercise_resources(plan) | people_resources(plan)
+    kept |= exercise_resources(plan) | people_resources(plan) | status_resources(plan)
     body = _Elsewhere(set(kept)).moved({"Globals": primary["Globals"], "Resources": kept})
     if keeps_copies(plan):
         body = _opening_backups(body)
@@ -94,7 +96,8 @@ def standby_template(plan: Plan, primary: Template) -> Template:
         "Parameters": {name: it for name, it in parameters.items() if name in used},
         **body,
         "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:5]}
-        | check_outputs(plan),
+        | check_outputs(plan)
+        | status_outputs(plan),
     }
 
 

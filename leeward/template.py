@@ -58,7 +58,7 @@ def plan_resources(plan: Plan) -> Resources:
     resources |= replica_resources(plan) | many_resources(plan) | heartbeat_resources(plan)
     resources |= exercise_resources(plan) | people_resources(plan) | proof_resources(plan)
     if plan.aws_region("standby") is None:
-        resources |= switch_resources(plan)
+        resources |= switch_resources(plan) | status_resources(plan)
     for name, component in plan.components.items():
         if name in plan.stand_ins:
             continue  # what it holds comes from another's backups

@@ -10,7 +10,7 @@ In a drill nothing goes anywhere but to the addresses that the plan gives for dr
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,10 @@ HEARD_BY: Mapping[str, tuple[Audience, ...]] = {
     "closed": ("internal",),
 }
 ENDS = ("recovered", "closed")
+# What stands on a status page is read by everybody: words of other audiences never do, and of the
+# occasions of those inside only these.
+PUBLIC_AUDIENCES = ("customers", "press")
+ON_STATUS_PAGE = ("opened", "update", *ENDS)
 # The press hears of major disruptions, which both documents begin at four hours.
 WAITS: Mapping[str, timedelta] = {"press": timedelta(hours=4)}
 # Regulation (EU) 2016/679, article 33 (1): not later than 72 hours after having become aware.
@@ -100,14 +104,52 @@ class Notice(Record):
 
 
 def deliveries_of(
-    notice: Notice, audience: Audience, subject: str, text: str, *, plan: Plan
+    notice: Notice,
+    audience: Audience,
+    subject: str,
+    text: str,
+    *,
+    plan: Plan,
+    public: tuple[str, str] | None = None,
 ) -> tuple[Delivery, ...]:
-    """One for each recipient of the audience. One without a way is for a person to make."""
-    message = _message(notice, audience, subject, text)
+    """One for each recipient of the audience. One without a way is for a person to make.
+
+    Args:
+        public: subject and text for a status page, in place of the audience's own; None where
+            those are for everybody.
+    """
+    own = _message(notice, audience, subject, text)
+    shown = _message(notice, audience, *public) if public else own
     return tuple(
-        Delivery(message, name, ways, max(notice.noticed_at, due_at), while_open=late)
+        Delivery(
+            shown if _is_page(ways) else own,
+            name,
+            ways,
+            max(notice.noticed_at, due_at),
+            while_open=late,
+        )
         for name, ways, due_at, late in _recipients(notice, audience, plan)
-        if ways or not notice.drill
+        if (ways or not notice.drill) and (not _is_page(ways) or may_show(notice.what, audience))
+    )
+
+
+def _is_page(ways: tuple[Way, ...]) -> bool:
+    return any(way.kind == "status-page" for way in ways)
+
+
+def may_show(what: str, audience: Audience) -> bool:
+    """Whether an occasion of the audience stands on a status page that it hears."""
+    return audience in PUBLIC_AUDIENCES or what in ON_STATUS_PAGE
+
+
+def posts_of(notice: Notice, subject: str, *, plan: Plan) -> tuple[Delivery, ...]:
+    """A communicator's own words (facts "text" and "state"), for the status page alone."""
+    text, state = str(notice.facts["text"]), str(notice.facts["state"])
+    message = replace(_message(notice, "customers", subject, text), state=state)
+    pages = list(plan.communication.status_pages())[:1]
+    return tuple(
+        Delivery(message, name, (Way("status-page", name, ""),), notice.noticed_at)
+        for name in pages
     )
 
 

@@ -20,6 +20,7 @@ from chalicelib.plan.people import (
     EscalationStep,
     PostIncident,
     Role,
+    StatusPage,
 )
 from chalicelib.plan.places import Location, Site, Trail
 from chalicelib.plan.records import digest_of
@@ -61,6 +62,7 @@ class Plan(PlanPart):
     roles: dict[Name, Role] = {}
     contacts: dict[Name, Contact] = {}
     communication: Communication = Communication()
+    status_page: StatusPage = StatusPage()
     escalation: tuple[EscalationStep, ...] = ()
     testing: tuple[Exercise, ...] = ()
     metrics: tuple[Text, ...] = ()
@@ -101,6 +103,11 @@ class Plan(PlanPart):
         """The region of the "primary" or "standby" site; None when that is not in AWS."""
         sites = (it for it in self.sites.values() if it.role == role and it.provider == "aws")
         return next((site.region for site in sites), None)
+
+    @property
+    def has_status_page(self) -> bool:
+        """Whether Leeward keeps one: the plan names a channel of that kind, or what it shows."""
+        return bool(self.status_page.services or self.communication.status_pages())
 
     def runs_in_standby(self, scenario: str) -> bool:
         """Whether its runs are the standby region's: it loses the primary one, or goes back there

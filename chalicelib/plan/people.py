@@ -99,6 +99,11 @@ class Communication(PlanPart):
         """Every channel's name."""
         return (*self.internal, *self.external)
 
+    def status_pages(self) -> dict[str, Channel]:
+        """The channels that are a status page."""
+        everything = self.internal | self.external
+        return {name: it for name, it in everything.items() if it.kind == "status-page"}
+
     def heard_by(self, audience: Audience) -> dict[str, Channel]:
         """The channels that an audience hears, in the plan's order."""
         return {
@@ -113,6 +118,20 @@ def _default_audience(side: str, channel: Channel) -> Audience:
     if side == "internal":
         return "internal"
     return _AUDIENCE_OF_KIND.get(channel.kind, "customers")
+
+
+class PublicService(PlanPart):
+    """What the status page calls a service. of: the components that it is made of: their health
+    addresses are asked, and an incident of one of them is one of this service."""
+
+    title: Text
+    of: tuple[Name, ...]
+
+
+class StatusPage(PlanPart):
+    """The services that the page shows, by name, in the plan's order."""
+
+    services: dict[Name, PublicService] = {}
 
 
 class EscalationStep(PlanPart):

@@ -81,6 +81,9 @@ def _of_people(plan: Plan) -> Iterator[Reference]:
         for name, channel in channels.items():
             path = ("communication", side, name, "hosted_in")
             yield from _many(path, "site", channel.hosted_in, plan.sites)
+    for name, service in plan.status_page.services.items():
+        where: Path = ("status_page", "services", name, "of")
+        yield from _many(where, "component", service.of, plan.components)
     told = (*plan.contacts, *plan.roles, *plan.communication.names())
     for number, threshold in enumerate(plan.thresholds):
         path = ("thresholds", number, "notify")

@@ -17,7 +17,8 @@ class Message(Record):
     id: the same message again has the same id, by which receivers that can, drop it. what: the
     occasion ("opened", "asked", "recovered", ...), by which a pager opens and closes its alert.
     subject: one line. text: plain text, nothing in it is markup. run_id, step, kind: of the
-    question that it asks, "" when it asks none.
+    question that it asks, "" when it asks none. state: what a status page calls it when a
+    person said so, "" when that follows from the occasion.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Message(Record):
     run_id: str = ""
     step: str = ""
     kind: str = ""
+    state: str = ""
 
 
 class Sender(Protocol):

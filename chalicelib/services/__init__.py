@@ -254,3 +254,10 @@ def warm() -> Event:
     build.plan()
     build.desk()
     return {"found": "warm"}
+def publish(event: Event) -> Event:
+    """Look at the public services, and write the status page."""
+    from chalicelib.services.status_page import publish
+
+    return publish(event)
+
+

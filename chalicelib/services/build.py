@@ -272,6 +272,11 @@ def replica_bucket(component: str) -> str:
     found = environment().replica_buckets.get(component)
     if found is None:
         raise NotReady(
+def status_region() -> str:
+    """Where that bucket is; "" for this Lambda's own region."""
+    return os.environ.get("LEEWARD_STATUS_REGION", "")
+
+
             f"expected a replica of {component} in the deployment, found none",
             hint="give the component a backup of kind replication or sync, and deploy the package",
             code="no-replica",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from chalicelib.errors import BadInput, LeewardError, NotReady, Unavailable
 from chalicelib.incidents.incident import Incident
 from chalicelib.incidents.messages import (
+    PUBLIC_AUDIENCES,
     Delivery,
     Notice,
     audiences_of,
     deliveries_of,
+    posts_of,
 )
 from chalicelib.incidents.messages_outbox import (
     CLAIM,
@@ -68,6 +71,9 @@ def _expand(item: dict[str, Any]) -> None:
     )
     told = audiences_told(incident.id, state=build.state())
     personal = bool(notice.facts["personal_data"])
+    if item["what"] == "posted":
+        subject, _ = write_message(replace(notice, what="update"), "customers")
+        keep(posts_of(notice, subject, plan=build.plan()), state=build.state())
     for audience in audiences_of(item["what"], told, personal_data=personal):
         keep(_written(notice, audience), state=build.state())
     if item["what"] == "opened" and personal:
@@ -107,7 +113,8 @@ def notice_of(
 
 def _written(notice: Notice, audience: Audience) -> tuple[Delivery, ...]:
     subject, text = write_message(notice, audience)
-    return deliveries_of(notice, audience, subject, text, plan=build.plan())
+    public = None if audience in PUBLIC_AUDIENCES else write_message(notice, "customers")
+    return deliveries_of(notice, audience, subject, text, plan=build.plan(), public=public)
 
 
 def tell_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -203,14 +210,13 @@ def _nobody(audience: str, *, drill: bool) -> NotReady:
 @cache
 def outbox_desk() -> OutboxDesk:
     from chalicelib.adapters.notify.senders import ChannelSenders
-    from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.incidents.threads import StoredThreads
+    from chalicelib.services.status_page import status_sender
 
-    bucket = build.status_bucket()
     senders = ChannelSenders(
         channel_settings,
         build.client,
-        status=S3ObjectStore(build.s3(), bucket) if bucket else None,
+        status=status_sender(),
         threads=StoredThreads(build.state()),
     )
     return OutboxDesk(build.state(), build.records(), build.clock(), senders, why_moot)

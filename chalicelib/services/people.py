@@ -223,10 +223,19 @@ def _known(event: Event) -> str:
 
 VERBS: Verbs = {
     "answer": _answer,
+def _post(event: Event) -> Event:
+    """{"incident", "text", "state", "by", "code", "key"}: words for the status page."""
+    from chalicelib.services.status_page import post, require_post
+
+    words = require_post(event)
+    return post(words, _entitled(event, "communicate", f"words on {words.incident}"))
+
+
     "settle": _settle,
     "ack": _acknowledge,
     "declare": _declare,
     "close": _close,
     "link": _link,
+    "post": _post,
     "sign-in": _sign_in,
 }

@@ -21,11 +21,9 @@ from chalicelib.adapters.notify.pagerduty import PagerDutySender
 from chalicelib.adapters.notify.senders import ChannelSenders
 from chalicelib.adapters.notify.slack import SlackSender
 from chalicelib.adapters.notify.sms import SmsSender
-from chalicelib.adapters.notify.status_object import StatusObject
 from chalicelib.adapters.notify.webhook import WebhookSender
 from chalicelib.errors import LeewardError, NotReady, Refused, Throttled, Unavailable
 from chalicelib.ports.notify import Message
-from tests.fakes import InMemoryObjectStore
 from tests.receivers import Mailbox, Receiver, closed_port, http_receiver, mail_server
 
 LIMIT = 0.5
@@ -258,23 +256,6 @@ def test_a_text_message_goes_to_a_number_as_people_write_it(aws: None) -> None:
     with pytest.raises(LeewardError) as error:
         to_phone.send(message(), "+1-xxx-xxx-xxxx")
     assert error.value.instance_code == "bad-address"
-
-
-def test_the_status_object_grows_with_the_incident_and_drills_lie_apart() -> None:
-    store = InMemoryObjectStore()
-    page = StatusObject(store)
-    page.send(message(), "")
-    page.send(message(), "")
-    later = datetime(2026, 11, 22, 9, 45, tzinfo=UTC)
-    page.send(message(id="m-2", what="recovered", subject="Resolved", written_at=later), "")
-    page.send(message(drill=True), "")
-    assert sorted(store.objects) == [
-        "drills/inc-20261122T084500Z-db.json", "incidents/inc-20261122T084500Z-db.json",
-    ]  # fmt: skip
-    page_json = json.loads(store.objects["incidents/inc-20261122T084500Z-db.json"])
-    assert page_json["state"] == "resolved"
-    assert page_json["title"] == "SEV1: Database corruption"
-    assert [it["id"] for it in page_json["updates"]] == ["m-1", "m-2"]
 
 
 SECRET = {

@@ -36,6 +36,7 @@ UNATTENDED_NEVER |= {"fail_back"}  # tests/scenarios/test_failback.py
 UNATTENDED_NEVER |= {"move_names"}  # tests/scenarios/test_names.py
 UNATTENDED_NEVER |= {"heartbeat", "probe", "verify_services"}  # .../test_regional_outage.py
 UNATTENDED_NEVER |= {"prove"}  # tests/scenarios/test_prove_copies.py
+UNATTENDED_NEVER |= {"publish"}  # tests/scenarios/test_status.py
 UNATTENDED_NEVER |= {"exercise"}  # tests/scenarios/test_exercise_run.py
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = sorted(path.stem for path in (ROOT / "policies" / "iam").iterdir())

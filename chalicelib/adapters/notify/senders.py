@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any
 
 from chalicelib.errors import NotReady
-from chalicelib.ports import ObjectStore
 from chalicelib.ports.notify import Sender, Settings, Threads
 
 ADDRESS_IN_LOGIN = ("pagerduty", "webhook")
@@ -25,7 +24,7 @@ class ChannelSenders:
     Args:
         settings: reads the secret, when the first channel needs it.
         client: makes a client of an AWS service.
-        status: the status page's bucket, None when the deployment has none.
+        status: the sender of the status page, None when the deployment has none.
         threads: where the thread of each incident is kept.
         seconds: limit of one message.
     """
@@ -35,7 +34,7 @@ class ChannelSenders:
         settings: Callable[[], Settings],
         client: Callable[[str], Any],
         *,
-        status: ObjectStore | None = None,
+        status: Sender | None = None,
         threads: Threads | None = None,
         seconds: float = 10.0,
     ) -> None:
@@ -99,15 +98,13 @@ class ChannelSenders:
         return SmsSender(self._client("sns"), login)
 
     def _status_page(self, login: dict[str, Any]) -> Sender:
-        from chalicelib.adapters.notify.status_object import StatusObject
-
         if self._status is None:
             raise NotReady(
                 "expected a bucket for the status page, the deployment has none",
                 hint="deploy the stack that makes it",
                 code="no-status-page",
             )
-        return StatusObject(self._status)
+        return self._status
 
 
 _MAKERS: dict[str, Callable[[ChannelSenders, dict[str, Any]], Sender]] = {

@@ -1,52 +1,38 @@
-"""What the status page is made from: one JSON object for each incident, with all that was said."""
+"""The bucket of the status page: the `StatusStore` port on S3."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from chalicelib.errors import Truncated
-from chalicelib.plan.records import format_time
-from chalicelib.ports import ObjectStore
-from chalicelib.ports.notify import Message
+from chalicelib.adapters.aws_errors import mapped
+from chalicelib.adapters.s3.store import S3ObjectStore
 
-STATES = {"opened": "investigating", "recovered": "resolved", "closed": "resolved"}
+# As long as a browser or a CDN may keep a page: less than the minute after which it is new.
+KEPT = "public, max-age=30"
 
 
-class StatusObject:
-    """The `Sender` port. What drills say lies apart from what the page shows."""
+class StatusBucket:
+    """Pages go with their media type; a browser would download them as files otherwise."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self, client: Any, bucket: str) -> None:
+        self._client, self._bucket = client, bucket
+        self._objects = S3ObjectStore(client, bucket)
 
-    def send(self, message: Message, to: str) -> str:
-        key = f"{'drills' if message.drill else 'incidents'}/{message.incident}.json"
-        known = self._read(key)
-        updates = [it for it in known.get("updates", []) if it["id"] != message.id]
-        update = {
-            "id": message.id,
-            "at": format_time(message.written_at),
-            "state": STATES.get(message.what, "identified"),
-            "title": message.subject,
-            "text": message.text,
-        }
-        updates = sorted([*updates, update], key=lambda it: (it["at"], it["id"]))
-        latest = updates[-1]
-        body = {
-            "id": message.incident,
-            "severity": message.severity,
-            "title": known.get("title") or message.subject,
-            "state": latest["state"],
-            "opened_at": updates[0]["at"],
-            "updated_at": latest["at"],
-            "updates": updates,
-        }
-        self._store.put(key, json.dumps(body, ensure_ascii=False, indent=1).encode())
-        return key
+    def keys(self, prefix: str) -> tuple[str, ...]:
+        return tuple(row.key for row in self._objects.list(prefix))
 
-    def _read(self, key: str) -> dict[str, Any]:
-        try:
-            found: dict[str, Any] = json.loads(self._store.get(key))
-        except Truncated:
-            return {}
-        return found
+    def read(self, key: str) -> bytes:
+        return self._objects.get(key)
+
+    def note(self, key: str, data: bytes) -> None:
+        self._objects.put(key, data)
+
+    def show(self, key: str, data: bytes, media_type: str) -> None:
+        with mapped("s3", key=key):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=data,
+                ContentType=media_type,
+                CacheControl=KEPT,
+            )

@@ -22,7 +22,7 @@ from chalicelib.plan.check.rule import Rule
 from chalicelib.plan.model import Plan
 from chalicelib.plan.upkeep import Acceptance
 
-RULES: tuple[Rule, ...] = (
+_OF_ALL_PARTS = (
     *objectives.RULES,
     *backups.RULES,
     *places.RULES,
@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     *triggers.RULES,
     *names.RULES,
 )
+RULES: tuple[Rule, ...] = tuple(sorted(_OF_ALL_PARTS, key=lambda rule: rule.id))
 EXPIRED, UNUSED = "LW098", "LW099"
 
 _TITLES = {rule.id: rule.title for rule in RULES} | {

@@ -136,6 +136,17 @@ def _status_pages(plan: Plan) -> Iterator[tuple[Path, str, tuple[str, ...]]]:
                 yield ("communication", side, name), what, channel.hosted_in
 
 
+def find_unseen_service(plan: Plan, now: datetime) -> Hits:
+    for name, service in plan.status_page.services.items():
+        asked = [it for it in service.of if getattr(plan.components.get(it), "health", None)]
+        if not asked:
+            yield (
+                ("status_page", "services", name),
+                f"nothing that {service.title} is made of has a health address: the page never "
+                "knows whether it works",
+            )
+
+
 def find_one_internal_channel(plan: Plan, now: datetime) -> Hits:
     live = [
         name
@@ -247,5 +258,12 @@ RULES = (
         "An alarm that nobody hears",
         "name contacts, roles or channels under `notify`",
         find_alarm_to_nobody,
+    ),
+    Rule(
+        "LW086",
+        "warning",
+        "A public service that nobody looks at",
+        "name a component with a `health` address among those it is made `of`",
+        find_unseen_service,
     ),
 )
