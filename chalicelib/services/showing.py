@@ -65,6 +65,84 @@ def _people(event: Event) -> Event:
     return people_view()
 
 
+def _overview(event: Event) -> Event:
+    """{}: everything that a person must see first."""
+    from chalicelib.services.views.overview import overview_view
+
+    return overview_view(event)
+
+
+def _incident_page(event: Event) -> Event:
+    """{"incident"}: it, its run, what waits in it and for whom."""
+    from chalicelib.services.views.page import page_view
+
+    return page_view(event)
+
+
+def _report(event: Event) -> Event:
+    """{"incident"}: its report, as it was written."""
+    from chalicelib.services.views.report import report_view
+
+    return report_view(event)
+
+
+def _readiness(event: Event) -> Event:
+    """{}: which components are ready, and on which proof that rests."""
+    from chalicelib.services.views.readiness import readiness_view
+
+    return readiness_view(event)
+
+
+def _rpo(event: Event) -> Event:
+    """{}: how much of each component would be lost, now and at worst over a day."""
+    from chalicelib.services.views.rpo import rpo_view
+
+    return rpo_view(event)
+
+
+def _calendar(event: Event) -> Event:
+    """{"component"}: its recovery points, which stay and why."""
+    from chalicelib.services.views.calendar import calendar_view
+
+    return calendar_view(event)
+
+
+def _exercises(event: Event) -> Event:
+    """{}: what the plan promises to try, and what came of it."""
+    from chalicelib.services.views.exercises import exercises_view
+
+    return exercises_view(event)
+
+
+def _findings(event: Event) -> Event:
+    """{}: what the deployed plan promises and cannot keep."""
+    from chalicelib.services.views.findings import findings_view
+
+    return findings_view(event)
+
+
+def _actions(event: Event) -> Event:
+    """{"incident"?, "ended"?, "limit"?, "cursor"?}: what is left to do, the most overdue first."""
+    from chalicelib.services.views.actions import actions_view
+
+    about = str(event.get("incident") or "")
+    return actions_view(incident=about, ended=bool(event.get("ended")), page=_page(event))
+
+
+def _review(event: Event) -> Event:
+    """{"incident"}: what is asked of people after it, and what they wrote."""
+    from chalicelib.services.views.actions import review_view
+
+    return review_view(str(event.get("incident")))
+
+
+def _lessons(event: Event) -> Event:
+    """{}: what was learned from every incident, the newest first."""
+    from chalicelib.services.views.actions import lessons_view
+
+    return lessons_view()
+
+
 def _page(event: Event) -> Any:
     from chalicelib.services.views.paging import read_page
 
@@ -79,4 +157,15 @@ VERBS: Verbs = {
     "run": _run,
     "approvals": _approvals,
     "people": _people,
+    "actions": _actions,
+    "review": _review,
+    "lessons": _lessons,
+    "overview": _overview,
+    "page": _incident_page,
+    "report": _report,
+    "readiness": _readiness,
+    "rpo": _rpo,
+    "calendar": _calendar,
+    "exercises": _exercises,
+    "findings": _findings,
 }

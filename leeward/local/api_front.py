@@ -26,7 +26,7 @@ from chalicelib.errors import BadInput
 # Source: docs.aws.amazon.com, "Amazon API Gateway quotas", REST APIs.
 LARGEST_BODY_BYTES = 10 * 1024 * 1024
 LARGEST_HEADERS_BYTES = 10_240
-PRIVATE = ("connection", "host", "content-length", "transfer-encoding")
+PRIVATE = ("connection", "content-length", "transfer-encoding")
 HOST = "127.0.0.1"
 
 Event = dict[str, Any]
@@ -150,7 +150,6 @@ class ApiFront:
         body: bytes,
     ) -> Event:
         headers = [(k, v) for k, v in asked.headers.items() if k.lower() not in PRIVATE]
-        headers.append(("Host", f"{self._api}.execute-api.amazonaws.com"))
         asked_for = parse_qsl(query, keep_blank_values=True)
         kind = asked.headers.get_content_type()
         binary = kind in self._definition.binary

@@ -1,21 +1,37 @@
-"""Readiness and RPO in one look: the copies are read once for both."""
+"""Everything that the first page shows, in one look: the copies are read once for all of it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.plan.records import format_time
 from chalicelib.services import build
 from chalicelib.services.views.copies import read_all
+from chalicelib.services.views.exercises import exercises_view
+from chalicelib.services.views.incidents import list_view
+from chalicelib.services.views.paging import Page
+from chalicelib.services.views.people import approvals_view
 from chalicelib.services.views.readiness import tell_readiness
 from chalicelib.services.views.rpo import tell_rpo
 
 Event = dict[str, Any]
+PAST = 6
 
 
 def overview_view(_event: Event) -> Event:
-    """{"readiness", "rpo"}, as those views have them."""
+    """{"as_of", "plan", "incidents" (open), "ended", "approvals", "readiness", "rpo", "exercises",
+    "failing" (exercises)}, each as its own verb tells it."""
     now, copies = build.clock().now(), read_all()
+    shown = list_view(ended=True, page=Page(limit=100))["incidents"]
+    exercises = exercises_view({})["exercises"]
     return {
+        "as_of": format_time(now),
+        "plan": build.plan().name,
+        "incidents": list_view(ended=False)["incidents"],
+        "ended": [it for it in shown if it["status"] != "open"][:PAST],
+        "approvals": approvals_view()["approvals"],
         "readiness": tell_readiness(copies, now=now),
         "rpo": tell_rpo(copies, now=now),
+        "exercises": len(exercises),
+        "failing": [it["name"] for it in exercises if not it["stands"]],
     }

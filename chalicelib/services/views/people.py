@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from chalicelib.incidents.approval import Question, entitled_roles
 from chalicelib.incidents.register import list_incidents
+from chalicelib.plan.records import parse_time
 from chalicelib.services import build
 from chalicelib.services.views.incidents import questions_of
 
@@ -19,7 +21,7 @@ def approvals_view() -> Event:
             "incident": incident.id,
             "scenario": incident.scenario,
             **{name: value for name, value in question.items() if name != "answered"},
-            "people": _holders(question["roles"]),
+            "people": _who_may(incident.run_id, question),
         }
         for incident in list_incidents(build.state())
         for question in questions_of(incident.run_id)
@@ -28,9 +30,21 @@ def approvals_view() -> Event:
     return {"approvals": sorted(found, key=lambda it: (it["until"], it["run"], it["step"]))}
 
 
-def _holders(roles: list[str]) -> list[str]:
-    known = build.plan().roles
-    return sorted({by for name in roles if name in known for by in known[name].held_by})
+def _who_may(run_id: str, asked: Event) -> list[str]:
+    """Those who hold a role that was asked, and those who cover for them by now."""
+    question = Question(
+        run_id=run_id,
+        step=asked["step"],
+        kind=asked["kind"],
+        roles=tuple(asked["roles"]),
+        count=asked["count"],
+        says=asked["says"],
+        asked_at=parse_time(asked["asked_at"]),
+        deadline_at=parse_time(asked["until"]),
+    )
+    known, now = build.plan().roles, build.clock().now()
+    people = {by for role in known.values() for by in role.held_by}
+    return sorted(it for it in people if entitled_roles(question, it, known, now=now))
 
 
 def people_view() -> Event:
