@@ -54,6 +54,15 @@ def write_message(notice: Notice, audience: Audience) -> tuple[str, str]:
     return one_line(subject), _without_gaps(list(lines))
 
 
+def write_reminder(facts: dict[str, Any], plan: Plan) -> tuple[str, str]:
+    """Subject and text of a reminder of an action, or of the plan's review."""
+    plain = {name: one_line(it) if isinstance(it, str) else it for name, it in facts.items()}
+    title = one_line(plan.document.title)
+    said = _environment().get_template("reminder.txt").render(plain | {"title": title})
+    subject, _, text = said.strip().partition("\n")
+    return one_line(subject), _without_gaps([line.strip() for line in text.strip().splitlines()])
+
+
 def facts_of(
     plan: Plan, scenario: str, incident: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:

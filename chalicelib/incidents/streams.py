@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 STREAM_PREFIX = "people-"
+REVIEW_PREFIX = "review-"
+# Reviews of the plan itself.
+PLAN_REVIEWS = "plan-reviews"
 
 
 def people_stream(incident: str) -> str:
@@ -12,3 +15,8 @@ def people_stream(incident: str) -> str:
     minute later, or an acknowledgement, is recorded all the same.
     """
     return f"{STREAM_PREFIX}{incident}"
+
+
+def review_stream(incident: str) -> str:
+    """The chain of what people found out and want to change after the incident."""
+    return f"{REVIEW_PREFIX}{incident}"

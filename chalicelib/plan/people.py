@@ -148,8 +148,12 @@ class EscalationStep(PlanPart):
 
 
 class PostIncident(PlanPart):
-    """What is done after an incident: headings of the report, improvements, what customers hear."""
+    """What is done after an incident: headings of the report, improvements, what customers hear.
+
+    remind_before: how long before its day the owner of an action is told of it; a week otherwise.
+    """
 
     report: tuple[Text, ...] = ()
     improvements: tuple[Text, ...] = ()
     customer_communication: tuple[Text, ...] = ()
+    remind_before: Duration | None = None
