@@ -84,7 +84,11 @@ def _open_fence(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Dut
 
 
 def _unrecovered(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Duty]:
-    if score.outcome == "recovered":
+    if score.serves:
+        yield from (
+            Duty(f"Find another copy, or say that it is lost: {lost}", "no run can", urgent=True)
+            for lost in score.not_recovered
+        )
         return
     then = "find out what stopped it, then start the scenario again"
     how = text_of(last_body(run, "step-failed"), "hint", then)

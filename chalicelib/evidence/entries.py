@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 from chalicelib.errors import LeewardError
 from chalicelib.plan.records import Damage, Proof, format_time
 
-Outcome = Literal["recovered", "failed", "stopped"]
+# "partial": what could be brought back is, and something was lost for good.
+Outcome = Literal["recovered", "partial", "failed", "stopped"]
 
 
 class Entry(NamedTuple):
@@ -190,6 +191,12 @@ def serving(*, at: datetime, how: str) -> Entry:
     """The service was seen to answer as it should: where that comes after the application's first
     write, or nothing is written, the RTO clock stops there."""
     return Entry("serving", {"at": format_time(at), "how": how})
+
+
+def not_recovered(*, component: str, why: str, rule: str) -> Entry:
+    """Something the scenario was to bring back is lost for good; `rule` of `leeward check` told
+    so before."""
+    return Entry("not-recovered", {"component": component, "why": why, "rule": rule})
 
 
 def run_finished(*, outcome: Outcome, why: str = "") -> Entry:

@@ -135,6 +135,8 @@ def _verdict(score: Scorecard) -> str:
         return "Recovered and proven"
     if score.outcome == "recovered":
         return "Recovered, with shortfalls"
+    if score.outcome == "partial":
+        return "Recovered in part: something is lost for good"
     return "Not finished" if score.outcome == "unfinished" else "Not recovered"
 
 

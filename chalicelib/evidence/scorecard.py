@@ -48,7 +48,7 @@ class Scorecard(Record):
 
     Of several components the worst counts. `loss_is_bounded`: the source is lost, nobody can count
     rows; the times then say the most that can be lost. `first_write_at`: or, where that was later,
-    when the service was seen to answer.
+    when the service was seen to answer. `not_recovered`: what is lost for good, "name: why".
     """
 
     incident: str
@@ -68,7 +68,13 @@ class Scorecard(Record):
     loss_is_bounded: bool = False
     transactions_set_aside: int | None = None
     proven: bool = False
+    not_recovered: tuple[str, ...] = ()
     steps: tuple[StepScore, ...] = field(default=())
+
+    @property
+    def serves(self) -> bool:
+        """The run came to its end: what could be brought back is."""
+        return self.outcome in ("recovered", "partial")
 
     @property
     def rto_seconds(self) -> float | None:
@@ -109,7 +115,8 @@ class Scorecard(Record):
             if step.outcome != "ok"
         ]
         return [
-            *([] if self.outcome == "recovered" else [f"the run {say_outcome(self.outcome)}"]),
+            *([] if self._is_named() else [f"the run {say_outcome(self.outcome)}"]),
+            *(f"not recovered: {lost}" for lost in self.not_recovered),
             *([] if self.proven else ["the recovered data is not proven"]),
             *_missed("RTO", self.rto_seconds, self.rto_objective_seconds),
             *_missed("RPO", self.rpo_seconds, self.rpo_objective_seconds),
@@ -121,6 +128,10 @@ class Scorecard(Record):
             *(steps if self.steps else ["no step was recorded"]),
         ]
 
+    def _is_named(self) -> bool:
+        """Recovered, or in part and what is lost is named line by line."""
+        return self.outcome == "recovered" or (self.serves and bool(self.not_recovered))
+
     def to_line(self, *, report: str, evidence: str) -> dict[str, Any]:
         """The last line of `leeward drill --format json`."""
         return {
@@ -128,6 +139,7 @@ class Scorecard(Record):
             "outcome": self.outcome,
             "ok": self.ok,
             "proven": self.proven,
+            "not_recovered": list(self.not_recovered),
             "rto_seconds": self.rto_seconds,
             "rto_objective_seconds": self.rto_objective_seconds,
             "rpo_seconds": self.rpo_seconds,
@@ -188,6 +200,11 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
         loss_is_bounded=bool(losses) and all(loss.get("bounded") is True for loss in losses),
         transactions_set_aside=count_of(last_body(of_run, "set-aside"), "transactions"),
         proven=bool(proofs) and all(_is_proof(proof) for proof in proofs),
+        not_recovered=tuple(
+            f"{text_of(it.body, 'component')}: {text_of(it.body, 'why')}"
+            for it in of_run
+            if it.kind == "not-recovered"
+        ),
         steps=score_steps(of_run),
     )
 
@@ -216,7 +233,12 @@ def score_steps(records: Iterable[EvidenceRecord]) -> tuple[StepScore, ...]:
 
 def say_outcome(outcome: str) -> str:
     """ "failed", "was stopped", "has not finished": what a run or a step did."""
-    return {"unfinished": "has not finished", "stopped": "was stopped"}.get(outcome, outcome)
+    told = {
+        "unfinished": "has not finished",
+        "stopped": "was stopped",
+        "partial": "recovered in part",
+    }
+    return told.get(outcome, outcome)
 
 
 def _score_step(name: str, records: list[EvidenceRecord]) -> StepScore:

@@ -211,11 +211,12 @@ def start_run(
 
 
 def end_run(run_id: str, outcome: str, *, desk: Desk) -> None:
-    """Mark the run ended; the incident of a recovered run is closed, of a failed one stays open."""
+    """Mark the run ended; the incident of a run that recovered all that could be ("recovered",
+    "partial") is closed, of a failed one stays open."""
     run = desk.state.get(f"run#{run_id}", "run")
     if run is None or run["status"] != "running":
         return
-    if outcome == "recovered":
+    if outcome in ("recovered", "partial"):
         _close_incident(run, desk)
     ended = {k: v for k, v in run.items() if k != "sort"} | {"status": outcome}
     desk.state.replace(f"run#{run_id}", "run", ended, expected={"status": "running"})

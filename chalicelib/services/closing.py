@@ -10,14 +10,16 @@ import json
 from typing import Any
 
 from chalicelib.evidence.bundle import seal
-from chalicelib.evidence.entries import Outcome, incident_closed, run_finished
+from chalicelib.evidence.entries import Outcome, incident_closed, not_recovered, run_finished
 from chalicelib.evidence.render import render_html, render_markdown
 from chalicelib.evidence.report import make_report
 from chalicelib.incidents.fence import release_fences
 from chalicelib.incidents.incident import end_run
 from chalicelib.incidents.run import Run, load_run
+from chalicelib.plan.losses import RULE, lost_for_good
 from chalicelib.services import build
 from chalicelib.services.notices import notify, tells_anybody
+from chalicelib.services.said import say
 
 TOOL = "leeward 0.1.0"
 
@@ -31,7 +33,10 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
     run = load_run(event["run_id"], desk=build.desk())
     outcome: Outcome = "recovered" if event["uses"] == "run.close" else "failed"
     why = _why(event["inputs"].get("failure"))
-    _record_end(run, outcome, why)
+    lost = lost_for_good(build.plan(), run.scenario)
+    if outcome == "recovered" and lost:
+        outcome, why = "partial", f"not recovered: {', '.join(lost)}"
+    _record_end(run, outcome, why, lost)
     release_fences(build.state(), run.run_id, clock=build.clock())
     end_run(run.run_id, outcome, desk=build.desk())
     _write_report(run)
@@ -44,14 +49,18 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
         now=build.clock().now(),
     )
     if tells_anybody():
-        notify(outcome, run.incident_id, run_id=run.run_id, about=run.run_id, why=why)
+        occasion = "recovered" if outcome == "partial" else outcome
+        notify(occasion, run.incident_id, run_id=run.run_id, about=run.run_id, why=why)
     return {"found": f"{outcome}: {why}" if why else outcome}
 
 
-def _record_end(run: Run, outcome: Outcome, why: str) -> None:
+def _record_end(run: Run, outcome: Outcome, why: str, lost: dict[str, str]) -> None:
+    for component, reason in lost.items():
+        entry = not_recovered(component=component, why=reason, rule=RULE)
+        say(run, entry, about=component)
     entries = [run_finished(outcome=outcome, why=why)]
-    if outcome == "recovered":
-        entries.append(incident_closed(why="the run recovered the component"))
+    if outcome in ("recovered", "partial"):
+        entries.append(incident_closed(why=why or "the run recovered the component"))
     for entry in entries:
         build.records().append(
             run.incident_id,

@@ -14,6 +14,7 @@ from typing import Any
 from chalicelib.errors import BadInput, CheckFailed, NotReady, StillRunning
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket, Postgres, Service
+from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.records import CheckResult
 from chalicelib.plan.units import parse_duration
 from chalicelib.recover.switch import count_writes, wait_for_application
@@ -199,12 +200,15 @@ def acting_at(run: Run, inputs: dict[str, Any], name: str) -> str:
 
 
 def _not_asked(names: tuple[str, ...], targets: list[Target], run: Run) -> list[str]:
-    """What nobody can vouch for: buckets without an address, and in a drill the databases."""
+    """What nobody can vouch for: buckets without an address, and in a drill the databases; and
+    what is lost for good, which an address that answers would not change."""
     asked = {target.component for target in targets}
-    left = [name for name in names if name not in asked]
+    lost = lost_for_good(build.plan(), run.scenario)
+    left = [name for name in names if name not in asked and name not in lost]
     if not run.drill:
         left = [name for name in left if not isinstance(build.plan().components[name], Postgres)]
-    return [f"not asked: {', '.join(left)}"] if left else []
+    told = [f"not recovered: {name}, {why}" for name, why in lost.items()]
+    return [*told, *([f"not asked: {', '.join(left)}"] if left else [])]
 
 
 def _verify_writes(run: Run, inputs: dict[str, Any], name: str) -> CheckResult:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput, LeewardError, NotReady
+from chalicelib.plan.losses import lost_locations
 from chalicelib.recover.choose_copy import Candidate
 from chalicelib.services import build
 
@@ -100,9 +101,7 @@ class Locations:
 
     def lost_with(self, sites: Iterable[str]) -> frozenset[str]:
         """The locations that are in the region, or at the own servers, of one of these sites."""
-        lost = {(self.plan.sites[name].provider, self.plan.sites[name].region) for name in sites}
-        found = self.plan.locations.items()
-        return frozenset(name for name, it in found if (it.provider, it.region) in lost)
+        return lost_locations(self.plan, sites)
 
     def candidates(
         self, component: str, *, in_region: str = "", without: frozenset[str] = frozenset()

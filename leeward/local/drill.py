@@ -300,4 +300,5 @@ def problems_of(result: DrillResult) -> list[str]:
         f"RPO {score.rpo_seconds} s is not within the objective": score.rpo_met is True,
         f"rights were lacking: {denied}": not denied,
     }
-    return [text for text, holds in checks.items() if not holds]
+    lost = [f"not recovered: {it}" for it in score.not_recovered]
+    return [*(text for text, holds in checks.items() if not holds), *lost]

@@ -98,7 +98,7 @@ def test_a_run_asks_what_takes_the_place_of_the_lost(servers: dict[str, Answerin
     [asked] = done["services"]
     assert (asked["component"], asked["ok"]) == ("nexus-api", True)
     assert asked["address"] == servers["nexus-api-dr"].address
-    assert done["found"].endswith("; not asked: nexus-uploads")
+    assert "not recovered: nexus-uploads, no copy outside the lost region" in done["found"]
 
 
 def test_a_drill_asks_what_stands_in_for_drills(plan: Path, servers: dict[str, Answering]) -> None:

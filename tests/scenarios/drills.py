@@ -21,3 +21,10 @@ def make_drill(out: Path, damage: str, tell: Callable[[Told], None] = lambda tol
 def run_drill(out: Path, damage: str) -> tuple[DrillResult, list[Told]]:
     heard: list[Told] = []
     return make_drill(out, damage, heard.append).run(), heard
+
+
+# What no run of Nexus's plan brings back when its primary region is lost.
+LOST_FOR_GOOD = (
+    "nexus-uploads: no copy outside the lost region: every one is in primary (us-east-1)",
+)
+PARTIAL = ["the run ended as partial", *(f"not recovered: {it}" for it in LOST_FOR_GOOD)]

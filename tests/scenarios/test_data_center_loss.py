@@ -19,7 +19,7 @@ from leeward.local.cloud import STANDBY_REGION
 from leeward.local.drill import DrillOptions
 from leeward.local.production import SUPERUSER
 from leeward.local.stages.site_loss import SiteLossDrill
-from tests.scenarios.drills import PLAN
+from tests.scenarios.drills import LOST_FOR_GOOD, PARTIAL, PLAN
 from tests.scenarios.untouched import state_of
 
 SCENARIO = "data-center-loss"
@@ -76,7 +76,7 @@ def test_a_drill_leaves_production_as_it_was(here: Stage) -> None:
     incident = here.declare("a drill", drill=True)
     score = here.follow(incident)
     assert problems(here.chain(incident)) == []
-    assert score.outcome == "recovered"
+    assert (score.outcome, score.not_recovered) == ("partial", LOST_FOR_GOOD)
     after = here.production_state()
     assert {name for name in before if before[name] != after[name]} == set()
     undone = {it.step for it in here.chain(incident) if it.kind == "step-undone"}
@@ -90,7 +90,7 @@ def test_the_loss_itself_is_recovered_within_the_promises(here: Stage) -> None:
     score = here.follow(incident)
     assert problems(here.chain(incident)) == []
     result = here._result(score, (), 0.0)
-    assert result.problems == []
+    assert result.problems == PARTIAL
     assert score.rto_met
     assert score.rpo_met
     assert here.workspaces() == {"dr"}

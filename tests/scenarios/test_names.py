@@ -213,7 +213,7 @@ def test_a_drill_moves_names_of_its_own_and_takes_them_back(stage: Stage) -> Non
 
     score = follow(stage, incident)
 
-    assert score.outcome == "recovered"
+    assert score.outcome == "partial"
     assert outputs(stage, incident, "update-dns")["answers"] == {f"{DRILL_NAME} A": [*DRILL_AWAY]}
     assert stage.values(DRILL_NAME) == DRILL_HOME
     assert seen | {stage.values()} == {HOME}
@@ -229,7 +229,7 @@ def test_names_move_while_the_primary_region_is_gone_and_the_worker_dies(stage: 
 
     score = follow(stage, incident)
 
-    assert score.outcome == "recovered"
+    assert score.outcome == "partial"
     assert stage.values() == AWAY
     assert stage.values(ZONE) == ("198.51.100.10",)
     found = outputs(stage, incident, "update-dns")

@@ -18,7 +18,7 @@ from leeward.local.drill import Drill, DrillOptions
 from leeward.local.outages import Outage, load_outage, set_to
 from leeward.local.stages.outage import OutageDrill
 from leeward.plan_file import load_plan
-from tests.scenarios.drills import PLAN
+from tests.scenarios.drills import LOST_FOR_GOOD, PARTIAL, PLAN
 
 FOLDER = Path(__file__).parents[1] / "outages"
 ESTIMATE_SECONDS = 15 * 60
@@ -68,8 +68,11 @@ def test_it_is_noticed_and_recovered_without_the_lost_region(
     )
     drill: Drill = stage(plan, options, lambda told: None)
     result = drill.run()
-    assert result.problems == []
-    assert result.score.outcome == "recovered"
+    assert result.problems == PARTIAL
+    assert result.score.outcome == "partial"
+    assert result.score.not_recovered == LOST_FOR_GOOD
+    [health] = [it.found for it in result.score.steps if it.name == "verify"]
+    assert f"not recovered: {LOST_FOR_GOOD[0].split(':')[0]}" in health
     assert result.score.rto_seconds is not None
     assert result.score.rto_seconds < ESTIMATE_SECONDS
     assert [fact.name for fact in result.facts if fact.met is False] == []

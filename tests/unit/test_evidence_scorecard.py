@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -189,3 +190,26 @@ def test_of_several_components_the_worst_counts_and_one_without_proof_is_enough(
     assert run_with(loss("one", 29, 3), loss("two", 10, None)).rows_lost is None
     assert not run_with(loss("one", 29, None)).loss_is_bounded
     assert run_with(loss("one", 29, None, bounded=True)).loss_is_bounded
+
+
+def ended_in_part(*, named: bool) -> Scorecard:
+    """A recovered run whose end says "partial", with or without a word on what is lost."""
+    lost = entries.not_recovered(component="uploads", why="no copy", rule="LW087")
+    chain = []
+    for record in recovered_run().read(INCIDENT):
+        if record.kind == "run-finished":
+            if named:
+                chain.append(replace(record, kind=lost.kind, body=lost.body))
+            record = replace(record, body=record.body | {"outcome": "partial"})
+        chain.append(record)
+    return score_run(INCIDENT, chain, run_id=RUN)
+
+
+def test_a_run_that_lost_something_for_good_is_not_green_and_names_it():
+    card = ended_in_part(named=True)
+    assert (card.outcome, card.ok, card.serves) == ("partial", False, True)
+    assert card.shortfalls == ["not recovered: uploads: no copy"]
+
+
+def test_a_run_in_part_that_names_no_loss_is_not_green_either():
+    assert ended_in_part(named=False).shortfalls == ["the run recovered in part"]

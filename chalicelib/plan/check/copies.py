@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 
 from chalicelib.plan.check.rule import Hits, Rule
+from chalicelib.plan.components import Server
+from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.model import Plan
+from chalicelib.plan.places import Location
 
 
 def find_sealed_for_aws_alone(plan: Plan, now: datetime) -> Hits:
@@ -19,6 +22,42 @@ def find_sealed_for_aws_alone(plan: Plan, now: datetime) -> Hits:
             )
 
 
+def find_lost_for_good(plan: Plan, now: datetime) -> Hits:
+    for name, scenario in plan.scenarios.items():
+        for component, why in lost_for_good(plan, name).items():
+            yield (
+                ("scenarios", name, "restores"),
+                f"{scenario.title} is to bring {component} back and cannot: {why}; every run of "
+                "it ends as partial",
+            )
+
+
+def find_region_of_everything(plan: Plan, now: datetime) -> Hits:
+    for name, component in plan.components.items():
+        server = plan.components.get(component.on or "")
+        if not isinstance(server, Server) or server.region is None:
+            continue
+        named = dict.fromkeys(to for backup in component.backups for to in backup.to)
+        away = [to for to in named if plan.locations[to].role != "local"]
+        if away and all(_is_in(plan.locations[to], server.region) for to in away):
+            yield (
+                ("components", name, "backups"),
+                f"{name} is on {component.on} in {server.region}, and so is every copy of it that "
+                f"does not lie beside it ({', '.join(away)}): the loss of that region takes "
+                f"them all{_unplanned(plan, server.region)}",
+            )
+
+
+def _is_in(location: Location, region: str) -> bool:
+    return location.provider == "aws" and location.region == region
+
+
+def _unplanned(plan: Plan, region: str) -> str:
+    lost = {name for scenario in plan.scenarios.values() for name in scenario.loses}
+    planned = any(plan.sites[name].region == region for name in lost)
+    return "" if planned else ", and no scenario is about it"
+
+
 RULES = (
     Rule(
         "LW084",
@@ -26,5 +65,19 @@ RULES = (
         "Copies outside AWS that open only with AWS",
         "make an offline key (`leeward keys create`) and state its half as `public_key`",
         find_sealed_for_aws_alone,
+    ),
+    Rule(
+        "LW087",
+        "error",
+        "A scenario restores what has no copy left",
+        "copy the component to a location outside the lost site",
+        find_lost_for_good,
+    ),
+    Rule(
+        "LW088",
+        "error",
+        "One region takes the server and every copy",
+        "add a location in another region",
+        find_region_of_everything,
     ),
 )

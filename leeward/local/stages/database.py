@@ -137,7 +137,7 @@ class DatabaseDrill(Drill):
 
     def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
         """The application's ledger against the database that it uses now."""
-        health = self.application.health() if score.outcome == "recovered" else {}
+        health = self.application.health() if score.serves else {}
         self.application.stop()
         harm = self.injected[-1]
         self.reckoning = reckon(
@@ -148,7 +148,7 @@ class DatabaseDrill(Drill):
             damaged_database=DATABASE,
         )
         wrong = wrong_with(score, self.reckoning)
-        if score.outcome == "recovered" and not health.get("healthy"):
+        if score.serves and not health.get("healthy"):
             wrong.append(f"the application does not serve: {health}")
         return facts_of(self.reckoning), wrong
 

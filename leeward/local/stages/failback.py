@@ -86,7 +86,7 @@ class FailbackDrill(OutageDrill):
         began = time.monotonic()
         score = self.follow(super().notice())
         self.options = replace(self.options, scenario=self.returning)
-        if score.outcome != "recovered":
+        if not score.serves:
             raise CheckFailed(
                 f"expected a failover to go back from, it ended as {score.outcome}",
                 hint=f"`leeward drill {self.lost}` drills it alone",
@@ -137,7 +137,7 @@ class FailbackDrill(OutageDrill):
 
     def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
         """Where names lead, who serves, and that every committed row is at home or set aside."""
-        if score.outcome != "recovered":
+        if not score.serves:
             return (), []
         wrong = []
         answers, wanted = self.led_to(), self._wanted(self._first(Names), self._home_site)

@@ -153,7 +153,7 @@ class GreatLossDrill(ArtistStage):
 
     def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
         """What the secondary site serves against what the primary one served."""
-        if score.outcome != "recovered":
+        if not score.serves:
             return (), []
         new = self._launched(score.run_id)
         health = self.page(new) if new else {}

@@ -216,7 +216,7 @@ class RansomwareDrill(DatabaseDrill):
 
     def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
         self.uploads.stopping.set()
-        if score.outcome != "recovered":
+        if not score.serves:
             return super().count(score, folder)
         # What was committed after the last clean moment may be set aside; before it, not.
         self.injected = (replace(self.done.injected, at=self._infection()["last_clean"]),)

@@ -174,7 +174,7 @@ class SiteLossDrill(Drill):
 
     def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
         """Where names lead, whether the application writes there, and what was lost."""
-        if score.outcome != "recovered":
+        if not score.serves:
             return (), []
         wrong, facts = [], []
         names = self.there(self._first(Names))
