@@ -15,12 +15,16 @@ from leeward.template_parts import Resources, schedule, sign_alarm, silence_alar
 LONGEST_ESCALATION_SECONDS = 30 * 86400
 CALL_SECONDS = 120
 EVERY = timedelta(minutes=1)
+# Ten minutes past: services/reminding.py says from which hour of the plan's zone on.
+EACH_HOUR = "cron(10 * * * ? *)"
 PEOPLE = "people"
 SIGN_OF_UNTOLD = "a message reached nobody; leeward incident messages lists it"
 
 
 def people_resources(plan: Plan) -> Resources:
     resources = _escalation(plan) | schedule(plan, PEOPLE, "tell", "tell", "rate(1 minute)", {})
+    remind = {"verb": "remind"}
+    resources |= schedule(plan, PEOPLE, "reminders", "tell", EACH_HOUR, remind)
     silent = "nobody sends what is to be told"
     resources |= silence_alarm(PEOPLE, "tell-silent", "OutboxLooked", EVERY, silent)
     return resources | sign_alarm(PEOPLE, "untold", "Untold", SIGN_OF_UNTOLD)

@@ -1,8 +1,4 @@
-"""What a run leaves for people to do, and what they fill in afterwards.
-
-Source of the questions: the post-incident procedures and the lessons-learned logs of the plans
-(incident report, process improvements, customer communication).
-"""
+"""What a run leaves for people to do. What they are asked afterwards: plan/questions.py."""
 
 from __future__ import annotations
 
@@ -25,41 +21,11 @@ class Duty:
     urgent: bool = False
 
 
+# The duty that is done once the review is finished.
+REVIEW = "Answer the questions for people"
+
 # The last of these says whether the application can write.
 _ABOUT_WRITES = ("fenced", "unfenced", "first-write")
-
-# (heading, questions) that only people can answer.
-QUESTIONS = (
-    (
-        "Root cause",
-        ("What made it possible?", "What set it off?", "Why was it not found earlier?"),
-    ),
-    (
-        "Impact",
-        (
-            "Who was affected, since when and until when?",
-            "What could they not do?",
-            "Was personal data lost or disclosed (GDPR Art. 33: 72 hours)?",
-        ),
-    ),
-    (
-        "Customer communication",
-        (
-            "Summary of the incident for customers",
-            "Impact on customers in detail",
-            "What was done, and what follows",
-            "Compensation, if applicable",
-        ),
-    ),
-    (
-        "Lessons learned",
-        ("What went well?", "What did not?", "Where were we lucky?"),
-    ),
-    (
-        "Actions (each with an owner and a date)",
-        ("Runbooks to update", "Monitoring to improve", "Training needed", "Tools to enhance"),
-    ),
-)
 
 
 def list_duties(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Duty]:
@@ -69,7 +35,7 @@ def list_duties(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Dut
     yield from _lost(score)
     yield from _aside(last_body(run, "set-aside"))
     yield from _refused(run)
-    yield Duty("Answer the questions for people", "below, in a copy of report.md")
+    yield Duty(REVIEW, f"leeward review show {score.incident}")
 
 
 def _open_fence(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Duty]:

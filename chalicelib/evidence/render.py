@@ -7,13 +7,17 @@ Markdown by `finalize`, so that no template has to remember.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.evidence.duties import QUESTIONS
+from chalicelib.evidence.duties import REVIEW
 from chalicelib.evidence.report import Report
+from chalicelib.evidence.review_part import PeoplesPart
 from chalicelib.evidence.text import clock, in_units, printable
+from chalicelib.plan.people import PostIncident
+from chalicelib.plan.questions import Asked, asked_after
 from chalicelib.plan.records import canonical_json
 
 if TYPE_CHECKING:
@@ -24,16 +28,31 @@ _MARKUP = re.compile(r"[\\`*_\[\]|~$<>&]")
 _LINE_BEGIN = re.compile(r"^(\d*)([.)#+-])(?=[\s#]|$)|^()([-=])(?=[-= ]*$)")
 
 
-def render_html(report: Report) -> str:
-    """The report as a page: inline style and charts, no script, nothing fetched."""
-    return _html().get_template("report.html").render(report=report, questions=QUESTIONS)
+def render_html(
+    report: Report, *, asked: Sequence[Asked] = (), people: PeoplesPart | None = None
+) -> str:
+    """The report as a page: inline style and charts, no script, nothing fetched.
+
+    Args:
+        asked: what people are to answer; by default what is asked where the plan says nothing.
+        people: what they answered: it is the final report then.
+    """
+    return _html().get_template("report.html").render(_values(report, asked, people))
 
 
-def render_markdown(report: Report) -> str:
-    """The report as Markdown; its questions are for people to answer in a copy."""
-    return (
-        markdown_environment().get_template("report.md").render(report=report, questions=QUESTIONS)
-    )
+def render_markdown(
+    report: Report, *, asked: Sequence[Asked] = (), people: PeoplesPart | None = None
+) -> str:
+    """The same as Markdown."""
+    return markdown_environment().get_template("report.md").render(_values(report, asked, people))
+
+
+def _values(
+    report: Report, asked: Sequence[Asked], people: PeoplesPart | None
+) -> dict[str, object]:
+    left = [duty for duty in report.duties if people is None or duty.what != REVIEW]
+    questions = asked or asked_after(PostIncident())
+    return {"report": report, "duties": left, "questions": questions, "people": people}
 
 
 def escape_markdown(value: Any) -> str:

@@ -21,6 +21,7 @@ from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.bundle import BUNDLE_NAME, Bundle, parse_bundle, statement
 from chalicelib.evidence.chain import Finding, decode_record, verify_chain
 from chalicelib.evidence.records import record_key
+from chalicelib.evidence.review import Head, chains_in
 from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject
 
 # No bundle.json or record that Leeward writes comes near; more is an attack on the reader.
@@ -202,6 +203,28 @@ def _check_records(files: Files, names: list[str], bundle: Bundle) -> Iterator[F
             yield Finding("record-misplaced", name, f"holds record {chain[-1].seq}")
     yield from verify_chain(bundle.incident, chain)
     yield from _check_end(chain, bundle)
+    for head in chains_in(chain):
+        yield from _check_other(files, names, head)
+
+
+def _check_other(files: Files, names: list[str], head: Head) -> Iterator[Finding]:
+    """A chain that a review names, whose records lie beside its own."""
+    folder, chain = f"{head.folder}/records/", []
+    for name in sorted(name for name in names if name.startswith(folder)):
+        try:
+            chain.append(decode_record(_read_small(files, name), where=name))
+        except (Damaged, Tampered) as error:
+            yield Finding(error.instance_code, name, error.message)
+    for finding in verify_chain(head.stream, chain):
+        yield Finding(finding.code, f"{head.folder} {finding.where}", finding.message)
+    end = chain[-1].digest if chain else ""
+    if (len(chain), end) != (head.length, head.head):
+        yield Finding(
+            "chain-truncated",
+            folder,
+            f"expected {head.length} records that end in {head.head or 'nothing'}, "
+            f"found {len(chain)} that end in {end or 'nothing'}",
+        )
 
 
 def _check_end(chain: list[EvidenceRecord], bundle: Bundle) -> Iterator[Finding]:

@@ -188,9 +188,16 @@ def isolate(event: Event) -> Event:
 
 
 def close_run(event: Event) -> Event:
-    """Record how a run ended, write its report, seal its evidence; see `run_step` for "warm"."""
+    """Record how a run ended, write its report, seal its evidence; see `run_step` for "warm".
+
+    Or {"uses": "review.seal", ...}: the same for what people said of it afterwards.
+    """
     if event.get("warm"):
         return warm()
+    if event.get("uses") == "review.seal":
+        from chalicelib.services.sealing import seal_review
+
+        return seal_review(event)
     from chalicelib.services.closing import close_run
 
     return close_run(event)
@@ -232,9 +239,16 @@ def show(event: Event) -> Event:
     return show(event)
 
 
-    """Send what is to be told, or do a step that tells somebody; see `run_step`."""
+    """Send what is to be told, or do a step that tells somebody; see `run_step`.
+
+    {"verb": "remind"}: write what people are reminded of today.
+    """
     if "uses" in event or event.get("warm"):
         return run_step(event)
+    if event.get("verb") == "remind":
+        from chalicelib.services.reminding import remind
+
+        return remind()
     from chalicelib.services.messages import tell
 
     return tell(event)

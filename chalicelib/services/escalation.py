@@ -36,9 +36,11 @@ from chalicelib.incidents.messages_outbox import keep, reserved, send_now, told_
 from chalicelib.incidents.messages_text import write_message
 from chalicelib.incidents.paths import WHOLE_INCIDENT, escalation_of
 from chalicelib.incidents.register import find_incident, is_drill
+from chalicelib.incidents.reminders import REMINDER
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.services import build
+from chalicelib.services.reminding import why_no_reminder
 
 PAGE_SECONDS = 15.0
 
@@ -213,6 +215,8 @@ def _acknowledged_at(incident: str) -> list[datetime]:
 
 def why_moot(delivery: Delivery) -> str:
     """Why a message must not be sent any more: looked at right before each try."""
+    if delivery.message.what == REMINDER:
+        return why_no_reminder(delivery)
     incident = find_incident(delivery.message.incident, state=build.state())
     too_late = why_too_late(delivery, incident.status)
     if too_late or not delivery.subject:

@@ -25,7 +25,7 @@ from chalicelib.incidents.register import close_incident, find_incident
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.people import Power
 from chalicelib.plan.records import digest_of, format_time
-from chalicelib.services import build
+from chalicelib.services import build, reminding, reviewing
 from chalicelib.services.hearing import Event, Verbs, hear
 from chalicelib.services.notices import notify, tells_anybody
 
@@ -235,6 +235,12 @@ def _post(event: Event) -> Event:
     "ack": _acknowledge,
     "declare": _declare,
     "close": _close,
+    "review-write": reviewing.write,
+    "review-finish": reviewing.finish,
+    "action-add": reviewing.add,
+    "action-done": reviewing.done,
+    "action-drop": reviewing.drop,
+    "plan-reviewed": reminding.reviewed,
     "link": _link,
     "post": _post,
     "sign-in": _sign_in,

@@ -74,6 +74,9 @@ def _print(said: dict[str, Any], console: Console) -> None:
         console.print(f"told {one['at']}: {one['what']} to {_text(one['to'])}, {_text(one['way'])}")
     for one in said["untold"]:
         console.print(_untold_line(one))
+    for one in said["actions"]:
+        console.print(_text(f"{one['action']} {one['standing']}: {one['what']} "
+                            f"({one['owner']}, {one['due_on']})"))  # fmt: skip
     if said["regulators_by"]:
         console.print(f"regulators must know by {said['regulators_by']} if it is a breach")
 

@@ -38,8 +38,9 @@ def test_a_call_that_fails_for_good_does_not_end_the_escalation() -> None:
 def test_the_outbox_is_looked_at_each_minute_and_its_silence_is_an_alarm(
     resources: dict[str, Any],
 ) -> None:
-    [rule] = [it for it in resources.values() if it["Type"] == "AWS::Events::Rule"]
-    assert rule["Properties"]["ScheduleExpression"] == "rate(1 minute)"
+    rules = [it["Properties"] for it in resources.values() if it["Type"] == "AWS::Events::Rule"]
+    said = {it["ScheduleExpression"]: it["Targets"][0]["Input"] for it in rules}
+    assert said == {"rate(1 minute)": "{}", "cron(10 * * * ? *)": '{"verb": "remind"}'}
     alarms = {
         it["Properties"]["AlarmName"]: it["Properties"]
         for it in resources.values()

@@ -13,6 +13,7 @@ from chalicelib.incidents.paths import escalation_of
 from chalicelib.incidents.register import find_incident, is_drill, list_incidents
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
+from chalicelib.services.views.actions import actions_of
 from chalicelib.services.views.paging import Page, cut_page
 
 Event = dict[str, Any]
@@ -55,6 +56,7 @@ def incident_view(incident: str) -> Event:
             for it in told_of(incident, state=build.state())
         ],
         "untold": outbox_view(incident)["messages"],
+        "actions": actions_of(incident),
     }
 
 
