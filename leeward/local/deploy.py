@@ -343,8 +343,10 @@ def _put_lifecycle(client: Any, bucket: str, value: Properties) -> None:
 
 
 def _lifecycle_rule(rule: Properties) -> Properties:
-    """CloudFormation says at the rule itself what the API says below Expiration."""
-    made = {"ID": rule.pop("Id"), "Filter": {"Prefix": ""}}
+    """CloudFormation says at the rule itself what the API says below Expiration and Filter."""
+    made = {"ID": rule.pop("Id"), "Filter": {"Prefix": rule.pop("Prefix", "")}}
+    if "ExpirationInDays" in rule:
+        made["Expiration"] = {"Days": rule.pop("ExpirationInDays")}
     if rule.pop("ExpiredObjectDeleteMarker", False):
         made["Expiration"] = {"ExpiredObjectDeleteMarker": True}
     return made | rule
