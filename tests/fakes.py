@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from chalicelib.errors import LeewardError, Refused, Truncated
+from chalicelib.errors import DigestMismatch, LeewardError, Refused, Truncated
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, ObjectStore, ObjectWriter, StoredFacts
 
@@ -37,6 +37,13 @@ class InMemoryObjectStore:
         data = self.get(key)
         for start in range(0, len(data), 1 << 20):
             yield data[start : start + (1 << 20)]
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        data = self.get(key)
+        if hashlib.sha256(data).hexdigest() != version:
+            raise DigestMismatch(f"{key} was replaced", code="object-changed", hint="Look.")
+        for at in range(start, len(data), 1 << 20):
+            yield data[at : at + (1 << 20)]
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         for key in sorted(self.objects, key=str.encode):

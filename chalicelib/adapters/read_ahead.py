@@ -13,16 +13,20 @@ RANGES_AHEAD = 3
 
 
 def read_ranges(
-    size: int, fetch: Callable[[int, int], bytearray], *, range_bytes: int = RANGE_BYTES
+    size: int,
+    fetch: Callable[[int, int], bytearray],
+    *,
+    range_bytes: int = RANGE_BYTES,
+    begin: int = 0,
 ) -> Iterator[bytes]:
-    """`size` bytes in chunks of at most 1 MiB; memory is four ranges.
+    """The bytes [begin, size) in chunks of at most 1 MiB; memory is four ranges.
 
     Args:
         fetch: start, end -> exactly the bytes [start, end); called from several threads.
     """
     with ThreadPoolExecutor(RANGES_AHEAD) as threads:
         waiting: deque[Future[bytearray]] = deque()
-        for start in range(0, size, range_bytes):
+        for start in range(begin, size, range_bytes):
             waiting.append(threads.submit(fetch, start, min(start + range_bytes, size)))
             if len(waiting) > RANGES_AHEAD:
                 yield from _slices(waiting.popleft().result())

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
+from chalicelib.backup.long_copies import PUT_DOWN, LongPlace, copy_on
 from chalicelib.errors import DigestMismatch, LeewardError
 from chalicelib.plan.manifest import HOLD, PROOF, QUARANTINE, READ, SEALED, point_key, point_of_key
 from chalicelib.plan.records import (
@@ -36,7 +37,15 @@ from chalicelib.plan.wal import (
     parse_wal_key,
     wal_ends,
 )
-from chalicelib.ports import Clock, CopiesByItself, Holdings, Listed, ObjectStore
+from chalicelib.ports import (
+    Clock,
+    CopiesByItself,
+    Holdings,
+    KeepsUploads,
+    Listed,
+    ObjectStore,
+    ReadsOn,
+)
 
 THREADS = 4
 # Notes that say something of the content or bind every location. `read.json` tells of one alone.
@@ -95,7 +104,8 @@ class CopyFailure(Record):
 @dataclass(frozen=True)
 class CopyResult(Record):
     """What a run did. `remaining`: what it did not come to; `lag_seconds`: the longest that an
-    object of this run was in the source and not in the target, those that still are included."""
+    object of this run was in the source and not in the target, those that still are included.
+    `put_down`: long copies that the next run goes on with; they are among the remaining."""
 
     copied: int
     copied_bytes: int
@@ -104,6 +114,7 @@ class CopyResult(Record):
     differing: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
     lag_seconds: float
+    put_down: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -215,14 +226,15 @@ def apply_copies(
     clock: Clock,
     until: datetime | None = None,
     tell: Callable[[CopyItem], None] = lambda item: None,
+    long: LongPlace | None = None,
 ) -> CopyResult:
     """Copy in the decided order, a few objects at a time; each is read once, in constant memory.
 
     An object counts as copied when the target says that it holds the bytes that were read, and
     they are those of the manifest. A point of which an object failed gets no manifest. `until`:
-    nothing is begun after it.
+    nothing is begun after it. `long`: how objects are put down that take longer than that.
     """
-    run = _Run(source, target, clock, until, tell)
+    run = _Run(source, target, clock, until, tell, long)
     if any(item.reason == "wal" for item in decision.first):
         # Before the WAL: what is copied and not in it yet claims too little, never too much.
         run.put(COPIED, _ends(decision))
@@ -244,6 +256,7 @@ def apply_copies(
         differing=decision.differing,
         left=decision.left,
         lag_seconds=round(max((*run.lags, *waiting), default=0.0), 3),
+        put_down=tuple(run.put_down),
     )
 
 
@@ -259,9 +272,11 @@ class _Run:
     clock: Clock
     until: datetime | None
     tell: Callable[[CopyItem], None]
+    long: LongPlace | None = None
     done: set[str] = field(default_factory=set)
     failures: list[CopyFailure] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)
+    put_down: list[str] = field(default_factory=list)
 
     def copy_all(self, items: Iterable[CopyItem]) -> bool:
         """True when every one of them is in the target now."""
@@ -293,7 +308,10 @@ class _Run:
         try:
             copied.result()
         except LeewardError as error:
-            self.failures.append(CopyFailure(item.key, error.instance_code, error.message))
+            if error.instance_code == PUT_DOWN:
+                self.put_down.append(item.key)
+            else:
+                self.failures.append(CopyFailure(item.key, error.instance_code, error.message))
             return False
         self.done.add(item.key)
         self.lags.append((self.clock.now() - item.stored_at) / timedelta(seconds=1))
@@ -305,7 +323,7 @@ class _Run:
             self.target.put(item.key, self.source.get(item.key))
             return
         stored = self._copied_by_the_store(item)
-        if stored is not None:
+        if stored is not None or self._copied_in_turns(item):
             return
         digest = hashlib.sha256()
         with self.target.open_writer(item.key) as writer:
@@ -318,6 +336,20 @@ class _Run:
             # The next run would take what lies there for the copy.
             self.target.delete(item.key)
         _require_same(item.key, digest.hexdigest(), stored.sha256)
+
+    def _copied_in_turns(self, item: CopyItem) -> bool:
+        """A long one, by as many runs as it takes; False when it is none."""
+        place, source, target = self.long, self.source, self.target
+        if place is None or item.size_bytes < place.long_bytes:
+            return False
+        if not (isinstance(source, ReadsOn) and isinstance(target, KeepsUploads)):
+            return False
+        version = source.facts(item.key).version
+        copy_on(
+            place, source, target, item.key, item.size_bytes,
+            version=version, expected=item.sha256,
+        )  # fmt: skip
+        return True
 
     def _copied_by_the_store(self, item: CopyItem) -> StoredObject | None:
         """Where both are S3 no byte comes here, and S3 tells the SHA-256 of what it has copied."""

@@ -24,7 +24,16 @@ from chalicelib.ports.postgres import (
     WalStream,
     WalText,
 )
-from chalicelib.ports.storage import CopiesByItself, Listed, ObjectStore, ObjectWriter, StoredFacts
+from chalicelib.ports.storage import (
+    CopiesByItself,
+    KeepsUploads,
+    LastingWriter,
+    Listed,
+    ObjectStore,
+    ObjectWriter,
+    ReadsOn,
+    StoredFacts,
+)
 
 __all__ = [
     "BackupSink",
@@ -38,6 +47,8 @@ __all__ = [
     "Holdings",
     "Inspector",
     "Inventory",
+    "KeepsUploads",
+    "LastingWriter",
     "Listed",
     "Metrics",
     "ObjectStore",
@@ -45,6 +56,7 @@ __all__ = [
     "Records",
     "Recovery",
     "RejectedPoint",
+    "ReadsOn",
     "ReplayPosition",
     "ReplicationSource",
     "ServerFactory",

@@ -95,3 +95,45 @@ class CopiesByItself(Protocol):
     def copy_from(self, source: ObjectStore, key: str) -> StoredObject | None:
         """What it holds now, with the SHA-256 that it computed; None when it cannot take the
         object over from that store, which must be read and written then."""
+
+
+@runtime_checkable
+class ReadsOn(Protocol):
+    """A store of which an object can be read from anywhere in it."""
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        """As `read`, without the first `start` bytes.
+
+        Args:
+            version: as `facts` told it. Raises DigestMismatch (code "object-changed") when the
+                object is another by now.
+        """
+
+
+class LastingWriter(ObjectWriter, Protocol):
+    """A writer that another process can go on with.
+
+    Leaving the `with` block without `commit` keeps what was sent, and its costs: `abandon` it.
+    """
+
+    def checkpoint(self) -> bytes:
+        """What is needed to go on from here, a few MiB; all else that was written is kept by the
+        store. It may tell content: keep it where the content may be kept."""
+
+
+@runtime_checkable
+class KeepsUploads(Protocol):
+    """A store whose unfinished uploads outlive the process that began them."""
+
+    def open_lasting(
+        self, key: str, checkpoint: bytes = b""
+    ) -> AbstractContextManager[LastingWriter]:
+        """Go on from a checkpoint, or begin. After it exactly the bytes that followed then must be
+        written again, whatever was sent since.
+
+        Raises Unavailable (code "upload-gone") when the store has forgotten the upload; so may
+        `write` and `commit`.
+        """
+
+    def abandon(self, key: str, checkpoint: bytes) -> None:
+        """Remove what was sent. No error when the store has forgotten it."""

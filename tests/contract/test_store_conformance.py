@@ -33,7 +33,7 @@ from chalicelib.errors import (
     Truncated,
     Unavailable,
 )
-from chalicelib.ports import ObjectStore
+from chalicelib.ports import ObjectStore, ReadsOn
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_keys import sealed
 from tests.faults import failing_http_proxy
@@ -132,6 +132,18 @@ def test_a_large_object_streams_in_and_out(store: ObjectStore) -> None:
     assert max(map(len, chunks)) <= MIB
     assert b"".join(chunks) == BIG
     assert store.get("large") == BIG
+
+
+def test_an_object_is_read_on_from_anywhere(store: ObjectStore) -> None:
+    assert isinstance(store, ReadsOn)
+    store.put("wal/long", BIG)
+    version = store.facts("wal/long").version
+    for start in (1, 1 << 20, (9 << 20) + 5, len(BIG) - 1):
+        assert b"".join(store.read_on("wal/long", start, version=version)) == BIG[start:]
+    store.put("wal/long", BIG[::-1])
+    with pytest.raises(DigestMismatch) as refused:
+        list(store.read_on("wal/long", 1 << 20, version=version))
+    assert refused.value.instance_code == "object-changed"
 
 
 def test_a_small_object_through_a_writer(store: ObjectStore) -> None:

@@ -8,19 +8,23 @@ Rights needed: Storage Blob Data Contributor on the container.
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
+from chalicelib.adapters.azure.writer import (
+    BLOCK_BYTES,
+    BlockWriter,
+    Digests,
+    LastingBlockWriter,
+    md5_of,
+)
 from chalicelib.adapters.http.service import Answer, HttpService, Request
-from chalicelib.adapters.read_ahead import MIB, RANGE_BYTES, read_ranges
+from chalicelib.adapters.read_ahead import RANGE_BYTES, read_ranges
 from chalicelib.adapters.refusals import (
     access_denied,
     changed_meanwhile,
@@ -32,14 +36,11 @@ from chalicelib.adapters.refusals import (
     unreadable,
 )
 from chalicelib.adapters.sealing.key_names import KeyNames
-from chalicelib.errors import LeewardError, Unavailable
+from chalicelib.errors import LeewardError
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
+from chalicelib.ports.lasting import upload_gone
 
-BLOCK_BYTES = 8 * MIB
-BLOCK_THREADS = 3
-# Azure takes 50,000 blocks of up to 4,000 MiB; doubling every 8,000 reaches 3.9 TiB.
-BLOCKS_PER_SIZE = 8000
 PAGE_ROWS = 5000
 
 
@@ -66,9 +67,9 @@ class AzureObjectStore:
         self._page_rows = page_rows
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
-        digests = _Digests()
+        digests = Digests()
         digests.update(data)
-        headers = digests.headers() | {"x-ms-blob-type": "BlockBlob", "Content-MD5": _md5(data)}
+        headers = digests.headers() | {"x-ms-blob-type": "BlockBlob", "Content-MD5": md5_of(data)}
         if if_absent:
             headers["If-None-Match"] = "*"
         answer = self._service.call(Request("PUT", self._blob(key), headers, data))
@@ -79,18 +80,37 @@ class AzureObjectStore:
         return digests.stored(key)
 
     @contextmanager
-    def open_writer(self, key: str) -> Iterator[_BlockWriter]:
-        writer = _BlockWriter(self, key)
+    def open_writer(self, key: str) -> Iterator[BlockWriter]:
+        writer = BlockWriter(self, key)
         try:
             yield writer
         finally:
             writer.close()
 
+    @contextmanager
+    def open_lasting(self, key: str, checkpoint: bytes = b"") -> Iterator[LastingBlockWriter]:
+        writer = LastingBlockWriter(self, key, checkpoint)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def abandon(self, key: str, checkpoint: bytes) -> None:
+        """Azure has no request for it: what no list has named goes within a week."""
+
     def get(self, key: str) -> bytes:
         return self._check(key, self._service.call(Request("GET", self._blob(key))), 200).body
 
     def read(self, key: str) -> Iterator[bytes]:
+        yield from self._read(key, self._head(key), 0)
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
         found = self._head(key)
+        if version != _version(found.headers):
+            raise changed_meanwhile(key)
+        yield from self._read(key, found, start)
+
+    def _read(self, key: str, found: Answer, start: int) -> Iterator[bytes]:
         request = Request("GET", self._blob(key), {"If-Match": found.headers["ETag"]})
 
         def fetch(start: int, end: int) -> bytearray:
@@ -101,7 +121,7 @@ class AzureObjectStore:
             return data
 
         size = int(found.headers["Content-Length"])
-        yield from read_ranges(size, fetch, range_bytes=self._range_bytes)
+        yield from read_ranges(size, fetch, range_bytes=self._range_bytes, begin=start)
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         return self._names.merged(prefix, self._rows)
@@ -118,7 +138,7 @@ class AzureObjectStore:
             size_bytes=int(headers["Content-Length"]),
             modified_at=parsedate_to_datetime(headers["Last-Modified"]),
             checksums=_checksums(headers),
-            version=headers.get("x-ms-version-id") or headers["ETag"].strip('"'),
+            version=_version(headers),
             locked_until=parsedate_to_datetime(until) if until else None,
             # Of a list of blocks Azure checks the MD5 of each block, not that of the whole.
             noted=frozenset({"sha256", "md5"}),
@@ -175,124 +195,18 @@ class AzureObjectStore:
         if code in ("BlobAlreadyExists", "ConditionNotMet"):
             return exists(key)
         if code == "InvalidBlockList":
-            return Unavailable(
-                f"expected the blocks of {key} to be there, found that another writer finished it",
-                hint="Send the object again.",
-                key=key,
-            )
+            return upload_gone(f"none of {key}: its blocks went, or another writer finished it")
         if status in (401, 403):
             return access_denied(self._service.name, key)
         return unexpected(self._service.name, key, status, code)
 
 
-class _BlockWriter:
-    """One object on its way: a single request when it stays below one block.
-
-    Blocks that no list names are unseen; Azure removes them within a week.
-    """
-
-    def __init__(self, store: AzureObjectStore, key: str) -> None:
-        self._store, self._key = store, key
-        self._url = store._blob(key)
-        self._run = secrets.token_hex(8)
-        self._buffer = bytearray()
-        self._digests = _Digests()
-        self._blocks: list[Future[str]] = []
-        self._threads = ThreadPoolExecutor(BLOCK_THREADS)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._digests.update(data)
-        view = memoryview(data)
-        for start in range(0, len(view), BLOCK_BYTES):
-            self._buffer += view[start : start + BLOCK_BYTES]
-            if len(self._buffer) >= self._block_bytes():
-                self._send_block()
-
-    def commit(self) -> StoredObject:
-        if not self._blocks:
-            return self._store.put(self._key, bytes(self._buffer))
-        if self._buffer:
-            self._send_block()
-        body = _block_list([block.result() for block in self._blocks])
-        headers = self._digests.headers() | {"Content-MD5": _md5(body)}
-        request = Request("PUT", f"{self._url}?comp=blocklist", headers, body)
-        self._store._check(self._key, self._store._service.call(request), 201)
-        self._compare()
-        return self._digests.stored(self._key)
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-
-    def _block_bytes(self) -> int:
-        return self._store._block_bytes << (len(self._blocks) // BLOCKS_PER_SIZE)
-
-    def _send_block(self) -> None:
-        body, self._buffer = self._buffer, bytearray()
-        unsent = len(self._blocks) - BLOCK_THREADS
-        if unsent >= 0:
-            self._blocks[unsent].result()
-        # Ids of one blob have one length; those of another run must not be taken for ours.
-        block = b64encode(f"{self._run}-{len(self._blocks):05}".encode()).decode()
-        self._blocks.append(self._threads.submit(self._put_block, block, body))
-
-    def _put_block(self, block: str, body: bytearray) -> str:
-        query = urlencode({"comp": "block", "blockid": block}, quote_via=quote)
-        sent = _md5(body)
-        request = Request("PUT", f"{self._url}?{query}", {"Content-MD5": sent}, body)
-        answer = self._store._check(self._key, self._store._service.call(request), 201)
-        if (found := answer.headers.get("Content-MD5", sent)) != sent:
-            raise not_as_sent(self._key, f"a block of MD5 {sent}", found)
-        return block
-
-    def _compare(self) -> None:
-        """Azure keeps the MD5 of the whole as it was told; its own word is the size."""
-        found = self._store.facts(self._key)
-        wanted = (self._digests.size_bytes, self._digests.sha256())
-        if (found.size_bytes, found.checksums.get("sha256")) != wanted:
-            self._store.delete(self._key)
-            raise not_as_sent(self._key, f"{wanted[0]} bytes", f"{found.size_bytes} bytes")
-
-
-class _Digests:
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self.size_bytes = 0
-
-    def update(self, data: bytes | bytearray | memoryview) -> None:
-        self._sha256.update(data)
-        self._md5.update(data)
-        self.size_bytes += len(data)
-
-    def sha256(self) -> str:
-        return self._sha256.hexdigest()
-
-    def stored(self, key: str) -> StoredObject:
-        return StoredObject(key, self.size_bytes, self.sha256())
-
-    def headers(self) -> dict[str, str]:
-        """`write` tells this request from any other that sends the same bytes."""
-        return {
-            "x-ms-blob-content-md5": b64encode(self._md5.digest()).decode(),
-            "x-ms-blob-content-type": "application/octet-stream",
-            "x-ms-meta-sha256": self.sha256(),
-            "x-ms-meta-write": secrets.token_hex(8),
-        }
-
-
-def _md5(data: bytes | bytearray) -> str:
-    return b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
-
-
-def _block_list(blocks: list[str]) -> bytes:
-    root = ElementTree.Element("BlockList")
-    for block in blocks:
-        ElementTree.SubElement(root, "Uncommitted").text = block
-    return b'<?xml version="1.0" encoding="utf-8"?>' + ElementTree.tostring(root)
-
-
 def _code(answer: Answer) -> str:
     return answer.headers.get("x-ms-error-code", "")
+
+
+def _version(headers: Mapping[str, str]) -> str:
+    return headers.get("x-ms-version-id") or headers["ETag"].strip('"')
 
 
 def _listed(blob: ElementTree.Element) -> Listed:

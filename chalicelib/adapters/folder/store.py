@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from chalicelib.adapters.refusals import exists, missing_object
+from chalicelib.adapters.refusals import changed_meanwhile, exists, missing_object
 from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.plan.records import StoredObject
@@ -55,6 +55,14 @@ class FolderObjectStore:
         except OSError as error:
             raise missing_object(key) from error
         with file:
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        if self.facts(key).version != version:
+            raise changed_meanwhile(key)
+        with self._path(key).open("rb") as file:
+            file.seek(start)
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 

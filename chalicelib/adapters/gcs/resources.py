@@ -14,13 +14,22 @@ import google_crc32c
 
 from chalicelib.adapters.http.service import Answer
 from chalicelib.plan.records import StoredObject
+from chalicelib.ports.lasting import RunningDigest
 
 
 class Digests:
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._crc32c = 0
-        self.size_bytes = 0
+    """`lasting`: they have a `state`, with which others are made."""
+
+    def __init__(self, state: Mapping[str, Any] | None = None, *, lasting: bool = False) -> None:
+        known = state or {}
+        sha256 = known.get("sha256", "")
+        self._sha256: Any = RunningDigest(state=sha256) if lasting else hashlib.sha256()
+        self._crc32c = known.get("crc32c", 0)
+        self.size_bytes = known.get("size", 0)
+
+    def state(self) -> dict[str, Any]:
+        sha256 = self._sha256.state()
+        return {"sha256": sha256, "crc32c": self._crc32c, "size": self.size_bytes}
 
     def update(self, data: bytes | bytearray | memoryview) -> None:
         self._sha256.update(data)
@@ -28,7 +37,7 @@ class Digests:
         self.size_bytes += len(data)
 
     def sha256(self) -> str:
-        return self._sha256.hexdigest()
+        return str(self._sha256.hexdigest())
 
     def crc32c(self) -> str:
         return b64encode(self._crc32c.to_bytes(4, "big")).decode()

@@ -9,10 +9,8 @@ Rights needed: storage.objects.create, get, list, delete, update.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -20,13 +18,19 @@ from urllib.parse import quote, urlencode
 from chalicelib.adapters.gcs.resources import (
     Digests,
     checksums_of,
-    kept_bytes,
     locked_until,
     related,
     says_invalid,
 )
+from chalicelib.adapters.gcs.writer import (
+    CHUNK_BYTES,
+    FIELDS,
+    ChunkWriter,
+    LastingChunkWriter,
+    abandon,
+)
 from chalicelib.adapters.http.service import Answer, HttpService, Request
-from chalicelib.adapters.read_ahead import MIB, RANGE_BYTES, read_ranges
+from chalicelib.adapters.read_ahead import RANGE_BYTES, read_ranges
 from chalicelib.adapters.refusals import (
     access_denied,
     changed_meanwhile,
@@ -38,18 +42,12 @@ from chalicelib.adapters.refusals import (
     unreadable,
 )
 from chalicelib.adapters.sealing.key_names import KeyNames
-from chalicelib.errors import LeewardError, Unavailable
+from chalicelib.errors import LeewardError
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
 
-# Chunks of a resumable upload are multiples of 256 KiB; Google advises 8 MiB at least.
-CHUNK_BYTES = 8 * MIB
-CHUNKS_WAITING = 2
-CHUNK_ATTEMPTS = 9
 PAGE_ROWS = 1000
-FIELDS = "name,size,updated,generation,crc32c,md5Hash,metadata,retentionExpirationTime,retention"
 ROW_FIELDS = "items(name,size,updated),nextPageToken"
-JSON_TYPE = {"Content-Type": "application/json"}
 
 
 class GcsObjectStore:
@@ -90,12 +88,23 @@ class GcsObjectStore:
         return digests.stored(key)
 
     @contextmanager
-    def open_writer(self, key: str) -> Iterator[_ChunkWriter]:
-        writer = _ChunkWriter(self, key, self._names.name(key))
+    def open_writer(self, key: str) -> Iterator[ChunkWriter]:
+        writer = ChunkWriter(self, key, self._names.name(key))
         try:
             yield writer
         finally:
             writer.close()
+
+    @contextmanager
+    def open_lasting(self, key: str, checkpoint: bytes = b"") -> Iterator[LastingChunkWriter]:
+        writer = LastingChunkWriter(self, key, self._names.name(key), checkpoint)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def abandon(self, key: str, checkpoint: bytes) -> None:
+        abandon(self._service, checkpoint)
 
     def get(self, key: str) -> bytes:
         answer = self._service.call(Request("GET", self._object(key, {"alt": "media"})))
@@ -104,7 +113,15 @@ class GcsObjectStore:
         return answer.body
 
     def read(self, key: str) -> Iterator[bytes]:
+        yield from self._read(key, self._head(key), 0)
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
         found = self._head(key)
+        if str(found["generation"]) != version:
+            raise changed_meanwhile(key)
+        yield from self._read(key, found, start)
+
+    def _read(self, key: str, found: Mapping[str, Any], start: int) -> Iterator[bytes]:
         address = self._object(key, {"alt": "media", "generation": found["generation"]})
 
         def fetch(start: int, end: int) -> bytearray:
@@ -115,7 +132,8 @@ class GcsObjectStore:
                 raise self._refusal(key, answer)
             return data
 
-        yield from read_ranges(int(found["size"]), fetch, range_bytes=self._range_bytes)
+        size = int(found["size"])
+        yield from read_ranges(size, fetch, range_bytes=self._range_bytes, begin=start)
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         return self._names.merged(prefix, self._rows)
@@ -208,105 +226,3 @@ class GcsObjectStore:
 
     def _upload(self, query: Mapping[str, str]) -> str:
         return f"{self._url}/upload/storage/v1/b/{self._bucket}/o?{urlencode(query)}"
-
-
-class _ChunkWriter:
-    """One object on its way: a single request when it stays below one chunk."""
-
-    def __init__(self, store: GcsObjectStore, key: str, name: str) -> None:
-        self._store, self._key, self._name = store, key, name
-        self._buffer = bytearray()
-        self._digests = Digests()
-        self._session = ""
-        self._sent = 0
-        self._thread = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[Answer]] = deque()
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """The last byte stays here until `commit`: the chunk that ends the object says so."""
-        self._digests.update(data)
-        view = memoryview(data)
-        for start in range(0, len(view), CHUNK_BYTES):
-            self._buffer += view[start : start + CHUNK_BYTES]
-            while len(self._buffer) > self._store._chunk_bytes:
-                self._send_chunk()
-
-    def commit(self) -> StoredObject:
-        if not self._session:
-            return self._store.put(self._key, bytes(self._buffer))
-        self._settle(0)
-        body, self._buffer = self._buffer, bytearray()
-        answer = self._put_chunk(body, self._sent, total=str(self._digests.size_bytes))
-        self._session = ""
-        self._note_digest(self._store._keep_if_equal(self._key, answer, self._digests))
-        return self._digests.stored(self._key)
-
-    def close(self) -> None:
-        self._thread.shutdown(cancel_futures=True)
-        if self._session:
-            # What cannot be cancelled now ends by itself within a week, unseen.
-            with suppress(LeewardError):
-                self._store._service.call(Request("DELETE", self._session))
-
-    def _send_chunk(self) -> None:
-        if not self._session:
-            self._begin()
-        size = self._store._chunk_bytes
-        body = self._buffer[:size]
-        del self._buffer[:size]
-        self._settle(CHUNKS_WAITING - 1)
-        self._waiting.append(self._thread.submit(self._put_chunk, body, self._sent))
-        self._sent += size
-
-    def _settle(self, left: int) -> None:
-        while len(self._waiting) > left:
-            answer = self._waiting.popleft().result()
-            if answer.status != 308:
-                raise self._store._refusal(self._key, answer)
-
-    def _begin(self) -> None:
-        query = {"uploadType": "resumable", "name": self._name, "fields": FIELDS}
-        resource = json.dumps({"name": self._name, "contentType": "application/octet-stream"})
-        request = Request("POST", self._store._upload(query), dict(JSON_TYPE), resource.encode())
-        answer = self._store._service.call(request)
-        if answer.status == 404:
-            raise missing_bucket()
-        if answer.status not in (200, 201):
-            raise self._store._refusal(self._key, answer)
-        self._session = answer.headers["Location"]
-
-    def _put_chunk(self, body: bytearray, start: int, total: str = "*") -> Answer:
-        """Sent until Google has all of it: it says how many bytes it has, and ignores those."""
-        end = start + len(body)
-        for _ in range(CHUNK_ATTEMPTS):
-            rest = memoryview(body)[start - end :]
-            answer = self._store._service.call(self._chunk(rest, start, total))
-            kept = kept_bytes(answer)
-            if answer.status in (404, 410):
-                break
-            if kept is None or kept == end:
-                return answer
-            start = max(start, min(kept, end - 1))
-        raise Unavailable(
-            f"expected {self._store._service.name} to keep {end} bytes of {self._key}, "
-            f"found {kept or 0} (HTTP {answer.status})",
-            hint="Send the object again.",
-            key=self._key,
-        )
-
-    def _chunk(self, body: memoryview, start: int, total: str) -> Request:
-        headers = {"Content-Range": f"bytes {start}-{start + len(body) - 1}/{total}"}
-        if total != "*":
-            headers |= self._digests.last_headers()
-        return Request("PUT", self._session, headers, body)
-
-    def _note_digest(self, found: Mapping[str, Any]) -> None:
-        """Google takes metadata with the last chunk; whatever does not is told once more."""
-        if found.get("metadata", {}).get("sha256") == self._digests.sha256():
-            return
-        query = {"generation": str(found["generation"])}
-        resource = json.dumps({"metadata": {"sha256": self._digests.sha256()}}).encode()
-        request = Request("PATCH", self._store._object(self._key, query), dict(JSON_TYPE), resource)
-        answer = self._store._service.call(request)
-        if answer.status != 200:
-            raise self._store._refusal(self._key, answer)

@@ -8,11 +8,9 @@ and the checksum of the whole is compared when it is put together.
 from __future__ import annotations
 
 import hashlib
-import re
 import time
-from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from base64 import b64encode
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -23,23 +21,15 @@ from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadErro
 
 from chalicelib.adapters.aws_errors import error_code, mapped
 from chalicelib.adapters.read_ahead import CHUNK_BYTES, MIB, RANGE_BYTES, read_ranges
-from chalicelib.adapters.refusals import (
-    changed_meanwhile,
-    exists,
-    key_too_long,
-    missing_bucket,
-    missing_object,
-    not_as_sent,
-)
+from chalicelib.adapters.refusals import changed_meanwhile
+from chalicelib.adapters.s3.answers import checksums_of, compare, mapped_object
+from chalicelib.adapters.s3.writer import LastingPartWriter, PartWriter, abandon
 from chalicelib.adapters.sealing.key_names import KeyNames
-from chalicelib.errors import LeewardError, Refused, Truncated, Unavailable
+from chalicelib.errors import Truncated
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
 
 PART_BYTES = 16 * MIB
-PART_THREADS = 3
-# S3 takes 10,000 parts of up to 5 GiB; doubling every 1,500 parts reaches 2.5 TiB.
-PARTS_PER_SIZE = 1500
 # The largest object that S3 copies in one request.
 COPY_BYTES = 5 << 30
 READ_ATTEMPTS = 6
@@ -97,25 +87,36 @@ class S3ObjectStore:
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         digest = hashlib.sha256(data)
         condition = {"IfNoneMatch": "*"} if if_absent else {}
-        with mapped("s3", key=key), _mapped_object(key):
+        with mapped("s3", key=key), mapped_object(key):
             answer = self._client.put_object(
                 **self._address(key), **self._at_rest(), **condition,
                 Body=data, ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=b64encode(digest.digest()).decode(),
             )  # fmt: skip
-        _compare(key, answer.get("ChecksumSHA256"), digest.digest())
+        compare(key, answer.get("ChecksumSHA256"), digest.digest())
         return StoredObject(key, len(data), digest.hexdigest())
 
     @contextmanager
-    def open_writer(self, key: str) -> Iterator[_PartWriter]:
-        writer = _PartWriter(self, key)
+    def open_writer(self, key: str) -> Iterator[PartWriter]:
+        writer = PartWriter(self, key)
         try:
             yield writer
         finally:
             writer.close()
 
+    @contextmanager
+    def open_lasting(self, key: str, checkpoint: bytes = b"") -> Iterator[LastingPartWriter]:
+        writer = LastingPartWriter(self, key, checkpoint)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+    def abandon(self, key: str, checkpoint: bytes) -> None:
+        abandon(self, key, checkpoint)
+
     def get(self, key: str) -> bytes:
-        with mapped("s3", key=key), _mapped_object(key), suppress(*BROKEN_BODY):
+        with mapped("s3", key=key), mapped_object(key), suppress(*BROKEN_BODY):
             return bytes(self._client.get_object(**self._address(key))["Body"].read())
         return b"".join(self.read(key))
 
@@ -123,6 +124,14 @@ class S3ObjectStore:
         found = self._head(key)
         fetch = partial(self._range, key, size=found["ContentLength"], etag=found["ETag"])
         yield from read_ranges(found["ContentLength"], fetch, range_bytes=self._range_bytes)
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        found = self._head(key)
+        if version != (found.get("VersionId") or found["ETag"].strip('"')):
+            raise changed_meanwhile(key)
+        size, etag = found["ContentLength"], found["ETag"]
+        fetch = partial(self._range, key, size=size, etag=etag)
+        yield from read_ranges(size, fetch, range_bytes=self._range_bytes, begin=start)
 
     def copy_from(self, source: object, key: str) -> StoredObject | None:
         """Up to 5 GiB from another bucket of S3, in any region; S3 computes the SHA-256 anew.
@@ -135,7 +144,7 @@ class S3ObjectStore:
         size = source.facts(key).size_bytes
         if size > COPY_BYTES:
             return None
-        with mapped("s3", key=key), _mapped_object(key):
+        with mapped("s3", key=key), mapped_object(key):
             self._client.copy_object(
                 **self._address(key), **self._at_rest(),
                 CopySource=source._address(key), ChecksumAlgorithm="SHA256",
@@ -147,7 +156,7 @@ class S3ObjectStore:
         return self._names.merged(prefix, self._rows)
 
     def delete(self, key: str) -> None:
-        with mapped("s3", key=key), _mapped_object(key):
+        with mapped("s3", key=key), mapped_object(key):
             self._client.delete_object(**self._address(key))
 
     def facts(self, key: str) -> StoredFacts:
@@ -162,7 +171,7 @@ class S3ObjectStore:
 
     def _rows(self, prefix: str) -> Iterator[Listed]:
         pages = self._client.get_paginator("list_objects_v2")
-        with mapped("s3", prefix=prefix), _mapped_object(prefix):
+        with mapped("s3", prefix=prefix), mapped_object(prefix):
             for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
                 for row in page.get("Contents", ()):
                     yield Listed(row["Key"], row["Size"], row["LastModified"])
@@ -180,7 +189,7 @@ class S3ObjectStore:
         }
 
     def _head(self, key: str, **how: str) -> dict[str, Any]:
-        with mapped("s3", key=key), _mapped_object(key):
+        with mapped("s3", key=key), mapped_object(key):
             try:
                 return dict(self._client.head_object(**self._address(key), **how))
             except ClientError as error:
@@ -197,7 +206,7 @@ class S3ObjectStore:
         failures = 0
         while len(found) < wanted:
             before = len(found)
-            with mapped("s3", key=key), _mapped_object(key), suppress(*BROKEN_BODY):
+            with mapped("s3", key=key), mapped_object(key), suppress(*BROKEN_BODY):
                 self._read_into(found, key, start, end, etag)
             failures = 0 if len(found) > before else failures + 1
             if failures == READ_ATTEMPTS:
@@ -220,140 +229,4 @@ class S3ObjectStore:
                 found.extend(chunk)
 
 
-CHECKSUM_FIELDS = {
-    "sha256": "ChecksumSHA256",
-    "crc64nvme": "ChecksumCRC64NVME",
-    "crc32c": "ChecksumCRC32C",
-    "crc32": "ChecksumCRC32",
-}
 BROKEN_BODY = (HTTPClientError, IncompleteReadError)
-
-
-class _PartWriter:
-    """One object on its way: a single PUT when it stays below one part."""
-
-    def __init__(self, store: S3ObjectStore, key: str) -> None:
-        self._store, self._key = store, key
-        self._address = store._address(key)
-        self._buffer = bytearray()
-        self._whole = hashlib.sha256()
-        self._size_bytes = 0
-        self._parts: list[Future[dict[str, Any]]] = []
-        self._upload_id = ""
-        self._threads = ThreadPoolExecutor(PART_THREADS)
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._whole.update(data)
-        self._size_bytes += len(data)
-        self._buffer += data
-        if len(self._buffer) >= self._part_bytes():
-            self._send_part()
-
-    def commit(self) -> StoredObject:
-        if not self._parts:
-            return self._store.put(self._key, bytes(self._buffer))
-        if self._buffer:
-            self._send_part()
-        parts = [part.result() for part in self._parts]
-        with mapped("s3", key=self._key):
-            answer = self._store._client.complete_multipart_upload(
-                **self._address, UploadId=self._upload_id, MultipartUpload={"Parts": parts}
-            )
-        self._upload_id = ""
-        digests = b"".join(b64decode(part["ChecksumSHA256"]) for part in parts)
-        stored = answer.get("ChecksumSHA256") or self._stored_checksum()
-        _compare(self._key, stored, hashlib.sha256(digests).digest())
-        return StoredObject(self._key, self._size_bytes, self._whole.hexdigest())
-
-    def close(self) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        if self._upload_id:
-            # What cannot be aborted now is removed by the bucket's own rule for such leftovers.
-            with suppress(Unavailable, Refused), mapped("s3", key=self._key):
-                self._store._client.abort_multipart_upload(
-                    **self._address, UploadId=self._upload_id
-                )
-
-    def _part_bytes(self) -> int:
-        return self._store._part_bytes << (len(self._parts) // PARTS_PER_SIZE)
-
-    def _send_part(self) -> None:
-        if not self._upload_id:
-            self._begin()
-        body, self._buffer = self._buffer, bytearray()
-        unsent = len(self._parts) - PART_THREADS
-        if unsent >= 0:
-            self._parts[unsent].result()
-        number = len(self._parts) + 1
-        self._parts.append(self._threads.submit(self._upload_part, number, body))
-
-    def _begin(self) -> None:
-        with mapped("s3", key=self._key), _mapped_object(self._key):
-            answer = self._store._client.create_multipart_upload(
-                **self._address, **self._store._at_rest(), ChecksumAlgorithm="SHA256"
-            )
-        self._upload_id = str(answer["UploadId"])
-
-    def _upload_part(self, number: int, body: bytearray) -> dict[str, Any]:
-        checksum = b64encode(hashlib.sha256(body).digest()).decode()
-        with mapped("s3", key=self._key), _mapped_object(self._key):
-            answer = self._store._client.upload_part(
-                **self._address, UploadId=self._upload_id, PartNumber=number, Body=body,
-                ChecksumSHA256=checksum,
-            )  # fmt: skip
-        return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
-
-    def _stored_checksum(self) -> str | None:
-        with mapped("s3", key=self._key):
-            facts = self._store._client.head_object(**self._address, ChecksumMode="ENABLED")
-        found: str | None = facts.get("ChecksumSHA256")
-        return found
-
-
-def checksums_of(head: Mapping[str, Any]) -> dict[str, str]:
-    """S3 makes SHA-256 of an object of several parts from the SHA-256 of each, CRCs either way."""
-    parts = re.search(r"-(\d+)\"?$", head["ETag"])
-    of_parts = parts is not None and head.get("ChecksumType") != "FULL_OBJECT"
-    found = {}
-    for name, field in CHECKSUM_FIELDS.items():
-        if value := head.get(field, "").partition("-")[0]:
-            digits = b64decode(value).hex()
-            found[f"{name}-of-parts" if of_parts else name] = (
-                f"{digits}-{parts[1]}" if parts and of_parts else digits
-            )
-    return found
-
-
-def _compare(key: str, stored: str | None, expected: bytes) -> None:
-    """A composite checksum ends with the number of parts ("...=-3"); some servers leave it out."""
-    if stored is None or b64decode(stored.partition("-")[0]) != expected:
-        raise not_as_sent(key, f"checksum {b64encode(expected).decode()}", str(stored))
-
-
-@contextmanager
-def _mapped_object(key: str) -> Iterator[None]:
-    """Raise what S3's answer means for one object; other answers are left to `mapped`."""
-    try:
-        yield
-    except ClientError as error:
-        found = _object_error(key, error)
-        if found is None:
-            raise
-        raise found from error
-
-
-def _object_error(key: str, error: ClientError) -> LeewardError | None:
-    code = error_code(error)
-    if code == "NoSuchBucket":
-        return missing_bucket()
-    if code == "KeyTooLongError":
-        return key_too_long(key)
-    if code in ("NoSuchKey", "404"):
-        return missing_object(key)
-    if code in ("PreconditionFailed", "412") and error.operation_name == "GetObject":
-        return changed_meanwhile(key)
-    if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
-        return exists(key)
-    if code in ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"):
-        return not_as_sent(key, "the bytes of the request", code)
-    return None

@@ -13,16 +13,16 @@ from contextlib import ExitStack, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from chalicelib.adapters.refusals import changed_meanwhile
+from chalicelib.adapters.s3.answers import CHECKSUM_FIELDS, checksums_of
 from chalicelib.adapters.s3.direct import BROKEN, Answer, S3Direct
 from chalicelib.adapters.s3.http import Patience, Place
 from chalicelib.adapters.s3.read import Reading
 from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
 from chalicelib.adapters.s3.store import (
-    CHECKSUM_FIELDS,
     LONGEST_PAUSE_SECONDS,
     READ_ATTEMPTS,
     S3ObjectStore,
-    checksums_of,
 )
 from chalicelib.adapters.s3.xml import parse_at
 from chalicelib.ports import StoredFacts
@@ -53,7 +53,16 @@ class S3ObjectStreams(S3ObjectStore):
         self._direct = S3Direct(place, credentials or ambient_credentials(), patience)
 
     def read(self, key: str) -> Iterator[bytes]:
-        reading = Reading(key, 0, -1, "")
+        return self._all_of(key, Reading(key, 0, -1, ""))
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        found = self._direct.head(self._names.name(key), {})
+        etag = found["ETag"].strip('"')
+        if version != (found.get("x-amz-version-id", "") or etag):
+            raise changed_meanwhile(key)
+        yield from self._all_of(key, Reading(key, start, int(found["Content-Length"]), etag))
+
+    def _all_of(self, key: str, reading: Reading) -> Iterator[bytes]:
         failures = 0
         while not reading.whole:
             before = reading.position

@@ -166,11 +166,14 @@ class _Cutter:
 class Sealer:
     """One object on its way: plaintext in, sealed bytes out. Holds one frame.
 
-    `salt` is for known answers alone; it must be random otherwise.
+    `salt` is for known answers, and for whoever goes on with an object; it must be random
+    otherwise. Who goes on `resume`s with the very content: other content under the same salt
+    would tell both.
     """
 
     def __init__(self, key: DataKey, name: str, *, salt: bytes | None = None) -> None:
-        header = Header(key.id, salt or os.urandom(SALT_BYTES))
+        self.salt = salt or os.urandom(SALT_BYTES)
+        header = Header(key.id, self.salt)
         self._frames = _Frames(header, key, name)
         self._cutter = _Cutter(FRAME_BYTES)
         self.header = header.to_bytes()
@@ -183,21 +186,35 @@ class Sealer:
     def finish(self) -> bytes:
         return self._frames.seal(self._cutter.rest(), last=True)
 
+    def held(self) -> tuple[int, bytes]:
+        """How many frames were sealed, and the content that is not."""
+        return self._frames.number, bytes(self._cutter.rest())
+
+    def resume(self, number: int, held: bytes) -> None:
+        self._frames.number = number
+        assert not list(self._cutter.push(held)), "at most one frame is held"
+
 
 def seal(data: bytes, key: DataKey, name: str, *, salt: bytes | None = None) -> bytes:
     sealer = Sealer(key, name, salt=salt)
     return b"".join([sealer.header, *sealer.update(data), sealer.finish()])
 
 
+def frame_at(plain_bytes: int) -> tuple[int, int]:
+    """The frame in which that byte of the content is, and where it begins in the sealed object."""
+    number = plain_bytes // FRAME_BYTES
+    return number, HEADER_BYTES + number * SEALED_FRAME_BYTES
+
+
 def unseal(
-    chunks: Iterable[bytes], find_key: Callable[[str], DataKey], name: str
+    chunks: Iterable[bytes], find_key: Callable[[str], DataKey], name: str, *, number: int = 0
 ) -> Iterator[bytes]:
     """The plaintext of a sealed object, a frame at a time; what is yielded is authentic.
 
     That nothing is missing at the end is known when the iteration has ended, not before.
 
     Args:
-        chunks: the sealed bytes, cut anywhere.
+        chunks: the sealed bytes, cut anywhere: the header, then the frames from `number` on.
         find_key: gives the data key of an id; called once.
         name: under which the object was sealed.
     Raises:
@@ -208,6 +225,7 @@ def unseal(
     head, body = _split_header(stream)
     header = read_header(head, name)
     frames = _Frames(header, check_key(find_key(header.key_id)), name)
+    frames.number = number
     cutter = _Cutter(SEALED_FRAME_BYTES)
     rest: Iterator[Data] = chain([body], stream)
     for chunk in rest:
@@ -262,6 +280,14 @@ def broken(name: str, frame: int) -> LeewardError:
         key=name,
         frame=frame,
     )
+
+
+def first_bytes(stream: Iterator[bytes], wanted: int) -> bytes:
+    """Fewer when there are no more."""
+    found = b""
+    while len(found) < wanted and (more := next(stream, None)) is not None:
+        found += more
+    return bytes(found[:wanted])
 
 
 def _split_header(stream: Iterator[bytes]) -> tuple[bytes, memoryview]:

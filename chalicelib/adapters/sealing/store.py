@@ -11,21 +11,27 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 
 from chalicelib.adapters.sealing.envelope import (
+    FRAME_BYTES,
+    HEADER_BYTES,
     MAGIC,
     VERSION,
     DataKey,
     Sealer,
+    first_bytes,
+    frame_at,
     plain_size,
     seal,
     unseal,
 )
 from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.adapters.sealing.key_ring import KEYS, KeyRing
-from chalicelib.errors import BadInput
+from chalicelib.adapters.sealing.writer import Checkpoint, LastingSealingWriter, SealingWriter
+from chalicelib.errors import BadInput, NotReady
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed, ObjectStore, ObjectWriter, StoredFacts
+from chalicelib.ports import KeepsUploads, Listed, ObjectStore, ReadsOn, StoredFacts
 
 NAMES = KeyNames()
 NO_SIZE = -1
@@ -55,10 +61,23 @@ class SealedStore:
         return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
 
     @contextmanager
-    def open_writer(self, key: str) -> Iterator[_SealingWriter]:
+    def open_writer(self, key: str) -> Iterator[SealingWriter]:
         data_key = self._sealing_key(key)
         with self._inner.open_writer(key) as writer:
-            yield _SealingWriter(key, writer, Sealer(data_key, key))
+            yield SealingWriter(key, writer, Sealer(data_key, key))
+
+    @contextmanager
+    def open_lasting(self, key: str, checkpoint: bytes = b"") -> Iterator[LastingSealingWriter]:
+        """Raises NotReady (code "uploads-end") over a store that keeps no uploads."""
+        begun = Checkpoint.read(checkpoint) if checkpoint else None
+        data_key = self._keys.opening_key(begun.key_id) if begun else self._sealing_key(key)
+        self._used.add(data_key.id)
+        sealer = Sealer(data_key, _checked(key), salt=begun.salt if begun else None)
+        with _keeping(self._inner).open_lasting(key, begun.inner if begun else b"") as writer:
+            yield LastingSealingWriter(key, writer, sealer, data_key.id, begun)
+
+    def abandon(self, key: str, checkpoint: bytes) -> None:
+        _keeping(self._inner).abandon(key, Checkpoint.read(checkpoint).inner)
 
     def get(self, key: str) -> bytes:
         sealed = self._inner.get(_checked(key))
@@ -70,6 +89,19 @@ class SealedStore:
         Raises Tampered as `unseal`, and what `KeyRing.opening_key` raises.
         """
         return unseal(self._inner.read(_checked(key)), self._keys.opening_key, key)
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        """The header is read first, then the frames from that of `start` on."""
+        inner = self._inner
+        if not isinstance(inner, ReadsOn):
+            raise _ends("ranges", "read")
+        header = first_bytes(inner.read_on(_checked(key), 0, version=version), HEADER_BYTES)
+        number, at = frame_at(start)
+        sealed = chain([header], inner.read_on(key, at, version=version))
+        skipped = start % FRAME_BYTES
+        for frame in unseal(sealed, self._keys.opening_key, key, number=number):
+            yield frame[skipped:]
+            skipped = 0
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         """`size_bytes` is -1 for what cannot be a sealed object."""
@@ -96,23 +128,18 @@ class SealedStore:
         return data_key
 
 
-class _SealingWriter:
-    def __init__(self, key: str, writer: ObjectWriter, sealer: Sealer) -> None:
-        self._key, self._writer, self._sealer = key, writer, sealer
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
-        writer.write(sealer.header)
+def _keeping(inner: ObjectStore) -> KeepsUploads:
+    if not isinstance(inner, KeepsUploads):
+        raise _ends("uploads", "written")
+    return inner
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self._digest.update(data)
-        self._size_bytes += len(data)
-        for frame in self._sealer.update(data):
-            self._writer.write(frame)
 
-    def commit(self) -> StoredObject:
-        self._writer.write(self._sealer.finish())
-        self._writer.commit()
-        return StoredObject(self._key, self._size_bytes, self._digest.hexdigest())
+def _ends(what: str, done: str) -> NotReady:
+    return NotReady(
+        f"expected a store that keeps {what}, found one in which an object is {done} at once",
+        code="uploads-end",
+        hint="Copy it with `leeward copy`, which has no time limit.",
+    )
 
 
 def _plain_size(sealed_bytes: int) -> int:

@@ -1,0 +1,78 @@
+"""Work on one object that outlives a process: digests that are put down, and how they are kept.
+
+A state is one of the pinned version of rehashes: what another version wrote is not gone on with,
+which costs the work done so far and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64decode, b64encode
+from typing import Any, Literal
+
+from chalicelib.errors import Unavailable
+
+VERSION = "0.3.0"
+"""Of rehashes, as requirements.txt pins it."""
+
+Data = bytes | bytearray | memoryview
+
+
+class RunningDigest:
+    """As one of hashlib, but for its `state`: a text with which another process goes on.
+
+    Raises Unavailable (code "upload-gone") when a state is of another version.
+    """
+
+    def __init__(self, name: Literal["sha256", "md5"] = "sha256", state: str = "") -> None:
+        import rehashes  # type: ignore[import-untyped]
+
+        kind = {"sha256": rehashes.PySha256, "md5": rehashes.PyMd5}[name]
+        if not state:
+            self._inner = kind()
+            return
+        version, _, kept = state.partition(":")
+        if version != VERSION:
+            raise upload_gone(f"the digest of version {version}")
+        try:
+            self._inner = kind.deserialize(b64decode(kept))
+        except ValueError as error:
+            raise upload_gone("no digest's state") from error
+
+    def update(self, data: Data) -> None:
+        self._inner.update(data if isinstance(data, bytes) else bytes(data))
+
+    def hexdigest(self) -> str:
+        return str(self._inner.finalize())
+
+    def digest(self) -> bytes:
+        return bytes.fromhex(self.hexdigest())
+
+    def state(self) -> str:
+        return f"{VERSION}:{b64encode(self._inner.serialize()).decode()}"
+
+
+def pack(facts: dict[str, Any], rest: Data = b"") -> bytes:
+    """A checkpoint: one line of JSON, then bytes as they are."""
+    return b"".join((json.dumps(facts).encode(), b"\n", rest))
+
+
+def unpack(checkpoint: bytes) -> tuple[dict[str, Any], bytes]:
+    """Raises Unavailable (code "upload-gone") for what is no checkpoint."""
+    line, _, rest = checkpoint.partition(b"\n")
+    try:
+        facts = json.loads(line)
+    except ValueError as error:
+        raise upload_gone("no checkpoint") from error
+    if not isinstance(facts, dict):
+        raise upload_gone("no checkpoint")
+    return facts, rest
+
+
+def upload_gone(found: str) -> Unavailable:
+    """What was begun cannot be gone on with."""
+    return Unavailable(
+        f"expected an upload to go on with, found {found}",
+        code="upload-gone",
+        hint="It is begun anew by itself; when it repeats, look who removes unfinished uploads.",
+    )
