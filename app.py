@@ -7,11 +7,13 @@ from typing import Any
 from chalice.app import Chalice, CloudWatchEvent
 
 from chalicelib import services, telemetry
-from chalicelib.api import slack
+from chalicelib.api import dashboard, slack, v1
 
 app = Chalice(app_name="leeward")
 telemetry.install(app)
 app.register_blueprint(slack.routes)
+app.register_blueprint(v1.routes)
+app.register_blueprint(dashboard.routes)
 
 ALARM_RAISED = {
     "source": ["aws.cloudwatch"],
@@ -225,14 +227,14 @@ def answer(event: dict[str, Any], context: Any) -> Any:
     return services.answer(event)
 
 
-@app.lambda_function(name="chat")
-def chat(event: dict[str, Any], context: Any) -> Any:
-    return services.chat(event)
-
-
 @app.lambda_function(name="show")
 def show(event: dict[str, Any], context: Any) -> Any:
     return services.show(event)
+
+
+@app.lambda_function(name="chat")
+def chat(event: dict[str, Any], context: Any) -> Any:
+    return services.chat(event)
 
 
 @app.lambda_function(name="tell")
@@ -240,13 +242,13 @@ def tell(event: dict[str, Any], context: Any) -> Any:
     return services.tell(event)
 
 
-@app.lambda_function(name="escalate")
-def escalate(event: dict[str, Any], context: Any) -> Any:
 @app.lambda_function(name="publish")
 def publish(event: dict[str, Any], context: Any) -> Any:
     return services.publish(event)
 
 
+@app.lambda_function(name="escalate")
+def escalate(event: dict[str, Any], context: Any) -> Any:
     return services.escalate(event)
 
 

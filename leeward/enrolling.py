@@ -6,15 +6,14 @@ Done with the operator's own rights and not by a function: who can enrol can app
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.errors import BadInput, NotReady, Refused
 from chalicelib.incidents.factors import Enrolment, FactorDesk, enrolled_at, keep_enrolment
 from chalicelib.plan.model import Plan
-from chalicelib.ports import Records
+from chalicelib.ports import Records, StateStore
 
 STACKS = ("primary", "standby")
 STREAM = "people-enrolments"
@@ -86,29 +85,50 @@ def offices(plan: Plan, stacks: Iterable[str]) -> list[Office]:
 def _office(stack: str, region: str | None) -> Office:
     import boto3
 
-    from chalicelib.adapters.aws_errors import mapped
-    from chalicelib.adapters.dynamodb_state import DynamoDbState
     from chalicelib.adapters.kms_vault import KmsVault
+
+    names = names_of(stack, region, NEEDED)
+    clock = SystemClock()
+    vault = KmsVault(boto3.client("kms", region_name=region), names["LEEWARD_FACTOR_KEY"])
+    state, records = stores_of(names, region)
+    return Office(stack, FactorDesk(state, vault, clock), records)
+
+
+def stores_of(names: Mapping[str, str], region: str | None) -> tuple[StateStore, Records]:
+    """The state and the records of a stack, by the names that its functions know."""
+    import boto3
+
+    from chalicelib.adapters.dynamodb_state import DynamoDbState
     from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.evidence.records import StoredRecords
+
+    state = DynamoDbState(
+        boto3.client("dynamodb", region_name=region), names["LEEWARD_STATE_TABLE"]
+    )
+    store = S3ObjectStore(
+        boto3.client("s3", region_name=region),
+        names["LEEWARD_EVIDENCE_BUCKET"],
+        kms_key_id=names["LEEWARD_DATA_KEY"],
+    )
+    return state, StoredRecords(store, SystemClock())
+
+
+def names_of(stack: str, region: str | None, needed: Iterable[str]) -> dict[str, str]:
+    """What the stack's functions know of it.
+
+    Raises:
+        NotReady: code "not-deployed".
+    """
+    import boto3
+
+    from chalicelib.adapters.aws_errors import mapped
 
     function = f"leeward-{stack}-answer"
     with mapped("lambda", function=function):
         client = boto3.client("lambda", region_name=region)
         configured = client.get_function_configuration(FunctionName=function)
-    names = _names(configured, function)
-    clock = SystemClock()
-    state = DynamoDbState(boto3.client("dynamodb", region_name=region), names[NEEDED[0]])
-    vault = KmsVault(boto3.client("kms", region_name=region), names[NEEDED[1]])
-    store = S3ObjectStore(
-        boto3.client("s3", region_name=region), names[NEEDED[2]], kms_key_id=names[NEEDED[3]]
-    )
-    return Office(stack, FactorDesk(state, vault, clock), StoredRecords(store, clock))
-
-
-def _names(configured: dict[str, Any], function: str) -> dict[str, str]:
     variables: dict[str, str] = configured.get("Environment", {}).get("Variables", {})
-    missing = [name for name in NEEDED if name not in variables]
+    missing = [name for name in needed if name not in variables]
     if missing:
         raise NotReady(
             f"expected {function} to know {', '.join(missing)}, it does not",

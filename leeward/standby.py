@@ -25,7 +25,20 @@ from leeward.template_status import status_outputs, status_resources
 Template = dict[str, Any]
 
 # In both regions: they open incidents, hear people, and close runs.
-IN_BOTH = ("on_alarm", "ask", "answer", "show", "tell", "escalate", "record", "exercise")
+IN_BOTH = ("on_alarm", "ask", "answer", "show", "tell", "escalate", "record", "exercise", "chat")
+# What Chalice makes of the HTTP routes, by its own names.
+API = (
+    "APIHandler",
+    "ApiHandlerRole",
+    "ApiHandlerLogGroup",
+    "APIHandlerInvokePermission",
+    "RestAPI",
+)
+ENDPOINT = {
+    "EndpointURL": {
+        "Value": {"Fn::Sub": "https://${RestAPI}.execute-api.${AWS::Region}.${AWS::URLSuffix}/api/"}
+    }
+}
 OWN_STORES = (
     "StateTable",
     "DataKey",
@@ -67,6 +80,7 @@ def standby_functions(plan: Plan) -> tuple[str, ...]:
     steps = (step for name in standby_scenarios(plan) for step in plan.scenarios[name].all_steps())
     used = {STEP_KINDS[step.uses].function for step in steps if step.uses}
     watching = {"probe"} if watched_sites(plan) else set()
+    watching |= {"publish"} if plan.has_status_page else set()
     return tuple(sorted(used | watching | set(IN_BOTH)))
 
 
@@ -78,9 +92,8 @@ def standby_template(plan: Plan, primary: Template) -> Template:
     kept = {
         name: resource
         for name, resource in primary["Resources"].items()
-        if name in wanted or name in OWN_STORES
+        if name in wanted or name in OWN_STORES or name in API
     }
-    watching |= {"publish"} if plan.has_status_page else set()
     kept |= machine_resources(plan, standby_scenarios(plan), standby_functions(plan))
     kept |= _key_replica() | switch_resources(plan) | outage_resources(plan)
     kept |= exercise_resources(plan) | people_resources(plan) | status_resources(plan)
@@ -97,7 +110,8 @@ def standby_template(plan: Plan, primary: Template) -> Template:
         **body,
         "Outputs": {name: {"Value": {"Ref": name}} for name in OWN_STORES[:5]}
         | check_outputs(plan)
-        | status_outputs(plan),
+        | status_outputs(plan)
+        | ENDPOINT,
     }
 
 

@@ -71,6 +71,7 @@ def answered(work: Callable[[], Response]) -> Response:
 def secured(response: Response) -> Response:
     """With the headers that every answer to programs has."""
     response.headers.update(SECURITY)
+    response.headers.setdefault("Content-Type", "application/json")
     return response
 
 

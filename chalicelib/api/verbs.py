@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "ack": (),
     "explain": ("scenario",),
     "who": (),
+    "dashboard": (),
 }
 OPTIONAL = {"drill": "reason", "ack": "incident"}
 BUTTONS = ("approve", "decline", "done")

@@ -88,8 +88,14 @@ def issue_token(
     """A token, shown once and kept nowhere, and what it says.
 
     Raises:
-        BadInput: code "bad-lifetime".
+        BadInput: codes "bad-lifetime", "program-acts".
     """
+    if subject.startswith(SYSTEM) and scope == "act":
+        raise BadInput(
+            f"expected the scope read for {subject}, found act",
+            hint="a program has no second factor, and agrees to nothing: a person acts",
+            code="program-acts",
+        )
     longest = LONGEST_OF_SYSTEM if subject.startswith(SYSTEM) else LONGEST_OF_PERSON
     if not timedelta(0) < good_for <= longest:
         raise BadInput(

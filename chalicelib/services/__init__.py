@@ -42,10 +42,11 @@ def take(event: Event) -> Event:
 
 
 def copy(event: Event) -> Event:
-    """Copy recovery points and WAL to another location: {"component", "location"}."""
+    """Copy recovery points and WAL to another location: {"component", "location"}, and "long": how
+    long objects are put down."""
     from chalicelib.services.copying import copy
 
-    return copy(event["component"], event["location"])
+    return copy(event["component"], event["location"], event.get("long", {}))
 
 
 def check(event: Event) -> Event:
@@ -224,6 +225,13 @@ def answer(event: Event) -> Event:
     return answer(event)
 
 
+def show(event: Event) -> Event:
+    """What a person or a program wants to see: {"verb", ...}; nothing is changed."""
+    from chalicelib.services.showing import show
+
+    return show(event)
+
+
 def chat(event: Event) -> Event:
     """Do what was said in Slack, and tell whoever said it."""
     from chalicelib.services.chatting import chat
@@ -232,13 +240,6 @@ def chat(event: Event) -> Event:
 
 
 def tell(event: Event) -> Event:
-def show(event: Event) -> Event:
-    """What a person or a program wants to see: {"verb", ...}; nothing is changed."""
-    from chalicelib.services.showing import show
-
-    return show(event)
-
-
     """Send what is to be told, or do a step that tells somebody; see `run_step`.
 
     {"verb": "remind"}: write what people are reminded of today.
@@ -252,6 +253,13 @@ def show(event: Event) -> Event:
     from chalicelib.services.messages import tell
 
     return tell(event)
+
+
+def publish(event: Event) -> Event:
+    """Look at the public services, and write the status page."""
+    from chalicelib.services.status_page import publish
+
+    return publish(event)
 
 
 def escalate(event: Event) -> Event:
@@ -268,10 +276,3 @@ def warm() -> Event:
     build.plan()
     build.desk()
     return {"found": "warm"}
-def publish(event: Event) -> Event:
-    """Look at the public services, and write the status page."""
-    from chalicelib.services.status_page import publish
-
-    return publish(event)
-
-

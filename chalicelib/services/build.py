@@ -257,6 +257,11 @@ def factor_key() -> str:
     return _required("LEEWARD_FACTOR_KEY")
 
 
+def endpoint() -> str:
+    """Where this stack's API is, with a slash at its end. Raises NotReady ("not-deployed")."""
+    return _required("LEEWARD_ENDPOINT")
+
+
 def token_key() -> str:
     """The key of the tokens' MACs. Raises NotReady (code "not-deployed")."""
     return _required("LEEWARD_TOKEN_KEY")
@@ -267,16 +272,16 @@ def status_bucket() -> str:
     return os.environ.get("LEEWARD_STATUS_BUCKET", "")
 
 
-def replica_bucket(component: str) -> str:
-    """Raises NotReady (code "no-replica") when the deployment made none for the component."""
-    found = environment().replica_buckets.get(component)
-    if found is None:
-        raise NotReady(
 def status_region() -> str:
     """Where that bucket is; "" for this Lambda's own region."""
     return os.environ.get("LEEWARD_STATUS_REGION", "")
 
 
+def replica_bucket(component: str) -> str:
+    """Raises NotReady (code "no-replica") when the deployment made none for the component."""
+    found = environment().replica_buckets.get(component)
+    if found is None:
+        raise NotReady(
             f"expected a replica of {component} in the deployment, found none",
             hint="give the component a backup of kind replication or sync, and deploy the package",
             code="no-replica",
@@ -295,6 +300,11 @@ def switch_bucket() -> tuple[str, str]:
     return _required("LEEWARD_SWITCH_BUCKET"), _required("LEEWARD_SWITCH_REGION")
 
 
+def redis_program() -> str:
+    """A server in which a dump of Redis is proven, where the deployment names one."""
+    return os.environ.get("LEEWARD_REDIS", "")
+
+
 def dns_server() -> str:
     """The one DNS server to ask in the local cloud; "" in AWS, where a zone has its own."""
     return os.environ.get("LEEWARD_DNS", "")
@@ -305,11 +315,6 @@ def prober() -> HttpProber:
     from chalicelib.adapters.http.probe import HttpProber
 
     return HttpProber()
-def redis_program() -> str:
-    """A server in which a dump of Redis is proven, where the deployment names one."""
-    return os.environ.get("LEEWARD_REDIS", "")
-
-
 
 
 @cache

@@ -124,6 +124,10 @@ def _who(event: Mapping[str, Any], person: str) -> Json:
     return show_people(build.plan())
 
 
+def _dashboard(event: Mapping[str, Any], person: str) -> Json:
+    return only_you([str(_say({"verb": "link"}, event, person)["found"])])
+
+
 _DO: dict[str, Callable[[Mapping[str, Any], str], Json]] = {
     "status": _status,
     "declare": _declare,
@@ -134,6 +138,7 @@ _DO: dict[str, Callable[[Mapping[str, Any], str], Json]] = {
     "ack": _acknowledge,
     "explain": _explain,
     "who": _who,
+    "dashboard": _dashboard,
 }
 
 

@@ -189,7 +189,7 @@ def _entitled(event: Event, power: Power, what: str) -> str:
 
 
 def _link(event: Event) -> Event:
-    """{"by"}: the secret of a link to the dashboard, for that person to sign in with, once.
+    """{"by"}: a link to the dashboard, for that person to sign in with, once.
 
     It needs no code: who has signed in sees, and still gives a code for whatever happens.
     """
@@ -197,7 +197,9 @@ def _link(event: Event) -> Event:
     from chalicelib.services.tokens import token_desk
 
     secret, until = issue_link(_known(event), desk=token_desk())
-    return {"link": secret, "until": format_time(until), "found": "a link, good once"}
+    address = f"{build.endpoint()}sign-in?link={secret}"
+    found = f"{address}\ngood once, until {until:%H:%M} UTC; it signs in {event['by']}"
+    return {"address": address, "until": format_time(until), "found": found}
 
 
 def _sign_in(event: Event) -> Event:
@@ -221,8 +223,6 @@ def _known(event: Event) -> str:
     return by
 
 
-VERBS: Verbs = {
-    "answer": _answer,
 def _post(event: Event) -> Event:
     """{"incident", "text", "state", "by", "code", "key"}: words for the status page."""
     from chalicelib.services.status_page import post, require_post
@@ -231,9 +231,12 @@ def _post(event: Event) -> Event:
     return post(words, _entitled(event, "communicate", f"words on {words.incident}"))
 
 
+VERBS: Verbs = {
+    "answer": _answer,
     "settle": _settle,
     "ack": _acknowledge,
     "declare": _declare,
+    "post": _post,
     "close": _close,
     "review-write": reviewing.write,
     "review-finish": reviewing.finish,
@@ -242,6 +245,5 @@ def _post(event: Event) -> Event:
     "action-drop": reviewing.drop,
     "plan-reviewed": reminding.reviewed,
     "link": _link,
-    "post": _post,
     "sign-in": _sign_in,
 }

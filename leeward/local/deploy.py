@@ -111,7 +111,7 @@ class Stack:
         self._cloud = cloud
         self._template = template
         self._made: dict[str, Made] = {}
-        self.apis: dict[str, Properties] = {}
+        self._apis: dict[str, tuple[str, str]] = {}
         self._values: dict[str, Any] = {
             "AWS::Region": region,
             "AWS::AccountId": ACCOUNT,
@@ -140,8 +140,17 @@ class Stack:
     def client(self, service: str) -> Any:
         return self._cloud.client(service, self.region)
 
-    def serve_api(self, api: str, stage: str) -> None:
-        self._cloud.serve_api(api, stage, self.apis[api])
+    def serve_api(self, logical: str, body: Properties) -> str:
+        """Serve a REST API as its one stage, which names the first part of its paths."""
+        stages = (self._template["Resources"][it] for it in self.logicals("AWS::ApiGateway::Stage"))
+        [stage] = [
+            it["Properties"]["StageName"]
+            for it in stages
+            if it["Properties"]["RestApiId"] == {"Ref": logical}
+        ]
+        api = f"{self.name}-{logical}"
+        self._apis[api] = (stage, self._cloud.serve_api(api, stage, body))
+        return api
 
     def client_in(self, service: str, region: str) -> Any:
         return self._cloud.client(service, region)
@@ -175,13 +184,22 @@ class Stack:
         if name == "Fn::GetAtt":
             return self._attribute(*argument)
         if name == "Fn::Sub" and isinstance(argument, str):
-            return re.sub(r"\$\{([\w:.]+)\}", lambda it: self._named(it[1]), argument)
+            text = re.sub(r"\$\{([\w:.]+)\}", lambda it: self._named(it[1]), argument)
+            return self._on_loopback(text)
         if name == "Fn::Sub":
             text, given = argument
             for key, value in given.items():
                 text = text.replace(f"${{{key}}}", str(self.resolve(value)))
             return self._call(name, text)
         raise _unknown(f"function {name}")
+
+    def _on_loopback(self, text: str) -> str:
+        """An API's address in AWS as the one that serves it here."""
+        for api, (stage, address) in self._apis.items():
+            text = text.replace(
+                f"https://{api}.execute-api.{self.region}.amazonaws.com/{stage}/", address
+            )
+        return text
 
     def _named(self, name: str) -> str:
         logical, _, attribute = name.partition(".")
@@ -410,10 +428,9 @@ def make_state_machine(stack: Stack, _logical: str, properties: Properties) -> M
 
 
 def make_rest_api(stack: Stack, logical: str, properties: Properties) -> Made:
-    """Served when its stage is made, which names the first part of its paths."""
+    """Served at once: a function may be told its address before its stage is made."""
     _only(properties, "Body", "Parameters", "EndpointConfiguration")
-    stack.apis[f"{stack.name}-{logical}"] = properties["Body"]
-    return Made(f"{stack.name}-{logical}")
+    return Made(stack.serve_api(logical, properties["Body"]))
 
 
 def make_api_deployment(_stack: Stack, logical: str, properties: Properties) -> Made:
@@ -421,11 +438,9 @@ def make_api_deployment(_stack: Stack, logical: str, properties: Properties) -> 
     return Made(logical)
 
 
-def make_api_stage(stack: Stack, _logical: str, properties: Properties) -> Made:
+def make_api_stage(_stack: Stack, _logical: str, properties: Properties) -> Made:
     _only(properties, "DeploymentId", "RestApiId", "StageName")
-    api, stage = properties["RestApiId"], properties["StageName"]
-    stack.serve_api(api, stage)
-    return Made(stage)
+    return Made(properties["StageName"])
 
 
 def make_health_check(stack: Stack, logical: str, properties: Properties) -> Made:

@@ -64,8 +64,10 @@ def test_a_token_says_who_asks(desk: TokenDesk) -> None:
 
 
 def test_a_program_is_nobody_who_could_agree(desk: TokenDesk) -> None:
-    token, _ = issue_token("system:ci", "act", timedelta(days=90), by="operator", desk=desk)
+    token, _ = issue_token("system:ci", "read", timedelta(days=90), by="operator", desk=desk)
     assert check_token(token, "read", desk=desk).person is None
+    with pytest.raises(BadInput):
+        issue_token("system:ci", "act", timedelta(days=1), by="operator", desk=desk)
 
 
 @pytest.mark.parametrize(
