@@ -62,15 +62,21 @@ class Reaper:
 
 
 def end_group(pgid: int) -> None:
-    """End a process group as a lost machine would: no handler runs, no file is finished.
+    """End a process group as a lost machine would: no handler runs, no file is finished."""
+    end_groups({pgid})
+
+
+def end_groups(pgids: set[int]) -> None:
+    """End process groups, all at the same time.
 
     SIGQUIT before SIGKILL: to PostgreSQL it is an immediate shutdown, which leaves the data folder
     as a crash would but gives back the shared memory segment that SIGKILL would leak.
     """
-    if _signal_group(pgid, signal.SIGQUIT):
-        deadline = time.monotonic() + GRACE_SECONDS
-        while _group_runs(pgid) and time.monotonic() < deadline:
-            time.sleep(0.01)
+    ending = {pgid for pgid in pgids if _signal_group(pgid, signal.SIGQUIT)}
+    running, deadline = ending, time.monotonic() + GRACE_SECONDS
+    while (running := _running(running)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for pgid in ending:
         _signal_group(pgid, signal.SIGKILL)
 
 
@@ -82,20 +88,22 @@ def _signal_group(pgid: int, number: int) -> bool:
     return True
 
 
-def _group_runs(pgid: int) -> bool:
-    """False when only zombies are left: some containers' init collects them late or never."""
-    stats = list(Path("/proc").glob("[0-9]*/stat"))
-    if not stats:
-        return _signal_group(pgid, 0)
-    return any(_is_running_member(stat, pgid) for stat in stats)
+def _running(pgids: set[int]) -> set[int]:
+    """Those in which more than zombies are left: some containers' init collects them late."""
+    if not os.path.isdir("/proc/self"):
+        return {pgid for pgid in pgids if _signal_group(pgid, 0)}
+    processes = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return pgids & {_group_of(pid) for pid in processes} if pgids else set()
 
 
-def _is_running_member(stat: Path, pgid: int) -> bool:
+def _group_of(pid: int) -> int | None:
+    """Of a process that is no zombie."""
     try:
-        state, _parent, group = stat.read_text().rpartition(")")[2].split()[:3]
+        with open(f"/proc/{pid}/stat") as file:
+            state, _parent, group = file.read().rpartition(")")[2].split()[:3]
     except OSError:
-        return False
-    return int(group) == pgid and state != "Z"
+        return None
+    return None if state == "Z" else int(group)
 
 
 def _reap(lines: IO[str]) -> None:
@@ -109,8 +117,7 @@ def _reap(lines: IO[str]) -> None:
             groups.discard(int(rest))
         else:
             folders.append(rest)
-    for pgid in groups:
-        end_group(pgid)
+    end_groups(groups)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

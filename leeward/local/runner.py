@@ -21,15 +21,19 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from chalicelib.errors import NotReady, Throttled
+from leeward.local.code_cache import UNPACK, Held, hold, remove_old
 from leeward.local.iam import Judgement, Need
 from leeward.local.reaper import Reaper
 from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
+from leeward.package import CACHE
 
 CALLS_KEPT = 100_000
+SHARED_BYTES = 1 << 20
 RETRY_SECONDS = (1.0, 2.0)
 """Waits before the two retries of an asynchronous event; AWS waits 60 and 120."""
 
@@ -70,6 +74,7 @@ class Runner:
         on_log: Callable[[Function, str, str], None],
         judge: Callable[[Function, dict[str, Any]], Judgement],
         stops: Callable[[str, str, str], bool] = lambda *_: False,
+        cache: Path = CACHE,
     ) -> None:
         self._folder = folder
         self._reaper = reaper
@@ -77,9 +82,12 @@ class Runner:
         self._on_log = on_log
         self._judge = judge
         self._stops = stops
+        self._cache = cache
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
         self._unpacking = threading.Lock()
+        self._code: dict[str, Path] = {}
+        self._held: list[Held] = []
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
@@ -150,27 +158,43 @@ class Runner:
         boxes = [box for pool in pools for box in (*pool.idle, *pool.busy)]
         with ThreadPoolExecutor(max(len(boxes), 1)) as killers:
             list(killers.map(Sandbox.kill, boxes))
-        with self._unpacking:
-            pass  # a zip that is being unpacked: nothing is left that writes into the folder
+        with self._unpacking:  # a zip that is being unpacked: nothing is left that writes
+            for held in self._held:
+                held.release()
+            self._held.clear()
 
     def unpack(self, digest: str, code: bytes) -> Path:
         """The folder of an unpacked zip, once per content; `digest` is Lambda's CodeSha256.
 
-        Another process unpacks: 3,000 files take a second and a half of this one's time. Ctrl-C
-        in a terminal does not reach it: `stop` waits for its end, the reaper ends it after a crash.
-        The folder does not come to exist once the runner stops.
+        A large one is shared by the clouds of this machine (code_cache.py). Nothing comes to exist
+        once the runner stops.
         """
-        folder = self._folder / "code" / base64.b64decode(digest).hex()[:16]
+        name = base64.b64decode(digest).hex()[:24]
         with self._unpacking:
-            if not folder.exists() and not self._stopping:
-                part, archive = folder.with_suffix(".part"), folder.with_suffix(".zip")
-                part.mkdir(parents=True)
-                archive.write_bytes(code)
-                command = [sys.executable, "-I", "-S", "-m", "zipfile", "-e"]
-                self._run([*command, str(archive), str(part)])
-                archive.unlink()
-                part.rename(folder)
+            if name not in self._code and not self._stopping:
+                self._code[name] = self._unpacked(name, code)
+            return self._code.get(name, self._folder / "code" / name)
+
+    def _unpacked(self, name: str, code: bytes) -> Path:
+        unpack = partial(self._unpack_into, code=code)
+        if len(code) >= SHARED_BYTES:
+            held = hold(self._cache, name, unpack)
+            if held is not None:
+                self._held.append(held)
+                remove_old(self._cache)
+                return held.folder
+        folder = self._folder / "code" / name
+        folder.mkdir(parents=True)
+        unpack(folder)
         return folder
+
+    def _unpack_into(self, folder: Path, *, code: bytes) -> None:
+        """Another process unpacks: it takes a second and a half of this one's time. Ctrl-C in a
+        terminal does not reach it: `stop` waits for its end, the reaper ends it after a crash."""
+        archive = self._folder / f"{folder.name}.zip"
+        archive.write_bytes(code)
+        self._run([sys.executable, "-I", "-S", "-c", UNPACK, str(archive), str(folder)])
+        archive.unlink()
 
     def _run(self, command: list[str]) -> None:
         with subprocess.Popen(command, start_new_session=True) as process:

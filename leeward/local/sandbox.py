@@ -94,7 +94,8 @@ class Sandbox:
     def _start(self, environment: dict[str, str]) -> None:
         self._channel, channel = socket.socketpair()
         self._gate_socket, gate = socket.socketpair()
-        flags = ["-I", "-S", "-u"] if self.function.isolated else ["-I", "-u"]
+        # -B: nothing is written into the folder of the code, which is read-only in AWS.
+        flags = ["-I", "-B", "-S", "-u"] if self.function.isolated else ["-I", "-B", "-u"]
         fds = {"LEEWARD_CHANNEL_FD": channel.fileno(), "LEEWARD_GATE_FD": gate.fileno()}
         with channel, gate:
             self._process = subprocess.Popen(

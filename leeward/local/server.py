@@ -58,7 +58,9 @@ class Server:
 
         from leeward.local import fault_server
         from leeward.local.dispatcher import Dispatcher
+        from leeward.local.once import work_out_once
 
+        self._shims.enter_context(work_out_once())
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         # The interpreter logs each failed task with its whole syntax tree; the history has it too.
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)

@@ -1,5 +1,8 @@
 """Step Functions: tasks and maps reach this cloud, and two starts of one name start one execution.
 
+A definition is parsed once, where moto parses it for its creation and for each execution; and with
+the cheaper of ANTLR's strategies, which finds the same tree or an error, on which moto's follows.
+
 moto calls the services of a task at a port taken from the environment, with a new client each
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
 lock, so that two alarms at the same moment would start two runs. When an execution began, it tells
@@ -12,12 +15,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from antlr4 import CommonTokenStream, InputStream, ParserRuleContext, PredictionMode
+from moto.stepfunctions.parser.asl.antlr.runtime.ASLLexer import ASLLexer
+from moto.stepfunctions.parser.asl.antlr.runtime.ASLParser import ASLParser
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
     resource_eval_s3,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.backend import execution_worker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
@@ -51,6 +60,28 @@ def install(cloud: LocalCloud) -> Iterator[None]:
     with ExitStack() as stack:
         for caller in (lambda_eval_utils, resource_eval_s3):
             stack.enter_context(replaced(caller, "boto_client_for", lambda _: boto_client_for))
+        stack.enter_context(replaced(AmazonStateLanguageParser, "parse", _parsed_once))
         stack.enter_context(replaced(execution_worker, "ExecutionData", with_text))
         stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
         yield
+
+
+def _parsed_once(original: Any) -> Any:
+    def parse(definition: str) -> tuple[Any, ParserRuleContext]:
+        tree = _tree_of(definition)
+        # A program of its own for each execution: it may remember something, a tree does not.
+        return original(definition) if tree is None else (Preprocessor().visit(tree), tree)
+
+    return parse
+
+
+@lru_cache(maxsize=64)
+def _tree_of(definition: str) -> ParserRuleContext | None:
+    """None when there is an error, or with this strategy seems to be one."""
+    lexer = ASLLexer(InputStream(definition))
+    parser = ASLParser(CommonTokenStream(lexer))
+    for part in (lexer, parser):
+        part.removeErrorListeners()
+    parser._interp.predictionMode = PredictionMode.SLL
+    tree = parser.state_machine()
+    return None if parser.getNumberOfSyntaxErrors() else tree
