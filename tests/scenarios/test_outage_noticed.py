@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -17,8 +19,9 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.evidence.records import StoredRecords
+from chalicelib.incidents.incident import INCIDENTS, Incident
 from chalicelib.plan.model import Plan
-from chalicelib.plan.records import EvidenceRecord, format_time
+from chalicelib.plan.records import EvidenceRecord, format_time, parse_time
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import deploy
 from leeward.package import build_package
@@ -29,6 +32,7 @@ from tests.clouds import wait_for
 
 PLAN = Path(__file__).parents[2] / "policies/plans/nexus-studio.yaml"
 OUTAGE, SITE = "regional-outage", "primary"
+PAGE_TYPES = {"html": "text/html", "json": "application/json", "atom": "application/atom+xml"}
 HEARTBEAT = f"heartbeat/{SITE}"
 
 
@@ -38,6 +42,7 @@ class Scene:
 
     cloud: LocalCloud
     names: dict[str, str]
+    primary_names: dict[str, str]
     here: Answering
     there: Answering
     witness: Answering
@@ -69,6 +74,13 @@ class Scene:
                       "Detail": json.dumps(detail)}]
         )  # fmt: skip
         assert self.cloud.wait_idle()
+
+    def page(self, key: str) -> str:
+        """As anybody reads it, who has nothing but its address."""
+        address = f"{self.cloud.url}/{self.names['StatusBucket']}/{key}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            assert answer.headers["Content-Type"].startswith(PAGE_TYPES[key.rpartition(".")[2]])
+            return str(answer.read().decode())
 
     def beat(self, age: timedelta) -> None:
         """As if the last heartbeat were so old: the test does not wait for minutes."""
@@ -110,7 +122,10 @@ def plan_for(here: Answering, there: Answering, witness: Answering) -> Plan:
     verify = {"name": "verify", "says": "Verify all services operational", "uses": "health.verify"}
     watch = {"name": "monitor", "says": "Monitor for performance issues", "uses": "health.watch",
              "with": {"for": "4s"}}  # fmt: skip
-    scenario["steps"] = [verify, watch]
+    told = {"name": "tell", "says": "Notify customers", "uses": "people.tell",
+            "with": {"audience": "customers"}}  # fmt: skip
+    scenario["steps"] = [told, verify, watch]
+    data["components"]["nexus-uploads"]["health"] = there.address
     return Plan.from_json(data)
 
 
@@ -122,7 +137,7 @@ def scene() -> Iterator[Scene]:
         package = build_package(plan_for(here, there, witness), cloud.folder / "package")
         deployed = deploy(cloud, package, standby=True)
         assert deployed.standby
-        yield Scene(cloud, deployed.standby.names, here, there, witness)
+        yield Scene(cloud, deployed.standby.names, deployed.names, here, there, witness)
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +232,8 @@ def test_a_lost_region_starts_the_scenario_once_in_the_standby_and_it_is_recover
     assert opened.kind == "incident-opened"
     assert opened.body["alarm"] == "quorum"
     assert "probe: nexus-api: HTTP 503; heartbeat: the last one is" in opened.body["reason"]
-    verified = [it.body["found"] for it in records if it.kind == "step-finished"]
+    told, *verified = [it.body["found"] for it in records if it.kind == "step-finished"]
+    assert told.startswith("customers told by status-page")
     assert verified[0].startswith("nexus-api answers in 0.0")
     assert "nexus-api: 100.00% of" in verified[1]
     assert len(scene.runs()) == 1
@@ -228,6 +244,67 @@ def test_a_lost_region_starts_the_scenario_once_in_the_standby_and_it_is_recover
     }
     assert denied == {}
     assert run["name"].endswith(f"-{SITE}")
+
+
+def test_the_status_page_said_so_while_the_region_was_lost_and_remembers(scene: Scene) -> None:
+    """Read as anybody reads it: one plain GET, no signature, no call of AWS."""
+    scene.cloud.fail(region=PRIMARY_REGION, how="hang")
+    assert scene.cloud.wait_idle()
+    scene.here.status = 503
+    scene.invoke("publish", {})
+    told = json.loads(scene.page("status.json"))
+    [over] = told["past_incidents"]
+    assert [it["state"] for it in over["updates"]] == ["resolved", "identified"]
+    assert over["services"] == ["api", "assets"]
+    assert told["incidents"] == []
+    states = {it["name"]: (it["state"], it["why"]) for it in told["services"]}
+    assert states["api"] == ("disrupted", "it does not answer")
+    assert states["assets"] == ("operational", "it answers")
+    assert datetime.now(UTC) - parse_time(told["confirmed_at"]) < timedelta(seconds=60)
+
+    front = scene.page("index.html")
+    assert "A disruption was going on" in front
+    assert "Nexus Studio: service disruption" in front
+    assert "nexus-api" not in front, "the public names are not the plan's"
+    story = scene.page(f"incidents/{over['id']}.html")
+    assert "We know about it and are restoring it." in story
+    assert story.index("Resolved") < story.index("Identified")
+    assert over["title"] in scene.page("history.html")
+    assert ElementTree.fromstring(scene.page("feed.atom"))[0].tag.endswith("}id")
+
+
+def test_an_incident_that_goes_on_stands_on_the_page_of_either_stack(scene: Scene) -> None:
+    """Told by the primary's stack, which then dies; the standby goes on saying it."""
+    at = datetime.now(UTC)
+    incident = Incident(
+        f"inc-{at:%Y%m%dT%H%M%SZ}-nexus-uploads", "nexus-uploads", "ransomware", "SEV1", "a test",
+        at, at,
+    )  # fmt: skip
+    client = scene.cloud.outside("dynamodb", PRIMARY_REGION)
+    state = DynamoDbState(client, scene.primary_names["StateTable"])
+    state.create(INCIDENTS, "open#nexus-uploads", incident.to_json())
+    notice = {"what": "posted", "incident": incident.id, "run_id": "", "about": "cto/1",
+              "facts": {"text": "We <b>stopped</b> uploads.", "state": "identified"},
+              "noticed_at": format_time(at)}  # fmt: skip
+    state.create("notices", f"{incident.id}#posted#cto/1", notice)
+    scene.invoke("tell", {}, stack="primary")
+    assert "We &lt;b&gt;stopped&lt;/b&gt; uploads." in scene.page("index.html")
+
+    scene.cloud.fail(region=PRIMARY_REGION, how="hang")
+    scene.invoke("publish", {})
+    told = json.loads(scene.page("status.json"))
+    assert [it["id"] for it in told["incidents"]] == [incident.id]
+    assert {it["name"]: it["state"] for it in told["services"]}["assets"] == "disrupted"
+    assert "We &lt;b&gt;stopped&lt;/b&gt; uploads." in scene.page("index.html")
+
+
+def test_what_keeps_the_page_may_do_that_and_nothing_more(scene: Scene) -> None:
+    rights = scene.cloud.rights()
+    publish = rights["leeward-standby-publish"]
+    assert (list(publish.denied), list(publish.unused)) == ([], [])
+    for stack in ("primary", "standby"):
+        unused = rights[f"leeward-{stack}-tell"].unused
+        assert not [it for it in unused if "status" in str(it)], unused
 
 
 def test_a_death_between_the_latch_and_the_incident_is_healed_once(scene: Scene) -> None:
