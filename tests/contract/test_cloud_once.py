@@ -27,8 +27,8 @@ def test_executions_of_one_definition_know_nothing_of_each_other(cloud: LocalClo
             "Choices": [{"Variable": "$.big", "BooleanEquals": True, "Next": "Big"}],
             "Default": "Small",
         },
-        "Big": {"Type": "Pass", "Result": "big", "End": True},
-        "Small": {"Type": "Pass", "Result": "small", "End": True},
+        "Big": {"Type": "Pass", "Result": {"is": "big"}, "End": True},
+        "Small": {"Type": "Pass", "Result": {"is": "small"}, "End": True},
     }
     client = cloud.client("stepfunctions")
     definition = json.dumps({"StartAt": "Choose", "States": states})
@@ -42,7 +42,7 @@ def test_executions_of_one_definition_know_nothing_of_each_other(cloud: LocalClo
         for number in range(8)
     ]
     found = [wait_for(lambda run=run: ended(cloud, run), "it did not end") for run in runs]
-    assert [json.loads(it["output"]) for it in found] == ["big", "small"] * 4
+    assert [json.loads(it["output"])["is"] for it in found] == ["big", "small"] * 4
 
 
 def test_a_definition_that_is_none_is_refused_each_time(cloud: LocalCloud) -> None:
