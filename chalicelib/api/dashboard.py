@@ -181,16 +181,22 @@ def page(work: Callable[[Asked], Response], *, open_to_all: bool = False) -> Res
 def _read_request() -> Asked:
     request = routes.current_request
     raw = request.raw_body
-    path = str(request.path)
-    whole = str(request.context.get("path") or path)
+    base, path = _split(str(request.context.get("path") or "/"), str(request.path))
     return Asked(
         method=str(request.method),
         path=path,
-        base=whole.removesuffix(path) if whole != path else "",
+        base=base,
         headers={name.lower(): value for name, value in request.headers.items()},
         query=dict(request.query_params or {}),
         body=raw.encode() if isinstance(raw, str) else raw,
     )
+
+
+def _split(whole: str, route: str) -> tuple[str, str]:
+    """The path of a request, as what stands before every path (the stage), and ours."""
+    parts, ours = (list(filter(None, it.split("/"))) for it in (whole, route))
+    stage = len(parts) - len(ours)
+    return "".join(f"/{it}" for it in parts[:stage]), "/" + "/".join(parts[stage:])
 
 
 def _signed_in(asked: Asked) -> Asked:

@@ -88,6 +88,8 @@ def _environment() -> Environment:
         "counted": counted,
         "size": lambda value: format_size(value) if value else "-",
         "short": _short,
+        "rough": _rough,
+        "ticks": _ticks,
     }
     found.globals |= {"words": words, "shapes": shapes}
     return found
@@ -110,7 +112,7 @@ def _ago(now: datetime, at: str | None) -> str:
     seconds = (now - parse_time(at)).total_seconds()
     if abs(seconds) < 1:
         return "now"
-    told = _short(abs(seconds))
+    told = _rough(abs(seconds))
     return f"{told} ago" if seconds > 0 else f"in {told}"
 
 
@@ -128,3 +130,18 @@ def _when(now: datetime, at: str | None) -> Any:
 def _short(seconds: float | None) -> str:
     """As `in_units`, whole seconds: what a person reads at a glance."""
     return in_units(None if seconds is None else float(round(seconds)))
+
+
+def _rough(seconds: float) -> str:
+    """Below an hour without the smaller unit: "12 min"; then "2 h 5 min", "3 d 4 h"."""
+    whole = 60.0 if seconds > 60 else 1.0
+    return _short(seconds // whole * whole)
+
+
+def _ticks(text: str) -> Any:
+    """What stands in backticks, as code."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(printable(it)) for it in text.split("`")]
+    coded = [Markup("<code>{}</code>").format(it) if n % 2 else it for n, it in enumerate(parts)]
+    return Markup("").join(coded)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from chalicelib.evidence.text import in_units
@@ -37,9 +38,10 @@ def draw_gauge(value: float | None, objective: float | None, what: str) -> Gauge
 
 @dataclass(frozen=True)
 class Column:
-    """One stretch of a day: `top` and `height` of SPARK_HEIGHT. state: good, bad or unknown."""
+    """A part of a day: `top` and `height` of SPARK_HEIGHT. state: good, bad or unknown."""
 
     left: int
+    width: int
     top: float
     height: float
     state: str
@@ -50,12 +52,9 @@ class Spark:
     """`line`: where the objective lies from the top; None when it is out of the picture."""
 
     columns: tuple[Column, ...]
+    width: int
     line: float | None
     says: str
-
-    @property
-    def width(self) -> int:
-        return len(self.columns)
 
 
 def draw_spark(history: Sequence[float | None], objective: float | None) -> Spark | None:
@@ -64,17 +63,25 @@ def draw_spark(history: Sequence[float | None], objective: float | None) -> Spar
         return None
     known = [value for value in history if value is not None]
     top = max([*known, (objective or 0.0) * 4 / 3, 1.0])
-    columns = tuple(_column(left, it, objective, top) for left, it in enumerate(history))
+    columns = tuple(_columns(history, objective, top))
     line = round(SPARK_HEIGHT * (1 - objective / top), 2) if objective else None
-    return Spark(columns, line, _tell(history, known, objective))
+    return Spark(columns, len(history), line, _tell(history, known, objective))
 
 
-def _column(left: int, value: float | None, objective: float | None, top: float) -> Column:
-    if value is None:
-        return Column(left, 0.0, SPARK_HEIGHT, "unknown")
-    height = round(max(SPARK_HEIGHT * value / top, 0.6), 2)
-    state = "bad" if objective is not None and value > objective else "good"
-    return Column(left, round(SPARK_HEIGHT - height, 2), height, state)
+def _columns(
+    history: Sequence[float | None], objective: float | None, top: float
+) -> Iterator[Column]:
+    """What is unknown at a stretch is one part, however long."""
+    left = 0
+    for value, group in groupby(history):
+        width = len(list(group))
+        if value is None:
+            yield Column(left, width, 0.0, SPARK_HEIGHT, "unknown")
+        else:
+            height = round(max(SPARK_HEIGHT * value / top, 0.6), 2)
+            state = "bad" if objective is not None and value > objective else "good"
+            yield Column(left, width, round(SPARK_HEIGHT - height, 2), height, state)
+        left += width
 
 
 def _tell(history: Sequence[float | None], known: Sequence[float], objective: float | None) -> str:

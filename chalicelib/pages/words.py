@@ -37,6 +37,7 @@ STEP = {
 }
 RUN = {
     "running": Mark("Running", "live", "live"),
+    "partial": Mark("Recovered in part", "bad", "bad"),
     "recovered": Mark("Recovered", "good", "good"),
     "failed": Mark("Failed", "bad", "bad"),
     "stopped": Mark("Stopped", "bad", "bad"),
