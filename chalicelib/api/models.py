@@ -367,6 +367,31 @@ class Exercises(Shown):
     exercises: list[ExerciseLine]
 
 
+class ActionLine(BaseModel):
+    """days_left: until it is due, less than 0 when it is overdue; null when it is not open."""
+
+    action: str
+    incident: str
+    what: str
+    owner: str
+    owner_title: str
+    due_on: str
+    days_left: int | None
+    standing: str
+    added_by: str
+    added_at: str
+
+
+class Actions(Shown):
+    """open, overdue: how many there are. plan_review: of the primary region's stack alone."""
+
+    actions: list[ActionLine]
+    next: str | None
+    open: int
+    overdue: int
+    plan_review: dict[str, Any] | None
+
+
 class FindingLine(Shown):
     rule: str
     title: str

@@ -77,6 +77,9 @@ ROUTES: tuple[Route, ...] = (
           "A component's recovery points: what stays, what goes, and why."),
     Route("GET", "/v1/exercises", "exercises", "Exercises",
           "Exercises that the plan promises: due, done, missed."),
+    Route("GET", "/v1/actions", "actions", "Actions",
+          "What is left to do after incidents, the longest overdue first; `ended`: the rest too.",
+          query=(*PAGED, "ended", "incident")),
     Route("GET", "/v1/findings", "findings", "Findings",
           "What the deployed plan promises and cannot keep."),
 )  # fmt: skip

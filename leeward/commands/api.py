@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from leeward.options import writing_to
+from leeward.options import FORMAT, writing_to
 
 
 @click.group("api", short_help="The API's OpenAPI document.")
@@ -17,7 +17,8 @@ def command() -> None:
 
 @command.command("describe")
 @click.option("--out", type=click.Path(path_type=Path), help="Write it to this file.")
-def describe(out: Path | None) -> None:
+@FORMAT
+def describe(out: Path | None, form: str) -> None:
     """Print the OpenAPI 3.1 document, which is made from the code that serves the API.
 
     Exit status: 0; 2 the file cannot be written.
@@ -30,3 +31,4 @@ def describe(out: Path | None) -> None:
         return
     with writing_to(out.parent):
         out.write_text(text)
+    click.echo(json.dumps({"written": str(out)}) if form == "json" else f"wrote {out}")

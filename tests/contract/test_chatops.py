@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -389,6 +389,17 @@ def test_a_drill_is_one(slack: Workspace) -> None:
     told = slack.answers(slack.dialog(form["trigger_id"]), "U0VP", code)
     incident = told.removeprefix("Drill ").split(",")[0]
     assert slack.ask({"verb": "incident", "incident": incident})["drill"] is True
+
+
+def test_chat_goes_on_in_the_other_region(slack: Workspace) -> None:
+    there = replace(slack, url=slack.cloud.apis["leeward-standby-RestAPI"])
+    slack.cloud.fail(region=PRIMARY_REGION)
+    try:
+        assert there.says("status") == "No incident is open."
+        link = there.says("dashboard")
+    finally:
+        slack.cloud.heal()
+    assert link.startswith(f"{there.url}sign-in?link=")
 
 
 def test_no_code_or_login_is_in_a_log(slack: Workspace) -> None:
