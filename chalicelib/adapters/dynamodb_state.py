@@ -1,14 +1,23 @@
-"""StateStore in one DynamoDB table: keys `pk` and `sk`, the item's fields in a map `item`."""
+"""StateStore in one DynamoDB table: keys `pk` and `sk`, the item's fields in a map `item`.
+
+Beside them `expires_at` of items that have a `good_until`: seconds since 1970, by which DynamoDB
+removes them (Time to Live), some days late and without anybody's right to delete.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import ClientError
 
 from chalicelib.adapters.aws_errors import error_code, mapped
+from chalicelib.plan.records import parse_time
+
+# What is over by a clock that is slow is still there for it.
+GRACE = timedelta(days=1)
 
 
 class DynamoDbState:
@@ -62,6 +71,7 @@ class DynamoDbState:
     def _put(self, partition: str, sort: str, item: dict[str, Any], **condition: Any) -> bool:
         body = {name: value for name, value in item.items() if name != "sort"}
         stored = _key(partition, sort) | {"item": TypeSerializer().serialize(_storable(body))}
+        stored |= _expiry(body)
         with mapped("dynamodb", item=f"{partition}/{sort}"):
             try:
                 self._client.put_item(TableName=self._table, Item=stored, **condition)
@@ -74,6 +84,12 @@ class DynamoDbState:
 
 def _key(partition: str, sort: str) -> dict[str, Any]:
     return {"pk": {"S": partition}, "sk": {"S": sort}}
+
+
+def _expiry(body: dict[str, Any]) -> dict[str, Any]:
+    if "good_until" not in body:
+        return {}
+    return {"expires_at": {"N": str(int((parse_time(body["good_until"]) + GRACE).timestamp()))}}
 
 
 def _condition(expected: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ class Clock(Protocol):
 class StateStore(Protocol):
     """Small shared state with conditional writes: incidents, runs, leases, approvals.
 
-    An item is a JSON object under (partition, sort). All writes are atomic per item.
+    An item is a JSON object under (partition, sort). All writes are atomic per item. One with a
+    `good_until` (as `format_time` writes it) is of no use after it: the store removes it, a day or
+    more later; whoever reads it looks at the time itself.
     """
 
     def get(self, partition: str, sort: str) -> dict[str, Any] | None:

@@ -13,12 +13,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, NotReady, Refused
+from chalicelib.plan.records import format_time
 from chalicelib.services import build
 
 SEEN = "chat-seen"
+# Slack's requests are refused after five minutes, and tried again for an hour.
+KEPT = timedelta(days=1)
 WORKER = "chat"
 
 
@@ -41,7 +45,7 @@ def enter(body: bytes, headers: Mapping[str, str]) -> Door:
 
     SlackRequests(signing_secrets(channel_logins()), build.clock()).require(body, headers)
     request = hashlib.sha256(body).hexdigest()
-    if build.state().create(SEEN, request, {"handed": False}):
+    if build.state().create(SEEN, request, _seen(handed=False)):
         return Door(request, handed=False)
     if "x-slack-retry-num" not in headers:
         raise Refused(
@@ -62,7 +66,11 @@ def hand_over(door: Door, event: Mapping[str, Any]) -> None:
     if door.handed:
         return
     build.functions().start(WORKER, {**event, "request": door.request})
-    build.state().replace(SEEN, door.request, {"handed": True}, expected={"handed": False})
+    build.state().replace(SEEN, door.request, _seen(handed=True), expected={"handed": False})
+
+
+def _seen(*, handed: bool) -> dict[str, Any]:
+    return {"handed": handed, "good_until": format_time(build.clock().now() + KEPT)}
 
 
 def channel_logins() -> dict[str, Any]:

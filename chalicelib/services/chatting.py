@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError, NotReady, Refused
+from chalicelib.plan.records import format_time
 from chalicelib.ports.chat import Answers, Chat
 from chalicelib.services import build
 from chalicelib.services.chat_blocks import (
@@ -27,7 +28,7 @@ from chalicelib.services.chat_blocks import (
     show_scenario,
     show_status,
 )
-from chalicelib.services.chat_door import channel_logins
+from chalicelib.services.chat_door import KEPT, channel_logins
 from chalicelib.telemetry import logger
 
 SAID = "chat-said"
@@ -56,7 +57,8 @@ def _hear(event: Mapping[str, Any]) -> Json | None:
         logger.info("refused", extra={"code": error.instance_code})
         shown = only_you([f"{error.message}\nHINT: {error.hint}"])
     if "code" in event or event["verb"] == "ack":
-        build.state().create(SAID, event["request"], {"shown": shown})
+        until = format_time(build.clock().now() + KEPT)
+        build.state().create(SAID, event["request"], {"shown": shown, "good_until": until})
     return shown
 
 

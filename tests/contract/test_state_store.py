@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,6 +17,8 @@ from moto.server import ThreadedMotoServer
 from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.ports import StateStore
 from tests.fakes_state import InMemoryState
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,26 @@ def test_an_item_comes_back_as_it_was(state: StateStore, part: str) -> None:
     }
     assert state.create(part, "one", item)
     assert state.get(part, "one") == item | {"sort": "one"}
+
+
+def test_what_is_good_for_a_time_says_so_where_the_table_looks(table: Any) -> None:
+    """DynamoDB removes by `expires_at`; which attribute that is, the template says."""
+    state, until = DynamoDbState(table, "state"), "2026-11-22T09:00:00.000000Z"
+    state.create("short", "one", {"good_until": until, "used": False})
+    assert state.replace("short", "one", {"good_until": until, "used": True}, expected={})
+    state.create("short", "two", {"used": False})
+
+    def attribute(sort: str) -> Any:
+        key = {"pk": {"S": "short"}, "sk": {"S": sort}}
+        return table.get_item(TableName="state", Key=key)["Item"].get("expires_at")
+
+    template = json.loads((ROOT / "infra" / "storage.json").read_text())
+    ttl = template["Resources"]["StateTable"]["Properties"]["TimeToLiveSpecification"]
+    assert ttl == {"AttributeName": "expires_at", "Enabled": True}
+    a_day_later = datetime(2026, 11, 23, 9, tzinfo=UTC).timestamp()
+    assert attribute("one") == {"N": str(int(a_day_later))}
+    assert attribute("two") is None
+    assert state.get("short", "one") == {"good_until": until, "used": True, "sort": "one"}
 
 
 def test_nothing_is_none(state: StateStore, part: str) -> None:
