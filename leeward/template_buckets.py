@@ -125,7 +125,7 @@ def _private_and_versioned() -> dict[str, Any]:
     unfinished = {
         "Id": "unfinished-uploads",
         "Status": "Enabled",
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
     }
     return {
         "VersioningConfiguration": {"Status": "Enabled"},

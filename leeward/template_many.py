@@ -138,6 +138,7 @@ def _map_state(component: str) -> dict[str, Any]:
         "attempt.$": "$$.State.RetryCount",
     }
     shard["Parameters"]["Payload"] = payload
+    done = {"ResultSelector": {"done.$": "$.Payload.done"}, "ResultPath": "$.outcome"}
     left = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": "Say nothing"}
     return {
         "Type": "Map",
@@ -158,7 +159,20 @@ def _map_state(component: str) -> dict[str, Any]:
             "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
             "StartAt": "Do a shard",
             "States": {
-                "Do a shard": shard | {"Catch": [left], "Next": "Say nothing"},
+                "Do a shard": shard | done | {"Catch": [left], "Next": "Is it done"},
+                "Is it done": _choice(
+                    "a long object takes several invocations",
+                    "$.outcome.done",
+                    "Say nothing",
+                    "Go on",
+                ),
+                "Go on": {
+                    "Type": "Pass",
+                    "Comment": "look at each object first, most are there",
+                    "Result": True,
+                    "ResultPath": "$.again",
+                    "Next": "Do a shard",
+                },
                 "Say nothing": {
                     "Type": "Pass",
                     "Comment": "the shard's result is in S3, or it is missing and counted so",

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from chalicelib.backup.long_copies import LongCopy, LongPlace
 from chalicelib.errors import DigestMismatch, LeewardError, Truncated
 from chalicelib.plan.object_names import NAMES, is_long, key_of_name, name_of_key
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed, ObjectStore
+from chalicelib.ports import KeepsUploads, Listed, ObjectStore
 from chalicelib.ports.buckets import Bucket, CopySource, Deleted, KeyFailure, ObjectRow
 
 T = TypeVar("T")
@@ -115,13 +116,23 @@ class StoreReplica:
     """A store in another cloud, under the names of plan/object_names.py.
 
     Keys too long for any store are never deleted by a mirror: their names do not tell them.
+    `long`: how objects are put down that take longer than one process; its `copy` then raises
+    Unavailable (code "put-down").
     """
 
     ranged = False
     has_etags = False
 
-    def __init__(self, store: ObjectStore, name: str, *, threads: int = STORE_THREADS) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        name: str,
+        *,
+        threads: int = STORE_THREADS,
+        long: LongPlace | None = None,
+    ) -> None:
         self._store = store
+        self._long = long
         self.name = name
         self.in_flight = threads
         self._threads = ThreadPoolExecutor(threads)
@@ -149,6 +160,12 @@ class StoreReplica:
         return ObjectRow(key, facts.size_bytes, "", facts.modified_at)
 
     async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        place, store = self._long, self._store
+        if place and row.size_bytes >= place.long_bytes and isinstance(store, KeepsUploads):
+            async with self._large:
+                long = LongCopy(place, store, name_of_key(row.key), row.size_bytes, row.etag)
+                stored = await self._copy_in_turns(source, row, long)
+            return Copied(row.key, stored.size_bytes, sha256=stored.sha256)
         digest = hashlib.sha256()
         if row.size_bytes <= SMALL_BYTES:
             stored = await self._copy_small(source, row, digest.update)
@@ -185,12 +202,23 @@ class StoreReplica:
         opened = self._store.open_writer(name_of_key(row.key))
         writer = await self._in_thread(opened.__enter__)
         try:
-            async with aclosing(_of_size(source, row)) as pieces:
+            async with aclosing(_of_size(source, row, 0)) as pieces:
                 async for piece in pieces:
                     await self._in_thread(_hash_and_write, digest, writer.write, piece)
             return await self._in_thread(writer.commit)
         finally:
             await self._in_thread(opened.__exit__, None, None, None)
+
+    async def _copy_in_turns(self, source: Bucket, row: ObjectRow, long: LongCopy) -> StoredObject:
+        await self._in_thread(long.__enter__)
+        try:
+            if long.position < row.size_bytes:
+                async with aclosing(_of_size(source, row, long.position)) as pieces:
+                    async for piece in pieces:
+                        await self._in_thread(long.take, piece)
+            return await self._in_thread(long.finish)
+        finally:
+            await self._in_thread(long.__exit__, None, None, None)
 
 
 class _Update(Protocol):
@@ -206,10 +234,10 @@ async def look(bucket: Bucket, key: str) -> ObjectRow | None:
     return ObjectRow(key, facts.size_bytes, facts.etag, facts.modified_at, facts.storage_class)
 
 
-async def _of_size(source: Bucket, row: ObjectRow) -> AsyncGenerator[bytearray, None]:
-    """The object in pieces of about a MiB: a thread is woken for each."""
+async def _of_size(source: Bucket, row: ObjectRow, start: int) -> AsyncGenerator[bytearray, None]:
+    """The object from `start` on, in pieces of about a MiB: a thread is woken for each."""
     piece = bytearray()
-    async with aclosing(source.get(row.key, etag=row.etag)) as chunks:
+    async with aclosing(source.get(row.key, start=start, etag=row.etag)) as chunks:
         async for chunk in chunks:
             piece += chunk
             if len(piece) >= MIB:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.backup.long_copies import PUT_DOWN, LongPlace
 from chalicelib.backup.replicas import BucketReplica, Replica, StoreReplica
 from chalicelib.backup.replicate import Replicated, replicate_object
 from chalicelib.backup.sync import SyncProgress, SyncResult, sync_buckets
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 # Lambda ends an invocation after 15 minutes; a first sync goes on where the last one was ended.
 SYNC_SECONDS = 13 * 60.0
+PUT_DOWN_AFTER = timedelta(minutes=12)
 SHOWN = 5
 
 
@@ -55,7 +57,10 @@ def replicate(event: dict[str, Any]) -> dict[str, Any]:
     note_events(bucket_component(component).bucket, [read_event(event)], build.state())
     try:
         done = asyncio.run(_replicate(component, event))
-    except LeewardError:
+    except LeewardError as error:
+        if error.instance_code == PUT_DOWN:
+            build.functions().start("replicate", event)
+            return {"found": f"{error.message}: gone on with at once"}
         build.metrics().put(component, {"ReplicationFailures": 1.0})
         raise
     lags = [it.lag_seconds for it in done.values() if it.lag_seconds is not None]
@@ -80,16 +85,22 @@ def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> d
         synced = sync_now(component, where, seconds=seconds)
     except LeewardError as error:
         if error.instance_code == "sync-unfinished":
-            run = start_shards(component, where, f"{where}-{build.clock().now():%Y%m%d}")
-            return {"point": None, "found": f"{where}: goes on in shards, as {run}"}
+            return _go_on_in_shards(component, where)
         build.metrics().put(component, {"SyncFailures": 1.0})
         raise
     result = synced.result
+    if result.put_down:
+        return _go_on_in_shards(component, where)
     values = {"SyncFailures": float(result.failed), "MissedEvents": float(missed(result))}
     build.metrics().put(component, values | ({f"Synced.{where}": 1.0} if result.ok else {}))
     if not result.ok:
         raise incomplete(where, result)
     return {"point": synced.point and synced.point.id, "found": tell_sync(where, synced)}
+
+
+def _go_on_in_shards(component: str, where: str) -> dict[str, Any]:
+    run = start_shards(component, where, f"{where}-{build.clock().now():%Y%m%d}")
+    return {"point": None, "found": f"{where}: goes on in shards, as {run}"}
 
 
 def sync_now(
@@ -312,7 +323,9 @@ def replica_at(buckets: S3Buckets, component: str, location: str) -> Replica:
     places = build.locations()
     if location == places.primary:
         return BucketReplica(replica_of(buckets, component))
-    return StoreReplica(places.store(location, component), location)
+    store, now = places.store(location, component), build.clock().now()
+    place = LongPlace(build.backups(component), location, build.clock(), now + PUT_DOWN_AFTER)
+    return StoreReplica(store, location, long=place)
 
 
 def replica_of(buckets: S3Buckets, component: str) -> S3Bucket:

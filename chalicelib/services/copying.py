@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.backup.long_copies import LONG_BYTES, LongPlace, Unfinished, give_up_old
 from chalicelib.errors import Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.records import canonical_json, format_time, parse_time
 from chalicelib.ports import ObjectStore
 from chalicelib.services import build
 
-# Lambda ends an invocation after 15 minutes; one object may take the rest of them.
+# Lambda ends an invocation after 15 minutes; one object may take the rest of them, and is put
+# down in time when it is a long one.
 WORK = timedelta(minutes=10)
+PUT_DOWN_AFTER = timedelta(minutes=13)
 LEASE = timedelta(minutes=15)
 
 
-def copy(component: str, location: str) -> dict[str, Any]:
+def copy(component: str, location: str, long: Mapping[str, float] | None = None) -> dict[str, Any]:
     """Copy what the location lacks, as far as one invocation reaches.
 
     Publishes `CopyLag.<location>` in seconds, and `Copied.<location>` when the location holds all
-    that the primary one can vouch for: without it the copy is late or broken, and an alarm.
+    that the primary one can vouch for: without it the copy is late or broken, and an alarm. A long
+    object that was put down is gone on with at once, by another invocation.
 
+    Args:
+        long: "seconds" after which a long object is put down, "bytes" from which on one is long.
     Raises:
         Unavailable: code "copy-incomplete", when an object could not be copied.
     """
@@ -31,25 +38,37 @@ def copy(component: str, location: str) -> dict[str, Any]:
     if not _take_turn(component, location, started_at):
         return {"found": f"another copy to {location} is still at work", "complete": False}
     try:
-        result = _copy(component, location, started_at)
+        result, old = _copy(component, location, started_at, long or {})
     finally:
         build.state().remove(f"copies#{component}", location, expected=_turn(started_at))
+    if result.put_down:
+        event = {"component": component, "location": location, "long": dict(long or {})}
+        build.functions().start("copy", event)
     values = {f"CopyLag.{location}": result.lag_seconds}
     if result.complete:
         values[f"Copied.{location}"] = 1.0
     build.metrics().put(component, values)
     if result.failures or result.differing:
         raise _incomplete(location, result)
-    return {"found": _tell(location, result), "complete": result.complete}
+    return {"found": _tell(location, result) + _tell_old(old), "complete": result.complete}
 
 
-def _copy(component: str, location: str, started_at: datetime) -> CopyResult:
+def _copy(
+    component: str, location: str, started_at: datetime, long: Mapping[str, float]
+) -> tuple[CopyResult, tuple[Unfinished, ...]]:
     places = build.locations()
     source, target = (places.store(name, component) for name in (places.primary, location))
     decision = decide_copies(build.catalogue(component).holdings(), source.list(), target.list())
-    result = apply_copies(decision, source, target, clock=build.clock(), until=started_at + WORK)
+    seconds = long.get("seconds", PUT_DOWN_AFTER.total_seconds())
+    until = started_at + timedelta(seconds=seconds)
+    long_bytes = int(long.get("bytes", LONG_BYTES))
+    place = LongPlace(build.backups(component), location, build.clock(), until, long_bytes)
+    old = give_up_old(place, target)
+    result = apply_copies(
+        decision, source, target, clock=build.clock(), until=started_at + WORK, long=place
+    )
     keep_keys(location, source, target)
-    return result
+    return result, old
 
 
 def keep_keys(location: str, source: ObjectStore, target: ObjectStore) -> None:
@@ -98,4 +117,13 @@ def _tell(location: str, result: CopyResult) -> str:
     copied = f"{counted(result.copied, 'object')} ({result.copied_bytes / 1e6:.1f} MB)"
     left = f", {len(result.left)} points left: the source cannot vouch for them"
     rest = f", {result.remaining} to come" if result.remaining else ""
-    return f"{location}: {copied} copied{rest}{left if result.left else ''}"
+    down = f", {', '.join(result.put_down)} to be gone on with" if result.put_down else ""
+    return f"{location}: {copied} copied{rest}{down}{left if result.left else ''}"
+
+
+def _tell_old(old: tuple[Unfinished, ...]) -> str:
+    """What lay there unseen, and was paid for."""
+    told = [
+        f"{it.key} ({it.sent_bytes / 1e6:.1f} MB, begun {format_time(it.begun_at)})" for it in old
+    ]
+    return f"; uploads that nobody went on with, removed: {', '.join(told)}" if told else ""

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup import inventory_parts, shard_plan, shards
+from chalicelib.backup.long_copies import PUT_DOWN
 from chalicelib.backup.replicas import BucketReplica
 from chalicelib.backup.sync import SyncResult
 from chalicelib.errors import CheckFailed, Truncated
@@ -73,16 +74,19 @@ def plan_shards(event: Event) -> dict[str, Any]:
 def copy_shard(event: Event) -> dict[str, Any]:
     """{"component", "run", "job", "shard", "again", "attempt"}: one shard, and its result.
 
-    `again`: S3 Batch Operations copied before; `attempt`: from 1 on, somebody may have begun.
+    `again`: S3 Batch Operations, or this shard, copied before; `attempt`: from 1 on, somebody may
+    have begun. "done" is false when a long object was put down: ask again.
     """
     shard = Shard.from_json(event["shard"])
     recheck = bool(event["again"]) or int(event["attempt"]) > 0
     result = asyncio.run(
         _do(event["component"], event["run"], event["job"], shard, recheck=recheck)
     )
+    put_down = [it for it in result.failures if it.code == PUT_DOWN]
     return {
+        "done": not 0 < len(put_down) == result.failed,
         "found": f"{shard.name}: {result.copied} copied, {result.deleted} deleted, "
-        f"{result.left} done before, {result.failed} failed"
+        f"{result.left} done before, {result.failed} failed",
     }
 
 

@@ -102,6 +102,7 @@ def _copy(
 ) -> Copied:
     from chalicelib.adapters.clock import SystemClock
     from chalicelib.backup.copies import apply_copies, decide_copies
+    from chalicelib.backup.long_copies import LongPlace
 
     try:
         source, target = (places.store(it, component) for it in (places.primary, location))
@@ -114,7 +115,9 @@ def _copy(
         def tell(item: CopyItem) -> None:
             progress.advance(task, item.size_bytes)
 
-        result = apply_copies(decision, source, target, clock=SystemClock(), tell=tell)
+        clock = SystemClock()
+        place = LongPlace(source, location, clock)
+        result = apply_copies(decision, source, target, clock=clock, tell=tell, long=place)
         return Copied(component, location, decision, result)
     except LeewardError as error:
         return Copied(component, location, error=error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -20,10 +21,15 @@ from chalicelib.backup.long_copies import (
     give_up_old,
     unfinished,
 )
+from chalicelib.backup.replicas import StoreReplica
+from chalicelib.backup.sync import SyncResult, sync_buckets
+from chalicelib.backup.sync_decision import SyncPolicy
 from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
+from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import KeepsUploads, ObjectStore, ReadsOn
 from tests.fakes import InMemoryObjectStore
+from tests.fakes_buckets import InMemoryBuckets
 from tests.fakes_keys import sealed
 from tests.gcs_sessions import google_sessions
 from tests.stores import Backend, running_backend
@@ -243,3 +249,26 @@ def test_a_sealed_object_of_many_runs_is_as_one_of_a_single_run(
     for start in (0, MIB - 1, MIB, 7 * MIB + 5, len(DATA) - 1):
         read = target.read_on(KEY, start, version=target.facts(KEY).version)
         assert b"".join(read) == DATA[start:]
+
+
+@pytest.mark.parametrize("target", ["sealed in gcs", "azure"], indirect=True)
+def test_a_long_object_of_a_users_bucket_is_gone_on_with_too(
+    source: InMemoryObjectStore, target: ObjectStore
+) -> None:
+    """Its shard is failed with nothing but "put-down" until it is whole."""
+    clock = TickingClock()
+    bucket = InMemoryBuckets(lambda: clock.at).create("uploads")
+    results: list[SyncResult] = []
+
+    async def sync() -> SyncResult:
+        await bucket.put("odd//key", DATA)
+        while not results or results[-1].put_down:
+            replica = StoreReplica(target, "there", long=place(source, clock, seconds=12))
+            done = await sync_buckets(bucket, replica, SyncPolicy(), clock=clock)
+            results.append(done)
+        return done
+
+    assert asyncio.run(sync()).ok
+    assert len(results) > 2
+    assert results[0].failures[0].code == "put-down"
+    assert target.get(name_of_key("odd//key")) == DATA

@@ -54,6 +54,23 @@ def empty(here: Stage) -> None:
         client.delete_objects(Bucket=bucket, Delete={"Objects": keys})
 
 
+def test_an_object_that_takes_longer_than_one_invocation_is_gone_on_with(here: Stage) -> None:
+    """Nobody asks again: each invocation puts down what it has not finished and starts the next."""
+    sizes = {row.key: row.size_bytes for row in here.backups.list("points/")}
+    assert max(sizes.values()) > 3 << 20
+    long = {"bytes": 1 << 20, "seconds": 0}
+    event = {"component": COMPONENT, "location": "tertiary", "long": long}
+    told = here.invoke("copy", event)
+    assert told["complete"] is False
+    assert "to be gone on with" in told["found"]
+    assert list(here.backups.list("copying/tertiary/"))
+    assert here.cloud.wait_idle()
+    assert here.cloud.logs("copy").count("START RequestId") > 3
+    assert not list(here.backups.list("copying/"))
+    assert copy(here, "tertiary")["found"] == "tertiary: 0 objects (0.0 MB) copied"
+    assert check(here, "tertiary")["ok"] is True
+
+
 def test_the_copies_hold_what_a_recovery_uses_and_outside_aws_nobody_can_read_it(
     here: Stage,
 ) -> None:
