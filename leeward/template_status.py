@@ -11,13 +11,12 @@ from typing import Any
 
 from chalicelib.incidents.status_render import PUBLIC_KEYS
 from chalicelib.plan.model import Plan
-from leeward.template_parts import Resources, schedule, sign_alarm, silence_alarm
+from leeward.template_parts import Resources, schedule, silence_alarm
 
 STATUS_BUCKET = "leeward-status-${AWS::AccountId}-%s"
 SUBJECT = "status-page"
 EVERY = timedelta(minutes=1)
 UNWRITTEN = "nobody confirms the status page; it says so, and since when"
-UNKNOWN = "a public service could not be looked at; the page says that it is not known"
 # A day is looked at for 90 days; what was said is kept for longer than any page shows it.
 OBSERVED_DAYS, SAID_DAYS = 100, 400
 
@@ -40,8 +39,7 @@ def status_resources(plan: Plan) -> Resources:
         return {}
     resources = _bucket() | _bucket_policy()
     resources |= schedule(plan, SUBJECT, "publish", "publish", "rate(1 minute)", {})
-    resources |= silence_alarm(SUBJECT, "publish-silent", "Published", EVERY, UNWRITTEN)
-    return resources | sign_alarm(SUBJECT, "services-unknown", "ServicesUnknown", UNKNOWN)
+    return resources | silence_alarm(SUBJECT, "publish-silent", "Published", EVERY, UNWRITTEN)
 
 
 def status_outputs(plan: Plan) -> dict[str, Any]:

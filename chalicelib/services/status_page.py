@@ -17,7 +17,7 @@ from typing import Any
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.incidents.register import find_incident
 from chalicelib.incidents.status_desk import StatusDesk
-from chalicelib.incidents.status_page import Page, Shown
+from chalicelib.incidents.status_page import Shown
 from chalicelib.incidents.status_sources import STATES, key_of_update, update_of
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.components import Bucket, Service
@@ -47,8 +47,7 @@ def publish(event: dict[str, Any]) -> dict[str, Any]:
     page = desk.publish()
     if shows_drills(build.plan()):
         desk.publish(drill=True)
-    silent = sum(it.state == "unknown" for it in page.services)
-    build.metrics().put(SUBJECT, {"Published": 1.0, "ServicesUnknown": float(silent)})
+    build.metrics().put(SUBJECT, {"Published": 1.0})
     return {"found": f"{page.state}; {len(page.open)} incidents", "state": page.state}
 
 
@@ -124,7 +123,7 @@ class StatusSender:
 @cache
 def status_store() -> StatusStore:
     """Raises NotReady (code "no-status-page")."""
-    from chalicelib.adapters.notify.status_object import StatusBucket
+    from chalicelib.adapters.notify.status_object import StatusBucket, connect_status
 
     bucket = build.status_bucket()
     if not bucket:
@@ -133,7 +132,7 @@ def status_store() -> StatusStore:
             hint="name a channel of kind status-page in the plan, and deploy the package",
             code="no-status-page",
         )
-    return StatusBucket(build.client("s3", build.status_region()), bucket)
+    return StatusBucket(connect_status(build.status_region()), bucket)
 
 
 @cache
@@ -144,13 +143,6 @@ def status_desk() -> StatusDesk:
 def status_sender() -> StatusSender | None:
     """None when the deployment has no status page."""
     return StatusSender(status_store(), status_desk()) if build.status_bucket() else None
-
-
-def read_page() -> Page:
-    """As it would be written now."""
-    from chalicelib.incidents.status_page import make_page
-
-    return make_page(shown_of(build.plan()), status_desk().sources())
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,12 @@ def deploy(
 
     Args:
         standby: the stack of the standby region too; without, only its key, which copies need.
-        names: without that stack, what moves names all the same, and the names.
+        names: without that stack, what moves names all the same, the names, and the status page.
     Raises:
         BadInput: code "unknown-resource" for a type, property or function not known here.
     """
     from leeward.local.names import deploy_names, make_switches
+    from leeward.local.status import make_page
     from leeward.package import CODE_BUCKET, CODE_KEY
 
     storage, code = cloud.client("s3", region), package.zip.read_bytes()
@@ -83,6 +84,8 @@ def deploy(
         other = Stack(cloud, template, STANDBY_REGION, deployed.outputs, stack_name=STANDBY_STACK)
         if not standby:
             other.make("EnvelopeKeyReplica")
+            if names:
+                make_page(stack, other)
             if names and package.names:
                 deploy_names(cloud, package.names, STANDBY_REGION, make_switches(other))
             return deployed
@@ -136,6 +139,14 @@ class Stack:
         """The logical ids of the resources of these types."""
         found = self._template["Resources"].items()
         return [name for name, it in found if it["Type"] in kinds]
+
+    def has(self, logical: str) -> bool:
+        return logical in self._template["Resources"]
+
+    def take_over(self, logical: str, other: Stack) -> None:
+        """Make a resource of the other stack's template as this one's own."""
+        self._template["Resources"][logical] = other._template["Resources"][logical]
+        self.make(logical)
 
     def client(self, service: str) -> Any:
         return self._cloud.client(service, self.region)

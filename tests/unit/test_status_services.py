@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +15,11 @@ from chalicelib.incidents.status_sources import update_of
 from chalicelib.plan.model import Plan
 from chalicelib.services.status_page import services_of, shown_of, shows_drills, targets_of
 from leeward.plan_file import load_plan
+from leeward.status import example_page
 from leeward.template_status import status_globals, status_resources
 
 PLANS = Path(__file__).parents[2] / "policies/plans"
+GOLDEN = Path(__file__).parents[1] / "golden"
 AT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
 
 
@@ -51,6 +54,16 @@ def test_the_page_knows_where_it_is(plan: Plan, artist: Plan) -> None:
     assert shown_of(plan).address == "https://status.nexus-studio.io/"
     assert shown_of(artist).address == "https://status.artisttech.com/"
     assert not shows_drills(plan)
+
+
+@pytest.mark.parametrize("name", ["index.html", "feed.atom"])
+def test_the_example_is_the_golden_one(plan: Plan, name: str) -> None:
+    """A change that is meant to show: `LEEWARD_WRITE_GOLDEN=1 pytest tests/unit -k golden`."""
+    path, data = GOLDEN / f"status-{name}", example_page(plan, now=AT)[name]
+    assert data == example_page(plan, now=AT)[name]
+    if os.environ.get("LEEWARD_WRITE_GOLDEN"):
+        path.write_bytes(data)
+    assert data.decode() == path.read_text()
 
 
 def notice(what: str, **facts: Any) -> Notice:

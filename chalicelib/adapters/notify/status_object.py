@@ -7,8 +7,27 @@ from typing import Any
 from chalicelib.adapters.aws_errors import mapped
 from chalicelib.adapters.s3.store import S3ObjectStore
 
+# As many as read at once; see incidents/status_desk.py.
+READERS = 16
 # As long as a browser or a CDN may keep a page: less than the minute after which it is new.
 KEPT = "public, max-age=30"
+
+
+def connect_status(region: str) -> Any:
+    """A client that gives up within the time that one message has, so that the outbox tries again.
+
+    `region`: "" for this function's own.
+    """
+    import boto3
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": 2},
+        connect_timeout=3,
+        read_timeout=8,
+        max_pool_connections=READERS,
+    )
+    return boto3.client("s3", region_name=region or None, config=config)
 
 
 class StatusBucket:

@@ -1,0 +1,72 @@
+"""The status page in real buckets: written by two at once, read by a browser's means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from chalicelib.adapters.notify.status_object import StatusBucket
+from chalicelib.errors import Truncated
+from chalicelib.incidents.status_desk import StatusDesk
+from chalicelib.incidents.status_page import Shown
+from chalicelib.incidents.status_sources import Update, key_of_update
+from tests.s3_servers import S3Server, moto_server, seaweed_server
+
+NOW = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
+SHOWN = Shown("nexus", "Nexus Studio", {"api": "API"}, "https://status.example.org/")
+INCIDENT = "inc-20261122T080000Z-db"
+BUCKET = "status-page"
+
+
+@pytest.fixture(scope="module", params=["moto", "seaweedfs"])
+def server(request: pytest.FixtureRequest) -> Iterator[S3Server]:
+    with moto_server() if request.param == "moto" else seaweed_server() as server:
+        server.client.create_bucket(Bucket=BUCKET)
+        yield server
+
+
+def say(store: StatusBucket, number: int) -> None:
+    update = Update(f"m-{number}", INCIDENT, NOW + timedelta(seconds=number), "identified", "SEV1",
+                    "Service disruption", f"Words {number}.", ("api",))  # fmt: skip
+    store.note(key_of_update(update, drill=False), json.dumps(update.to_json()).encode())
+
+
+def test_what_two_writers_say_at_once_is_all_on_the_page_that_either_would_write(
+    server: S3Server,
+) -> None:
+    store = StatusBucket(server.client, BUCKET)
+    primary, standby = (StatusDesk(StatusBucket(server.client, BUCKET), SHOWN) for _ in range(2))
+    primary.look({"api": True}, now=NOW)
+
+    def write(desk: StatusDesk, numbers: range) -> None:
+        for number in numbers:
+            say(store, number)
+            desk.publish()
+
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(write, primary, range(3)), pool.submit(write, standby, range(3, 6))]
+        for one in done:
+            one.result()
+    front = store.read("index.html").decode()
+    assert [f"Words {number}." in front for number in range(6)] == [True] * 6
+    before = {key: store.read(key) for key in ("index.html", "status.json", "feed.atom")}
+    StatusDesk(store, SHOWN).publish()
+    assert {key: store.read(key) for key in before} == before
+
+
+def test_a_browser_is_told_what_each_file_is_and_to_ask_again_soon(server: S3Server) -> None:
+    StatusDesk(StatusBucket(server.client, BUCKET), SHOWN).publish()
+    kinds = {"index.html": "text/html; charset=utf-8", "status.json": "application/json",
+             "feed.atom": "application/atom+xml"}  # fmt: skip
+    for key, kind in kinds.items():
+        found = server.client.head_object(Bucket=BUCKET, Key=key)
+        assert (found["ContentType"], found["CacheControl"]) == (kind, "public, max-age=30")
+
+
+def test_what_is_not_there_is_no_page(server: S3Server) -> None:
+    with pytest.raises(Truncated):
+        StatusBucket(server.client, BUCKET).read("nothing.html")
