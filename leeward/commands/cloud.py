@@ -96,11 +96,14 @@ def until_interrupted() -> Iterator[None]:
 
 @contextmanager
 def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
-    """A cloud with production and the deployed package; yields what is up, without secrets."""
+    """A cloud with production and the deployed package; yields what is up. No secret is in it but
+    the link to the dashboard, which is good once and for ten minutes."""
     from leeward.local.cloud import LocalCloud
     from leeward.local.deploy import deploy
     from leeward.local.locations import create_application_buckets, start_locations
     from leeward.local.production import Production, store_secrets
+    from leeward.local.status import open_page
+    from leeward.local.visiting import dashboard_link
     from leeward.package import build_package
 
     with LocalCloud(schedules=schedules) as cloud:
@@ -119,15 +122,18 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
             deployed = deploy(cloud, package, names=True)
             cloud.warm()
             cloud.note(environment=production.environment())
+            status_page = open_page(cloud)
             yield {
                 "url": cloud.url,
                 "dns": cloud.dns_address,
                 "folder": str(cloud.folder),
                 "regions": list(cloud.regions),
                 "apis": dict(cloud.apis),
+                "dashboard": dashboard_link(cloud, plan),
                 "functions": [it.name for it in cloud.functions()],
                 "schedules": cloud.schedules(),
                 "outputs": deployed.outputs,
+                "status_page": status_page,
                 "database": production.address(),
                 "locations": {name: it.login["endpoint_url"] for name, it in others.items()},
             }
@@ -142,6 +148,8 @@ def render_stage(stage: dict[str, Any]) -> str:
             "PostgreSQL": stage["database"],
             "state": stage["folder"],
         }
+        | ({"dashboard": stage["dashboard"]} if stage["dashboard"] else {})
+        | ({"status page": stage["status_page"]} if stage["status_page"] else {})
         | {f"API {name}": address for name, address in stage["apis"].items()}
         | stage["locations"]
         | stage["outputs"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -60,16 +62,26 @@ STAGES = {
     show_default=True,
     help="Size of the sample data: rows of its first table; the second has four times as many.",
 )
+@click.option(
+    "--keep", is_flag=True, help="Leave everything running afterwards, until Ctrl-C: look at it."
+)
 @FORMAT
 def command(
-    scenario: str, plan_path: Path, damage: str | None, out: Path, projects: int, form: str
+    scenario: str,
+    plan_path: Path,
+    damage: str | None,
+    out: Path,
+    projects: int,
+    keep: bool,
+    form: str,
 ) -> None:
     """Run SCENARIO of a plan end to end against real damage, on this machine alone.
 
     Starts a local AWS with the deployed package, production as the scenario needs it (a real
     PostgreSQL with a sample application that writes all the time, clusters, servers, names), takes
     real backups, does the damage, and watches the recovery. What people are asked is answered at
-    once. Ends with the figures, the report and the evidence; everything else is gone then.
+    once. Ends with the figures, the report and the evidence; everything else is gone then, unless
+    --keep leaves it open with a link to the dashboard.
 
     Exit status: 0 only when everything was recovered, proven and within the plan's objectives;
     1 when not; 2 when there is no such scenario or damage; 130 after Ctrl-C, which ends everything
@@ -92,15 +104,34 @@ def command(
         projects=projects,
     )
     screen = Screen(Console(highlight=False, quiet=form == "json"))
+    drill = stage(plan, options, screen.tell)
+
+    def show(result: DrillResult) -> None:
+        screen.close()
+        if form == "json":
+            click.echo(json.dumps(result_line(result)))
+        else:
+            screen.show_result(result)
+        if keep:
+            _stay_open(drill)
+
     try:
-        result = stage(plan, options, screen.tell).run()
+        result = drill.run(show)
     finally:
         screen.close()
-    if form == "json":
-        click.echo(json.dumps(result_line(result)))
-    else:
-        screen.show_result(result)
     sys.exit(1 if result.problems else 0)
+
+
+def _stay_open(drill: Drill) -> None:
+    """Until Ctrl-C, which here is no failure of the drill."""
+    from leeward.local.visiting import dashboard_link
+
+    link = dashboard_link(drill.cloud, drill.plan, drill.region)
+    if link:
+        click.echo(f"dashboard  {link}", err=True)
+    click.echo('kept open: eval "$(leeward cloud env)" in another shell, Ctrl-C here', err=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def load_runnable(plan_path: Path, scenario: str) -> tuple[Plan, type[Drill]]:

@@ -139,15 +139,21 @@ class Drill:
         """What is there now against what was there before: rows to show, and what is wrong."""
         return (), []
 
-    def run(self) -> DrillResult:
-        """Raises LeewardError when the stage could not be set or no alarm came of the damage."""
+    def run(self, linger: Callable[[DrillResult], None] = lambda _: None) -> DrillResult:
+        """One drill. `linger`: called with what came of it while everything still runs.
+
+        Raises:
+            LeewardError: the stage could not be set, or no alarm came of the damage.
+        """
         started = time.monotonic()
         with ExitStack() as stack:
             self.set_stage(stack)
             self.prepare()
             injected = self.harm()
             score = self.follow(self.notice())
-            return self._result(score, injected, started)
+            result = self._result(score, injected, started)
+            linger(result)
+            return result
 
     @property
     def region(self) -> str:
