@@ -38,7 +38,7 @@ def plan_with_an_approval() -> Plan:
     data["scenarios"] = {SCENARIO: data["scenarios"][SCENARIO]}
     steps = data["scenarios"][SCENARIO]["steps"]
     [restore] = [it for it in steps if it["name"] == "restore"]
-    restore["says"] = f"Restore from latest clean backup {HOSTILE}"
+    restore["says"] = f"Restore from latest clean backup {HOSTILE}".strip()
     restore["approve"] = {
         "by": ["incident-commander"], "count": 1, "within": 900, "otherwise": "stop",
     }  # fmt: skip

@@ -85,11 +85,12 @@ def _columns(
 
 
 def _tell(history: Sequence[float | None], known: Sequence[float], objective: float | None) -> str:
-    worst = f"at worst {in_units(round(max(known)))}" if known else "nothing is known"
-    promised = f", promised {in_units(objective)}" if objective else ""
-    unknown = len(history) - len(known)
-    share = f", unknown for {unknown * 24 / len(history):.0f} h" if unknown and known else ""
-    return f"Age over 24 hours: {worst}{promised}{share}"
+    if not known:
+        return "Last 24 h: nothing is known"
+    promised = f" of {in_units(objective)}" if objective else ""
+    unknown = (len(history) - len(known)) * 24 / len(history)
+    share = f", unknown for {unknown:.1f} h" if unknown else ""
+    return f"Last 24 h: at worst {in_units(round(max(known)))}{promised}{share}"
 
 
 @dataclass(frozen=True)
