@@ -31,6 +31,7 @@ from chalicelib.recover.undo_survey import (
 from chalicelib.services import build
 from chalicelib.services.acting import acting_on
 from chalicelib.services.buckets import bucket_component, replica_of, source_of
+from chalicelib.services.replica_checks import newest_inventory
 from chalicelib.services.said import say
 
 if TYPE_CHECKING:
@@ -126,6 +127,10 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         raise _not_back(name, filled.outcome, filled.missing)
     body = {"keys": filled.objects, "complete": True, "differing": 0}
     say(run, objects_back(component=target, counts=filled.outcome.counts, proof=body))
+    compared = f"{filled.objects:,} objects compared with what they were copied from"
+    say(run, proven(_proof_of(component, run.alarm_at, compared)))
+    if filled.from_replica:
+        say(run, _lost_with_versions(run, component))
     return {
         "found": f"{counted(filled.objects, 'object')} in {name}, {filled.from_replica:,} of them"
         f" from the replica; every one compared with what it was copied from",
@@ -133,6 +138,20 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "setting": name,
         "objects": filled.objects,
     }
+
+
+def _lost_with_versions(run: Run, component: str) -> Entry:
+    """What was written after the replica was last seen to be the bucket may have gone with it;
+    without an inventory nobody knows since when."""
+    point = newest_inventory(component)
+    return data_loss(
+        last_commit_before_at=max(run.alarm_at, point.taken_at) if point else run.alarm_at,
+        last_commit_recovered_at=point.taken_at if point else None,
+        rows_lost=None,
+        how="objects from the replica: what was written since its newest inventory and was not "
+        "brought there by its event, at most",
+        bounded=point is not None,
+    )
 
 
 def undelete_rules(from_at: datetime, until_at: datetime) -> UndoRules:
@@ -188,16 +207,19 @@ def _nothing_lost(deleted_at: datetime) -> Entry:
 
 def _as_proof(component: str, rules: UndoRules, done: Undone) -> Proof:
     """What the second look at every key said, as the proofs of databases say it."""
-    now, proof = build.clock().now(), done.proof
-    found = f"{proof.keys:,} keys compared, {proof.differing:,} differ"
+    found = f"{done.proof.keys:,} keys compared, {done.proof.differing:,} differ"
+    return _proof_of(component, rules.to_at, found, ok=done.outcome.ok and done.proof.ok)
+
+
+def _proof_of(component: str, moment: datetime, found: str, *, ok: bool = True) -> Proof:
     return Proof(
         component=component,
         point_id="",
-        proven_at=now,
-        target=RecoveryTarget("time", format_time(rules.to_at)),
+        proven_at=build.clock().now(),
+        target=RecoveryTarget("time", format_time(moment)),
         recovered_lsn=0,
         last_commit_at=None,
-        checks=(CheckResult("objects", done.outcome.ok and proof.ok, found),),
+        checks=(CheckResult("objects", ok, found),),
     )
 
 

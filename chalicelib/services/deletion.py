@@ -252,7 +252,10 @@ async def _find_objects(component: str, since: datetime | None) -> ObjectScope:
     bursts = find_bursts(gone.deleted)
     burst = decide_burst(bursts, since=since)
     others = tuple(it for it in bursts if burst is None or not _overlap(it, burst))
-    who = _who_deleted(component, burst.from_at if burst else start, now) if burst else None
+    who = None
+    if burst or gone.removed:
+        since = burst.from_at if burst else start
+        who = _who_deleted(component, since, now, versions=burst is None)
     return ObjectScope(burst, gone, others, who, note)
 
 
@@ -272,12 +275,16 @@ def _why_removed_is_unknown(component: str, gone: GoneObjects) -> str:
     return "lifecycle rules remove versions of the bucket" if rules.expiries else ""
 
 
-def _who_deleted(component: str, since: datetime, until: datetime) -> tuple[str, ...] | None:
-    """Identities by the trail; () when it names none, None when it cannot be read."""
+def _who_deleted(
+    component: str, since: datetime, until: datetime, *, versions: bool
+) -> tuple[str, ...] | None:
+    """Identities by the trail; () when it names none, None when it cannot be read. `versions`:
+    only of those who deleted versions for good, which leaves no marker behind."""
     source = trail()
     if source is None:
         return None
-    wanted = partial(_is_deletion, bucket=bucket_component(component).bucket)
+    bucket = bucket_component(component).bucket
+    wanted = partial(_is_deletion, bucket=bucket, versions=versions)
     try:
         events = list(source.read(since.replace(microsecond=0), until, wanted))
     except (NotReady, Refused, Damaged) as error:
@@ -287,8 +294,10 @@ def _who_deleted(component: str, since: datetime, until: datetime) -> tuple[str,
     return tuple(dict.fromkeys(it.identity or it.principal for it in events))
 
 
-def _is_deletion(event: TrailEvent, *, bucket: str) -> bool:
-    return event.bucket == bucket and event.name in DELETES and not event.error
+def _is_deletion(event: TrailEvent, *, bucket: str, versions: bool) -> bool:
+    if event.bucket != bucket or event.name not in DELETES or event.error:
+        return False
+    return bool(event.version_id) or not versions
 
 
 def _roles_of(component: str, damages: tuple[Damage, ...]) -> tuple[str, ...]:
@@ -347,7 +356,8 @@ def _told_objects(scope: ObjectScope) -> str:
     if scope.note:
         return f"{deleted}; gone for good: {UNKNOWN}, {scope.note}"
     removed = counted(scope.gone.removed or 0, "object")
-    return f"{deleted}; gone for good: {removed}" if scope.gone.removed else deleted
+    by = f", by {', '.join(scope.who)}" if scope.burst is None and scope.who else ""
+    return f"{deleted}; gone for good: {removed}{by}" if scope.gone.removed else deleted
 
 
 def _nothing(candidates: tuple[DeletedRows, ...], objects: ObjectScope | None) -> CheckFailed:

@@ -40,7 +40,7 @@ def check_objects(
 
     Returns: None when there is no inventory that can be used, so that nothing is known.
     """
-    point = _newest_inventory(component)
+    point = newest_inventory(component)
     if point is None:
         return None
     name = f"{component}/{location}"
@@ -98,7 +98,8 @@ async def _without_deleted(findings: Sequence[Finding], replica: Bucket) -> tupl
     return tuple(kept)
 
 
-def _newest_inventory(component: str) -> RecoveryPoint | None:
+def newest_inventory(component: str) -> RecoveryPoint | None:
+    """The newest point of a bucket that may be used; None when there is none."""
     standings = build.catalogue(component).holdings().standings
     points = [it.point for it in standings if it.point.kind == "objects" and not it.quarantined]
     return max(points, key=lambda point: point.taken_at, default=None)

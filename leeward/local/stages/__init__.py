@@ -12,7 +12,7 @@ STAGES = (
     ("artist", "ServerDrill"),
     ("artist", "HostedDatabaseDrill"),
     ("ransomware", "RansomwareDrill"),
-    ("deletion", "DeletionDrill"),
+    ("file_storage", "FileStorageDrill"),
     ("failback", "FailbackDrill"),
     ("great_loss", "GreatLossDrill"),
     ("site_loss", "SiteLossDrill"),

@@ -140,7 +140,7 @@ class DeletionDrill(DatabaseDrill):
         if what == "dropped-table":
             injected.append(self._drop_table())
         self.objects_before = self._state(self.uploads.bucket)
-        if what in ("objects", "rows-and-objects"):
+        if "objects" in what:
             injected.append(self._delete_objects())
         for number in range(LATER):
             self._put(f"later-{number:04}")
@@ -204,7 +204,7 @@ class DeletionDrill(DatabaseDrill):
             assets = _assets(connection, "")
         lost_rows = len(self.rows_before - self._rows())
         differing = sum(assets.get(key) != row for key, row in self._taken().items())
-        objects = self._state(self.uploads.bucket)
+        objects = self._state(self.served_bucket())
         wanted = self.objects_before | {
             key: value for key, value in objects.items() if key.startswith("later-")
         }
@@ -225,6 +225,10 @@ class DeletionDrill(DatabaseDrill):
             Fact("uploads", str(len(objects)), str(len(wanted)), objects == wanted),
         )  # fmt: skip
         return facts, [text for text, holds in problems.items() if not holds]
+
+    def served_bucket(self) -> str:
+        """Where the application's uploads are at the end."""
+        return self.uploads.bucket
 
     def _has_assets(self) -> bool:
         with psycopg.connect(self.production.dsn(SUPERUSER, DATABASE)) as connection:
