@@ -414,11 +414,14 @@ def make_bucket_policy(stack: Stack, logical: str, properties: Properties) -> Ma
 def make_table(stack: Stack, logical: str, properties: Properties) -> Made:
     rest = dict(properties)
     recovery = rest.pop("PointInTimeRecoverySpecification", None)
+    expiry = rest.pop("TimeToLiveSpecification", None)
     rest["SSESpecification"] = {"Enabled": rest["SSESpecification"]["SSEEnabled"]}
     name, client = f"{STACK}-{logical}", stack.client("dynamodb")
     table = client.create_table(TableName=name, **rest)["TableDescription"]
     if recovery:
         client.update_continuous_backups(TableName=name, PointInTimeRecoverySpecification=recovery)
+    if expiry:
+        client.update_time_to_live(TableName=name, TimeToLiveSpecification=expiry)
     return Made(name, {"Arn": table["TableArn"]})
 
 
