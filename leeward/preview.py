@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from chalicelib.incidents.escalation import Level, levels_of
 from chalicelib.incidents.messages import (
     PUBLIC_AUDIENCES,
     WAITS,
     Delivery,
     Notice,
+    Way,
     audiences_of,
     deliveries_of,
+    ways_of_call,
 )
 from chalicelib.incidents.messages_text import facts_of, write_message
 from chalicelib.plan.model import Plan
@@ -57,10 +60,39 @@ class _Maker:
 
     def all(self) -> Iterator[Preview]:
         yield from self._by_itself("opened", "when the incident opens", {})
+        yield from self._calls()
         for step in self._scenario.all_steps():
             yield from self._of_step(step)
         yield from self._by_itself("failed", "when a step fails", {"why": "(what failed)"})
         yield from self._by_itself("recovered", "when it has recovered", {}, lasts=LASTS)
+        closed = {"by": "(who closes it)", "why": "(why it is over)"}
+        yield from self._by_itself("closed", "when a person closes it", closed, lasts=LASTS)
+        yield from self._late_ends()
+
+    def _calls(self) -> Iterator[Preview]:
+        """Who is called, until somebody says that they look after it."""
+        for level in levels_of(self._plan.escalation, self._scenario.severity):
+            yield self._call(level)
+        until = format_time(self._opened_at + timedelta(minutes=30))
+        said = {"by": "(who looks after it)", "until": until}
+        yield from self._by_itself("acknowledged", "when somebody acknowledges it", said)
+
+    def _call(self, level: Level) -> Preview:
+        facts = {"who": level.who, "about": "an incident is open", "says": ""}
+        notice = self._notice("page", facts, timedelta(0), drill=False)
+        real, drill = (
+            ", else ".join(_way(it) for it in ways_of_call(level.contact, self._plan, drill=drill))
+            for drill in (False, True)
+        )
+        when = f"when nobody answers: {level.who}"
+        words = write_message(notice, "internal")
+        return Preview(when, "internal", *words, (real or "by hand",), (drill,) if drill else ())
+
+    def _late_ends(self) -> Iterator[Preview]:
+        """The end as those hear it who hear of long outages alone."""
+        for audience, wait in WAITS.items():
+            when = f"when it has recovered after {wait}"
+            yield self._preview("recovered", audience, when, {}, wait)  # type: ignore[arg-type]
 
     def _of_step(self, step: Step) -> Iterator[Preview]:
         if step.approve:
@@ -89,6 +121,10 @@ class _Maker:
             "deadline_at": format_time(self._opened_at + timedelta(seconds=seconds)),
         }
         yield from self._by_itself("asked", f"before step {step.name}", facts)
+        outcome = "approved" if question["kind"] == "approve" else "done"
+        answered = {"step": step.name, "outcome": outcome, "by": "(who answered)",
+                    "why": "(what they said)"}  # fmt: skip
+        yield from self._by_itself("answered", f"when {step.name} is answered", answered)
 
     def _by_itself(
         self, what: str, when: str, facts: dict[str, Any], lasts: timedelta = timedelta(0)
@@ -131,7 +167,11 @@ class _Maker:
 
 def _shown(delivery: Delivery, opened_at: datetime) -> str:
     """ "email ops@example.org", "cto: sms +1..., else email ...", "twitter: by hand"."""
-    ways = ", else ".join(f"{way.kind} {way.to}".strip() for way in delivery.ways)
+    ways = ", else ".join(_way(way) for way in delivery.ways)
     after = delivery.due_at - opened_at
     late = f", if it lasts {after}" if delivery.while_open else ""
     return f"{delivery.recipient}: {ways or 'by hand'}{late}"
+
+
+def _way(way: Way) -> str:
+    return f"{way.kind} {way.to}".strip()

@@ -238,6 +238,14 @@ def ways_to(name: str, contact: Contact) -> tuple[Way, ...]:
     )
 
 
+def ways_of_call(contact: str, plan: Plan, *, drill: bool) -> tuple[Way, ...]:
+    """How a person is called: by their own ways, else by the channels of those inside; in a drill,
+    by the latter alone. contact: "" for whom the plan knows no contact."""
+    person = plan.contacts.get(contact)
+    own = ways_to(contact, person) if person and not drill else ()
+    return own or inside_ways(plan, drill=drill)
+
+
 def why_too_late(delivery: Delivery, status: str) -> str:
     """Why it must not be sent any more for the incident's status; "" when it may.
 

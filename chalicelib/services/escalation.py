@@ -26,10 +26,8 @@ from chalicelib.incidents.escalation import (
 from chalicelib.incidents.incident import Incident
 from chalicelib.incidents.messages import (
     Delivery,
-    Way,
-    inside_ways,
     page_of,
-    ways_to,
+    ways_of_call,
     why_too_late,
 )
 from chalicelib.incidents.messages_outbox import keep, reserved, send_now, told_partition
@@ -173,19 +171,10 @@ def _page(incident: Incident, subject: str, level: Level, call: Call) -> Deliver
         },
     )
     words = write_message(notice, "internal")
-    ways = _ways(level, drill=notice.drill)
+    ways = ways_of_call(level.contact, build.plan(), drill=notice.drill)
     recipient = level.contact or level.who
     page = page_of(notice, *words, ways=ways, recipient=recipient, subject=subject)
     return reserved(page)
-
-
-def _ways(level: Level, *, drill: bool) -> tuple[Way, ...]:
-    """The person's own, else the channels of those inside; in a drill, the latter alone."""
-    contact = build.plan().contacts.get(level.contact)
-    own = ways_to(level.contact, contact) if contact and not drill else ()
-    if own:
-        return own
-    return inside_ways(build.plan(), drill=drill)
 
 
 def acknowledge(incident: str, by: str) -> dict[str, Any]:

@@ -48,3 +48,19 @@ def test_the_lawyers_hear_of_ransomware_and_the_press_after_four_hours_alone() -
     ended = {it.audience for it in previews if it.when == "when it has recovered"}
     assert "legal" in ended
     assert "press" not in ended
+    [late] = [it for it in previews if it.when == "when it has recovered after 4:00:00"]
+    assert (late.audience, "resolved after 4 h" in late.text) == ("press", True)
+
+
+@pytest.mark.parametrize("plan", BOTH.values(), ids=BOTH)
+def test_every_occasion_has_its_words_in_the_preview_of_a_plan(plan: Plan) -> None:
+    """All that anybody may be told: each branch of each template of those who hear of it."""
+    words = [it for name in plan.scenarios for it in preview_messages(plan, name)]
+    whens = {it.when for it in words}
+    assert {"when the incident opens", "when a step fails", "when it has recovered",
+            "when a person closes it"} <= whens  # fmt: skip
+    assert any(it.startswith("before step ") for it in whens)
+    assert any(it.endswith(" is answered") for it in whens)
+    called = [it.text for it in words if it.when.startswith("when nobody answers")]
+    assert bool(called) == bool(plan.escalation)
+    assert all("leeward incident ack" in text for text in called)
