@@ -254,7 +254,7 @@ def test_a_communicator_writes_on_the_status_page_and_announces_work(stage: Stag
     assert "War room" not in json.dumps(shown), "words of those inside"
 
     span = ("--from", "2030-01-01T10:00+01:00", "--until", "2030-01-01T11:00+01:00")
-    plan = ("--plan", str(stage.plan), "--says", "New disks", "--by", "cto")
+    plan = ("--plan", str(PLAN), "--says", "New disks", "--by", "cto")
     add = ("status", "maintenance", "add")
     assert stage.leeward(*add, "--service", "shop", *span, *plan, status=2)["error"]["code"] == (
         "unknown-service"
