@@ -14,6 +14,8 @@ import psycopg
 import pytest
 import urllib3
 
+from tests.clouds import wait_for
+
 ROOT = Path(__file__).parents[2]
 LEEWARD = [sys.executable, "-c", "from leeward.cli import main; main()", "cloud"]
 
@@ -35,6 +37,8 @@ def test_up_shows_what_is_up_env_reaches_it_and_ctrl_c_ends_it(
         address = f"{stage['apis']['leeward-RestAPI']}slack/commands"
         assert urllib3.request("POST", address, fields={"text": "status"}).status == 415
         assert any(name.endswith("-wal") for name in stage["schedules"])
+        page = wait_for(lambda: read_page(stage["status_page"]), "no status page", seconds=30)
+        assert "Nexus Studio: status" in page
         with psycopg.connect("") as connection:
             assert connection.execute("SELECT current_database()").fetchone() == ("nexus",)
         up.send_signal(signal.SIGINT)
@@ -43,6 +47,12 @@ def test_up_shows_what_is_up_env_reaches_it_and_ctrl_c_ends_it(
         up.kill()
         up.wait()
     assert not Path(stage["folder"]).exists()
+
+
+def read_page(address: str) -> str | None:
+    """None before it was written."""
+    answer = urllib3.request("GET", address)
+    return answer.data.decode() if answer.status == 200 else None
 
 
 def exports(folder: str) -> dict[str, str]:
