@@ -12,10 +12,19 @@ from typing import Any
 import pytest
 import schemathesis
 import urllib3
-from hypothesis import HealthCheck, settings
-from schemathesis.checks import CHECKS
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from chalicelib.api.openapi import describe
+from chalicelib.api.routes import DESCRIPTION
 from leeward.local.cloud import STANDBY_REGION
 from tests.apis import ELSEWHERE, HOSTILE, SCENARIO, Api, deployed_api
 from tests.clouds import wait_for
@@ -266,34 +275,33 @@ def test_the_document_is_served(api: Api, reader: str) -> None:
     assert api.get("v1/openapi.json", reader) == describe()
 
 
-WANTED = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_headers_conformance",
-    "response_schema_conformance",
-    "negative_data_rejection",
-)
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
 
 
-def test_whatever_is_asked_the_answer_is_as_described(api: Api, cto: str) -> None:
-    schema = schemathesis.openapi.from_dict(describe())
-    checks = [CHECKS.get_one(name) for name in WANTED]
+@pytest.mark.parametrize("mode", tuple(GenerationMode), ids=lambda it: str(it.value))
+def test_whatever_is_asked_the_answer_is_as_described(
+    api: Api, cto: str, mode: GenerationMode
+) -> None:
+    """With what the document allows, and with what it forbids."""
+    for operation in schemathesis.openapi.from_dict(describe()).get_all_operations():
+        if mode == GenerationMode.POSITIVE or operation.ok().path != DESCRIPTION:
+            _try(operation.ok(), mode, api, cto)
 
-    for operation in schema.get_all_operations():
-        ask = operation.ok()
-        _try(ask, api, cto, checks)
 
-
-def _try(operation: Any, api: Api, token: str, checks: list[Any]) -> None:
-    from hypothesis import given
-
-    @settings(max_examples=6, deadline=None, database=None, derandomize=True,
+def _try(operation: Any, mode: GenerationMode, api: Api, token: str) -> None:
+    @settings(max_examples=10, deadline=None, database=None, derandomize=True,
               suppress_health_check=list(HealthCheck))  # fmt: skip
-    @given(case=operation.as_strategy())
+    @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
         case.headers["Authorization"] = f"Bearer {token}"
-        case.call_and_validate(base_url=api.urls["us-east-1"].rstrip("/"), checks=checks)
+        case.call_and_validate(base_url=api.urls["us-east-1"].rstrip("/"), checks=CHECKS)
 
     ask()
 
