@@ -1,0 +1,167 @@
+"""What the views tell of copies, out of a real store's and CloudWatch's answers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from chalicelib.adapters.cloudwatch import CloudWatchMetrics
+from chalicelib.adapters.metric_history import CloudWatchHistory
+from chalicelib.plan.manifest import PROOF, point_key
+from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
+from chalicelib.services import build, people, showing
+from leeward.plan_file import load_plan
+from tests.contract.test_people_door import NAMES
+
+PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
+COMPONENT = "nexus-config"
+CACHED = [
+    it for it in (*vars(build).values(), *vars(people).values()) if hasattr(it, "cache_clear")
+]
+
+
+@pytest.fixture(autouse=True)
+def deployment(tmp_path: Path) -> Iterator[None]:
+    """The services as the function `show` has them, over empty stores."""
+    before = dict(os.environ)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(load_plan(PLAN).plan.to_json()))
+    os.environ.pop("AWS_ENDPOINT_URL", None)
+    os.environ |= NAMES | {"LEEWARD_PLAN": str(plan)}
+    with mock_aws():
+        keys = [{"AttributeName": name, "KeyType": kind}
+                for name, kind in (("pk", "HASH"), ("sk", "RANGE"))]  # fmt: skip
+        boto3.client("dynamodb").create_table(
+            TableName="state", BillingMode="PAY_PER_REQUEST", KeySchema=keys,
+            AttributeDefinitions=[
+                {"AttributeName": it["AttributeName"], "AttributeType": "S"} for it in keys
+            ],
+        )  # fmt: skip
+        for bucket in ("backups", "evidence"):
+            boto3.client("s3").create_bucket(Bucket=bucket)
+        for it in CACHED:
+            it.cache_clear()
+        yield
+    for it in CACHED:
+        it.cache_clear()
+    os.environ.clear()
+    os.environ |= before
+
+
+def take(at: datetime) -> str:
+    """A point whose one object is there."""
+    name = f"{at:%Y%m%dT%H%M%SZ}-archive"
+    key = point_key(name, "files.tar.zst")
+    build.backups(COMPONENT).put(key, b"files")
+    point = RecoveryPoint(
+        id=name, component=COMPONENT, kind="archive", taken_at=at, finished_at=at,
+        objects=(StoredObject(key, 5, "0" * 64),), source_bytes=5, encryption="",
+    )  # fmt: skip
+    build.catalogue(COMPONENT).add(point)
+    return name
+
+
+def prove(point: str, at: datetime, *, ok: bool = True) -> None:
+    checks = (CheckResult("files", ok, "5 bytes"),)
+    proof = Proof(COMPONENT, point, at, RecoveryTarget("end", ""), 0, None, checks)
+    text = json.dumps(proof.to_json()).encode()
+    build.backups(COMPONENT).put(point_key(point, PROOF), text)
+
+
+def told(verb: str, **more: str) -> dict[str, Any]:
+    answer = showing.show({"verb": verb, **more})
+    assert "error" not in answer, answer
+    return answer
+
+
+def component(verb: str) -> dict[str, Any]:
+    [found] = [it for it in told(verb)["components"] if it["component"] == COMPONENT]
+    return dict(found)
+
+
+def test_nothing_is_ready_that_was_not_proven() -> None:
+    now = datetime.now(UTC)
+    assert component("readiness")["why"] == "there is no recovery point"
+    point = take(now - timedelta(hours=2))
+    assert component("readiness")["level"] == "not-ready"
+    prove(point, now - timedelta(hours=1), ok=False)
+    assert component("readiness")["level"] == "not-ready"
+    prove(point, now - timedelta(hours=1))
+    ready = component("readiness")
+    assert (ready["level"], ready["proof"]["point"]) == ("ready", point)
+    build.backups(COMPONENT).put(point_key(point, PROOF), b"{torn")
+    torn = component("readiness")
+    assert (torn["level"], torn["why"]) == ("not-ready", f"the proof of {point} cannot be read")
+
+
+def test_a_point_that_lost_an_object_is_none() -> None:
+    point = take(datetime.now(UTC))
+    prove(point, datetime.now(UTC))
+    build.backups(COMPONENT).delete(point_key(point, "files.tar.zst"))
+    found = component("readiness")
+    assert found["level"] == "not-ready"
+    assert "no recovery point is whole" in found["why"]
+
+
+def test_a_store_that_does_not_answer_is_not_green() -> None:
+    take(datetime.now(UTC))
+    s3 = boto3.resource("s3").Bucket("backups")
+    s3.objects.delete()
+    s3.delete()
+    found = component("readiness")
+    assert found["level"] == "not-ready"
+    assert "cannot be read" in found["why"]
+    assert component("rpo")["level"] == "unknown"
+
+
+def test_the_age_counts_from_the_newest_point_that_may_be_used() -> None:
+    now = datetime.now(UTC)
+    take(now - timedelta(hours=30))
+    newest = take(now - timedelta(minutes=20))
+    assert component("rpo")["age_seconds"] == pytest.approx(1200, abs=60)
+    build.catalogue(COMPONENT).quarantine(newest, code="x", reason="virus", at=now)
+    assert component("rpo")["age_seconds"] == pytest.approx(108_000, abs=60)
+
+
+def test_a_day_is_told_by_the_metrics_of_the_jobs() -> None:
+    CloudWatchMetrics(build.client("cloudwatch")).put(COMPONENT, {"Taken.commits": 1.0})
+    CloudWatchMetrics(build.client("cloudwatch")).put("other", {"Taken.wal": 1.0})
+    now = datetime.now(UTC)
+    history = CloudWatchHistory(build.client("cloudwatch"))
+    wanted = {COMPONENT: ["Taken.commits", "Taken.full"], "idle": ["Taken.full"]}
+    found = history.moments(wanted, start=now - timedelta(hours=1), end=now + timedelta(minutes=1))
+    [at] = found[COMPONENT]
+    assert timedelta(0) <= now - at < timedelta(minutes=2)
+    assert found["idle"] == ()
+
+
+def test_the_calendar_says_of_each_point_whether_it_stays_and_why() -> None:
+    now = datetime.now(UTC)
+    for days in range(40):
+        take(now - timedelta(days=days, minutes=5))
+    seen = told("calendar", component=COMPONENT)
+    assert len(seen["points"]) == seen["stay"] + seen["go"] == 40
+    assert all(it["why"] for it in seen["points"])
+    if seen["calendar"]:
+        days = [cell for week in seen["calendar"]["weeks"] for cell in week["days"] if cell]
+        assert sum(it["stay"] + it["go"] for it in days) >= 36
+
+
+def test_what_is_no_component_is_refused_with_those_that_are() -> None:
+    error = showing.show({"verb": "calendar", "component": "<b>"})["error"]
+    assert error["code"] == "unknown-component"
+    assert COMPONENT in error["hint"]
+
+
+def test_findings_and_exercises_are_the_deployed_plans() -> None:
+    rules = {it["rule"] for it in told("findings")["findings"]}
+    assert "LW001" in rules
+    assert {it["name"] for it in told("exercises")["exercises"]}

@@ -1,0 +1,170 @@
+"""The pages say what is, in words and shapes, and nothing that they are told becomes markup."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.errors import Refused
+from chalicelib.pages.actions import action_rows
+from chalicelib.pages.notices import Notice
+from chalicelib.pages.overview import component_rows, headlines, may_answer
+from chalicelib.pages.render import Frame, render, style_source
+from chalicelib.pages.shapes import draw_bars, draw_gauge, draw_spark
+from chalicelib.pages.words import READINESS, RUN, STEP, mark
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+FRAME = Frame("/api", NOW, person="cto", tokens={"/sign-out": "t"})
+HOSTILE = "<script>alert(1)</script>&\"'`\u202e"
+
+
+def seen(**changed: Any) -> dict[str, Any]:
+    ready = {"component": "db", "level": "ready", "why": "proven", "points": 1, "proof": None}
+    rpo = {"component": "db", "level": "within", "why": "", "age_seconds": 60.0,
+           "objective_seconds": 3600.0, "history": []}  # fmt: skip
+    base: dict[str, Any] = {
+        "plan": "nexus", "incidents": [], "ended": [], "approvals": [], "exercises": 0,
+        "failing": [], "readiness": {"components": [ready]}, "rpo": {"components": [rpo]},
+    }  # fmt: skip
+    return base | changed
+
+
+def components(**levels: str) -> dict[str, Any]:
+    return {"components": [
+        {"component": name, "level": level, "why": "", "points": 0, "proof": None}
+        for name, level in levels.items()
+    ]}  # fmt: skip
+
+
+def incident(**changed: Any) -> dict[str, Any]:
+    return {"incident": "inc-1", "scenario": "corruption", "component": "db", "severity": "SEV1",
+            "drill": False} | changed  # fmt: skip
+
+
+def question(**changed: Any) -> dict[str, Any]:
+    return {"step": "restore", "says": "Restore", "people": ["cto", "dba"], "by": []} | changed
+
+
+def test_a_quiet_night_is_three_times_green() -> None:
+    assert [it.tone for it in headlines(seen(), "cto")] == ["good", "good", "good"]
+
+
+@pytest.mark.parametrize(
+    ("found", "which", "answer", "tone"),
+    [
+        (seen(incidents=[incident()]), 0, "1 open", "bad"),
+        (seen(incidents=[incident(drill=True)]), 0, "None open", "live"),
+        (seen(approvals=[question()]), 1, "1 answer", "warn"),
+        (seen(approvals=[question(by=["cto"])]), 1, "Nothing", "good"),
+        (seen(approvals=[question(people=["dba"])]), 1, "Nothing", "good"),
+        (seen(readiness=components(db="not-ready", files="ready")), 2, "1 of 2 proven", "bad"),
+        (seen(readiness=components(db="no-copies")), 2, "Unknown", "bad"),
+        (seen(rpo={"components": [{"component": "db", "level": "over"}]}), 2, "1 of 1 proven",
+         "bad"),
+        (seen(rpo={"components": [{"component": "db", "level": "unknown"}]}), 2, "1 of 1 proven",
+         "bad"),
+    ],
+)  # fmt: skip
+def test_each_of_the_three_answers_can_be_bad(
+    found: dict[str, Any], which: int, answer: str, tone: str
+) -> None:
+    head = headlines(found, "cto")[which]
+    assert (head.answer, head.tone) == (answer, tone)
+
+
+def test_whose_answer_it_is() -> None:
+    assert may_answer(question(), "cto")
+    assert not may_answer(question(by=["cto"]), "cto")
+    assert not may_answer(question(), "mallory")
+
+
+def test_what_is_not_ready_comes_first() -> None:
+    found = seen(readiness=components(a="no-copies", b="ready", c="not-ready"))
+    assert [row.ready["component"] for row in component_rows(found)] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("table", [READINESS, STEP, RUN])
+def test_a_state_that_no_page_knows_is_never_green(table: dict[str, Any]) -> None:
+    assert mark(table, "invented").tone == "bad"
+    assert mark(table, "").word == "unknown"
+
+
+def test_the_first_page_escapes_whatever_it_is_told() -> None:
+    it = incident(opened_at="2026-11-22T11:00:00Z", run_status=HOSTILE, waits_for=[HOSTILE],
+                  scenario=HOSTILE, component=HOSTILE, incident=HOSTILE)  # fmt: skip
+    found = seen(incidents=[it], plan=HOSTILE, failing=[HOSTILE])
+    names = ("plan", "incidents", "ended", "approvals", "exercises", "failing")
+    body = render(
+        "overview.html", FRAME, **{name: found[name] for name in names}, said=None,
+        heads=headlines(found, "cto"), rows=component_rows(found), others=[HOSTILE],
+    )  # fmt: skip
+    assert "<script" not in body
+    assert "\u202e" not in body
+    assert "\\u202e" in body, "what turns the line round is written out"
+
+
+@given(st.text(max_size=40))
+def test_a_notice_is_text_and_its_backticks_are_code(text: str) -> None:
+    said = Notice.of(Refused(text, hint=f"say `{text}` <b>"))
+    body = render("problem.html", FRAME, title="x", said=said)
+    assert "<b>" not in body
+    assert body.count("<script") == 0
+
+
+def test_the_style_is_the_one_that_the_policy_allows() -> None:
+    import base64
+    import hashlib
+    import re
+
+    body = render("problem.html", FRAME, title="x", said=None)
+    [style] = re.findall(r"<style>(.*?)</style>", body, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert style_source() == f"'sha256-{digest}'"
+    assert " style=" not in body
+
+
+def test_a_gauge_shows_going_over_and_fills_nothing_when_nothing_is_known() -> None:
+    assert draw_gauge(1800, 3600, "Lost").fill == 37.5
+    assert draw_gauge(9000, 3600, "Lost").fill == 100.0
+    unknown = draw_gauge(None, 3600, "Lost")
+    assert (unknown.fill, unknown.says) == (0.0, "Lost: unknown")
+
+
+def test_a_day_with_a_gap_says_how_long_nothing_is_known() -> None:
+    drawn = draw_spark([None, None, 60.0, 7200.0], 3600.0)
+    assert drawn is not None
+    assert drawn.says == "Last 24 h: at worst 2 h of 1 h, unknown for 12.0 h"
+    assert [(it.width, it.state) for it in drawn.columns] == [
+        (2, "unknown"), (1, "good"), (1, "bad"),
+    ]  # fmt: skip
+    assert draw_spark([], 3600.0) is None
+    nothing = draw_spark([None] * 4, 3600.0)
+    assert nothing is not None
+    assert nothing.says == "Last 24 h: nothing is known"
+
+
+def test_the_bars_of_a_run_lie_between_the_alarm_and_now() -> None:
+    run = {"alarm_at": "2026-11-22T11:59:00Z", "status": "running", "steps": [
+        {"step": "a", "state": "done", "started_at": "2026-11-22T11:59:15Z",
+         "ended_at": "2026-11-22T11:59:30Z"},
+        {"step": "b", "state": "running", "started_at": "2026-11-22T11:59:30Z", "ended_at": None},
+        {"step": "c", "state": "not-begun", "started_at": None, "ended_at": None},
+    ]}  # fmt: skip
+    bars = draw_bars(run, NOW)
+    assert (bars["a"].left, bars["a"].width) == (25.0, 25.0)
+    assert (bars["b"].left, bars["b"].width) == (50.0, 50.0)
+    assert "c" not in bars
+
+
+def test_what_is_late_is_said_to_be() -> None:
+    told = {"actions": [
+        {"what": "later", "status": "open", "due_on": "2027-01-01"},
+        {"what": "late", "status": "open", "due_on": "2026-11-21"},
+        {"what": "past", "status": "done", "due_on": "2026-11-20"},
+    ]}  # fmt: skip
+    rows = {it["what"]: it["mark"].word for it in action_rows(told, NOW)}
+    assert rows == {"later": "Open", "late": "Overdue", "past": "Done"}
