@@ -66,6 +66,37 @@ class Ran:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Patched:
+    """What a server's agent says of its patches, against its patch baseline. `began_at`: of the
+    scan or installation that it speaks of, aware UTC."""
+
+    baseline: str
+    began_at: datetime
+    installed: int
+    missing: int
+    failed: int
+    waiting_for_restart: int
+
+    @property
+    def ok(self) -> bool:
+        return not (self.missing or self.failed or self.waiting_for_restart)
+
+
+class Patches(Protocol):
+    """Patches of a server's system, as its patch baseline wants them."""
+
+    def begin_patches(self, server: str, *, may_restart: bool, name: str) -> str:
+        """Begin to install what is missing; the id to follow it by. Repeatable: what is installed
+        is not installed again. Raises Unavailable: code "server-unreachable"."""
+
+    def follow_patches(self, server: str, command: str, *, seconds: float) -> bool:
+        """Whether it has ended, well or not, within that time."""
+
+    def patches(self, server: str) -> Patched | None:
+        """What the agent reported last; None when it never did."""
+
+
 class Commands(Protocol):
     """Shell commands on servers, as root, over the servers' own agent."""
 

@@ -46,6 +46,7 @@ CODE = {
     "server.provision": ("servers", "provision_step"),
     "server.secure": ("servers", "secure_step"),
     "server.run": ("server_commands", "run_step"),
+    "server.patch": ("host_patches", "patch_step"),
     "server.test": ("server_commands", "test_step"),
     "server.isolate": ("server_swap", "isolate_step"),
     "server.register": ("server_swap", "register_step"),

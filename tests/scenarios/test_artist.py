@@ -21,6 +21,7 @@ RARE = {
     "ec2:TerminateInstances": "a drill ends the server that it launched",
     "iam:PassRole": "the profile that a launch template names; AWS asks for it inside RunInstances",
     "s3:AbortMultipartUpload": "a copy for the server that broke",
+    "ssm:DescribeInstancePatchStates": "a step server.patch, which these scenarios have not",
     "ssm:CancelCommand": "a command whose end SSM does not tell",
 }
 

@@ -15,9 +15,10 @@ from botocore.exceptions import ClientError
 
 from chalicelib.adapters.aws_errors import error_code, mapped
 from chalicelib.errors import CheckFailed, Unavailable
-from chalicelib.ports.servers import Ran
+from chalicelib.ports.servers import Patched, Ran
 
 DOCUMENT = "AWS-RunShellScript"
+BASELINE = "AWS-RunPatchBaseline"
 FOLDER = "/var/lib/leeward/commands"
 # Of each command's output; SSM itself gives the first 24,000 characters and no more.
 TAIL_BYTES = 6000
@@ -45,7 +46,11 @@ class SsmCommands:
 
     def run(self, server: str, script: str, *, name: str, limit_seconds: float) -> Ran:
         started = time.monotonic()
-        command = self._send(server, wrapped(script, name, limit_seconds), name, limit_seconds)
+        parameters = {
+            "commands": [wrapped(script, name, limit_seconds)],
+            "executionTimeout": [str(int(limit_seconds + SPARE_SECONDS))],
+        }
+        command = self._send(server, DOCUMENT, parameters, name)
         answer = self._wait(server, command, limit_seconds + SPARE_SECONDS)
         status, seconds = int(answer["ResponseCode"]), time.monotonic() - started
         if answer["Status"] == "TimedOut" or status == TIMED_OUT:
@@ -58,18 +63,38 @@ class SsmCommands:
             )
         return Ran(status, answer["StandardOutputContent"], answer["StandardErrorContent"], seconds)
 
-    def _send(self, server: str, script: str, name: str, limit_seconds: float) -> str:
+    def begin_patches(self, server: str, *, may_restart: bool, name: str) -> str:
+        parameters = {
+            "Operation": ["Install"],
+            "RebootOption": ["RebootIfNeeded" if may_restart else "NoReboot"],
+        }
+        return self._send(server, BASELINE, parameters, name)
+
+    def follow_patches(self, server: str, command: str, *, seconds: float) -> bool:
+        deadline, pause = time.monotonic() + seconds, POLL_SECONDS
+        while True:
+            answer = self._ask(server, command)
+            if answer and answer["Status"] in ENDED:
+                return True
+            if time.monotonic() + pause > deadline:
+                return False
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_POLL_SECONDS)
+
+    def patches(self, server: str) -> Patched | None:
+        with mapped("ssm", server=server):
+            answer = self._client.describe_instance_patch_states(InstanceIds=[server])
+        return next((_patched(it) for it in answer["InstancePatchStates"]), None)
+
+    def _send(self, server: str, document: str, parameters: dict[str, list[str]], name: str) -> str:
         with mapped("ssm", server=server):
             try:
                 answer = self._client.send_command(
                     InstanceIds=[server],
-                    DocumentName=DOCUMENT,
+                    DocumentName=document,
                     Comment=name[:100],
                     TimeoutSeconds=DELIVERY_SECONDS,
-                    Parameters={
-                        "commands": [script],
-                        "executionTimeout": [str(int(limit_seconds + SPARE_SECONDS))],
-                    },
+                    Parameters=parameters,
                 )
             except ClientError as error:
                 # An instance that is stopped, booting, or has no agent is not a valid id to SSM.
@@ -107,6 +132,17 @@ class SsmCommands:
     def _cancel(self, server: str, command: str) -> None:
         with mapped("ssm", server=server):
             self._client.cancel_command(CommandId=command, InstanceIds=[server])
+
+
+def _patched(state: dict[str, Any]) -> Patched:
+    return Patched(
+        baseline=str(state["BaselineId"]),
+        began_at=state["OperationStartTime"],
+        installed=int(state.get("InstalledCount", 0)),
+        missing=int(state.get("MissingCount", 0)),
+        failed=int(state.get("FailedCount", 0)),
+        waiting_for_restart=int(state.get("InstalledPendingRebootCount", 0)),
+    )
 
 
 # What `timeout` of coreutils exits with when it had to end the command.

@@ -1,8 +1,11 @@
 """SSM Run Command: scripts really run on the hosts of the local cloud, and hosts are online or not.
 
 moto notes a command and says at once that it succeeded, on every instance there is. Known here are
-AWS-RunShellScript for named instances, GetCommandInvocation, CancelCommand and
-DescribeInstanceInformation.
+AWS-RunShellScript and AWS-RunPatchBaseline for named instances, GetCommandInvocation,
+CancelCommand, DescribeInstanceInformation and DescribeInstancePatchStates.
+
+A host's patches are the lines of /var/lib/patches/missing; an installation really moves them, by a
+script on the host, to `installed`, or to `waiting` when they need a restart that is not allowed.
 """
 
 from __future__ import annotations
@@ -25,6 +28,18 @@ if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
 
 DEFAULT_SECONDS = 3600.0
+SHELL, BASELINE = "AWS-RunShellScript", "AWS-RunPatchBaseline"
+PATCHES = "var/lib/patches"
+# A line "NAME restart" needs one, and "NAME broken" cannot be installed.
+INSTALL = """
+mkdir -p /var/lib/patches; cd /var/lib/patches
+touch missing installed waiting failed
+grep ' broken$' missing >failed || true
+grep -v ' broken$' missing | grep ' restart$' >>{restarted} || true
+grep -v -e ' broken$' -e ' restart$' missing >>installed || true
+cp failed missing
+date -u +%s >installed-at
+"""
 
 
 class InvalidInstance(SSMException):
@@ -49,6 +64,9 @@ def install(cloud: LocalCloud) -> Iterator[None]:
         "send_command": lambda response: commands.send(response._get_param),
         "get_command_invocation": lambda response: commands.get(response._get_param),
         "cancel_command": lambda response: commands.cancel(response._get_param),
+        "describe_instance_patch_states": lambda response: commands.patch_states(
+            response._get_param
+        ),
         "describe_instance_information": lambda response: commands.online(response._get_param),
     }
     with ExitStack() as stack:
@@ -81,7 +99,7 @@ class Invocations:
 
     def send(self, given: Callable[..., Any]) -> dict[str, Any]:
         document, parameters = given("DocumentName"), given("Parameters", {})
-        if document != "AWS-RunShellScript":
+        if document not in (SHELL, BASELINE):
             raise NoDocument(document)
         instances = given("InstanceIds", [])
         for instance in instances:
@@ -89,14 +107,14 @@ class Invocations:
                 raise InvalidInstance(instance)
         command = str(uuid.uuid4())
         limit = float(parameters.get("executionTimeout", [DEFAULT_SECONDS])[0])
-        script = "\n".join(parameters["commands"])
+        script = _script(document, parameters)
         for instance in instances:
             found = {
                 "CommandId": command,
                 "InstanceId": instance,
                 "Comment": given("Comment", ""),
                 "DocumentName": document,
-                "PluginName": "aws:runShellScript",
+                "PluginName": "aws:runShellScript" if document == SHELL else "PatchLinux",
                 "ExecutionStartDateTime": datetime.now(UTC).isoformat(),
             }
             with self._lock:
@@ -149,6 +167,34 @@ class Invocations:
         listed = [{"InstanceId": it, "PingStatus": "Online"} for it in online]
         return {"InstanceInformationList": listed}
 
+    def patch_states(self, given: Callable[..., Any]) -> dict[str, Any]:
+        found = [self._patch_state(it) for it in given("InstanceIds", [])]
+        return {"InstancePatchStates": [it for it in found if it]}
+
+    def _patch_state(self, instance: str) -> dict[str, Any] | None:
+        """None for a host whose agent never looked at its patches."""
+        folder = self._cloud.hosts.root(instance) / PATCHES
+        if not (folder / "installed-at").exists():
+            return None
+        counts = {
+            name: len((folder / file).read_text().splitlines())
+            for name, file in (
+                ("InstalledCount", "installed"),
+                ("MissingCount", "missing"),
+                ("FailedCount", "failed"),
+                ("InstalledPendingRebootCount", "waiting"),
+            )
+        }
+        at = int((folder / "installed-at").read_text())
+        return counts | {
+            "InstanceId": instance,
+            "PatchGroup": "",
+            "BaselineId": "pb-0123456789abcdef0",
+            "Operation": "Install",
+            "OperationStartTime": at,
+            "OperationEndTime": at,
+        }
+
     def _run(self, command: str, instance: str, script: str, limit: float) -> None:
         status, output, errors = self._cloud.hosts.run(instance, script, limit_seconds=limit)
         if status == TIMED_OUT:
@@ -159,6 +205,13 @@ class Invocations:
         with self._lock:
             if self._found[command, instance]["Status"] == "InProgress":
                 self._found[command, instance] |= told
+
+
+def _script(document: str, parameters: dict[str, list[str]]) -> str:
+    if document == SHELL:
+        return "\n".join(parameters["commands"])
+    allowed = parameters.get("RebootOption", ["RebootIfNeeded"]) == ["RebootIfNeeded"]
+    return INSTALL.format(restarted="installed" if allowed else "waiting")
 
 
 def _told(
