@@ -60,13 +60,15 @@ Reason = Literal["note", "wal", "index", "object", "manifest"]
 @dataclass(frozen=True)
 class CopyItem(Record):
     """One object to copy. `sha256` is what the manifest says, "" where none does. `stored_at`:
-    since when the source has it, from which the lag is counted."""
+    since when the source has it, from which the lag is counted. `settled`: it was not written after
+    its manifest."""
 
     key: str
     size_bytes: int
     stored_at: datetime
     reason: Reason
     sha256: str = ""
+    settled: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,11 +169,15 @@ def _items_of(
     manifest = f"points/{point.id}/manifest.json"
     if manifest not in lacking:
         return ()
+    written_at = rows[manifest].modified_at
     objects = [
-        CopyItem(item.key, item.size_bytes, rows[item.key].modified_at, "object", item.sha256)
+        CopyItem(
+            item.key, item.size_bytes, rows[item.key].modified_at, "object", item.sha256,
+            settled=rows[item.key].modified_at <= written_at,
+        )
         for item in point.objects
         if item.key in lacking
-    ]
+    ]  # fmt: skip
     return (*objects, _item(rows[manifest], "manifest"))
 
 
@@ -355,7 +361,11 @@ class _Run:
         """Where both are S3 no byte comes here, and S3 tells the SHA-256 of what it has copied."""
         if not isinstance(self.target, CopiesByItself) or not item.sha256:
             return None
-        stored = self.target.copy_from(self.source, item.key)
+        stored = self.target.copy_from(
+            self.source, item.key,
+            vouched=item.sha256 if item.settled else "",
+            over=lambda: self.long is not None and self.long.over,
+        )  # fmt: skip
         if stored is not None and stored.sha256 != item.sha256:
             self.target.delete(item.key)
             _require_same(item.key, item.sha256, stored.sha256)

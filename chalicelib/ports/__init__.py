@@ -28,10 +28,12 @@ from chalicelib.ports.storage import (
     CopiesByItself,
     KeepsUploads,
     LastingWriter,
+    Leftover,
     Listed,
     ObjectStore,
     ObjectWriter,
     ReadsOn,
+    RemovesUploads,
     StoredFacts,
 )
 
@@ -49,6 +51,7 @@ __all__ = [
     "Inventory",
     "KeepsUploads",
     "LastingWriter",
+    "Leftover",
     "Listed",
     "Metrics",
     "ObjectStore",
@@ -57,6 +60,7 @@ __all__ = [
     "Recovery",
     "RejectedPoint",
     "ReadsOn",
+    "RemovesUploads",
     "ReplayPosition",
     "ReplicationSource",
     "ServerFactory",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from chalicelib.errors import Unavailable
 
+PUT_DOWN = "put-down"
 VERSION = "0.3.0"
 """Of rehashes, as requirements.txt pins it."""
 
@@ -32,7 +33,7 @@ class RunningDigest:
             self._inner = kind()
             return
         version, _, kept = state.partition(":")
-        if version != VERSION:
+        if not is_state(state):
             raise upload_gone(f"the digest of version {version}")
         try:
             self._inner = kind.deserialize(b64decode(kept))
@@ -52,6 +53,11 @@ class RunningDigest:
         return f"{VERSION}:{b64encode(self._inner.serialize()).decode()}"
 
 
+def is_state(state: str) -> bool:
+    """Of the pinned version."""
+    return state.partition(":")[0] == VERSION
+
+
 def pack(facts: dict[str, Any], rest: Data = b"") -> bytes:
     """A checkpoint: one line of JSON, then bytes as they are."""
     return b"".join((json.dumps(facts).encode(), b"\n", rest))
@@ -67,6 +73,17 @@ def unpack(checkpoint: bytes) -> tuple[dict[str, Any], bytes]:
     if not isinstance(facts, dict):
         raise upload_gone("no checkpoint")
     return facts, rest
+
+
+def put_down(key: str, done_bytes: int, size_bytes: int) -> Unavailable:
+    """Not a failure: the next run goes on."""
+    return Unavailable(
+        f"expected all {size_bytes} bytes of {key!r} to be copied in this run, found time for "
+        f"{done_bytes}",
+        code=PUT_DOWN,
+        hint="The next run goes on from there.",
+        key=key,
+    )
 
 
 def upload_gone(found: str) -> Unavailable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,9 +92,23 @@ class ObjectStore(Protocol):
 class CopiesByItself(Protocol):
     """A store that can take an object over from another without anybody reading it here."""
 
-    def copy_from(self, source: ObjectStore, key: str) -> StoredObject | None:
+    def copy_from(
+        self,
+        source: ObjectStore,
+        key: str,
+        *,
+        vouched: str = "",
+        over: Callable[[], bool] = lambda: False,
+    ) -> StoredObject | None:
         """What it holds now, with the SHA-256 that it computed; None when it cannot take the
-        object over from that store, which must be read and written then."""
+        object over from that store, which must be read and written then.
+
+        Args:
+            vouched: the object's SHA-256, by who knows that it was not written since that was
+                computed. One that is too large for one request is taken over then, and is `vouched`
+                when by the store's own checksums each part is the source's.
+            over: asked before each part. Raises Unavailable (code "put-down"): call it again.
+        """
 
 
 @runtime_checkable
@@ -137,3 +151,22 @@ class KeepsUploads(Protocol):
 
     def abandon(self, key: str, checkpoint: bytes) -> None:
         """Remove what was sent. No error when the store has forgotten it."""
+
+    def delete(self, key: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """An unfinished upload: nobody sees it, and it is paid for."""
+
+    key: str
+    sent_bytes: int
+    begun_at: datetime
+
+
+@runtime_checkable
+class RemovesUploads(Protocol):
+    """A store that can tell which uploads were begun in it, whoever began them."""
+
+    def remove_uploads(self, before: datetime, *, but: Collection[str]) -> tuple[Leftover, ...]:
+        """Remove those begun before, but of these keys; what each was."""

@@ -138,6 +138,8 @@ RARE = {
     "dynamodb:GetItem": "a turn that a dead worker held; a point whose time is over",
     "dynamodb:PutItem": "a quarantine, when no location has the point sound",
     "s3:ListBucket": "without it S3 says of a missing object that it may not be read",
+    "s3:ListBucketMultipartUploads": "a location in another region of AWS",
+    "s3:ListMultipartUploadParts": "the same",
     "s3:ListBucketVersions": "the replica of a bucket: test_buckets.py",
     "s3:GetObjectVersion": "the same",
     "kms:Encrypt": "a data key for a new period",

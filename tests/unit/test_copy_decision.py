@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -249,7 +250,7 @@ class TakingOver(InMemoryObjectStore):
         super().__init__()
         self.source, self.damaged, self.taken = source, damaged, 0
 
-    def copy_from(self, source: ObjectStore, key: str) -> StoredObject | None:
+    def copy_from(self, source: ObjectStore, key: str, **_: Any) -> StoredObject | None:
         if source is not self.source:
             return None
         self.taken += 1

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -23,11 +24,12 @@ from chalicelib.adapters.aws_errors import error_code, mapped
 from chalicelib.adapters.read_ahead import CHUNK_BYTES, MIB, RANGE_BYTES, read_ranges
 from chalicelib.adapters.refusals import changed_meanwhile
 from chalicelib.adapters.s3.answers import checksums_of, compare, mapped_object
+from chalicelib.adapters.s3.part_copies import copy_in_parts, remove_uploads
 from chalicelib.adapters.s3.writer import LastingPartWriter, PartWriter, abandon
 from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.errors import Truncated
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import Listed, StoredFacts
+from chalicelib.ports import Leftover, Listed, StoredFacts
 
 PART_BYTES = 16 * MIB
 # The largest object that S3 copies in one request.
@@ -70,6 +72,7 @@ class S3ObjectStore:
         kms_key_id: str | None = None,
         part_bytes: int = PART_BYTES,
         range_bytes: int = RANGE_BYTES,
+        copy_bytes: int = COPY_BYTES,
     ) -> None:
         self._client = client
         self._bucket = bucket
@@ -77,6 +80,7 @@ class S3ObjectStore:
         self._kms_key_id = kms_key_id
         self._part_bytes = part_bytes
         self._range_bytes = range_bytes
+        self._copy_bytes = copy_bytes
 
     @property
     def encryption(self) -> str:
@@ -115,6 +119,9 @@ class S3ObjectStore:
     def abandon(self, key: str, checkpoint: bytes) -> None:
         abandon(self, key, checkpoint)
 
+    def remove_uploads(self, before: datetime, *, but: Collection[str]) -> tuple[Leftover, ...]:
+        return remove_uploads(self, before, but)
+
     def get(self, key: str) -> bytes:
         with mapped("s3", key=key), mapped_object(key), suppress(*BROKEN_BODY):
             return bytes(self._client.get_object(**self._address(key))["Body"].read())
@@ -133,17 +140,24 @@ class S3ObjectStore:
         fetch = partial(self._range, key, size=size, etag=etag)
         yield from read_ranges(size, fetch, range_bytes=self._range_bytes, begin=start)
 
-    def copy_from(self, source: object, key: str) -> StoredObject | None:
-        """Up to 5 GiB from another bucket of S3, in any region; S3 computes the SHA-256 anew.
+    def copy_from(
+        self,
+        source: object,
+        key: str,
+        *,
+        vouched: str = "",
+        over: Callable[[], bool] = lambda: False,
+    ) -> StoredObject | None:
+        """From another bucket of S3, in any region; up to 5 GiB S3 computes the SHA-256 anew.
 
-        Source: "CopyObject" in the API reference: larger objects are copied in parts, whose
-        checksum is not the object's.
+        Source: "CopyObject" in the API reference.
         """
         if not isinstance(source, S3ObjectStore):
             return None
         size = source.facts(key).size_bytes
-        if size > COPY_BYTES:
-            return None
+        if size > self._copy_bytes:
+            done = bool(vouched) and copy_in_parts(source, self, key, over=over)
+            return StoredObject(key, size, vouched) if done else None
         with mapped("s3", key=key), mapped_object(key):
             self._client.copy_object(
                 **self._address(key), **self._at_rest(),

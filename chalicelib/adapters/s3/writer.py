@@ -22,6 +22,11 @@ PART_THREADS = 3
 PARTS_PER_SIZE = 1500
 
 
+def part_bytes(smallest: int, number: int) -> int:
+    """How large part `number` (from 0) is: a copy that is cut alike has the checksum of this."""
+    return smallest << (number // PARTS_PER_SIZE)
+
+
 class PartWriter:
     """One object on its way: a single PUT when it stays below one part."""
 
@@ -39,7 +44,7 @@ class PartWriter:
         self._whole.update(data)
         self._size_bytes += len(data)
         self._buffer += data
-        if len(self._buffer) >= self._part_bytes():
+        while len(self._buffer) >= self._part_bytes():
             self._send_part()
 
     def commit(self) -> StoredObject:
@@ -68,12 +73,14 @@ class PartWriter:
                 )
 
     def _part_bytes(self) -> int:
-        return self._store._part_bytes << (len(self._parts) // PARTS_PER_SIZE)
+        return part_bytes(self._store._part_bytes, len(self._parts))
 
     def _send_part(self) -> None:
         if not self._upload_id:
             self._begin()
-        body, self._buffer = self._buffer, bytearray()
+        size = self._part_bytes()
+        body = self._buffer[:size]
+        del self._buffer[:size]
         unsent = len(self._parts) - PART_THREADS
         if unsent >= 0:
             self._parts[unsent].result()

@@ -38,7 +38,7 @@ class KeyNames:
         longest_bytes: int = LONGEST_NAME_BYTES,
         longest_segment_bytes: int = LONGEST_NAME_BYTES,
     ) -> None:
-        self._prefix = prefix
+        self.prefix = prefix
         self._longest_bytes = longest_bytes
         self._longest_segment_bytes = longest_segment_bytes
 
@@ -47,7 +47,7 @@ class KeyNames:
         if not key:
             raise BadInput("expected a key, found none", code="key-empty", hint="Name the object.")
         digits = _utf8(key).hex()
-        name = self._prefix + (key if self._is_plain(key) else f"{ODD}/{_cut(digits)}{END}")
+        name = self.prefix + (key if self._is_plain(key) else f"{ODD}/{_cut(digits)}{END}")
         found = len(name.encode())
         if found > self._longest_bytes:
             raise BadInput(
@@ -69,8 +69,8 @@ class KeyNames:
         """
         streams = [self._keys(rows(self._odd_prefix(prefix)))]
         if self._is_plain(prefix + "x"):
-            odd = f"{self._prefix}{ODD}/"
-            plain = (row for row in rows(self._prefix + prefix) if not row.key.startswith(odd))
+            odd = f"{self.prefix}{ODD}/"
+            plain = (row for row in rows(self.prefix + prefix) if not row.key.startswith(odd))
             streams.append(self._keys(plain))
         last = b""
         for row in heapq.merge(*streams, key=_order):
@@ -84,11 +84,11 @@ class KeyNames:
             yield row
 
     def _odd_prefix(self, prefix: str) -> str:
-        return f"{self._prefix}{ODD}/{_cut(_utf8(prefix).hex())}"
+        return f"{self.prefix}{ODD}/{_cut(_utf8(prefix).hex())}"
 
     def _keys(self, rows: Iterator[Listed]) -> Iterator[Listed]:
         for row in rows:
-            yield replace(row, key=self._key(row.key.removeprefix(self._prefix)))
+            yield replace(row, key=self._key(row.key.removeprefix(self.prefix)))
 
     def _key(self, name: str) -> str:
         """What is no name of ours stays as it is: listings show it, and no key reaches it."""

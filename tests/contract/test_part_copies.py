@@ -1,0 +1,197 @@
+"""Points larger than one copy of S3 takes, copied part by part, by S3 alone, and proven by it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.s3.store import MIB, S3ObjectStore
+from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.backup.long_copies import LongPlace, give_up_old
+from chalicelib.errors import DigestMismatch, Unavailable
+from chalicelib.plan.records import RecoveryPoint
+from tests.s3_servers import S3Server, moto_server, seaweed_server
+
+POINT = "20261122T084500Z-archive"
+KEY = f"points/{POINT}/files.tar.zst"
+DATA = os.urandom(1 << 16) * 272 + b"and a rest"  # 17 MiB: four parts
+SERVERS = {"moto": moto_server, "seaweedfs": seaweed_server}
+READ_OR_SENT = {"GetObject", "PutObject", "UploadPart"}
+
+
+@dataclass
+class Pair:
+    source: S3ObjectStore
+    target: S3ObjectStore
+    asked: list[str] = field(default_factory=list)
+
+    def add_point(self) -> None:
+        with self.source.open_writer(KEY) as writer:
+            for start in range(0, len(DATA), MIB):
+                writer.write(DATA[start : start + MIB])
+            stored = writer.commit()
+        at = datetime.now(UTC)
+        time.sleep(1.1)  # moto tells whole seconds
+        StoredCatalogue(self.source, "files").add(
+            RecoveryPoint(
+                id=POINT,
+                component="files",
+                kind="archive",
+                taken_at=at,
+                finished_at=at,
+                objects=(stored,),
+                source_bytes=len(DATA),
+                encryption="none",
+            )  # fmt: skip
+        )
+
+    def copy(self) -> CopyResult:
+        self.asked.clear()
+        holdings = StoredCatalogue(self.source, "files").holdings()
+        decision = decide_copies(holdings, self.source.list(), self.target.list())
+        return apply_copies(decision, self.source, self.target, clock=SystemClock())
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Callable[[str], S3Server]]:
+    with ExitStack() as running:
+        yield cache(lambda name: running.enter_context(SERVERS[name]()))
+
+
+@pytest.fixture(params=list(SERVERS))
+def pair(request: pytest.FixtureRequest, servers: Callable[[str], S3Server]) -> Pair:
+    client, asked = servers(request.param).client, []
+    client.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
+    stores = []
+    for _ in range(2):
+        name = f"b-{os.urandom(6).hex()}"
+        client.create_bucket(Bucket=name)
+        stores.append(S3ObjectStore(client, name, "f/", part_bytes=5 * MIB, copy_bytes=6 * MIB))
+    made = Pair(*stores, asked)
+    made.add_point()
+    return made
+
+
+@pytest.fixture
+def listed(pair: Pair) -> Iterator[Pair]:
+    """ListParts tells each part's SHA-256, as S3's does and neither of the two servers'."""
+
+    def tell(parsed: dict[str, Any], **_: Any) -> None:
+        for part in parsed.get("Parts", ()):
+            start = (part["PartNumber"] - 1) * 5 * MIB
+            digest = hashlib.sha256(DATA[start : start + 5 * MIB]).digest()
+            part["ChecksumSHA256"] = b64encode(digest).decode()
+
+    events = pair.target._client.meta.events
+    events.register("after-call.s3.ListParts", tell)
+    yield pair
+    events.unregister("after-call.s3.ListParts", tell)
+
+
+def uploads(store: S3ObjectStore) -> list[Any]:
+    found = store._client.list_multipart_uploads(Bucket=store._bucket)
+    return list(found.get("Uploads", ()))
+
+
+def test_no_byte_of_a_large_object_comes_here(pair: Pair) -> None:
+    result = pair.copy()
+    assert result.complete, result.failures
+    assert pair.asked.count("UploadPartCopy") == 4
+    # The manifest, its note of encryption; nothing of the object.
+    assert pair.asked.count("PutObject") == 2
+    assert "UploadPart" not in pair.asked
+    assert pair.target.get(KEY) == DATA
+    both = pair.source.facts(KEY), pair.target.facts(KEY)
+    assert both[0].checksums == both[1].checksums
+    assert StoredCatalogue(pair.target, "files").holdings().standings
+
+
+def test_parts_that_are_copied_are_not_copied_again(listed: Pair) -> None:
+    pair = listed
+    sha256 = StoredCatalogue(pair.source, "files").holdings().standings[0].point.objects[0].sha256
+    asked = iter([False, False] + [True] * 9)
+    with pytest.raises(Unavailable) as down:
+        pair.target.copy_from(pair.source, KEY, vouched=sha256, over=lambda: next(asked))
+    assert down.value.instance_code == "put-down"
+    assert len(uploads(pair.target)) == 1
+    result = pair.copy()
+    assert result.complete, result.failures
+    assert pair.asked.count("UploadPartCopy") == 2
+    assert "CreateMultipartUpload" not in pair.asked
+    assert not uploads(pair.target)
+    assert pair.target.get(KEY) == DATA
+
+
+def test_a_server_that_tells_no_checksums_of_parts_copies_them_again(pair: Pair) -> None:
+    asked = iter([False, False] + [True] * 9)
+    with pytest.raises(Unavailable):
+        pair.target.copy_from(pair.source, KEY, vouched="a" * 64, over=lambda: next(asked))
+    assert pair.copy().complete
+    assert pair.asked.count("UploadPartCopy") == 4
+    assert pair.target.get(KEY) == DATA
+
+
+@pytest.mark.parametrize("pair", ["moto"], indirect=True)
+def test_a_wrong_part_does_not_become_an_object(listed: Pair) -> None:
+    """Somebody else puts other bytes of the same size into the upload."""
+    pair = listed
+    asked = iter([False, False] + [True] * 9)
+    with pytest.raises(Unavailable):
+        pair.target.copy_from(pair.source, KEY, vouched="a" * 64, over=lambda: next(asked))
+    [upload] = uploads(pair.target)
+    pair.target._client.upload_part(
+        **pair.target._address(KEY), UploadId=upload["UploadId"], PartNumber=1,
+        Body=bytes(5 * MIB), ChecksumAlgorithm="SHA256",
+    )  # fmt: skip
+    with pytest.raises(DigestMismatch):
+        pair.target.copy_from(pair.source, KEY, vouched="a" * 64)
+    assert not list(pair.target.list("points/"))
+    assert pair.copy().complete
+    assert pair.target.get(KEY) == DATA
+
+
+def test_what_was_written_after_its_manifest_is_read_and_compared(pair: Pair) -> None:
+    """S3 would vouch for the other bytes just as well."""
+    time.sleep(1.1)
+    with pair.source.open_writer(KEY) as writer:
+        writer.write(DATA[::-1])
+        writer.commit()
+    result = pair.copy()
+    assert [it.code for it in result.failures] == ["digest-mismatch"]
+    assert "UploadPartCopy" not in pair.asked
+    assert not any("/manifest.json" in row.key for row in pair.target.list())
+    assert not any(row.key == KEY for row in pair.target.list())
+
+
+def test_an_object_that_was_cut_otherwise_is_read_and_sent(pair: Pair) -> None:
+    other = S3ObjectStore(
+        pair.source._client, pair.source._bucket, "f/", part_bytes=7 * MIB, copy_bytes=6 * MIB
+    )
+    assert pair.target.copy_from(other, KEY, vouched="a" * 64) is None
+    assert pair.target.copy_from(pair.source, KEY) is None, "nobody vouches"
+    assert not uploads(pair.target)
+    assert timedelta() < datetime.now(UTC) - pair.source.facts(KEY).modified_at
+
+
+@pytest.mark.parametrize("pair", ["seaweedfs"], indirect=True)
+def test_what_a_dead_copy_left_is_removed_and_told(pair: Pair) -> None:
+    asked = iter([False, False] + [True] * 9)
+    with pytest.raises(Unavailable):
+        pair.target.copy_from(pair.source, KEY, vouched="a" * 64, over=lambda: next(asked))
+    place = LongPlace(pair.source, "there", SystemClock())
+    assert give_up_old(place, pair.target) == ()
+    [told] = give_up_old(place, pair.target, kept=timedelta(seconds=-60))
+    assert (told.key, told.sent_bytes) == (KEY, 10 * MIB)
+    assert not uploads(pair.target)
