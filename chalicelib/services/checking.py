@@ -223,4 +223,5 @@ def tell_check(result: CheckResult) -> str:
     missed = f"; {counted(len(result.unreached), 'object')} not reached" if result.unreached else ""
     more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
     found = f"; WRONG: {', '.join(wrong[:SHOWN])}{more}" if wrong else ""
-    return f"{result.location}: {looked}, {read}{missed}{found}"
+    part = f", {', '.join(result.part_read)} in part" if result.part_read else ""
+    return f"{result.location}: {looked}, {read}{part}{missed}{found}"

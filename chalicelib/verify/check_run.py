@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 
 from chalicelib.errors import LeewardError
 from chalicelib.plan.manifest import MANIFEST, point_key
-from chalicelib.ports import Clock, Listed, ObjectStore, StoredFacts
-from chalicelib.verify.content import Content, read_content
+from chalicelib.ports import Clock, Listed, ObjectStore, ReadsOn, StoredFacts
+from chalicelib.verify.begun import Begun
+from chalicelib.verify.content import Content, read_content, read_long
 from chalicelib.verify.expected import Expected
 from chalicelib.verify.findings import DEADLINE, Finding, Unreached, judge_error
 from chalicelib.verify.flight import TimeLimit, in_flight
@@ -88,6 +89,7 @@ class _Run:
     unreached: dict[str, Unreached] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     seen: dict[str, Seen] = field(default_factory=dict)
+    begun: dict[str, Begun] = field(default_factory=dict)
     read_objects: int = 0
     read_bytes: int = 0
     to_read_bytes: int = 0
@@ -132,16 +134,28 @@ class _Run:
         self.to_read_bytes = sum(item.size_bytes for item in reads)
         for item, outcome in in_flight(
             reads,
-            lambda item: read_content(self.store, item, self.limit),
+            self._read_one,
             threads=READ_THREADS,
             limit=self.limit,
         ):
             if isinstance(outcome, Content):
                 self._note_content(item, outcome)
+            elif isinstance(outcome, Begun):
+                self.begun[item.key] = outcome
             else:
                 self._note_failure(item, outcome)
             self._save_now_and_then()
             self._tell()
+
+    def _read_one(self, item: Expected) -> Content | Begun | None:
+        """A long one from where the last check put it down, when it is still that object."""
+        store, version = self.store, self.facts[item.key].version
+        if item.size_bytes < self.decision.policy.long_bytes or not isinstance(store, ReadsOn):
+            return read_content(store, item, self.limit)
+        begun = self.decision.ledger.begun.get(item.key)
+        if begun is None or begun.version != version or not begun.readable:
+            begun = Begun(version, 0, "", self.started_at)
+        return read_long(store, item, self.limit, begun)
 
     def _reads(self) -> Iterable[Expected]:
         """First what the store's own checksum contradicts, to tell what it is."""
@@ -169,10 +183,19 @@ class _Run:
         return Seen(
             size_bytes=item.size_bytes,
             modified_at=row.modified_at,
-            read_at=self.started_at,
+            read_at=self._read_since(item.key),
             sha256=item.sha256,
             version=facts.version,
             checksum=f"{kept}:{facts.checksums[kept]}" if kept else "",
+        )
+
+    def _read_since(self, key: str) -> datetime:
+        """Of an object that several checks read: since the first of them."""
+        begun = self.decision.ledger.begun.get(key)
+        return (
+            begun.begun_at
+            if begun and begun.version == self.facts[key].version
+            else self.started_at
         )
 
     def settle(self) -> None:
@@ -213,7 +236,14 @@ class _Run:
                 if key in rows and item.code in BY_READING
             },
             next_key=self._first_of(never_looked),
+            begun=self._begun_now(),
         )
+
+    def _begun_now(self) -> dict[str, Begun]:
+        """Those of this check, and those of earlier ones whose turn did not come."""
+        known = {**self.decision.ledger.begun, **self.begun}
+        ended = {*self.seen, *self.wrong}
+        return {key: it for key, it in known.items() if key in self.objects and key not in ended}
 
     def _first_of(self, keys: list[str]) -> str:
         """Where the order of this run stopped."""
@@ -254,6 +284,7 @@ class _Run:
             ),
             unreached=(*self.decision.unreached, *self.unreached.values(), *self._unsure()),
             quarantined=tuple(sorted(survey.quarantined)),
+            part_read=tuple(sorted(self.begun)),
         )
 
     def _oldest(self, objects: list[Expected]) -> tuple[datetime, str] | None:

@@ -160,7 +160,8 @@ class CheckResult(Record):
     `looked`, `read`: objects; `read_bytes` of them. `oldest_unread_at`: the last moment at which
     the bytes that waited longest were known to be right, None when there are none. `needed_bytes`
     as in CheckDecision. `location` and `component` are names; `quarantined` ids of points, which
-    no restore uses and no check looks at.
+    no restore uses and no check looks at. `part_read`: long objects that the next check goes on
+    with, whose bytes are not counted before the last.
     """
 
     location: str
@@ -179,6 +180,7 @@ class CheckResult(Record):
     findings: tuple[Finding, ...]
     unreached: tuple[Unreached, ...]
     quarantined: tuple[str, ...] = ()
+    part_read: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from chalicelib.errors import Truncated
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import Listed, ObjectStore
+from chalicelib.verify.begun import Begun
 from chalicelib.verify.findings import Finding
 
 FORMAT = 1
@@ -44,11 +45,13 @@ class Seen:
 @dataclass(frozen=True)
 class Ledger:
     """`doubted`: what reading found to be wrong, by key, until it is read and found right.
-    `next_key`: where the next look begins, because the last one did not come so far."""
+    `next_key`: where the next look begins, because the last one did not come so far. `begun`: long
+    objects of which a part was read, by key."""
 
     seen: Mapping[str, Seen] = field(default_factory=dict)
     doubted: Mapping[str, Finding] = field(default_factory=dict)
     next_key: str = ""
+    begun: Mapping[str, Begun] = field(default_factory=dict)
 
 
 def ledger_key(location: str) -> str:
@@ -84,6 +87,7 @@ def write_ledger(ledger: Ledger) -> bytes:
     }
     doubted = [item.to_json() for item in ledger.doubted.values()]
     content = {"format": FORMAT, "next": ledger.next_key, "seen": rows, "doubted": doubted}
+    content["begun"] = {key: item.to_json() for key, item in ledger.begun.items()}
     return canonical_json(content)
 
 
@@ -94,7 +98,8 @@ def parse_ledger(content: bytes) -> Ledger:
             return Ledger()
         doubted = [Finding.from_json(item) for item in data["doubted"]]
         seen = {key: _seen(row) for key, row in data["seen"].items()}
-        return Ledger(seen, {item.key: item for item in doubted}, data["next"])
+        begun = {key: Begun.from_json(row) for key, row in data.get("begun", {}).items()}
+        return Ledger(seen, {item.key: item for item in doubted}, data["next"], begun)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return Ledger()
 

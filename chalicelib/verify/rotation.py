@@ -21,6 +21,7 @@ class CheckPolicy:
     every: from one check to the next. read_within: every byte is read once in that time.
     read_bytes: so many a run, None for all there is. wal_within: WAL must be unbroken for so long
     back, None: only what each point itself needs. copied_within: how late a copy may be.
+    long_bytes: an object as large as that is read by several checks, if one has not the time.
     """
 
     every: timedelta = timedelta(hours=6)
@@ -28,6 +29,7 @@ class CheckPolicy:
     read_bytes: int | None = None
     wal_within: timedelta | None = None
     copied_within: timedelta = timedelta(days=1)
+    long_bytes: int = 4 << 30
 
     @property
     def runs(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import DigestMismatch, Refused, Throttled, Unavailable
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import StoredFacts
@@ -19,7 +21,7 @@ from chalicelib.verify.location import verify_location
 from chalicelib.verify.rotation import CheckPolicy
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
-from tests.integrity_stores import SEGMENT, Keeper, SteppedClock, wal_content
+from tests.integrity_stores import SEGMENT, Keeper, Shelf, SteppedClock, wal_content
 
 ALL = CheckPolicy(read_within=timedelta(days=30))
 NONE = dataclasses.replace(ALL, read_bytes=0)
@@ -237,6 +239,64 @@ def test_a_check_ends_in_time_when_the_store_hangs(guard: Guard) -> None:
     assert not result.ok
     assert [(item.key, item.code) for item in result.unreached] == [(key, "deadline")]
     assert guard.check().ok
+
+
+class SlowShelf(Shelf):
+    """Each MiB takes a quarter of a minute."""
+
+    def __init__(self, clock: SteppedClock) -> None:
+        super().__init__(clock)
+        self.begun_at: list[int] = []
+
+    def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
+        assert self.facts(key).version == version
+        self.begun_at.append(start)
+        for at in range(start, len(self.objects[key]), 1 << 20):
+            self.clock.at += timedelta(seconds=15)
+            yield self.objects[key][at : at + (1 << 20)]
+
+
+@pytest.mark.parametrize("rotten_at", [None, 1 << 20, (9 << 20) + 7])
+def test_an_object_that_no_single_check_can_read_is_read_by_several(rotten_at: int | None) -> None:
+    keeper = Keeper()
+    keeper.store = slow = SlowShelf(keeper.clock)
+    keeper.catalogue = StoredCatalogue(slow, "db")
+    content = bytearray(os.urandom(1 << 16) * 160)  # 10 MiB
+    [long] = (item.key for item in keeper.add(bytes(content)).objects)
+    if rotten_at is not None:
+        content[rotten_at] ^= 1
+        slow.rot(long, bytes(content))
+    guard, policy = Guard(keeper), dataclasses.replace(ALL, long_bytes=1 << 20)
+    first = keeper.clock.at
+    results = []
+    while not results or results[-1].part_read:
+        results.append(guard.check(policy, seconds=60))
+        keeper.clock.at += timedelta(hours=6)
+    assert len(results) == 4
+    assert slow.begun_at == [0, 3 << 20, 6 << 20, 9 << 20]
+    assert [it.part_read for it in results] == [(long,)] * 3 + [()]
+    assert all(it.ok for it in results[:-1]), "it was looked at, and nothing is known against it"
+    expected = set() if rotten_at is None else {("damaged", long)}
+    assert codes(results[-1]) == expected
+    if rotten_at is None:
+        assert results[-1].oldest_unread_at == first, "its first byte was read then"
+        assert guard.check(policy, seconds=60).part_read == (long,), "and it is begun anew"
+
+
+def test_what_was_written_over_between_two_checks_is_begun_anew() -> None:
+    keeper = Keeper()
+    keeper.store = slow = SlowShelf(keeper.clock)
+    keeper.catalogue = StoredCatalogue(slow, "db")
+    content = os.urandom(1 << 16) * 160
+    [long] = (item.key for item in keeper.add(content).objects)
+    guard, policy = Guard(keeper), dataclasses.replace(ALL, long_bytes=1 << 20)
+    assert guard.check(policy, seconds=60).part_read == (long,)
+    slow.put(long, content[::-1])
+    guard.check(policy, seconds=60)
+    assert slow.begun_at == [0, 0]
+    for _ in range(3):
+        last = guard.check(policy, seconds=60)
+    assert ("damaged", long) in codes(last)
 
 
 def test_what_one_check_does_not_reach_the_next_ones_do() -> None:
