@@ -132,6 +132,16 @@ def declare(
     return incident
 
 
+def open_incident(
+    signal: Signal, *, scenario: str, component: str, severity: str, desk: Desk
+) -> Incident:
+    """An incident without a run, which waits for people alone. Safe to repeat."""
+    incident, opened = _open_or_join(signal, scenario, component, severity, desk)
+    if incident.status == "open":
+        _record_signal(signal, incident, opened, actor="leeward", desk=desk)
+    return incident
+
+
 def _record_signal(
     signal: Signal, incident: Incident, opened: bool, *, actor: str, desk: Desk
 ) -> None:

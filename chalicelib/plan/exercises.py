@@ -1,8 +1,9 @@
 """The exercises that a plan promises: which scenarios each runs, when it is due, how it stands.
 
 An exercise that runs scenarios runs them as drills of the deployed plan, the same machines as for
-the real thing. One without (an audit, a review, a spot check by hand) is a person's: it counts when
-somebody says that it was done.
+the real thing. A communication drill sends messages and waits for acknowledgements. One without
+either (an audit, a review, a spot check by hand) is a person's: it counts when somebody says that
+it was done.
 
     due --(its turn)--> running --(all runs ended)--> done | failed
      |                     +-----(longer than a day)--> failed
@@ -29,7 +30,9 @@ OVER: tuple[Status, ...] = ("done", "failed", "missed")
 
 # Checked by jobs of their own, which have their own alarms.
 BY_JOBS = ("integrity-check",)
-BY_PEOPLE = ("audit", "review", "communication", "spot-check")
+BY_PEOPLE = ("audit", "review", "spot-check")
+# Messages that are really sent, and acknowledgements; where no channel has a login, people's.
+BY_MESSAGES = "communication"
 # By the longest time between two: the word for it, for names.
 PERIODS = (
     (timedelta(days=1), "daily"),
@@ -48,7 +51,8 @@ MOST_AT_ONCE = 100
 
 @dataclass(frozen=True)
 class PlannedExercise(Record):
-    """`name`: its kind and how often, unique in the plan. `scenarios`: what a run of it drills."""
+    """`name`: its kind and how often, unique in the plan. `scenarios`: what a run of it drills.
+    `by_messages`: it sends messages and waits for acknowledgements instead."""
 
     name: str
     kind: str
@@ -56,10 +60,11 @@ class PlannedExercise(Record):
     schedule: str
     time_zone: str
     scenarios: tuple[str, ...]
+    by_messages: bool = False
 
     @property
     def by_people(self) -> bool:
-        return not self.scenarios
+        return not (self.scenarios or self.by_messages)
 
     @property
     def when(self) -> Schedule:
@@ -132,7 +137,8 @@ def planned_exercises(plan: Plan) -> tuple[PlannedExercise, ...]:
 
 
 def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
-    by_people = exercise.manual or exercise.kind in BY_PEOPLE
+    by_messages = exercise.kind == BY_MESSAGES and not exercise.manual
+    by_people = exercise.manual or exercise.kind in (*BY_PEOPLE, BY_MESSAGES)
     return PlannedExercise(
         name=name,
         kind=exercise.kind,
@@ -140,6 +146,7 @@ def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
         schedule=exercise.when.expression,
         time_zone=exercise.when.time_zone,
         scenarios=() if by_people else exercise.scenarios or _meant(plan, exercise.kind),
+        by_messages=by_messages and plan.communication.secret is not None,
     )
 
 

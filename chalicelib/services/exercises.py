@@ -26,6 +26,7 @@ from chalicelib.plan.exercises import (
 )
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.services import build
+from chalicelib.services.communication import begin_drill, look_at_drill
 from chalicelib.services.signals import handle_declaration
 
 PARTITION = "exercises"
@@ -129,6 +130,9 @@ def _advance(occasion: Occasion, now: datetime) -> None:
     if planned is None:
         _save(replace(occasion, status="missed", ended_at=now, note="the plan names it no more"))
         return
+    if planned.by_messages and occasion.status == "running":
+        _save(look_at_drill(occasion if occasion.results else begin_drill(occasion), now))
+        return
     results = tuple(it if it.outcome else _result(it) for it in occasion.results)
     seen = replace(occasion, results=results)
     if seen.status == "running" and all(it.outcome for it in results):
@@ -147,7 +151,10 @@ def _begin(occasion: Occasion) -> None:
     planned = _named(occasion.exercise)
     begun = replace(occasion, status="running", started_at=build.clock().now())
     _save(begun)
-    _declare(begun, planned.scenarios[0])
+    if planned.by_messages:
+        _save(begin_drill(begun))
+    else:
+        _declare(begun, planned.scenarios[0])
 
 
 def _declare(occasion: Occasion, scenario: str) -> None:
@@ -203,7 +210,7 @@ def _time_before(scenario: str) -> float | None:
 def _note_done(planned: PlannedExercise, *, by: str, note: str) -> dict[str, Any]:
     if not planned.by_people:
         raise Refused(
-            f"{planned.name} is done by runs of {', '.join(planned.scenarios)}, not by a word",
+            f"{planned.name} is done by {_doers(planned)}, not by a word",
             hint="begin it with `leeward exercises run`",
             code="not-by-people",
         )
@@ -213,6 +220,10 @@ def _note_done(planned: PlannedExercise, *, by: str, note: str) -> dict[str, Any
     _create(occasion)
     _save(replace(occasion, status="done", started_at=now, ended_at=now, note=f"{by}: {note}"))
     return {"found": f"{planned.name} is noted as done by {by}"}
+
+
+def _doers(planned: PlannedExercise) -> str:
+    return "acknowledgements" if planned.by_messages else f"runs of {', '.join(planned.scenarios)}"
 
 
 def _stands(planned: PlannedExercise, occasions: list[Occasion]) -> bool:

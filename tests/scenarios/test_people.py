@@ -82,7 +82,7 @@ def people_alone(data: dict[str, Any]) -> dict[str, Any]:
     # Where it is the afternoon now: people are reminded from the morning on.
     hours = 14 - datetime.now(UTC).hour
     data["review"]["every"] = f"yearly on day 1 at 00:00 Etc/GMT{-hours:+d}"
-    data["testing"] = []
+    data["testing"] = [it for it in data["testing"] if it["kind"] == "communication"]
     data["verification"] = []
     return data
 
@@ -390,6 +390,44 @@ def test_a_drill_is_told_where_drills_are_read_and_nowhere_else(stage: Stage) ->
         if it.kind == "pagerduty" and said["incident"] in str(it.body["dedup_key"])
     }
     assert keys == {stage.inbox.drill_key}
+
+
+def test_a_communication_drill_is_begun_and_scored(stage: Stage) -> None:
+    """Everybody inside acknowledges what the drill channel told them; nothing else is touched."""
+
+    def exercise(**event: Any) -> dict[str, Any]:
+        client = stage.cloud.client("lambda")
+        body = json.dumps(event)
+        told = client.invoke(FunctionName="leeward-primary-exercise", Payload=body)
+        answer = json.loads(told["Payload"].read())
+        assert "FunctionError" not in told, answer
+        assert stage.cloud.wait_idle()
+        return dict(answer)
+
+    def occasion() -> dict[str, Any]:
+        [found] = exercise(list=True)["exercises"]
+        assert found["name"] == "communication-monthly"
+        return dict(found["occasions"][-1])
+
+    before = len(stage.inbox.slack("#incident-response"))
+    exercise()
+    exercise(begin="communication-monthly")
+    incident = occasion()["results"][0]["incident"]
+    heard = [it for it in stage.inbox.slack("#incident-drills") if incident in it]
+    assert heard
+    assert all(text.startswith("*DRILL: ") for text in heard)
+    for person in ("cto", "vp-engineering", "security-lead"):
+        stage.leeward("incident", "ack", incident, "--by", person)
+    exercise()
+    assert occasion()["status"] == "running", "one has not answered yet"
+    stage.leeward("incident", "ack", incident, "--by", "dba-lead")
+    exercise()
+    over = occasion()
+    assert (over["status"], over["note"]) == ("done", "4 people acknowledged in time")
+    assert 0 < over["results"][0]["rto_seconds"] < 3600
+    assert stage.leeward("incident", "show", incident)["status"] == "closed"
+    assert len(stage.inbox.slack("#incident-response")) == before
+    assert stage.cloud.rights()["leeward-primary-exercise"].denied == ()
 
 
 REVIEW = {
