@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leeward.local.cloud import LocalCloud
+from leeward.local.runner import SHARED_BYTES
 
 CODE = '''
 import os, subprocess, time
@@ -54,10 +55,13 @@ def remember(event, context):
 NAMES = ("echo", "fail", "slow", "leave", "unserialisable", "flaky")
 
 
-def zipped(code: str = CODE) -> bytes:
+def zipped(code: str = CODE, *, large: bool = False) -> bytes:
+    """`large`: so that clouds share it and sandboxes are forked; always the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("app.py", code)
+        archive.writestr(zipfile.ZipInfo("app.py"), code)
+        if large:
+            archive.writestr(zipfile.ZipInfo("data"), bytes(SHARED_BYTES))
     return buffer.getvalue()
 
 

@@ -30,6 +30,7 @@ from leeward.local.code_cache import UNPACK, Held, hold, remove_old
 from leeward.local.iam import Judgement, Need
 from leeward.local.reaper import Reaper
 from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
+from leeward.local.spawner import Spawner
 from leeward.package import CACHE
 
 CALLS_KEPT = 100_000
@@ -88,6 +89,7 @@ class Runner:
         self._unpacking = threading.Lock()
         self._code: dict[str, Path] = {}
         self._held: list[Held] = []
+        self._spawners: dict[Path, Spawner] = {}
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
@@ -159,6 +161,8 @@ class Runner:
         with ThreadPoolExecutor(max(len(boxes), 1)) as killers:
             list(killers.map(Sandbox.kill, boxes))
         with self._unpacking:  # a zip that is being unpacked: nothing is left that writes
+            for spawner in self._spawners.values():
+                spawner.stop()
             for held in self._held:
                 held.release()
             self._held.clear()
@@ -181,6 +185,8 @@ class Runner:
             held = hold(self._cache, name, unpack)
             if held is not None:
                 self._held.append(held)
+                if sys.platform == "linux":
+                    self._spawners[held.folder] = Spawner(held.folder, self._reaper)
                 remove_old(self._cache)
                 return held.folder
         folder = self._folder / "code" / name
@@ -241,6 +247,7 @@ class Runner:
             reaper=self._reaper,
             on_log=lambda line: self._on_log(function, folder.name, line),
             gate=lambda call: self._check(function, call),
+            spawner=self._spawners.get(function.code) if function.isolated else None,
         )
 
     def _check(self, function: Function, call: dict[str, Any]) -> str | None:

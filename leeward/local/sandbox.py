@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from leeward.local.reaper import Reaper, end_group
+from leeward.local.spawner import Process, Spawner, start_anew
 
 RUNTIME = Path(__file__).with_name("sandbox_main.py")
 INIT_SECONDS = 30.0
@@ -70,6 +70,7 @@ class Sandbox:
         reaper: Reaper,
         on_log: Callable[[str], None],
         gate: Callable[[dict[str, Any]], str | None],
+        spawner: Spawner | None = None,
     ) -> None:
         self.function = function
         self.folder = folder
@@ -81,6 +82,7 @@ class Sandbox:
         self._killing = threading.Lock()
         self._killed = False
         self.invoking = False
+        self._spawner = spawner
         self._start(environment)
 
     @property
@@ -94,24 +96,21 @@ class Sandbox:
     def _start(self, environment: dict[str, str]) -> None:
         self._channel, channel = socket.socketpair()
         self._gate_socket, gate = socket.socketpair()
-        # -B: nothing is written into the folder of the code, which is read-only in AWS.
-        flags = ["-I", "-B", "-S", "-u"] if self.function.isolated else ["-I", "-B", "-u"]
-        fds = {"LEEWARD_CHANNEL_FD": channel.fileno(), "LEEWARD_GATE_FD": gate.fileno()}
         with channel, gate:
-            self._process = subprocess.Popen(
-                [sys.executable, *flags, str(RUNTIME)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=self.function.code,
-                env=environment | {name: str(fd) for name, fd in fds.items()},
-                pass_fds=tuple(fds.values()),
-                start_new_session=True,
-            )
+            fds = (channel.fileno(), gate.fileno())
+            forked = self._spawner.spawn(environment, *fds) if self._spawner else None
+            self._process: Process = forked or self._start_anew(environment, *fds)
         self._reaper.watch_group(self._process.pid)
         self._answers = self._channel.makefile("rb")
         for target in (self._read_log, self._answer_gate):
             threading.Thread(target=target, daemon=True).start()
+
+    def _start_anew(self, environment: dict[str, str], channel: int, gate: int) -> Process:
+        # -B: nothing is written into the folder of the code, which is read-only in AWS.
+        flags = ["-I", "-B", "-S", "-u"] if self.function.isolated else ["-I", "-B", "-u"]
+        own = {"LEEWARD_CHANNEL_FD": str(channel), "LEEWARD_GATE_FD": str(gate)}
+        command = [sys.executable, *flags, str(RUNTIME)]
+        return start_anew(command, self.function.code, environment | own, channel, gate)
 
     def wait_ready(self) -> Outcome | None:
         """None when the handler is imported; otherwise how the import failed."""

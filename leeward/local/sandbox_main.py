@@ -1,7 +1,8 @@
 """The Lambda runtime inside a sandbox: imports the handler once, then answers one event at a time.
 
-Runs as a script in a fresh interpreter with nothing but the package on its path, so it may use the
-standard library alone. Speaks JSON lines with the runner over two inherited sockets:
+Runs as a script in a fresh interpreter with nothing but the package on its path, or in one that was
+forked from such (sandbox_mother.py), so it may use the standard library alone. Speaks JSON lines
+with the runner over two inherited sockets:
 
     LEEWARD_CHANNEL_FD  in {"id", "event", "arn", "deadline"}   out {"ready"} or {"fatal"}, then
                         {"result"} or {"error"} per event
@@ -31,9 +32,6 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
-
-CHANNEL_FD = int(os.environ.pop("LEEWARD_CHANNEL_FD", "-1"))
-GATE_FD = int(os.environ.pop("LEEWARD_GATE_FD", "-1"))
 
 
 class Lines:
@@ -274,14 +272,24 @@ def serve(channel: Lines, handler: Callable[[Any, Any], Any]) -> None:
         channel.send(response)
 
 
-def main() -> None:
+def after_import(name: str, then: Callable[[ModuleType], None]) -> None:
+    """Run `then` on the module: now when it is there (sandbox_mother.py), else once it is."""
+    if name in sys.modules:
+        then(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, AfterImport(name, then))
+
+
+def run(channel_fd: int, gate_fd: int) -> None:
+    """Until the runner closes the channel. The environment is the function's."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a sandbox is ended by SIGQUIT
-    sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
-    channel = Lines(CHANNEL_FD)
-    gate = Gate(Lines(GATE_FD))
-    sys.meta_path.insert(0, AfterImport("botocore.client", lambda it: guard_botocore(it, gate)))
-    s3_http = "chalicelib.adapters.s3.http"
-    sys.meta_path.insert(0, AfterImport(s3_http, lambda it: guard_s3_http(it, gate)))
+    root = os.environ["LAMBDA_TASK_ROOT"]
+    if sys.path[0] != root:
+        sys.path.insert(0, root)
+    channel = Lines(channel_fd)
+    gate = Gate(Lines(gate_fd))
+    after_import("botocore.client", lambda it: guard_botocore(it, gate))
+    after_import("chalicelib.adapters.s3.http", lambda it: guard_s3_http(it, gate))
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     name = os.environ["_HANDLER"]
     try:
@@ -294,4 +302,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(int(os.environ.pop("LEEWARD_CHANNEL_FD")), int(os.environ.pop("LEEWARD_GATE_FD")))

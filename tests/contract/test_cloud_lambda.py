@@ -12,16 +12,63 @@ from botocore.exceptions import ClientError
 
 from chalicelib.errors import NotReady
 from leeward.local.cloud import LocalCloud
+from leeward.local.iam import ACCOUNT
+from leeward.local.runner import SHARED_BYTES
 from tests.clouds import NAMES, create_function, create_role, invoke, run_machine, wait_for, zipped
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[LocalCloud]:
+@pytest.fixture(scope="module", params=["started anew", "forked"])
+def cloud(request: pytest.FixtureRequest) -> Iterator[LocalCloud]:
+    """Sandboxes of small zips are processes started anew, those of large ones are forked."""
     with LocalCloud() as started:
         role = create_role(started, "any")
+        code = zipped(large=request.param == "forked")
         for name in NAMES:
-            create_function(started, name, role)
+            create_function(started, name, role, Code={"ZipFile": code})
         yield started
+
+
+def test_a_sandbox_has_a_process_group_and_an_environment_of_its_own(cloud: LocalCloud) -> None:
+    code = zipped(IDENTITY, large=len(cloud_code(cloud)) > SHARED_BYTES)
+    role = cloud.client("iam").get_role(RoleName="any")["Role"]["Arn"]
+    for name in ("who", "other"):
+        create_function(
+            cloud, name, role, Code={"ZipFile": code}, Handler="app.who",
+            Environment={"Variables": {"SETTING": name}},
+        )  # fmt: skip
+    (first, _), (second, _) = invoke(cloud, "who", {}), invoke(cloud, "other", {})
+    for found, name in ((first, "who"), (second, "other")):
+        assert found["pid"] == found["group"]
+        assert found["setting"] == name
+        assert found["function"] == f"app-test-{name}"
+        assert found["zone"] == ["UTC", "UTC"]
+        assert found["encoding"] == "utf-8"
+        assert found["descriptors"] <= 8
+        assert found["imported"] == 1
+    assert first["folder"] != second["folder"]
+    assert first["random"] != second["random"]
+
+
+def cloud_code(cloud: LocalCloud) -> bytes:
+    from moto.awslambda.models import lambda_backends
+
+    found = lambda_backends[ACCOUNT]["us-east-1"].get_function("app-test-echo")
+    return bytes(found.code_bytes)
+
+
+IDENTITY = """
+import os, random, sys, time
+times = 0
+times += 1
+def who(event, context):
+    return {
+        "pid": os.getpid(), "group": os.getpgrp(), "setting": os.environ["SETTING"],
+        "function": os.environ["AWS_LAMBDA_FUNCTION_NAME"], "zone": time.tzname,
+        "encoding": sys.stdout.encoding, "folder": os.environ["TMPDIR"],
+        "descriptors": len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0,
+        "imported": times, "random": random.random(),
+    }
+"""
 
 
 def test_a_function_gets_its_event_region_and_environment(cloud: LocalCloud) -> None:
@@ -135,7 +182,7 @@ PID = "import os\ndef pid(event, context):\n    return os.getpid()\n"
 
 def test_invocations_at_the_same_time_have_sandboxes_of_their_own(cloud: LocalCloud) -> None:
     threads = [
-        threading.Thread(target=invoke, args=(cloud, "slow", {"seconds": 0.5})) for _ in range(3)
+        threading.Thread(target=invoke, args=(cloud, "slow", {"seconds": 2})) for _ in range(3)
     ]
     for thread in threads:
         thread.start()
