@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from chalicelib.errors import BadInput, Damaged, OutsideWindow
+from chalicelib.errors import BadInput, Damaged, OutsideWindow, Quarantined
 from chalicelib.plan.records import (
     DatabasePoint,
     RecoveryTarget,
@@ -45,9 +45,11 @@ def choose_points(inventory: Inventory, target: RecoveryTarget) -> Choice:
     to the target is stored without a gap, on the target's timeline history.
 
     Raises:
+        Quarantined: every point is, and why.
         OutsideWindow: the target lies in no recoverable window; the windows are named.
         Damaged: code "no-clean-point", when the window exists and no chain in it is clean.
     """
+    _require_free_point(inventory)
     window = find_window(inventory.windows, target)
     by_id = {point.id: point for point in inventory.points}
     chains: list[Chain] = []
@@ -66,6 +68,18 @@ def choose_points(inventory: Inventory, target: RecoveryTarget) -> Choice:
             rejected=[f"{item.point_id}: {item.reason}" for item in rejected],
         )
     return Choice(tuple(chains), tuple(rejected))
+
+
+def _require_free_point(inventory: Inventory) -> None:
+    """Without one there is no window either, and the windows would be what is complained of."""
+    quarantined = [it for it in inventory.rejected if it.code == Quarantined.code]
+    if quarantined and not inventory.points:
+        told = "; ".join(f"{it.point_id} is {it.reason}" for it in quarantined)
+        raise Quarantined(
+            f"expected a recovery point that may be restored, found only quarantined ones: {told}",
+            hint="Look for an older point in another location; nothing of these is ever restored.",
+            points=[it.point_id for it in quarantined],
+        )
 
 
 def find_window(windows: tuple[Window, ...], target: RecoveryTarget) -> Window:

@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 
 from botocore.exceptions import ClientError
 
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import Unavailable
 from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Bucket, Postgres, Server
@@ -41,6 +43,9 @@ UPLOADS = 36
 UPLOAD_SECONDS = 0.4
 # Times of S3 are whole seconds: what is older than the attack must be told from it by them.
 QUIET_SECONDS = 2.5
+# The attack, and every recovery point of the database under quarantine: nothing may be restored.
+NO_CLEAN_POINT = "no-clean-point"
+INFECTED = "signs of ransomware since before it was finished"
 TRUST = json.dumps({"Version": "2012-10-17", "Statement": []})
 
 
@@ -77,7 +82,7 @@ class Uploads:
 class RansomwareDrill(DatabaseDrill):
     """See the module."""
 
-    damages: ClassVar[tuple[str, ...]] = ("ransomware",)
+    damages: ClassVar[tuple[str, ...]] = ("ransomware", NO_CLEAN_POINT)
     recovery_seconds: ClassVar[float] = 420.0
 
     @classmethod
@@ -178,12 +183,30 @@ class RansomwareDrill(DatabaseDrill):
         time.sleep(QUIET_SECONDS)
 
     def _back_up_database(self) -> None:
-        for job in ("full", "wal"):
-            began = time.monotonic()
-            body = {"component": self.database_name} | ({"kind": job} if job == "full" else {})
-            answer = self.invoke("back_up" if job == "full" else "fetch_wal", body)
-            self.say("backup", answer["found"], began)
+        """An older point and a newer one, which is under quarantine: nothing may restore it."""
+        points = [self._take_point(), self._take_point()]
         self.invoke("watch", {"component": self.database_name})
+        wanted = points if self.options.damage == NO_CLEAN_POINT else points[1:]
+        for point in wanted:
+            self.catalogue.quarantine(
+                point, code="ransomware", reason=INFECTED, at=datetime.now(UTC)
+            )
+        self.clean_points = tuple(it for it in points if it not in wanted)
+        self.quarantined_points = tuple(wanted)
+
+    def _take_point(self) -> str:
+        began, body = time.monotonic(), {"component": self.database_name}
+        answer = self.invoke("back_up", body | {"kind": "full"})
+        self.say("backup", answer["found"], began)
+        self.invoke("fetch_wal", body)
+        return str(answer["point"])
+
+    @property
+    def catalogue(self) -> StoredCatalogue:
+        """Of the database, as a person sees it without the index."""
+        client, bucket = self.cloud.client("s3"), self.deployed.names["BackupBucket"]
+        store = S3ObjectStore(client, bucket, f"{self.database_name}/")
+        return StoredCatalogue(store, self.database_name)
 
     def harm(self) -> tuple[Injected, ...]:
         began = time.monotonic()
@@ -194,6 +217,8 @@ class RansomwareDrill(DatabaseDrill):
             f" {len(self.done.removed)} without their versions, {self.done.rows:,} rows scrambled"
         )
         self.say("damage", f"ransomware: {what}", began)
+        # As the schedule would: a point of what the attack left.
+        self.infected_point = self._take_point()
         self.injected = (self.done.injected,)
         return self.injected
 
