@@ -58,6 +58,19 @@ class SecretAddresses:
                 hint="Store the address as one JSON object with the key dsn.",
             ) from None
 
+    def content(self, name: str) -> dict[str, Any]:
+        """All of a secret that is one JSON object. Raises NotReady (code "bad-secret")."""
+        with mapped("secretsmanager", secret=name):
+            text = self._client.get_secret_value(SecretId=name)["SecretString"]
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError):
+            raise NotReady(
+                f"expected a JSON object in the secret {name}, found something else",
+                code="bad-secret",
+                hint="Store what it holds as one JSON object.",
+            ) from None
+
     def replace(self, name: str, content: dict[str, Any]) -> None:
         """Store another content."""
         with mapped("secretsmanager", secret=name):

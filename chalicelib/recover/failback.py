@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from chalicelib.errors import BadInput, Refused
 from chalicelib.plan.records import format_time, parse_time
@@ -56,6 +56,13 @@ def parse_window(text: str, *, now: datetime) -> Window:
     return window
 
 
+def choose_window(chosen: str, another: str, *, now: datetime) -> Window:
+    """The window that was chosen, or `another` that a person named later, who may have answered
+    too late for the first; what is no window ("done", "yes") names none. Raises: as `parse_window`.
+    """
+    return parse_window(another if "/" in another or another == "now" else chosen, now=now)
+
+
 def _bad_window(found: str) -> BadInput:
     return BadInput(
         f"expected two times with their zones, {found}",
@@ -74,13 +81,22 @@ def require_open(ends_at: datetime, *, now: datetime) -> None:
         )
 
 
+class Failing(Protocol):
+    """A look at which something of a site failed (verify/quorum.py, Sign)."""
+
+    @property
+    def observed_at(self) -> datetime: ...
+    @property
+    def says(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Standing:
     """What is known before anybody goes back.
 
     requested_by: the person, "" when none. names_at: the site that names are sent to; "" when that
     is none or half of each. failed_over_at: the last switch away from home. problems: what at home
-    did not answer well each time.
+    did not answer well each time. failing: the last time that somebody looked and home failed.
     """
 
     requested_by: str
@@ -89,6 +105,7 @@ class Standing:
     home: str
     failed_over_at: datetime | None
     problems: tuple[str, ...]
+    failing: Failing | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +121,12 @@ def decide_failback(
     """Whether one may go back now. Pure.
 
     Args:
-        stays_for: how long names stay where a failover sent them, unless the reason says `early:`.
+        stays_for: how long names stay where a failover sent them, and home must have been sound,
+            unless the reason says `early:`.
         drill: names of drills lead home already, and nothing has failed over.
     Raises:
         Refused: code "failback-needs-a-person", "already-home", "failed-over-lately",
-            "primary-still-failing".
+            "primary-failed-lately", "primary-still-failing".
     """
     if not standing.requested_by or not standing.reason:
         raise Refused(
@@ -126,6 +144,8 @@ def decide_failback(
             hint=f"nothing was changed; mend {standing.home}, watch it, and start again",
             code="primary-still-failing",
         )
+    if not drill:
+        _require_steady(standing, stays_for, now)
     return Verdict(f"{standing.requested_by} says: {standing.reason}")
 
 
@@ -148,6 +168,20 @@ def _require_settled(standing: Standing, stays_for: timedelta, now: datetime) ->
         f" {minutes:.1f} min",
         hint="wait, or say why it cannot: --early begins the reason with `early:`",
         code="failed-over-lately",
+    )
+
+
+def _require_steady(standing: Standing, stays_for: timedelta, now: datetime) -> None:
+    """What answers now may have failed a moment ago, and may again."""
+    seen = standing.failing
+    if seen is None or now - seen.observed_at >= stays_for or standing.reason.startswith(EARLY):
+        return
+    minutes = (now - seen.observed_at).total_seconds() / 60
+    raise Refused(
+        f"expected {standing.home} sound for {stays_for.total_seconds() / 60:.0f} min, found it"
+        f" failing {minutes:.1f} min ago: {seen.says}",
+        hint="wait, or say why it cannot: --early begins the reason with `early:`",
+        code="primary-failed-lately",
     )
 
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from shlex import quote
 
 NO_DOWNLOAD, WRONG_DIGEST, NOT_UNPACKED, PATH_MISSING, NO_REVISION = 64, 65, 66, 67, 68
+NO_UPLOAD, TOO_LARGE = 69, 70
+# Of one PUT. Source: "Amazon S3 multipart upload limits".
+UPLOAD_BYTES = 5 << 30
 # What a server may lack.
 NO_PROGRAM = 127
 RESTORES = "/var/lib/leeward/restores"
@@ -49,6 +52,52 @@ def place_files(key: str, download: Download, root: str, paths: Sequence[str]) -
             'found=$(find files ! -type d | wc -l); echo "$found"',
             *moves,
             "cd /; rm -rf " + quote(_folder(key)),
+        ]
+    )
+
+
+def send_files(key: str, url: str, root: str, paths: Sequence[str]) -> str:
+    """Pack the paths and write them to an address; the last three lines of the output are the
+    archive's digest, the digest of what is in it, and the number of files.
+
+    Args: paths: absolute, each below `root`, of which the archive is.
+    """
+    gathered = [f"gather {quote(path)} {quote('files/' + _below(root, path))}" for path in paths]
+    return "\n".join(
+        [
+            _empty(key),
+            "set -o pipefail",
+            "gather() {",
+            f'  [ -e "$1" ] || exit {PATH_MISSING}',
+            # Links take no room; they end at the edge of a file system.
+            '  mkdir -p "$(dirname "$2")"; cp -al "$1" "$2" 2>/dev/null || cp -a "$1" "$2"',
+            "}",
+            *gathered,
+            "tar -c -C files . | zstd -q -T0 -o object",
+            f'[ "$(stat -c %s object)" -le {UPLOAD_BYTES} ] || exit {TOO_LARGE}',
+            _address(url),
+            "curl -sS --fail --retry 3 --connect-timeout 10 -o answer -T object --config where"
+            f" || exit {NO_UPLOAD}",
+            "rm -f where",
+            "sha256sum object | cut -c1-64",
+            tell_contents(paths),
+            f"cd /; rm -rf {quote(_folder(key))}",
+        ]
+    )
+
+
+def tell_contents(paths: Sequence[str]) -> str:
+    """Two lines: the digest of every file, link and folder below the paths, and how many files."""
+    named = " ".join(quote(path) for path in paths)
+    return "\n".join(
+        [
+            "contents() {",
+            '  cd "$(dirname "$1")"; name=$(basename "$1")',
+            '  find "$name" -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum',
+            "  find \"$name\" ! -type f -printf '%y %p %l\\n' | LC_ALL=C sort",
+            "}",
+            f'for path in {named}; do (contents "$path"); done | sha256sum | cut -c1-64',
+            f"find {named} -type f | wc -l",
         ]
     )
 
@@ -120,15 +169,17 @@ def _fetch(key: str, download: Download) -> str:
     return "\n".join(
         [
             _empty(key),
-            "cat >where <<'END-OF-ADDRESS'",
-            f'url = "{download.url}"',
-            "END-OF-ADDRESS",
+            _address(download.url),
             "curl -sS --fail --retry 3 --connect-timeout 10 -o object --config where"
             f" || exit {NO_DOWNLOAD}",
             "rm -f where",
             f"echo '{download.sha256}  object' | sha256sum --check --status || exit {WRONG_DIGEST}",
         ]
     )
+
+
+def _address(url: str) -> str:
+    return f"cat >where <<'END-OF-ADDRESS'\nurl = \"{url}\"\nEND-OF-ADDRESS"
 
 
 def _empty(key: str) -> str:

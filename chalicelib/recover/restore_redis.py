@@ -6,7 +6,7 @@ one instant: a crash leaves some keys written, and doing it again writes all of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from chalicelib.errors import CheckFailed, Damaged, Refused
 from chalicelib.plan.dumps import DumpFacts, can_read
 from chalicelib.plan.records import CheckResult, Record, RecoveryPoint
 from chalicelib.ports import Catalogue, Clock, ObjectStore
-from chalicelib.ports.sources import KeyValueServers, KeyValueTarget, StoredKey
+from chalicelib.ports.sources import KeyValueServers, KeyValueSource, KeyValueTarget, StoredKey
 from chalicelib.recover.dump_stream import Functions, read_dump, read_facts
 from chalicelib.recover.points import use_newest
 
@@ -95,6 +95,47 @@ def restore_redis(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class CopiedKeys(Record):
+    """keys: that are there; expired: whose time passed meanwhile."""
+
+    keys: int
+    expired: int
+
+
+def copy_redis(source: KeyValueSource, target: KeyValueTarget) -> CopiedKeys:
+    """Every key of one server written into another, whose own are removed, and looked for there.
+
+    Nobody may write to the source meanwhile. Expiries are moments, as in a dump; the server itself
+    compares each value with the checksum in its payload.
+
+    Raises:
+        Refused: code "target-is-replica", "too-few-databases".
+        CheckFailed: code "keys-missing", "keys-too-many".
+    """
+    _require_target(target, "clear")
+    target.clear()
+    numbers = sorted(source.facts().keys)
+    if lacking := [it for it in numbers if not target.databases(it)]:
+        raise _too_few(target, lacking[-1])
+    if payload := source.functions():
+        target.restore_functions(payload)
+    _write(target, _all_keys(source, numbers), lambda _: None)
+    keys, expired = _look(target, _all_keys(source, numbers))
+    there = sum(target.facts().keys.values())
+    if there > keys + expired:
+        raise CheckFailed(
+            f"expected {keys} keys in {target.name}, as in {source.name}, found {there}",
+            code="keys-too-many",
+            hint="Does anything write to either of them? Stop it, and start again.",
+        )
+    return CopiedKeys(keys, expired)
+
+
+def _all_keys(source: KeyValueSource, numbers: list[int]) -> Iterator[StoredKey]:
+    return (key for number in numbers for key in source.dump(number) if key is not None)
+
+
 def verify_redis(
     store: ObjectStore, point: RecoveryPoint, servers: KeyValueServers, *, clock: Clock
 ) -> tuple[CheckResult, ...]:
@@ -165,15 +206,19 @@ def _require_fit(target: KeyValueTarget, facts: DumpFacts) -> None:
         )
     missing = [number for number in facts.keys if not target.databases(int(number))]
     if missing:
-        raise Refused(
-            f"expected {target.name} to have database {missing[-1]}, it has fewer",
-            code="too-few-databases",
-            hint="Raise `databases` in the server's configuration.",
-        )
+        raise _too_few(target, int(missing[-1]))
+
+
+def _too_few(target: KeyValueTarget, number: int) -> Refused:
+    return Refused(
+        f"expected {target.name} to have database {number}, it has fewer",
+        code="too-few-databases",
+        hint="Raise `databases` in the server's configuration.",
+    )
 
 
 def _write(
-    target: KeyValueTarget, items: Iterator[StoredKey | Functions], progress: Progress
+    target: KeyValueTarget, items: Iterable[StoredKey | Functions], progress: Progress
 ) -> bool:
     """Returns whether there were functions."""
     functions = False
@@ -187,7 +232,7 @@ def _write(
     return functions
 
 
-def _look(target: KeyValueTarget, items: Iterator[StoredKey | Functions]) -> tuple[int, int]:
+def _look(target: KeyValueTarget, items: Iterable[StoredKey | Functions]) -> tuple[int, int]:
     """(keys that are there, keys whose time has passed). Raises CheckFailed ("keys-missing")."""
     found = expired = 0
     for batch in _batches(items):
@@ -236,7 +281,7 @@ def _lasting(
 
 
 def _batches(
-    items: Iterator[StoredKey | Functions],
+    items: Iterable[StoredKey | Functions],
 ) -> Iterator[list[StoredKey] | Functions]:
     """Keys of one database, of bounded number and size."""
     batch: list[StoredKey] = []

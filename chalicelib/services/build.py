@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.secrets import SecretAddresses
     from chalicelib.adapters.step_functions import StepFunctions
     from chalicelib.incidents.incident import Desk
-    from chalicelib.plan.components import Postgres
+    from chalicelib.plan.components import Postgres, Redis
     from chalicelib.plan.model import Plan
     from chalicelib.ports import Catalogue, Clock, Metrics, ObjectStore, Records, Signer, StateStore
     from chalicelib.services.locations import Locations
@@ -356,12 +356,12 @@ def addresses() -> SecretAddresses:
     return SecretAddresses(client("secretsmanager"))
 
 
-def addresses_of(component: Postgres) -> SecretAddresses:
+def addresses_of(component: Postgres | Redis) -> SecretAddresses:
     """For changing them: a secret is changed in its site's region, and its replicas follow."""
     from chalicelib.adapters.secrets import SecretAddresses
+    from chalicelib.plan.regions import region_of
 
-    site = plan().sites.get(component.site or "")
-    region = site.region if site and site.provider == "aws" else None
+    region = region_of(plan(), component)
     if region in (None, environment().region):
         return addresses()
     return SecretAddresses(client("secretsmanager", region))
@@ -370,8 +370,9 @@ def addresses_of(component: Postgres) -> SecretAddresses:
 def primary_functions(seconds: float) -> LambdaFunctions:
     """Those of the primary stack, from wherever this is; waits so long for an answer."""
     from chalicelib.adapters.lambda_functions import LambdaFunctions, connect_lambda
+    from chalicelib.plan.regions import home_region
 
-    region = plan().aws_region("primary") or environment().region
+    region = home_region(plan()) or environment().region
     return LambdaFunctions(connect_lambda(region, seconds), PRIMARY_FUNCTIONS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.errors import LeewardError
+from chalicelib.errors import CheckFailed, LeewardError
 from chalicelib.evidence.entries import decision
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Git
@@ -14,6 +14,7 @@ from chalicelib.recover.files_stream import FilesStream
 from chalicelib.recover.host_scripts import clone_bundle, clone_repository, tell_revision
 from chalicelib.recover.points import use_newest
 from chalicelib.services import build
+from chalicelib.services.acting import acting_on
 from chalicelib.services.host_restores import (
     Place,
     download_of,
@@ -24,6 +25,7 @@ from chalicelib.services.host_restores import (
     use_point,
 )
 from chalicelib.services.said import say
+from chalicelib.services.servers import commands_of, named_server, server_of
 from chalicelib.services.sources import Source, source_of
 from chalicelib.services.taking import roots_of
 
@@ -75,8 +77,11 @@ def _from_bundle(
 def _deployed_revision(
     run: Run, place: Place, inputs: dict[str, Any], folder: str
 ) -> tuple[str, str]:
-    """(revision, how it is known): what the replaced server says, else what the configuration's
-    newest point says, else "", which is the newest commit of the default branch."""
+    """(revision, how it is known): what the server says that is named as `like`, else the replaced
+    one, else what the configuration's newest point says, else "", which is the newest commit of the
+    default branch."""
+    if like := str(inputs.get("like") or ""):
+        return _revision_on(run, like, folder), f"as on {like}"
     if said := _asked_revision(run, place, folder):
         return said, "as it was on the server before"
     file, configuration = str(inputs.get("revision_file") or ""), inputs.get("configuration")
@@ -100,6 +105,23 @@ def _asked_revision(run: Run, place: Place, folder: str) -> str:
     except LeewardError:
         return ""
     return ran.output.strip() if ran.status == 0 else ""
+
+
+def _revision_on(run: Run, component: str, folder: str) -> str:
+    """The checked-out commit of the server of the plan's name. Raises CheckFailed."""
+    name = acting_on(run, component)
+    commands, server = commands_of(server_of(name)), named_server(name)
+    ran = commands.run(
+        server.id, tell_revision(folder), name=f"{key_of(run)}/like", limit_seconds=ASK_SECONDS
+    )
+    if ran.status:
+        raise CheckFailed(
+            f"expected a checked-out commit in {folder} on {server.id}, found status {ran.status}: "
+            f"{ran.errors.strip()[-200:]}",
+            code="no-revision",
+            hint="name the folder that its services run from",
+        )
+    return ran.output.strip()
 
 
 def _stored_revision(run: Run, component: str, file: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from chalicelib.adapters.s3.links import sign_download
@@ -47,6 +47,10 @@ from chalicelib.services.acting import acting_on
 from chalicelib.services.said import say
 from chalicelib.services.servers import commands_of, facts_of, server_of
 from chalicelib.services.sources import END, Source, source_of
+
+if TYPE_CHECKING:
+    from chalicelib.adapters.redis.source import RedisServer
+    from chalicelib.adapters.secrets import SecretAddresses
 
 Outputs = dict[str, Any]
 
@@ -124,16 +128,13 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     place, component = place_of(run, inputs), str(inputs["component"])
     found: Redis = build.locations().component(place.component)
     source = source_of(run, component)
-    url = _redis_url(found, place if inputs.get("instance") else None)
+    url = redis_url(found, place.server.address if inputs.get("instance") else "")
     with RedisServer(url) as server:
-        begun = build.state().get(f"run#{run.run_id}", f"redis#{component}") is not None
-        if not begun:
-            _require_empty(server)
-            build.state().create(f"run#{run.run_id}", f"redis#{component}", {"server": server.name})
+        require_empty_at_first(run, component, server)
         made = restore_redis(
             source.store, source.catalogue, server, clock=build.clock(), existing="clear"
         )
-    moved = _move_secret(run, found, url) if inputs.get("instance") else ""
+    moved = move_secret(run, found, url, build.addresses()) if inputs.get("instance") else ""
     points = {it.point.id: it.point for it in source.catalogue.holdings().standings}
     point = points[made.point_id]
     _say_chosen(run, component, source, point)
@@ -148,8 +149,8 @@ def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     }
 
 
-def _redis_url(found: Redis, place: Place | None) -> str:
-    """The secret's address; on a server that the run launched, that server instead of its host."""
+def redis_url(found: Redis, address: str = "") -> str:
+    """The secret's address; with that of a server, of the Redis on that one instead."""
     if found.secret is None:
         raise NotReady(
             "expected the plan to say where the address of Redis is kept, found nothing",
@@ -157,22 +158,22 @@ def _redis_url(found: Redis, place: Place | None) -> str:
             hint="add `secret` to the component",
         )
     url = str(build.locations().secret(found.secret)["url"])
-    if place is None:
+    if not address:
         return url
     parts = urlsplit(url)
     login, at, _ = parts.netloc.rpartition("@")
-    netloc = f"{login}{at}{place.server.address}:{parts.port or 6379}"
+    netloc = f"{login}{at}{address}:{parts.port or 6379}"
     return parts._replace(netloc=netloc).geturl()
 
 
-def _move_secret(run: Run, found: Redis, url: str) -> str:
+def move_secret(run: Run, found: Redis, url: str, addresses: SecretAddresses) -> str:
     """Let the secret lead to the new server, so that the next dump is of it: where it has an
     address. A name moves with the traffic, and a drill moves nothing of production's."""
-    kept = build.locations().secret(str(found.secret))
+    kept = addresses.content(str(found.secret))
     host = urlsplit(str(kept["url"])).hostname or ""
     if run.drill or kept["url"] == url or not _is_address(host):
         return ""
-    build.addresses().replace(str(found.secret), {**kept, "url": url})
+    addresses.replace(str(found.secret), {**kept, "url": url})
     why = "it named the replaced server; to undo: the version AWSPREVIOUS"
     say(run, decision(what=f"point the secret {found.secret} to the new server", why=why))
     return f"; {found.secret} leads there now"
@@ -186,7 +187,15 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _require_empty(server: Any) -> None:
+def require_empty_at_first(run: Run, component: str, server: RedisServer) -> None:
+    """Of the first attempt; what a later one finds there is the run's own."""
+    partition, sort = f"run#{run.run_id}", f"redis#{component}"
+    if build.state().get(partition, sort) is None:
+        _require_empty(server)
+        build.state().create(partition, sort, {"server": server.name})
+
+
+def _require_empty(server: RedisServer) -> None:
     keys = sum(server.facts().keys.values())
     if keys:
         raise NotReady(
@@ -209,10 +218,13 @@ def download_of(
             for piece in source.store.read(stored.key):
                 writer.write(piece)
             writer.commit()
-    bucket, places = build.environment().backup_bucket, build.locations()
-    region = build.plan().locations[places.primary].region
-    url = sign_download(bucket, f"{component}/{key}", seconds=SIGNED_SECONDS, region=region)
-    return Download(url, stored.sha256)
+    return Download(sign_object(sign_download, f"{component}/{key}"), stored.sha256)
+
+
+def sign_object(sign: Callable[..., str], key: str) -> str:
+    """An address of an object of the backup bucket, for some minutes."""
+    region = build.plan().locations[build.locations().primary].region
+    return sign(build.environment().backup_bucket, key, seconds=SIGNED_SECONDS, region=region)
 
 
 def use_point(

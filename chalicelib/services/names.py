@@ -24,6 +24,7 @@ from chalicelib.recover.traffic import (
 )
 from chalicelib.services import build, traffic
 from chalicelib.services.acting import acting_on
+from chalicelib.services.asked import asked_by, reason_of
 from chalicelib.services.said import say
 
 Outputs = dict[str, Any]
@@ -63,7 +64,7 @@ def _move(run: Run, inputs: dict[str, Any], kind: str) -> Outputs:
     acquire_fence(build.state(), name, run.run_id, clock=build.clock())
     driver, switches = traffic.driver_of(name), traffic.switches_of(name)
     decided = decide_switch(
-        Wish(to, run.run_id, run.step, str(inputs.get("reason") or "")),
+        Wish(to, run.run_id, run.step, _why(run, inputs)),
         switches.past(),
         state=driver.state(),
         home=traffic.home_of(name),
@@ -75,6 +76,11 @@ def _move(run: Run, inputs: dict[str, Any], kind: str) -> Outputs:
     if moved:
         say(run, decision(what=moved.changed, why=f"to undo: {moved.undo}"), about="done")
     return _measured(name, found, records, decided, driver, moved)
+
+
+def _why(run: Run, inputs: dict[str, Any]) -> str:
+    """A person's reason: the step's, or that of whoever declared the run; "" when signals did."""
+    return str(inputs.get("reason") or "") or (reason_of(run) if asked_by(run) else "")
 
 
 def _measured(

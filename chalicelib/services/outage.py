@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, Truncated
 from chalicelib.incidents.incident import Signal
-from chalicelib.plan.components import Service
+from chalicelib.plan.components import Names, Service
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.scenario import Scenario, SignalKind, Trigger
 from chalicelib.services import build
+from chalicelib.services.acting import choose_target
+from chalicelib.services.names import names_of
 from chalicelib.services.signals import open_incident
 from chalicelib.services.traffic import switch_store
 from chalicelib.verify.probes import HealthPolicy, Target, ask_all, policy_of
@@ -33,6 +35,7 @@ SIGNS_KEPT = 120
 # Below the minute in which the next look comes.
 PROBE_SECONDS = 5.0
 LATCH = "latch"
+HOME_AGAIN = "home-again"
 QUORUM = "quorum"
 
 
@@ -86,7 +89,11 @@ def _decide(name: str, scenario: Scenario, trigger: Trigger, site: str) -> Failo
     latch = build.state().get(_partition(site), LATCH)
     now = build.clock().now()
     decision = decide_failover(
-        _signs(site), trigger, now=now, latched_at=parse_time(latch["at"]) if latch else None
+        _signs(site),
+        trigger,
+        now=now,
+        latched_at=parse_time(latch["at"]) if latch else None,
+        settles_at=_settles_at(site, scenario),
     )
     if decision.go:
         why = f"{decision.why}: " + "; ".join(f"{it.kind}: {it.says}" for it in decision.for_it)
@@ -222,6 +229,40 @@ def latched_at(site: str) -> datetime | None:
     """When a failover from the site was decided by itself; None while that may happen again."""
     latch = build.state().get(_partition(site), LATCH)
     return parse_time(latch["at"]) if latch else None
+
+
+def _settles_at(site: str, scenario: Scenario) -> datetime | None:
+    """Until when what flaps must not move names again: `stays_for` of the names that it moves."""
+    kept = build.state().get(_partition(site), HOME_AGAIN)
+    if kept is None:
+        return None
+    moved = [names_of(it).stays_for for it in _names_moved(scenario)]
+    return parse_time(kept["at"]) + max(moved, default=timedelta(0))
+
+
+def _names_moved(scenario: Scenario) -> list[str]:
+    """The names that its steps act on, or what stands in for them at the other site."""
+    plan = build.plan()
+    site = scenario.recovers_at(plan.sites)
+    acted_on = {
+        choose_target(plan, step.component, site=site, drill=False)
+        for step in scenario.all_steps()
+        if step.component
+    }
+    return [it for it in acted_on if isinstance(plan.components[it], Names)]
+
+
+def last_failing(site: str) -> Sign | None:
+    """The newest bad sign of the site that is kept; None when there is none, or nobody looks."""
+    bad = [sign for sign in _signs(site) if sign.bad]
+    return max(bad, key=lambda sign: sign.observed_at, default=None)
+
+
+def note_home_again(site: str) -> None:
+    """The site was gone back to now."""
+    item = {"at": format_time(build.clock().now())}
+    if not build.state().create(_partition(site), HOME_AGAIN, item):
+        build.state().replace(_partition(site), HOME_AGAIN, item, expected={})
 
 
 def release_latch(site: str) -> bool:

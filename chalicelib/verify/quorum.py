@@ -68,7 +68,12 @@ class FailoverDecision(Record):
 
 
 def decide_failover(
-    signs: Iterable[Sign], trigger: Trigger, *, now: datetime, latched_at: datetime | None = None
+    signs: Iterable[Sign],
+    trigger: Trigger,
+    *,
+    now: datetime,
+    latched_at: datetime | None = None,
+    settles_at: datetime | None = None,
 ) -> FailoverDecision:
     """Go when enough signals vote for it, the probe among them, and it was not decided before.
 
@@ -78,6 +83,7 @@ def decide_failover(
     Args:
         trigger: of the scenario: which signals, how many, within what time, for how long.
         latched_at: when it was decided last and not yet taken back by a person.
+        settles_at: until when a site that was gone back to is left by a person alone.
     """
     known = {sign for sign in signs if sign.kind in trigger.of and sign.observed_at <= now}
     votes = tuple(
@@ -88,6 +94,10 @@ def decide_failover(
     told = f"{count} of {len(votes)} signals say that the site is lost, {trigger.quorum} are needed"
     if latched_at is not None:
         return FailoverDecision(False, f"decided already at {latched_at:%Y-%m-%d %H:%M:%SZ}", votes)
+    if settles_at is not None and now < settles_at:
+        until = f"{settles_at:%Y-%m-%d %H:%M:%SZ}"
+        why = f"{told}; the site was gone back to lately: until {until} a person declares it"
+        return FailoverDecision(False, why, votes)
     served = [vote for vote in votes if vote.kind == "probe" and vote.standing != "votes"]
     if served:
         return FailoverDecision(False, f"{told}; the services: {served[0].says}", votes)

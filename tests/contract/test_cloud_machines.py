@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -102,6 +103,16 @@ def test_a_choice_takes_the_way_that_its_input_names(cloud: LocalCloud) -> None:
     }
     for way in ("left", "right"):
         assert output(run_machine(cloud, states, {"way": way}))["took"] == way
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=1.6), timedelta(hours=-1)])
+def test_a_state_waits_until_a_moment_and_not_shorter(cloud: LocalCloud, ahead: timedelta) -> None:
+    began = datetime.now(UTC)
+    moment = began + ahead
+    wait = {"Type": "Wait", "TimestampPath": "$.at", "End": True}
+    ended = run_machine(cloud, {"Wait": wait}, {"at": f"{moment:%Y-%m-%dT%H:%M:%S.%fZ}"})
+    assert ended["status"] == "SUCCEEDED"
+    assert max(moment, began) <= datetime.now(UTC) < max(moment, began) + timedelta(seconds=5)
 
 
 def test_a_task_that_takes_too_long_is_a_timeout(cloud: LocalCloud) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import ARTIST, NEXUS, run
+from tests.commands import NEXUS, run
+
+SOUND = Path(__file__).parents[2] / "docs/sound-plan.yaml"
 
 
 @pytest.mark.parametrize(
@@ -14,7 +16,7 @@ from tests.commands import ARTIST, NEXUS, run
     [
         (NEXUS, ("--reason", "sound", "--window", "tonight"), "bad-window"),
         (NEXUS, ("--reason", " "), "no-reason"),
-        (ARTIST, ("--reason", "sound"), "no-failback"),
+        (SOUND, ("--reason", "sound"), "no-failback"),
     ],
 )
 def test_what_cannot_be_used_is_said_with_a_way_out(

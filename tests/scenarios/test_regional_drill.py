@@ -1,28 +1,83 @@
-"""The exercise `failover-monthly` of Nexus: the regional failover, as a drill on stand-ins."""
+"""The exercise `failover-quarterly` of Nexus: the regional failover, and then the way back from it,
+each as a drill on stand-ins."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
+from chalicelib.plan.components import Postgres
 from leeward.commands.drill import load_runnable
+from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
 from leeward.local.drill import DrillOptions
-from leeward.local.production import SUPERUSER
+from leeward.local.production import APPLICATION, SUPERUSER, Production, store_secrets
+from leeward.local.sample_app import create_schema
 from leeward.local.stages.outage import OutageDrill
 from tests.clouds import wait_for
 from tests.scenarios.drills import PARTIAL, PLAN
 from tests.scenarios.untouched import state_of
 
-SCENARIO = "regional-outage"
-EXERCISE = "failover-monthly"
+SCENARIO, WAY_BACK = "regional-outage", "failback"
+EXERCISE = "failover-quarterly"
+STAGING = "nexus-db-staging"
 
 
 class Stage(OutageDrill):
-    """The stage of `leeward drill regional-outage`, before anything is lost."""
+    """The stage of `leeward drill regional-outage`, before anything is lost, and a staging
+    environment at home: what stands in for it when the way back is drilled."""
+
+    def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
+        self.at_home = Production(self.cloud.folder / "staging-at-home", self.cloud.reaper)
+        stack.callback(self.at_home.stop)
+        self.at_home.start()
+        create_schema(self.at_home.dsn(APPLICATION), projects=5)
+        super().start_parts(stack, deploying)
+        staging = self.clusters.of("nexus-api-staging")
+        staging.apply(self.clusters.manifests_of("nexus-api-staging"))
+
+    def _store_logins(self) -> None:
+        """Those of staging are replicated, and changed at home alone."""
+        super()._store_logins()
+        found = self.plan.components[STAGING]
+        assert isinstance(found, Postgres)
+        logins = {"operator": found.operator_secret, "application": found.application_secret}
+        client = self.cloud.client("secretsmanager", PRIMARY_REGION)
+        store_secrets(client, self.at_home, **logins)
+        for secret in logins.values():
+            client.replicate_secret_to_regions(
+                SecretId=secret, AddReplicaRegions=[{"Region": STANDBY_REGION}]
+            )
+
+    def answer_people(self, scenario: str, incident: str) -> None:
+        """Until the run has ended."""
+        self.options = replace(self.options, scenario=scenario)
+        self.follow(incident)
+
+    def stand_ins(self) -> dict[str, Any]:
+        """What a drill of the way back acts on, but for the rows of whoever writes there."""
+        databases = {}
+        for server in (self.at_home, self.staging):
+            with psycopg.connect(server.dsn(SUPERUSER)) as connection:
+                databases[server.port] = (
+                    connection.execute("SELECT datname FROM pg_database ORDER BY 1").fetchall(),
+                    connection.execute(
+                        "SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1"
+                    ).fetchall(),
+                )
+        wanted = {
+            name: [
+                it["spec"]["replicas"]
+                for it in self.clusters.of(name).objects.list("apps/v1", "deployments")
+            ]
+            for name in ("nexus-api-staging", "nexus-api-dr-drill")
+        }
+        return {"databases": databases, "replicas": wanted}
 
     def production_state(self) -> Any:
         """All of it but the rows that the application goes on writing."""
@@ -54,25 +109,46 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield made
 
 
-def test_the_failover_is_exercised_and_production_stays_as_it_was(here: Stage) -> None:
-    before = here.production_state()
+def test_failover_and_way_back_are_exercised_and_production_stays_as_it_was(here: Stage) -> None:
+    before, stand_ins = here.production_state(), here.stand_ins()
     here.invoke("exercise", {})
     here.invoke("exercise", {"begin": EXERCISE})
+    heard: set[str] = set()
 
     def over() -> dict[str, Any] | None:
         here.invoke("exercise", {})
         occasions = here.standing()["occasions"]
+        for it in occasions[-1]["results"] if occasions else ():
+            if it["incident"] not in heard:
+                heard.add(it["incident"])
+                here.answer_people(it["scenario"], it["incident"])
         return occasions[-1] if occasions and occasions[-1]["ended_at"] else None
 
-    occasion = wait_for(over, f"{EXERCISE} did not end", seconds=240)
-    [result] = occasion["results"]
-    records = here.records.read(result["incident"])
+    occasion = wait_for(over, f"{EXERCISE} did not end", seconds=300)
+    by_scenario = {it["scenario"]: it for it in occasion["results"]}
+    assert list(by_scenario) == [SCENARIO, WAY_BACK]
+    records = {name: here.records.read(it["incident"]) for name, it in by_scenario.items()}
     wrong = [
-        (it.step, it.body["message"]) for it in records if it.kind in ("step-failed", "undo-failed")
+        (name, it.step, it.body["message"])
+        for name, chain in records.items()
+        for it in chain
+        if it.kind in ("step-failed", "undo-failed")
     ]
     assert wrong == []
     # What the plan cannot bring back makes the exercise a failed one, and nothing else does.
-    assert (occasion["status"], result["shortfalls"]) == ("failed", PARTIAL[1:])
+    assert occasion["status"] == "failed"
+    assert [it["shortfalls"] for it in occasion["results"]] == [PARTIAL[1:], []]
     assert here.production_state() == before
-    undone = {it.step for it in records if it.kind == "step-undone"}
-    assert {"fence", "load", "open-database", "start", "update-dns"} <= undone
+    assert here.stand_ins() == stand_ins
+    undone = {
+        name: {it.step for it in chain if it.kind == "step-undone"}
+        for name, chain in records.items()
+    }
+    assert {"fence", "load", "open-database", "start", "update-dns"} <= undone[SCENARIO]
+    assert undone[WAY_BACK] == {
+        "stop-home", "fence-home", "stop-dr", "fence-dr", "load", "open-home", "start-home",
+        "names",
+    }  # fmt: skip
+    back = by_scenario[WAY_BACK]
+    assert 0 < back["rto_seconds"] < back["rto_objective_seconds"]
+    assert back["rpo_seconds"] == 0

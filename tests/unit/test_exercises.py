@@ -39,7 +39,7 @@ def test_every_exercise_of_the_document_is_there_with_what_it_runs() -> None:
     assert found["restore-test-weekly"] == ("database-corruption",)
     assert found["restore-test-monthly"] == ("database-corruption",)
     assert found["failover-monthly"] == ("regional-outage",)
-    assert found["failover-quarterly"] == ("regional-outage",)
+    assert found["failover-quarterly"] == ("regional-outage", "failback")
     assert found["security-quarterly"] == ("ransomware",)
     assert found["full-drill-yearly"] == ("data-center-loss",)
     assert found["communication-monthly"] == found["audit-yearly"] == found["review-yearly"] == ()

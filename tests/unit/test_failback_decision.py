@@ -8,8 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.errors import BadInput, LeewardError, Refused
-from chalicelib.recover.failback import Standing, Window, decide_failback, parse_window
+from chalicelib.plan.model import Plan
+from chalicelib.recover.failback import (
+    Standing,
+    Window,
+    choose_window,
+    decide_failback,
+    parse_window,
+)
 from chalicelib.scenarios.compile import compile_scenario
+from chalicelib.verify.quorum import Sign
 from leeward.commands.failback import find_failback
 from leeward.plan_file import load_plan
 from tests.scenarios.drills import PLAN
@@ -49,6 +57,31 @@ def test_nobody_goes_back_to_what_still_fails() -> None:
     assert refused(failing) == "primary-still-failing"
     assert refused(failing, drill=True) == "primary-still-failing"
     assert refused(replace(failing, reason="early: I know")) == "primary-still-failing"
+
+
+def test_home_that_failed_a_moment_ago_is_not_sound_yet() -> None:
+    """Healthy, unhealthy, healthy: it answers now, and did not at the last look but one."""
+    seen = Sign("probe", NOW - timedelta(minutes=29), True, "nexus-api: HTTP 503")
+    flapping = replace(SOUND, failing=seen)
+    assert refused(flapping) == "primary-failed-lately"
+    decide = {"stays_for": HALF_AN_HOUR, "now": NOW}
+    steady = replace(SOUND, failing=replace(seen, observed_at=NOW - HALF_AN_HOUR))
+    assert decide_failback(steady, drill=False, **decide)
+    assert decide_failback(replace(flapping, reason="early: mended"), drill=False, **decide)
+    assert decide_failback(flapping, drill=True, **decide)
+
+
+def test_who_answers_late_may_name_another_window() -> None:
+    tonight = "2026-11-28T22:00Z/2026-11-28T23:00Z"
+    over = "2026-11-28T10:00Z/2026-11-28T11:00Z"
+    assert choose_window(over, tonight, now=NOW) == parse_window(tonight, now=NOW)
+    assert choose_window(tonight, "done", now=NOW) == parse_window(tonight, now=NOW)
+    for answer in ("done", "yes", "", over):
+        with pytest.raises(Refused) as error:
+            choose_window(over, answer, now=NOW)
+        assert error.value.instance_code == "window-over"
+    with pytest.raises(BadInput):
+        choose_window(tonight, "tonight/tomorrow", now=NOW)
 
 
 def test_what_flaps_is_damped_unless_a_person_says_so() -> None:
@@ -142,7 +175,9 @@ def test_it_looks_once_more_right_before_the_application_stops() -> None:
 
 
 def test_a_plan_without_a_way_back_says_so() -> None:
-    plan = load_plan(PLAN.with_name("artist-tech.yaml")).plan
+    data = load_plan(PLAN).plan.to_json()
+    del data["scenarios"]["failback"]
+    data["testing"] = []
     with pytest.raises(BadInput) as error:
-        find_failback(plan)
+        find_failback(Plan.from_json(data))
     assert error.value.instance_code == "no-failback"

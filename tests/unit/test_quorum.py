@@ -31,6 +31,14 @@ def standings(signs: list[Sign], trigger: Trigger = TRIGGER) -> dict[str, str]:
     return {it.kind: it.standing for it in decide_failover(signs, trigger, now=NOW).votes}
 
 
+def test_a_site_that_was_gone_back_to_is_left_by_a_person_alone_for_a_while() -> None:
+    signs = row("probe", "..xxxx") + row("heartbeat", "..xxxx")
+    held = decide_failover(signs, TRIGGER, now=NOW, settles_at=NOW + MINUTE)
+    assert not held.go
+    assert "until 2026-11-22 12:01:00Z a person declares it" in held.why
+    assert decide_failover(signs, TRIGGER, now=NOW, settles_at=NOW).go
+
+
 def test_two_signals_that_last_decide() -> None:
     signs = row("probe", "..xxxx") + row("heartbeat", "..xxxx")
     decision = decide_failover(signs, TRIGGER, now=NOW)

@@ -1,4 +1,4 @@
-"""Addresses of S3 that let their bearer read one object for a while, without credentials."""
+"""Addresses of S3 that let their bearer read or write one object for a while, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,10 +14,19 @@ def sign_download(bucket: str, key: str, *, seconds: int, region: str | None) ->
     Version 4, as an object that is encrypted by KMS demands; it holds in the bucket's own region
     alone. `region`: None is the caller's.
     """
+    return _sign("get_object", bucket, key, seconds=seconds, region=region)
+
+
+def sign_upload(bucket: str, key: str, *, seconds: int, region: str | None) -> str:
+    """As `sign_download`, for one PUT of at most 5 GiB."""
+    return _sign("put_object", bucket, key, seconds=seconds, region=region)
+
+
+def _sign(operation: str, bucket: str, key: str, *, seconds: int, region: str | None) -> str:
     with mapped("s3", key=key):
         config = Config(signature_version="s3v4")
         client = boto3.client("s3", region_name=region, config=config)
         url: str = client.generate_presigned_url(
-            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+            operation, Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
         )
     return url

@@ -119,6 +119,7 @@ KINDS = (
             "folder": True,
             "revision_file": False,
             "configuration": False,
+            "like": False,
         },
         outputs=("instance", "revision", "source"),
         timeout_seconds=900,

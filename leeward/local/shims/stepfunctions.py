@@ -6,25 +6,31 @@ the cheaper of ANTLR's strategies, which finds the same tree or an error, on whi
 moto calls the services of a task at a port taken from the environment, with a new client each
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
 lock, so that two alarms at the same moment would start two runs. When an execution began, it tells
-its states as a datetime, which no state can hand on; Step Functions as text.
+its states as a datetime, which no state can hand on; Step Functions as text. It waits for a moment
+in UTC as if it were the machine's own time, and up to a second too short.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from antlr4 import CommonTokenStream, InputStream, ParserRuleContext, PredictionMode
 from moto.stepfunctions.parser.asl.antlr.runtime.ASLLexer import ASLLexer
 from moto.stepfunctions.parser.asl.antlr.runtime.ASLParser import ASLParser
+from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
+    FailureEventException,
+)
 from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.eval import (
     resource_eval_s3,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.wait.wait_function.timestamp import Timestamp
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.backend import execution_worker
@@ -57,7 +63,19 @@ def install(cloud: LocalCloud) -> Iterator[None]:
 
         return execution_data
 
+    def until_then(original: Any) -> Any:
+        def get_wait_seconds(self: Any, env: Any) -> int:
+            self.string.eval(env=env)
+            text = env.stack.pop()
+            if self._from_timestamp_string(timestamp=text) is None:
+                raise FailureEventException(self._create_failure_event(env, text))
+            left = datetime.fromisoformat(text) - datetime.now(UTC)
+            return max(0, math.ceil(left.total_seconds()))
+
+        return get_wait_seconds
+
     with ExitStack() as stack:
+        stack.enter_context(replaced(Timestamp, "_get_wait_seconds", until_then))
         for caller in (lambda_eval_utils, resource_eval_s3):
             stack.enter_context(replaced(caller, "boto_client_for", lambda _: boto_client_for))
         stack.enter_context(replaced(AmazonStateLanguageParser, "parse", _parsed_once))

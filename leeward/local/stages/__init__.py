@@ -14,6 +14,7 @@ STAGES = (
     ("ransomware", "RansomwareDrill"),
     ("file_storage", "FileStorageDrill"),
     ("failback", "FailbackDrill"),
+    ("artist_failback", "ArtistFailbackDrill"),
     ("great_loss", "GreatLossDrill"),
     ("site_loss", "SiteLossDrill"),
     ("outage", "OutageDrill"),

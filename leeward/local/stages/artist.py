@@ -176,7 +176,7 @@ class ArtistStage(Drill):
         assert server.kind == "server"
         tags = [{"Key": "Name", "Value": server.instance}]
         instance = str(
-            self.cloud.client("ec2").run_instances(
+            self.cloud.client("ec2", server.region or PRIMARY_REGION).run_instances(
                 LaunchTemplate={"LaunchTemplateName": server.launch_template},
                 MinCount=1,
                 MaxCount=1,
@@ -322,9 +322,9 @@ class ServerDrill(ArtistStage):
 
     @classmethod
     def accepts(cls, plan: Plan, scenario: str) -> bool:
-        steps = plan.scenarios[scenario].all_steps()
-        provisions = any(step.uses == "server.provision" for step in steps)
-        return provisions and not plan.scenarios[scenario].loses
+        found = plan.scenarios[scenario]
+        provisions = any(step.uses == "server.provision" for step in found.all_steps())
+        return provisions and not found.loses and not found.returns_to
 
     def harm(self) -> tuple[Injected, ...]:
         """host-lost: its processes end and its disk is gone, the machine as EC2 knows it runs on.

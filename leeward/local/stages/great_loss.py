@@ -84,19 +84,18 @@ class GreatLossDrill(ArtistStage):
             for name in ("artisttech", "quarantine")
         )
         image = cloud.hosts.add_image("artisttech", self.image_folder, region=STANDBY_REGION)
-        ec2.create_launch_template(
-            LaunchTemplateName=self.spare_server.launch_template,
-            LaunchTemplateData={
-                "ImageId": image,
-                "InstanceType": "t3.small",
-                "SecurityGroupIds": [group],
-            },
-        )
-        data = self.plan.to_json()
-        data["components"]["app-server-secondary"] |= {
-            "security_groups": [group],
-            "quarantine_group": quarantine,
+        template = {
+            "ImageId": image,
+            "InstanceType": "t3.small",
+            "SecurityGroupIds": [group],
         }
+        data = self.plan.to_json()
+        for name in ("app-server-secondary", "app-server-secondary-drill"):
+            server = data["components"][name]
+            ec2.create_launch_template(
+                LaunchTemplateName=server["launch_template"], LaunchTemplateData=template
+            )
+            server |= {"security_groups": [group], "quarantine_group": quarantine}
         self.plan = Plan.from_json(data)
 
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
