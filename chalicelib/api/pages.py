@@ -21,7 +21,7 @@ from chalicelib.api.dashboard import (
 )
 from chalicelib.api.problems import status_of
 from chalicelib.errors import LeewardError
-from chalicelib.pages.actions import action_rows
+from chalicelib.pages.actions import action_rows, review_row
 from chalicelib.pages.notices import Notice
 from chalicelib.pages.overview import component_rows, headlines, with_copies
 from chalicelib.pages.render import Frame, render
@@ -42,8 +42,18 @@ def show_overview(asked: Asked) -> Response:
         frame,
         **{
             name: seen[name]
-            for name in ("plan", "incidents", "ended", "approvals", "exercises", "failing")
-        },
+            for name in (
+                "plan",
+                "incidents",
+                "ended",
+                "approvals",
+                "exercises",
+                "failing",
+                "open",
+                "overdue",
+            )
+        },  # fmt: skip
+        review=review_row(seen["plan_review"]),
         heads=headlines(seen, asked.person),
         rows=with_copies(rows),
         others=[it.ready["component"] for it in rows if it not in with_copies(rows)],
@@ -92,13 +102,14 @@ def _told(seen: Json, frame: Frame, path: str) -> Json:
 
 
 def _question(asked_of: Json, asked: Asked, error: LeewardError | None) -> Json:
-    """The form's key makes a second press the same answer."""
+    """The form's key makes a second press the same answer, after an error too: it may have come
+    after the answer was counted."""
     again = error is not None and asked.fields.get("step") == asked_of["step"]
     voted = asked.person in asked_of["by"]
     return asked_of | {
         "mine": asked.person in asked_of["people"] and not voted,
         "voted": voted,
-        "key": uuid.uuid4().hex,
+        "key": asked.fields.get("key") or uuid.uuid4().hex if again else uuid.uuid4().hex,
         "reason": asked.fields.get("reason", "") if again else "",
         "wrong": again,
     }
@@ -168,8 +179,10 @@ def _by_rule(seen: Json) -> list[Json]:
 
 def show_actions(asked: Asked) -> Response:
     frame = frame_of(asked)
-    rows = action_rows(ask_show({"verb": "actions"}), frame.now)
-    return html(render("actions.html", frame, actions=rows), frame)
+    seen = ask_show({"verb": "actions"})
+    review = review_row(seen["plan_review"])
+    body = render("actions.html", frame, actions=action_rows(seen), review=review)
+    return html(body, frame)
 
 
 def take_link(asked: Asked) -> Response:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
-from chalicelib.pages.words import Mark
+from chalicelib.pages.words import ACTION, REVIEW, UNKNOWN
 
 Json = dict[str, Any]
 
 
-def action_rows(seen: Json, now: datetime) -> list[Json]:
-    """{"what", "incident", "owner", "due", "mark"} of each action that `show` tells."""
-    rows = [_row(it, now) for it in seen["actions"]]
-    return sorted(rows, key=lambda it: str(it["due"]))
+def action_rows(seen: Json) -> list[Json]:
+    """{"what", "incident", "owner", "due", "mark"} of each action that `show` tells, in its order:
+    what is overdue first, by the days of the plan's own time zone."""
+    return [_row(it) for it in seen["actions"]]
 
 
-def _row(action: Json, now: datetime) -> Json:
-    due = str(action.get("due") or action.get("due_on") or "")[:10]
-    status = str(action.get("status", "open"))
+def review_row(review: Json | None) -> Json | None:
+    """{"mark", "why"} of the plan's own review; None where another stack looks after it."""
+    if review is None:
+        return None
+    return {"mark": REVIEW.get(review["standing"], UNKNOWN), "why": review["why"]}
+
+
+def _row(action: Json) -> Json:
     return {
-        "what": action.get("what", ""),
-        "incident": action.get("incident", ""),
-        "owner": action.get("owner", ""),
-        "due": due or "no day",
-        "mark": _mark(status, due, now),
+        "action": action["action"],
+        "what": action["what"],
+        "incident": action["incident"],
+        "owner": action["owner_title"],
+        "due": action["due_on"],
+        "mark": ACTION.get(action["standing"], UNKNOWN),
     }
-
-
-def _mark(status: str, due: str, now: datetime) -> Mark:
-    if status == "done":
-        return Mark("Done", "good", "good")
-    if status == "dropped":
-        return Mark("Dropped", "quiet", "quiet")
-    if due and due < now.date().isoformat():
-        return Mark("Overdue", "bad", "bad")
-    return Mark("Open", "waiting", "warn")

@@ -55,6 +55,18 @@ OCCASION = {
     "failed": Mark("Failed", "bad", "bad"),
     "missed": Mark("Missed", "bad", "bad"),
 }
+ACTION = {
+    "overdue": Mark("Overdue", "bad", "bad"),
+    "due soon": Mark("Due soon", "warn", "warn"),
+    "open": Mark("Open", "waiting", "quiet"),
+    "done": Mark("Done", "good", "good"),
+    "dropped": Mark("Dropped", "quiet", "quiet"),
+}
+REVIEW = {
+    "standing": Mark("Reviewed", "good", "good"),
+    "due soon": Mark("Due soon", "warn", "warn"),
+    "overdue": Mark("Overdue", "bad", "bad"),
+}
 FINDING = {
     "error": Mark("Error", "bad", "bad"),
     "warning": Mark("Warning", "warn", "warn"),

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import Refused
-from chalicelib.pages.actions import action_rows
+from chalicelib.pages.actions import action_rows, review_row
 from chalicelib.pages.notices import Notice
 from chalicelib.pages.overview import component_rows, headlines, may_answer
 from chalicelib.pages.render import Frame, render, style_source
 from chalicelib.pages.shapes import draw_bars, draw_gauge, draw_spark
-from chalicelib.pages.words import READINESS, RUN, STEP, mark
+from chalicelib.pages.words import READINESS, RUN, STEP, UNKNOWN, mark
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 FRAME = Frame("/api", NOW, person="cto", tokens={"/sign-out": "t"})
@@ -101,8 +101,10 @@ def test_the_first_page_escapes_whatever_it_is_told() -> None:
     body = render(
         "overview.html", FRAME, **{name: found[name] for name in names}, said=None,
         heads=headlines(found, "cto"), rows=component_rows(found), others=[HOSTILE],
+        open=2, overdue=1, review={"mark": UNKNOWN, "why": HOSTILE},
     )  # fmt: skip
     assert "<script" not in body
+    assert "1 of them overdue" in body
     assert "\u202e" not in body
     assert "\\u202e" in body, "what turns the line round is written out"
 
@@ -161,10 +163,19 @@ def test_the_bars_of_a_run_lie_between_the_alarm_and_now() -> None:
 
 
 def test_what_is_late_is_said_to_be() -> None:
+    names = ("action", "what", "incident", "owner_title", "due_on")
     told = {"actions": [
-        {"what": "later", "status": "open", "due_on": "2027-01-01"},
-        {"what": "late", "status": "open", "due_on": "2026-11-21"},
-        {"what": "past", "status": "done", "due_on": "2026-11-20"},
+        dict.fromkeys(names, "x") | {"standing": standing}
+        for standing in ("overdue", "due soon", "open", "done", "dropped", "never heard of")
     ]}  # fmt: skip
-    rows = {it["what"]: it["mark"].word for it in action_rows(told, NOW)}
-    assert rows == {"later": "Open", "late": "Overdue", "past": "Done"}
+    marks = [it["mark"] for it in action_rows(told)]
+    words = ["Overdue", "Due soon", "Open", "Done", "Dropped", "unknown"]
+    assert [it.word for it in marks] == words
+    assert [it.tone for it in marks] == ["bad", "warn", "quiet", "good", "quiet", "bad"]
+
+
+def test_a_review_of_the_plan_that_is_overdue_is_red() -> None:
+    row = review_row({"standing": "overdue", "due_on": None, "why": "no date is known"})
+    assert row is not None
+    assert (row["mark"].tone, row["why"]) == ("bad", "no date is known")
+    assert review_row(None) is None

@@ -6,6 +6,7 @@ from typing import Any
 
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
+from chalicelib.services.views.actions import actions_view
 from chalicelib.services.views.copies import read_all
 from chalicelib.services.views.exercises import exercises_view
 from chalicelib.services.views.incidents import list_view
@@ -20,7 +21,8 @@ PAST = 6
 
 def overview_view(_event: Event) -> Event:
     """{"as_of", "plan", "incidents" (open), "ended", "approvals", "readiness", "rpo", "exercises",
-    "failing" (exercises)}, each as its own verb tells it."""
+    "failing" (exercises), "open" and "overdue" (actions), "plan_review"}, as their verbs tell it.
+    """
     now, copies = build.clock().now(), read_all()
     shown = list_view(ended=True, page=Page(limit=100))["incidents"]
     exercises = exercises_view({})["exercises"]
@@ -34,4 +36,10 @@ def overview_view(_event: Event) -> Event:
         "rpo": tell_rpo(copies, now=now),
         "exercises": len(exercises),
         "failing": [it["name"] for it in exercises if not it["stands"]],
+        **_left_to_do(),
     }
+
+
+def _left_to_do() -> Event:
+    told = actions_view()
+    return {name: told[name] for name in ("open", "overdue", "plan_review")}
