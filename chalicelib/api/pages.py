@@ -31,6 +31,7 @@ from chalicelib.services.tokens import ask_answer, ask_show, redeem_link, sign_o
 Json = dict[str, Any]
 # How often a page is made anew: while a run goes on, while an incident is open, otherwise.
 RUNNING_SECONDS, OPEN_SECONDS, QUIET_SECONDS = 5, 10, 60
+SHOWN_FIRST = ("plan", "incidents", "ended", "approvals", "exercises", "failing", "open", "overdue")
 
 
 def show_overview(asked: Asked) -> Response:
@@ -40,19 +41,7 @@ def show_overview(asked: Asked) -> Response:
     body = render(
         "overview.html",
         frame,
-        **{
-            name: seen[name]
-            for name in (
-                "plan",
-                "incidents",
-                "ended",
-                "approvals",
-                "exercises",
-                "failing",
-                "open",
-                "overdue",
-            )
-        },  # fmt: skip
+        **{name: seen[name] for name in SHOWN_FIRST},
         review=review_row(seen["plan_review"]),
         heads=headlines(seen, asked.person),
         rows=with_copies(rows),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from chalicelib.adapters.metric_history import CloudWatchHistory
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
 from chalicelib.services import build, people, showing
+from chalicelib.services.views.copies import PATIENCE_SECONDS
 from leeward.plan_file import load_plan
 from tests.contract.test_people_door import NAMES
 
@@ -120,6 +123,16 @@ def test_a_store_that_does_not_answer_is_not_green() -> None:
     assert found["level"] == "not-ready"
     assert "cannot be read" in found["why"]
     assert component("rpo")["level"] == "unknown"
+
+
+def test_a_location_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        began = time.monotonic()
+        found = component("readiness")
+        assert time.monotonic() - began < PATIENCE_SECONDS + 5
+    assert found["level"] == "not-ready"
+    assert "did not answer within 8 s" in found["why"]
 
 
 def test_the_age_counts_from_the_newest_point_that_may_be_used() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 # Proofs are looked at from the newest on, until one is good.
 MOST_PROOFS = 3
-READ_THREADS = 4
+READ_THREADS = 8
+# API Gateway gives up after 29 s, a person before.
+PATIENCE_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,23 @@ def copied(component: BaseComponent) -> bool:
 
 
 def read_all() -> dict[str, Copies]:
-    """Of every protected component of which there are to be copies, asked side by side."""
-    names = [name for name, it in protected().items() if copied(it)]
-    with ThreadPoolExecutor(READ_THREADS) as threads:
-        return dict(zip(names, threads.map(read_copies, names), strict=True))
+    """Of every protected component of which there are to be copies, asked side by side.
+
+    Who looks at a page waits for it: what has not answered by then is told as such.
+    """
+    threads = ThreadPoolExecutor(READ_THREADS)
+    asked = {
+        name: threads.submit(read_copies, name) for name, it in protected().items() if copied(it)
+    }
+    wait(asked.values(), timeout=PATIENCE_SECONDS)
+    found = {name: it.result() if it.done() else _silent(name) for name, it in asked.items()}
+    threads.shutdown(wait=False, cancel_futures=True)
+    return found
+
+
+def _silent(component: str) -> Copies:
+    problem = f"their location did not answer within {PATIENCE_SECONDS:g} s"
+    return Copies(CopyFacts(component, problem=problem))
 
 
 def read_copies(component: str) -> Copies:
