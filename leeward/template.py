@@ -32,8 +32,8 @@ from leeward.template_parts import (
     title,
 )
 from leeward.template_people import people_resources
-from leeward.template_status import status_resources
 from leeward.template_proofs import proof_resources
+from leeward.template_status import status_resources
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
 WATCH_SCHEDULE = "rate(1 minute)"
