@@ -32,6 +32,7 @@ from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord, format_time
 from leeward.commands.run import event_of
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
+from leeward.local.crew import crew_of, fresh_code, with_crew
 from leeward.local.damage import Injected
 from leeward.local.deploy import deploy
 from leeward.local.iam import Rights
@@ -176,7 +177,7 @@ class Drill:
         return LocalCloud(schedules=False)
 
     def _deploy(self) -> None:
-        package = build_package(self.plan, self.cloud.folder / "package")
+        package = build_package(with_crew(self.plan), self.cloud.folder / "package")
         standby = self.plan.runs_in_standby(self.options.scenario)
         self.deployed = deploy(self.cloud, package, standby=standby)
         here = self.deployed.standby or self.deployed
@@ -229,19 +230,37 @@ class Drill:
         )
 
     def answer(self, asked: EvidenceRecord) -> None:
-        """Do what a person is asked, at once: the drill's own people are awake."""
+        """Do what a person is asked, at once: the drill's own people are awake.
+
+        By the function that hears everybody, each with a one-time code.
+        """
         kind = asked.body["kind"]
         if (asked.step, kind) in self._answered:
             return
         self._answered.add((asked.step, kind))
-        partition = f"run#{asked.run_id}"
-        kept = self.state().get(partition, f"question#{kind}#{asked.step}")
-        assert kept is not None
-        output = {"found": "done by the drill", "answer": "yes", "by": asked.body.get("role", "")}
-        self.cloud.client("stepfunctions", self.region).send_task_success(
-            taskToken=kept["token"], output=json.dumps(output)
-        )
+        decision = "approve" if kind == "approve" else "done"
+        for person in crew_of(self.plan)[: int(asked.body.get("count") or 1)]:
+            self._say(asked, decision, person)
         self._tell(Told("person", f"{asked.step}: {asked.body['says']}"))
+
+    def _say(self, asked: EvidenceRecord, decision: str, person: str) -> None:
+        kms, key = self.cloud.client("kms", self.region), self.names["FactorKey"]
+        answer = {
+            "run_id": asked.run_id,
+            "step": asked.step,
+            "decision": decision,
+            "by": person,
+            "code": fresh_code(person, state=self.state(), kms=kms, key=key),
+            "reason": "by the drill",
+            "key": f"{asked.digest}/{person}",
+        }
+        said = self.invoke("answer", answer)
+        if "error" in said:
+            raise NotReady(
+                f"{person} was refused at {asked.step}: {said['error']['message']}",
+                hint=said["error"]["hint"],
+                code="answer-refused",
+            )
 
     def state(self) -> DynamoDbState:
         client = self.cloud.client("dynamodb", self.region)

@@ -80,7 +80,9 @@ def test_a_drill_brings_rows_into_the_stand_in_and_takes_them_out_again(stage: S
     records = stage.records.read(incident)
     failed = [it.body for it in records if it.kind in ("step-failed", "undo-failed")]
     assert not failed, [(it["code"], it["message"]) for it in failed]
-    assert score.outcome == "recovered"
+    assert score.outcome == "recovered", records[-3:]
+    [said] = [it for it in records if it.kind == "answered"]
+    assert (said.actor, said.body["factor"], said.step) == ("drill-1", "totp", "update-access")
     [back] = [it.body for it in records if it.kind == "rows-back"]
     assert back["component"] == "nexus-db-staging"
     restored = {it["table"]: it["restored"] for it in back["tables"]}
