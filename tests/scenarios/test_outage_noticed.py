@@ -24,6 +24,7 @@ from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord, format_time, parse_time
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import deploy
+from leeward.local.health_checks import may_checker_read
 from leeward.package import build_package
 from leeward.plan_file import load_plan
 from leeward.template import machine_id
@@ -77,7 +78,9 @@ class Scene:
 
     def page(self, key: str) -> str:
         """As anybody reads it, who has nothing but its address."""
-        address = f"{self.cloud.url}/{self.names['StatusBucket']}/{key}"
+        bucket = self.names["StatusBucket"]
+        assert may_checker_read(bucket, key) == "", "whoever signs nothing"
+        address = f"{self.cloud.url}/{bucket}/{key}"
         with urllib.request.urlopen(address, timeout=10) as answer:
             assert answer.headers["Content-Type"].startswith(PAGE_TYPES[key.rpartition(".")[2]])
             return str(answer.read().decode())
@@ -296,6 +299,17 @@ def test_an_incident_that_goes_on_stands_on_the_page_of_either_stack(scene: Scen
     assert [it["id"] for it in told["incidents"]] == [incident.id]
     assert {it["name"]: it["state"] for it in told["services"]}["assets"] == "disrupted"
     assert "We &lt;b&gt;stopped&lt;/b&gt; uploads." in scene.page("index.html")
+
+
+def test_nobody_outside_reads_what_the_page_is_made_from(scene: Scene) -> None:
+    bucket = scene.names["StatusBucket"]
+    client = scene.cloud.outside("s3", STANDBY_REGION)
+    keys = {it["Key"] for it in client.list_objects_v2(Bucket=bucket)["Contents"]}
+    readable = {key for key in keys if may_checker_read(bucket, key) == ""}
+    assert {key.partition("/")[0] for key in keys - readable} == {"said", "observed"}
+    assert {key for key in readable if not key.startswith("incidents/")} == {
+        "feed.atom", "history.html", "index.html", "status.json",
+    }  # fmt: skip
 
 
 def test_what_keeps_the_page_may_do_that_and_nothing_more(scene: Scene) -> None:

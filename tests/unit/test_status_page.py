@@ -136,7 +136,8 @@ def test_planned_work_explains_a_failure_while_it_lasts_and_no_longer() -> None:
     assert states(page(days=down, work=(work(-5, 5),)))["api"] == "maintenance"
     assert states(page(days=down, work=(work(-9, -1),)))["api"] == "disrupted"
     assert states(page(days=down, work=(work(-5, 5, cancelled_at=NOW),)))["api"] == "disrupted"
-    assert states(page(days=(), work=(work(-5, 5),)))["api"] == "unknown"
+    unseen = seen((0, {"web": True}))
+    assert states(page(days=unseen, work=(work(-5, 5),)))["api"] == "unknown"
     shown = page(days=down, work=(work(5, 9), work(-9, -1), work(-5, 5))).work
     assert [it.state for it in shown] == ["done", "in progress", "scheduled"]
 
