@@ -28,7 +28,7 @@ drill: $(BIN)/.drill ## corrupt a database in the local cloud and watch it recov
 	@$(BIN)/leeward drill database-corruption --plan $(PLAN) $(ARGS)
 
 test: $(BIN)/.test ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(BIN)/.test ## format, lint, types, import rules
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
