@@ -50,7 +50,8 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
     )
     if tells_anybody():
         occasion = "recovered" if outcome == "partial" else outcome
-        notify(occasion, run.incident_id, run_id=run.run_id, about=run.run_id, why=why)
+        told = {"why": why, "lost": ", ".join(lost) if outcome == "partial" else ""}
+        notify(occasion, run.incident_id, run_id=run.run_id, about=run.run_id, **told)
     return {"found": f"{outcome}: {why}" if why else outcome}
 
 

@@ -100,6 +100,19 @@ def test_the_end_is_told_as_the_end(plan: Plan) -> None:
         assert "2 h 05 min" in "".join(over)
 
 
+def test_an_end_that_lost_something_is_not_told_as_a_good_one(plan: Plan) -> None:
+    partial = notice(plan, "recovered", facts={"lost": "nexus-uploads"})
+    inside = write_message(partial, "internal")
+    assert inside[0].startswith("Recovered IN PART: ")
+    assert "Lost for good: nexus-uploads." in inside[1]
+    customers = write_message(partial, "customers")
+    assert "resolved" not in customers[0]
+    assert "could not be brought back" in customers[1]
+    assert "nexus-uploads" not in "".join(customers)
+    whole = write_message(notice(plan, "recovered", facts={"lost": ""}), "internal")
+    assert whole[0].startswith("Recovered: ")
+
+
 def test_the_clock_of_72_hours_is_shown_where_peoples_data_may_be_concerned(plan: Plan) -> None:
     for audience in ("legal", "regulators", "internal"):
         _, text = write_message(notice(plan), audience)  # type: ignore[arg-type]
