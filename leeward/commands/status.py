@@ -55,21 +55,40 @@ def show(standby: str | None, form: str) -> None:
     show_default=True,
     help="How the incident stands by these words.",
 )
+@click.option(
+    "--own-rights",
+    is_flag=True,
+    help="Write with your own rights in AWS: the stack that knows the incident is lost.",
+)
 @BY
 @CODE
 @STANDBY
 @FORMAT
 def post(
-    incident: str, text: str, state: str, by: str, code: str | None, standby: str | None, form: str
+    incident: str,
+    text: str,
+    state: str,
+    own_rights: bool,
+    by: str,
+    code: str | None,
+    standby: str | None,
+    form: str,
 ) -> None:
     """Say something of INCIDENT on the status page, with your one-time code.
 
-    Takes a role that may communicate.
+    Takes a role that may communicate. With --own-rights no code is asked for and nothing stands in
+    the evidence; the page must show the incident already.
 
     \b
     Example:
     leeward status post inc-20261122T084500Z-nexus-db --state monitoring --text "It is back."
     """
+    if own_rights:
+        from leeward.status import add_words, open_bucket
+
+        add_words(open_bucket(standby), incident, text, state, now=datetime.now(UTC))
+        _tell({"incident": incident, "by": by}, f"{state}: on the page within a minute", form)
+        return
     event = {
         "verb": "post",
         "incident": incident,

@@ -10,10 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.adapters.notify.status_object import StatusBucket
-from chalicelib.errors import Truncated
+from chalicelib.errors import BadInput, Truncated
 from chalicelib.incidents.status_desk import StatusDesk
 from chalicelib.incidents.status_page import Shown
 from chalicelib.incidents.status_sources import Update, key_of_update
+from leeward.status import add_words
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 
 NOW = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
@@ -65,6 +66,21 @@ def test_a_browser_is_told_what_each_file_is_and_to_ask_again_soon(server: S3Ser
     for key, kind in kinds.items():
         found = server.client.head_object(Bucket=BUCKET, Key=key)
         assert (found["ContentType"], found["CacheControl"]) == (kind, "public, max-age=30")
+
+
+def test_an_incident_whose_stack_is_lost_is_ended_by_hand(server: S3Server) -> None:
+    store, at = StatusBucket(server.client, BUCKET), NOW + timedelta(hours=1)
+    say(store, 1)
+    add_words(store, INCIDENT, "We serve from <another> region.", "resolved", now=at)
+    page = StatusDesk(store, SHOWN).publish()
+    assert [(it.id, it.services) for it in page.past] == [(INCIDENT, ("api",))]
+    assert page.open == ()
+    assert "We serve from &lt;another&gt; region." in store.read("index.html").decode()
+    for incident, text, code in (("inc-other", "Words", "unknown-incident"),
+                                 (INCIDENT, " ", "bad-post")):  # fmt: skip
+        with pytest.raises(BadInput) as refused:
+            add_words(store, incident, text, "resolved", now=at)
+        assert refused.value.instance_code == code
 
 
 def test_what_is_not_there_is_no_page(server: S3Server) -> None:
