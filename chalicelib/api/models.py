@@ -125,6 +125,7 @@ class Question(Shown):
     otherwise: str
     by: list[str]
     answered: str
+    answered_at: str | None
 
 
 class AckLine(Shown):
@@ -203,7 +204,7 @@ class Runs(Shown):
 
 
 class Clocks(Shown):
-    """rto_so_far_seconds: since the alarm, until now or until the last step of a run that ended."""
+    """rto_so_far_seconds: since the alarm, until now, or until the run ended."""
 
     rto_objective_seconds: Seconds | None
     rto_so_far_seconds: Seconds | None

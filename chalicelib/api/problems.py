@@ -30,6 +30,9 @@ STATUS_OF_CODE = {
     "not-asked": 404,
     "method-not-allowed": 405,
     "not-json": 415,
+    # A defect of the deployment, and what a person lacks
+    "access-denied": 503,
+    "not-enrolled": 403,
     # As things stand
     "already-answered": 409,
     "already-closed": 409,

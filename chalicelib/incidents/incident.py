@@ -228,7 +228,8 @@ def end_run(run_id: str, outcome: str, *, desk: Desk) -> None:
         return
     if outcome in ("recovered", "partial"):
         _close_incident(run, desk)
-    ended = {k: v for k, v in run.items() if k != "sort"} | {"status": outcome}
+    at = format_time(desk.clock.now())
+    ended = {k: v for k, v in run.items() if k != "sort"} | {"status": outcome, "ended_at": at}
     desk.state.replace(f"run#{run_id}", "run", ended, expected={"status": "running"})
 
 

@@ -127,6 +127,7 @@ def questions_of(run_id: str) -> list[Event]:
                 "otherwise": question.otherwise,
                 "by": [vote.by for vote in votes],
                 "answered": verdict.outcome if verdict else ("over" if over else ""),
+                "answered_at": format_time(verdict.decided_at) if verdict else None,
             }
         )
     return found

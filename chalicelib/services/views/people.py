@@ -11,6 +11,8 @@ from chalicelib.services import build
 from chalicelib.services.views.incidents import questions_of
 
 Event = dict[str, Any]
+# What a question that waits does not have.
+ANSWERED = ("answered", "answered_at")
 
 
 def approvals_view() -> Event:
@@ -20,7 +22,7 @@ def approvals_view() -> Event:
             "run": incident.run_id,
             "incident": incident.id,
             "scenario": incident.scenario,
-            **{name: value for name, value in question.items() if name != "answered"},
+            **{name: value for name, value in question.items() if name not in ANSWERED},
             "people": _who_may(incident.run_id, question),
         }
         for incident in list_incidents(build.state())

@@ -82,8 +82,9 @@ def _step(step: Step, run: Event, questions: list[Event], items: Event) -> Event
     began, ended = items.get(f"attempts#{step.name}"), items.get(f"step#{step.name}")
     asked = [it for it in questions if it["step"] == step.name]
     done = next((it for it in asked if it["kind"] == "do" and it["answered"] == "done"), None)
-    started = (began or {}).get("at") or (asked[0]["asked_at"] if asked and step.by else None)
-    seconds = float(ended["seconds"]) if ended else None
+    theirs = next((it for it in asked if it["kind"] == "do"), None)
+    started = (began or {}).get("at") or (theirs["asked_at"] if theirs else None)
+    seconds = float(ended["seconds"]) if ended else _between(started, done)
     return {
         "step": step.name,
         "says": step.says,
@@ -115,6 +116,14 @@ def _state(
     return "failed" if refused and not running else "not-begun"
 
 
+def _between(asked_at: str | None, done: Event | None) -> float | None:
+    """How long a person took for their step."""
+    if asked_at is None or done is None:
+        return None
+    taken = parse_time(done["answered_at"]) - parse_time(asked_at)
+    return round(taken.total_seconds(), 3)
+
+
 def _later(started: str | None, seconds: float | None) -> str | None:
     if started is None or seconds is None:
         return None
@@ -122,13 +131,13 @@ def _later(started: str | None, seconds: float | None) -> str | None:
 
 
 def _clocks(run: Event, steps: list[Event]) -> Event:
-    """The recovery time counts from the alarm; of a run that has ended, to its last step."""
+    """The recovery time counts from the alarm, and for a run that has ended, until then."""
     plan, now = build.plan(), build.clock().now()
     name = str(run["scenario"])
     known = name in plan.scenarios
     rto = plan.rto_of_scenario(name) if known else None
     rpo = plan.rpo_of_scenario(name) if known else None
-    until = now if run["status"] == "running" else _last_end(steps)
+    until = now if run["status"] == "running" else _end(run, steps)
     so_far = (until - parse_time(str(run["alarm_at"]))).total_seconds() if until else None
     return {
         "rto_objective_seconds": rto.total_seconds() if rto else None,
@@ -138,6 +147,9 @@ def _clocks(run: Event, steps: list[Event]) -> Event:
     }
 
 
-def _last_end(steps: list[Event]) -> datetime | None:
+def _end(run: Event, steps: list[Event]) -> datetime | None:
+    """None of a run that was ended from outside before any step of its own had."""
+    if "ended_at" in run:
+        return parse_time(str(run["ended_at"]))
     ends = [parse_time(it["ended_at"]) for it in steps if it["ended_at"]]
     return max(ends, default=None)
