@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.commands import LEEWARD, NEXUS, ROOT, clean_environment
 
@@ -43,6 +44,32 @@ def test_ctrl_c_in_a_drill(temp: Path, seen: str) -> None:
             drill.kill()
     assert (drill.returncode, errors.strip()) == (130, "")
     assert [path.name for path in temp.iterdir()] == ["out"]
+    assert processes_in(temp) == []
+
+
+def test_a_drill_is_left_open_on_request_and_ctrl_c_is_its_end(temp: Path) -> None:
+    words = [LEEWARD, "drill", "database-corruption", "--plan", NEXUS, "--out", temp / "out"]
+    with subprocess.Popen(
+        [*words, "--projects", "1000", "--keep"],
+        cwd=ROOT,
+        env=clean_environment(TMPDIR=str(temp)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as drill:
+        try:
+            assert drill.stdout
+            assert drill.stderr
+            wait_for_word(drill.stdout, "evidence  leeward evidence verify", seconds=180)
+            link = drill.stderr.readline().removeprefix("dashboard  ").strip()
+            assert b"This link signs you in once" in urllib3.request("GET", link).data
+            wait_for_word(drill.stderr, "kept open")
+            os.killpg(drill.pid, signal.SIGINT)
+            drill.communicate(timeout=30)
+        finally:
+            drill.kill()
+    assert drill.returncode == 0
     assert processes_in(temp) == []
 
 

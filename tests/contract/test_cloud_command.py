@@ -36,6 +36,7 @@ def test_up_shows_what_is_up_env_reaches_it_and_ctrl_c_ends_it(
         assert "leeward-primary-rebuild" in names
         address = f"{stage['apis']['leeward-RestAPI']}slack/commands"
         assert urllib3.request("POST", address, fields={"text": "status"}).status == 415
+        assert b"Sign in" in urllib3.request("GET", stage["dashboard"]).data
         assert any(name.endswith("-wal") for name in stage["schedules"])
         page = wait_for(lambda: read_page(stage["status_page"]), "no status page", seconds=30)
         assert "Nexus Studio: status" in page
