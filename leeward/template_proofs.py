@@ -10,8 +10,9 @@ from leeward.template_copies import primary_location, reachable_locations
 from leeward.template_parts import Resources, require_utc, schedule, sign_alarm, silence_alarm
 
 PROVABLE = (Postgres, Redis, Files, Git, Bucket)
-# Where backups are taken to every day; what was copied elsewhere as often as a plan's tests are.
-EVERY_DAY, EVERY_WEEK = timedelta(days=1), timedelta(days=7)
+# Where backups are taken to, every day. Elsewhere so often that CloudWatch, which looks back over a
+# week at most, can tell two silent intervals.
+EVERY_DAY, ELSEWHERE_EVERY = timedelta(days=1), timedelta(days=3)
 FAILED = "a recovery point could not be restored, or was not what it should be"
 UNPROVEN = "no point in {} was restored within the time that the plan allows a proof"
 
@@ -37,7 +38,7 @@ def _proofs(plan: Plan, name: str, component: BaseComponent) -> Resources:
     locations = reachable_locations(plan, component)
     # The copies of a bucket's objects in other clouds keep no versions to restore a point from.
     for location in locations[:1] if isinstance(component, Bucket) else locations:
-        every = EVERY_DAY if location == locations[0] else EVERY_WEEK
+        every = EVERY_DAY if location == locations[0] else ELSEWHERE_EVERY
         body = {"component": name, "location": location}
         what = f"prove-{location}"
         expression = f"rate({every.days} day{'s' if every.days > 1 else ''})"
@@ -58,4 +59,7 @@ def _spot_checks(plan: Plan, name: str) -> Resources:
             body = {"component": name, "spot": True}
             when = planned.when.to_eventbridge()
             resources |= schedule(plan, name, "spot-check", "prove", when, body)
+            missed = "no point was drawn and restored when the plan says so"
+            interval = planned.when.longest_interval()
+            resources |= silence_alarm(name, "spot-check-silent", "SpotChecked", interval, missed)
     return resources

@@ -43,7 +43,7 @@ START_SECONDS = 60
 def prove(component: str, location: str = "", *, spot: bool = False) -> dict[str, Any]:
     """Restore a point of a component from one location (default: the primary one) and verify it.
 
-    Publishes `Proven.<location>`, or `ProofFailures`; and however it went the age of the newest
+    Publishes `Proven.<location>` (and `SpotChecked`), or `ProofFailures`; and however it went the age of the newest
     proof there in seconds as `ProofAge.<location>`, and whether that is none, or older than the
     plan allows, as `Unproven.<location>` (1 or 0).
 
@@ -60,7 +60,8 @@ def prove(component: str, location: str = "", *, spot: bool = False) -> dict[str
         _note_failure(component, location, error)
         raise
     _catalogue(component, location).note_proof(proof.point_id, proof)
-    _publish(component, location, {f"Proven.{location}": 1.0, "ProofFailures": 0.0})
+    values = {f"Proven.{location}": 1.0, "ProofFailures": 0.0}
+    _publish(component, location, values | ({"SpotChecked": 1.0} if spot else {}))
     checks = "; ".join(f"{check.name}: {check.found}" for check in proof.checks)
     return {"point": proof.point_id, "found": f"{proof.point_id} from {location}: {checks}"}
 
