@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput
 from chalicelib.evidence.entries import decision
+from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Infrastructure
 from chalicelib.recover.provision import (
@@ -30,8 +31,12 @@ FOUND_CHARACTERS = 300
 
 
 def provision_step(run: Run, inputs: Outputs) -> Outputs:
-    """Apply the component's Terraform; see recover/provision.py for what a repetition finds."""
+    """Apply the component's Terraform; see recover/provision.py for what a repetition finds.
+
+    Raises Fenced while another run makes the same site.
+    """
     name = acting_on(run, inputs["component"])
+    acquire_fence(build.state(), name, run.run_id, clock=build.clock())
     wanted = _decide(run, name, "apply")
     made = _make(run, name, wanted)
     seconds = (made.build.ended_at or build.clock().now()) - made.build.started_at

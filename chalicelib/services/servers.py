@@ -12,6 +12,7 @@ from chalicelib.adapters.servers.ec2 import Ec2Servers, LoadBalancerTargets
 from chalicelib.adapters.servers.ssm import SsmCommands
 from chalicelib.errors import BadInput, CheckFailed, NotReady, Refused
 from chalicelib.evidence.entries import decision
+from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Server
 from chalicelib.plan.records import format_time
@@ -101,9 +102,13 @@ def named_server(name: str) -> ServerFacts:
 
 
 def provision_step(run: Run, inputs: dict[str, Any]) -> Outputs:
-    """Launch once, however often it is tried, and wait until the server takes commands."""
+    """Launch once, however often it is tried, and wait until the server takes commands.
+
+    Raises Fenced while another run puts a server in the place of the same one.
+    """
     name = acting_on(run, inputs["component"])
     found = server_of(name)
+    acquire_fence(build.state(), name, run.run_id, clock=build.clock())
     servers = ec2_of(found)
     order = _order(run, name, found, servers)
     launched = servers.launch(

@@ -287,6 +287,31 @@ def test_the_other_ways_move_names_too(stage: Stage) -> None:
     assert "names.change-records" in stage.records.read(INCIDENT)[-1].body["hint"]
 
 
+def test_a_second_scenario_does_not_move_names_that_another_run_holds(stage: Stage) -> None:
+    """An outage and a lost data center at once: what the first did stays, the second says whose it
+    is and changes nothing; once the first has ended, the next run goes on."""
+    start_by_hand(stage)
+    assert stage.move("names.switch", "nexus-names", to="dr", reason="the first")["site"] == "dr"
+    before = (stage.values(), stage.switches())
+
+    incident = stage.declare("the same region, seen by somebody else")
+    score = stage.follow(incident)
+
+    assert score.outcome == "failed"
+    [failed] = [it.body for it in stage.chain(incident) if it.kind == "step-failed"]
+    assert (failed["code"], failed["context"]["holder"]) == ("fenced", RUN)
+    assert "nexus-names is held by run" in failed["message"]
+    assert "start this one again" in failed["hint"]
+    assert (stage.values(), stage.switches()) == before
+
+    run = stage.state().get(f"run#{RUN}", "run")
+    assert run
+    ended = {key: it for key, it in run.items() if key != "sort"} | {"status": "finished"}
+    assert stage.state().replace(f"run#{RUN}", "run", ended, expected={})
+    again = stage.follow(stage.declare("once more, now that the first is over"))
+    assert again.serves
+
+
 def test_nothing_is_granted_that_no_way_needs(stage: Stage) -> None:
     """After the tests above, in which every way was gone."""
     found = stage.cloud.rights()["leeward-standby-move_names"]
