@@ -43,9 +43,9 @@ START_SECONDS = 60
 def prove(component: str, location: str = "", *, spot: bool = False) -> dict[str, Any]:
     """Restore a point of a component from one location (default: the primary one) and verify it.
 
-    Publishes `Proven.<location>` (and `SpotChecked`), or `ProofFailures`; and however it went the age of the newest
-    proof there in seconds as `ProofAge.<location>`, and whether that is none, or older than the
-    plan allows, as `Unproven.<location>` (1 or 0).
+    Publishes `Proven.<location>` (and `SpotChecked`), or `ProofFailures`; and however it went the
+    age of the newest proof there in seconds as `ProofAge.<location>`, and whether that is none, or
+    older than the plan allows, as `Unproven.<location>` (1 or 0).
 
     Args:
         spot: a spot check: any point, by lot, instead of the one whose turn it is.
