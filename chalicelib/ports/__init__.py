@@ -26,6 +26,7 @@ from chalicelib.ports.postgres import (
 )
 from chalicelib.ports.storage import (
     CopiesByItself,
+    FeedsPieces,
     KeepsUploads,
     LastingWriter,
     Leftover,
@@ -46,6 +47,7 @@ __all__ = [
     "DatabaseServer",
     "Databases",
     "Fault",
+    "FeedsPieces",
     "Holdings",
     "Inspector",
     "Inventory",

@@ -124,6 +124,14 @@ class ReadsOn(Protocol):
         """
 
 
+@runtime_checkable
+class FeedsPieces(Protocol):
+    """A store that can hand an object over without anything being allocated for it."""
+
+    def feed(self, key: str, take: Callable[[memoryview], None]) -> None:
+        """As `read`; a piece holds until `take` returns. What `take` raises ends it."""
+
+
 class LastingWriter(ObjectWriter, Protocol):
     """A writer that another process can go on with.
 

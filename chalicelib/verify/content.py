@@ -10,7 +10,7 @@ from typing import IO, cast
 import zstandard
 
 from chalicelib.errors import Damaged
-from chalicelib.ports import ObjectStore, ReadsOn
+from chalicelib.ports import FeedsPieces, ObjectStore, ReadsOn
 from chalicelib.ports.lasting import RunningDigest
 from chalicelib.verify.begun import Begun
 from chalicelib.verify.expected import Expected
@@ -39,12 +39,15 @@ def read_content(store: ObjectStore, item: Expected, limit: TimeLimit) -> Conten
 
     Raises: as ObjectStore.read; Damaged (code "wal-unreadable").
     """
-    chunks = _Hashing(store, item.key, limit)
+    chunks = _Hashing(limit)
     try:
         if item.is_wal and item.key.endswith(".zst") and not item.sha256:
-            _unpack(item.key, chunks)
-        for _ in chunks:
-            pass
+            _unpack(item.key, chunks.of(store.read(item.key)))
+        elif isinstance(store, FeedsPieces):
+            store.feed(item.key, chunks.take)
+        else:
+            for chunk in store.read(item.key):
+                chunks.take(chunk)
     except _Stopped:
         return None
     return Content(chunks.digest.hexdigest(), chunks.size_bytes)
@@ -69,24 +72,28 @@ def read_long(store: ReadsOn, item: Expected, limit: TimeLimit, begun: Begun) ->
 
 
 class _Hashing:
-    """The chunks of an object; a file for zstandard, too."""
+    """Counts and hashes what it takes; a file for zstandard, too."""
 
-    def __init__(self, store: ObjectStore, key: str, limit: TimeLimit) -> None:
+    def __init__(self, limit: TimeLimit) -> None:
         self.digest = hashlib.sha256()
         self.size_bytes = 0
-        self._chunks, self._limit = store.read(key), limit
+        self._limit = limit
+        self._chunks: Iterator[bytes] = iter(())
 
-    def __iter__(self) -> Iterator[bytes]:
-        for chunk in self._chunks:
-            if self._limit.over.is_set() or self._limit.passed:
-                raise _Stopped
-            self.digest.update(chunk)
-            self.size_bytes += len(chunk)
-            if chunk:
-                yield chunk
+    def take(self, chunk: bytes | memoryview) -> None:
+        if self._limit.over.is_set() or self._limit.passed:
+            raise _Stopped
+        self.digest.update(chunk)
+        self.size_bytes += len(chunk)
+
+    def of(self, chunks: Iterator[bytes]) -> _Hashing:
+        self._chunks = chunks
+        return self
 
     def read(self, _size: int) -> bytes:
-        return next(iter(self), b"")
+        chunk = next((one for one in self._chunks if one), b"")
+        self.take(chunk)
+        return chunk
 
 
 def _unpack(key: str, chunks: _Hashing) -> None:
@@ -97,6 +104,8 @@ def _unpack(key: str, chunks: _Hashing) -> None:
             unpacked += len(piece)
     except zstandard.ZstdError as error:
         raise _no_segment(key) from error
+    while chunks.read(PIECE_BYTES):
+        pass
     # A segment is a power of two of at least 1 MiB, a partial one filled up to it.
     if unpacked < PIECE_BYTES or unpacked & (unpacked - 1):
         raise _no_segment(key)

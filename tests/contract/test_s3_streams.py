@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -45,21 +45,50 @@ def streams(server: S3Server, bucket: str, port: int = 0) -> S3ObjectStreams:
     return S3ObjectStreams(client, bucket, "p/", credentials=lambda: credentials, patience=patience)
 
 
-def test_objects_of_every_size_arrive_whole(server: S3Server, bucket: str) -> None:
+def fed(store: S3ObjectStreams, key: str) -> Iterator[bytes]:
+    pieces: list[bytes] = []
+    store.feed(key, lambda piece: pieces.append(bytes(piece)))
+    return iter(pieces)
+
+
+Read = Callable[[S3ObjectStreams, str], Iterator[bytes]]
+both_ways = pytest.mark.parametrize("read", [S3ObjectStreams.read, fed], ids=["read", "fed"])
+
+
+@both_ways
+def test_objects_of_every_size_arrive_whole(server: S3Server, bucket: str, read: Read) -> None:
     store = streams(server, bucket)
-    for size in (0, 1, 256 << 10, (256 << 10) + 1, len(LARGE)):
+    for size in (0, 1, 256 << 10, (256 << 10) + 1, 1 << 20, (1 << 20) + 1, len(LARGE)):
         store.put("k", LARGE[:size])
-        chunks = list(store.read("k"))
+        chunks = list(read(store, "k"))
         assert b"".join(chunks) == LARGE[:size]
         assert all(0 < len(chunk) <= MIB for chunk in chunks)
 
 
+@both_ways
 @pytest.mark.parametrize("fault", ["cut", "hang", "reset", "503"])
-def test_a_broken_answer_is_resumed(server: S3Server, bucket: str, fault: Fault) -> None:
+def test_a_broken_answer_is_resumed(
+    server: S3Server, bucket: str, fault: Fault, read: Read
+) -> None:
     streams(server, bucket).put("k", LARGE)
     with fault_proxy(server.port, fault, times=1, when=lambda method, *_: method == "GET") as proxy:
-        assert b"".join(streams(server, bucket, proxy.port).read("k")) == LARGE
+        assert b"".join(read(streams(server, bucket, proxy.port), "k")) == LARGE
     assert proxy.fired == 1
+
+
+def test_who_is_fed_can_end_it(server: S3Server, bucket: str) -> None:
+    store = streams(server, bucket)
+    store.put("k", LARGE)
+    taken: list[int] = []
+
+    def take(piece: memoryview) -> None:
+        taken.append(len(piece))
+        raise KeyError("enough")
+
+    with pytest.raises(KeyError):
+        store.feed("k", take)
+    assert taken == [1 << 20]
+    assert b"".join(fed(store, "k")) == LARGE
 
 
 def test_a_store_that_stays_broken_is_an_error(server: S3Server, bucket: str) -> None:

@@ -40,6 +40,10 @@ class Answer:
         """At most so many, b"" at the end. Raises OSError or HTTPException when it breaks."""
         return self._response.read(size_bytes)
 
+    def read_into(self, buffer: memoryview) -> int:
+        """How much of it was filled: less at the end alone. Raises as `read`."""
+        return self._response.readinto(buffer)
+
     @property
     def whole(self) -> bool:
         return self._response.isclosed()

@@ -7,11 +7,12 @@ copied; one object alone is as fast as one connection.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from chalicelib.adapters.refusals import changed_meanwhile
 from chalicelib.adapters.s3.answers import CHECKSUM_FIELDS, checksums_of
@@ -29,7 +30,12 @@ from chalicelib.ports import StoredFacts
 
 # It stays in the processor's cache between the socket and the hash.
 PIECE_BYTES = 256 << 10
+# One call of the hash for each releases the interpreter once.
+FED_BYTES = 1 << 20
 PATIENCE = Patience(read_seconds=30)
+
+P = TypeVar("P", bytes, memoryview)
+Cut = Callable[[Answer], Iterator[P]]
 
 
 class S3ObjectStreams(S3ObjectStore):
@@ -50,24 +56,40 @@ class S3ObjectStreams(S3ObjectStore):
     ) -> None:
         super().__init__(client, bucket, prefix, kms_key_id=kms_key_id)
         place = Place(bucket, client.meta.region_name, _endpoint_of(client))
+        self._own = threading.local()
         self._direct = S3Direct(place, credentials or ambient_credentials(), patience)
 
     def read(self, key: str) -> Iterator[bytes]:
-        return self._all_of(key, Reading(key, 0, -1, ""))
+        return self._all_of(key, Reading(key, 0, -1, ""), _allocated)
 
     def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
         found = self._direct.head(self._names.name(key), {})
         etag = found["ETag"].strip('"')
         if version != (found.get("x-amz-version-id", "") or etag):
             raise changed_meanwhile(key)
-        yield from self._all_of(key, Reading(key, start, int(found["Content-Length"]), etag))
+        yield from self._all_of(
+            key, Reading(key, start, int(found["Content-Length"]), etag), _allocated
+        )
 
-    def _all_of(self, key: str, reading: Reading) -> Iterator[bytes]:
+    def feed(self, key: str, take: Callable[[memoryview], None]) -> None:
+        """Through one buffer a thread: a quarter less processor time than a new one a piece."""
+        buffer = getattr(self._own, "buffer", None)
+        if buffer is None:
+            buffer = self._own.buffer = memoryview(bytearray(FED_BYTES))
+
+        def pieces(answer: Answer) -> Iterator[memoryview]:
+            while filled := answer.read_into(buffer):
+                yield buffer[:filled]
+
+        for piece in self._all_of(key, Reading(key, 0, -1, ""), pieces):
+            take(piece)
+
+    def _all_of(self, key: str, reading: Reading, cut: Cut[P]) -> Iterator[P]:
         failures = 0
         while not reading.whole:
             before = reading.position
             with suppress(*BROKEN):
-                yield from self._pieces(self._names.name(key), reading)
+                yield from self._pieces(self._names.name(key), reading, cut)
             if reading.whole:
                 return
             failures = 0 if reading.position > before else failures + 1
@@ -88,18 +110,25 @@ class S3ObjectStreams(S3ObjectStore):
             locked_until=parse_at(until) if until else None,
         )
 
-    def _pieces(self, name: str, reading: Reading) -> Iterator[bytes]:
+    def _pieces(self, name: str, reading: Reading, cut: Cut[P]) -> Iterator[P]:
         """What comes over one connection."""
         with ExitStack() as stack:
             answer = self._direct.tried(name, lambda: self._begin(stack, name, reading))
-            while not reading.whole and (piece := answer.read(PIECE_BYTES)):
+            for piece in cut(answer) if not reading.whole else ():
                 reading.position += len(piece)
                 yield piece
+                if reading.whole:
+                    return
 
     def _begin(self, stack: ExitStack, name: str, reading: Reading) -> Answer:
         answer = stack.enter_context(self._direct.open(name, reading.ask()))
         reading.begin(answer.status, answer.headers)
         return answer
+
+
+def _allocated(answer: Answer) -> Iterator[bytes]:
+    while piece := answer.read(PIECE_BYTES):
+        yield piece
 
 
 def _endpoint_of(client: Any) -> str:
