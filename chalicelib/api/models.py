@@ -329,7 +329,8 @@ class Window(Shown):
 
 
 class Point(Shown):
-    """stays: false when the next prune removes it. why: the rules that say so."""
+    """stays: false when the next prune removes it. why: the rules that say so. held, quarantined:
+    the reason somebody gave, "" when nobody did."""
 
     point: str
     kind: str
@@ -340,8 +341,8 @@ class Point(Shown):
     why: list[str]
     proven_at: str | None
     read_at: str | None
-    held: bool
-    quarantined: bool
+    held: str
+    quarantined: str
 
 
 class Points(Shown):
