@@ -43,6 +43,7 @@ def test_every_exercise_of_the_document_is_there_with_what_it_runs() -> None:
     assert found["security-quarterly"] == ("ransomware",)
     assert found["full-drill-yearly"] == ("data-center-loss",)
     assert found["communication-monthly"] == found["audit-yearly"] == found["review-yearly"] == ()
+    assert [it.name for it in NEXUS if it.by_messages] == ["communication-monthly"]
     assert len(found) == len(NEXUS) == 11
 
 
