@@ -236,6 +236,21 @@ def test_a_key_set_of_another_location_opens_nothing(store: InMemoryObjectStore)
     assert caught_by(lambda: other.opening_key(key.id)).instance_code == "wrong-key"
 
 
+def test_a_location_that_was_renamed_in_the_plan_seals_nothing_more(
+    store: InMemoryObjectStore,
+) -> None:
+    """However long ago: a new data key beside the old would hide that no old copy opens."""
+    clock = SteppingClock()
+    ring(store, clock=clock).sealing_key()
+    clock.at += 3 * PERIOD
+    renamed = KeyRing(store, "google/db", clock=clock, recipients=(PRIMARY,), openers=(PRIMARY,))
+    refused = caught_by(renamed.sealing_key)
+    assert refused.instance_code == "other-location"
+    assert "old name" in refused.hint
+    assert len(list(store.list("keys/"))) == 1
+    assert ring(store, clock=clock).sealing_key()
+
+
 def test_what_else_lies_in_keys_stops_nobody(store: InMemoryObjectStore) -> None:
     key = ring(store).sealing_key()
     for stray in ("keys/.DS_Store", "keys/notes.json", f"keys/{key.id}.json.old", "keys/9/9.json"):

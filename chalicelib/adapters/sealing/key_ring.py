@@ -67,7 +67,8 @@ class KeyRing:
         and can be opened; otherwise a new one is made.
 
         Raises:
-            as `rotate`; Tampered when the newest key set is damaged.
+            as `rotate`; Tampered when the newest key set is damaged, or of another location (code
+            "other-location": it was renamed in the plan); nothing was sealed.
         """
         with self._lock:
             if self._sealing is None or not self._is_current(self._sealing.id):
@@ -127,7 +128,8 @@ class KeyRing:
             raise Tampered(
                 f"expected a key set of {self._location}, {key_id} is of {key_set.location}",
                 code="other-location",
-                hint="Objects stay bound to the location they were sealed for; name that one.",
+                hint="Give the location its old name, or the new one an empty bucket: what is "
+                "sealed stays bound to the name it was sealed for.",
                 key_id=key_id,
             )
         return key_set
@@ -176,8 +178,12 @@ class KeyRing:
         self._write(KeySet(key.id, key.location, key_set.created_at, (*kept, *new)))
 
     def _of_this_period(self) -> DataKey | None:
-        current = [key_id for key_id in self.key_ids() if self._is_current(key_id)]
-        if not current:
+        known = self.key_ids()
+        # However old: a new data key beside those of another location would hide that none of
+        # its copies opens any more.
+        newest = self.key_set(known[-1]) if known else None
+        current = [key_id for key_id in known if self._is_current(key_id)]
+        if newest is None or not current:
             return None
         key_set = self.key_set(current[-1])
         if set(key_set.names) != {recipient.name for recipient in self._recipients}:
