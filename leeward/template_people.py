@@ -14,7 +14,7 @@ from leeward.template_parts import Resources, schedule, sign_alarm, silence_alar
 # As long as an incident may wait for somebody; the execution's history lasts for weeks of it.
 LONGEST_ESCALATION_SECONDS = 30 * 86400
 CALL_SECONDS = 120
-EVERY = timedelta(minutes=1)
+EVERY, HOUR = timedelta(minutes=1), timedelta(hours=1)
 # Ten minutes past: services/reminding.py says from which hour of the plan's zone on.
 EACH_HOUR = "cron(10 * * * ? *)"
 PEOPLE = "people"
@@ -25,6 +25,8 @@ def people_resources(plan: Plan) -> Resources:
     resources = _escalation(plan) | schedule(plan, PEOPLE, "tell", "tell", "rate(1 minute)", {})
     remind = {"verb": "remind"}
     resources |= schedule(plan, PEOPLE, "reminders", "tell", EACH_HOUR, remind)
+    unlooked = "nobody looks at whom to remind"
+    resources |= silence_alarm(PEOPLE, "reminders-silent", "RemindersLooked", HOUR, unlooked)
     silent = "nobody sends what is to be told"
     resources |= silence_alarm(PEOPLE, "tell-silent", "OutboxLooked", EVERY, silent)
     return resources | sign_alarm(PEOPLE, "untold", "Untold", SIGN_OF_UNTOLD)

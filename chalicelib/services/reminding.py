@@ -35,6 +35,7 @@ def remind() -> dict[str, Any]:
     from chalicelib.services.notices import tells_anybody
 
     plan, now = build.plan(), build.clock().now()
+    build.metrics().put("people", {"RemindersLooked": 1.0})
     if now.astimezone(plan_zone(plan)).hour < FROM_HOUR or not tells_anybody():
         return {"found": "nobody is reminded now", "reminded": 0}
     primary = build.environment().stack == "primary"
