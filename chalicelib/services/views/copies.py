@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput, LeewardError
 from chalicelib.evidence.readiness import CopyFacts, FailedTest
-from chalicelib.plan.exercises import Occasion
+from chalicelib.plan.exercises import Occasion, ScenarioResult
+from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import PointStanding, Proof
 from chalicelib.services import build
@@ -131,10 +132,20 @@ def _failed(component: str) -> list[FailedTest]:
     found = []
     for occasion in occasions():
         for result in occasion.results:
-            if result.outcome not in ("", "recovered") and component in _restored(result.scenario):
+            if component in _not_recovered(result):
                 at = occasion.ended_at or occasion.started_at or occasion.due_at
                 found.append(FailedTest(at, result.scenario, result.incident, result.outcome))
     return found
+
+
+def _not_recovered(result: ScenarioResult) -> set[str]:
+    """What a drill should have brought back and did not; of a partial one, what is lost alone."""
+    if result.outcome in ("", "recovered"):
+        return set()
+    restored = _restored(result.scenario)
+    if result.outcome == "partial":
+        return restored & set(lost_for_good(build.plan(), result.scenario))
+    return restored
 
 
 def _restored(scenario: str) -> set[str]:
