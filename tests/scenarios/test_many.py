@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from leeward.plan_file import load_plan
 from leeward.template_many import ASK_EVERY_SECONDS
 from tests.batch_server import BatchServer, batch_server
 from tests.clouds import ended, wait_for
+from tests.commands import run as run_command
 from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.scenarios.drills import PLAN
 from tests.unit.test_sync import unpack
@@ -98,6 +100,10 @@ class Stage:
             input=json.dumps(job),
         )
         return run, started["executionArn"]
+
+    def leeward(self, *words: str) -> subprocess.CompletedProcess[str]:
+        named = ("sync", COMPONENT, "--plan", PLAN)
+        return run_command(*named, *words, **self.cloud.environment())
 
     def wait(self, execution: str) -> str:
         found = wait_for(lambda: ended(self.cloud, execution), "the run did not end", seconds=120)
@@ -172,7 +178,8 @@ def test_a_killed_worker_is_followed_by_another_and_nothing_is_copied_twice(here
     time.sleep(3.1)  # a copy is told from its source by times with whole seconds
     run, execution = here.start(shard_objects=OBJECTS // SHARDS, part_objects=OBJECTS // PARTS)
     # Not before some of a shard is copied.
-    wait_for(lambda: here.s3.list_objects_v2(Bucket=here.replica)["KeyCount"], "nothing is copied")
+    begun = lambda: here.s3.list_objects_v2(Bucket=here.replica)["KeyCount"]  # noqa: E731
+    wait_for(begun, "nothing is copied", seconds=90)
     killed = threading.Thread(target=here.cloud.kill_worker, args=("copy_shard",))
     killed.start()
     assert here.wait(execution) == "SUCCEEDED", here.told(run, "failure")
@@ -223,6 +230,24 @@ def test_a_shard_that_fails_for_good_makes_the_run_red_and_the_others_are_done(
     run, status = here.run()
     assert status == "SUCCEEDED", "the next run goes on"
     assert here.told(run, "plan")["shards"] == []
+
+
+def test_a_person_starts_such_a_run_and_is_told_how_it_ended(here: Stage) -> None:
+    here.fill([f"by-hand/{n}" for n in range(7)])
+    done = here.leeward("--shards")
+    assert done.returncode == 0, done.stderr
+    assert ": SUCCEEDED; " in done.stdout
+    assert ", 7 copied, 0 deleted, 0 failed" in done.stdout
+    assert here.keys(here.replica) == here.keys(here.bucket)
+    here.fill(["by-hand/archived"], StorageClass="GLACIER")
+    red = here.leeward("--shards", "--format", "json")
+    told = json.loads(red.stdout)
+    assert (red.returncode, told["status"]) == (1, "FAILED")
+    assert [it["key"] for it in told["done"]["failures"]] == ["by-hand/archived"]
+    here.s3.delete_object(Bucket=here.bucket, Key="by-hand/archived")
+    again = here.leeward("--shards", "--dry-run")
+    assert (again.returncode, again.stdout) == (2, "")
+    assert "--shards or --dry-run" in again.stderr
 
 
 def test_a_map_that_calls_itself_a_success_is_red_when_a_shard_has_no_result(
