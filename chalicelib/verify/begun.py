@@ -8,6 +8,9 @@ from datetime import datetime
 from chalicelib.plan.records import Record
 from chalicelib.ports.lasting import is_state
 
+# Nobody waits for a result that comes after the time limit.
+SPARE_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
 class Begun(Record):

@@ -12,13 +12,11 @@ import zstandard
 from chalicelib.errors import Damaged
 from chalicelib.ports import FeedsPieces, ObjectStore, ReadsOn
 from chalicelib.ports.lasting import RunningDigest
-from chalicelib.verify.begun import Begun
+from chalicelib.verify.begun import SPARE_SECONDS, Begun
 from chalicelib.verify.expected import Expected
 from chalicelib.verify.flight import TimeLimit
 
 PIECE_BYTES = 1 << 20
-# Nobody waits for a result that comes after the time limit.
-SPARE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,6 +20,8 @@ from chalicelib.errors import LeewardError, Truncated
 from chalicelib.plan.inventory import InventoryEntry
 from chalicelib.plan.records import Record, RecoveryPoint, canonical_json, format_time, parse_time
 from chalicelib.ports import Clock, ObjectStore
+from chalicelib.ports.lasting import RunningDigest
+from chalicelib.verify.begun import SPARE_SECONDS, Begun
 from chalicelib.verify.findings import DEADLINE, Finding, Unreached, judge_error
 from chalicelib.verify.replica_contents import ReplicaContents, ReplicaRow
 from chalicelib.verify.rotation import CheckPolicy
@@ -32,10 +34,11 @@ MOST_FINDINGS = 1000
 @dataclass(frozen=True)
 class Slots:
     """`read_at`: for each slot when all of it was last read, None: never. `average_bytes`: of a
-    slot, as the last run saw it, 0 when unknown."""
+    slot, as the last run saw it, 0 when unknown. `begun`: long objects that were read in part."""
 
     read_at: tuple[datetime | None, ...]
     average_bytes: int = 0
+    begun: Mapping[str, Begun] = field(default_factory=dict)
 
     def due(self, policy: CheckPolicy) -> frozenset[int]:
         """Those to read now, the longest unread first: what the budget holds, at least one."""
@@ -63,7 +66,8 @@ def load_slots(store: ObjectStore, name: str, policy: CheckPolicy) -> Slots:
     try:
         data = json.loads(store.get(_slots_key(name)))
         read_at = tuple(parse_time(at) if at else None for at in data["read_at"])
-        found = Slots(read_at, int(data["average_bytes"]))
+        begun = {key: Begun.from_json(row) for key, row in data.get("begun", {}).items()}
+        found = Slots(read_at, int(data["average_bytes"]), begun)
     except (ValueError, KeyError, TypeError, AttributeError):
         return fresh
     except Truncated as error:
@@ -75,7 +79,8 @@ def load_slots(store: ObjectStore, name: str, policy: CheckPolicy) -> Slots:
 
 def save_slots(store: ObjectStore, name: str, slots: Slots) -> None:
     read_at = [format_time(at) if at else "" for at in slots.read_at]
-    content = {"read_at": read_at, "average_bytes": slots.average_bytes}
+    begun = {key: it.to_json() for key, it in slots.begun.items()}
+    content = {"read_at": read_at, "average_bytes": slots.average_bytes, "begun": begun}
     store.put(_slots_key(name), canonical_json(content))
 
 
@@ -181,6 +186,9 @@ class _Run:
     unproven: int = 0
     oldest: datetime | None = None
     over: bool = False
+    begun: dict[str, Begun] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    since: dict[int, datetime] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.started_at = self.clock.now()
@@ -238,6 +246,9 @@ class _Run:
     async def _read(self, entry: InventoryEntry, slot: int) -> None:
         digest, size_bytes = hashlib.sha256(), 0
         try:
+            if entry.size_bytes >= self.policy.long_bytes:
+                await self._read_long(entry, slot)
+                return
             async with aclosing(self.contents.read(entry)) as chunks:
                 async for chunk in chunks:
                     digest.update(chunk)
@@ -245,10 +256,33 @@ class _Run:
         except LeewardError as error:
             self._note_failure(entry, slot, error)
             return
+        self._judge(entry, slot, size_bytes, digest.hexdigest())
+
+    async def _read_long(self, entry: InventoryEntry, slot: int) -> None:
+        """From where an earlier check put it down; it is put down before the time is over."""
+        version = await self.contents.version(entry)
+        begun = self.slots.begun.get(entry.key)
+        if begun is None or begun.version != version or not begun.readable:
+            begun = Begun(version, 0, "", self.started_at)
+        digest, position = RunningDigest(state=begun.state), begun.position
+        async with aclosing(self.contents.read_on(entry, position, version)) as chunks:
+            async for chunk in chunks:
+                digest.update(chunk)
+                position += len(chunk)
+                left = self._left()
+                if left is not None and left <= SPARE_SECONDS and position < entry.size_bytes:
+                    self.begun[entry.key] = replace(begun, position=position, state=digest.state())
+                    self.not_whole.add(slot)
+                    self._note_age(entry, slot)
+                    return
+        self.ended.add(entry.key)
+        self.since[slot] = min(begun.begun_at, self.since.get(slot, self.started_at))
+        self._judge(entry, slot, position, digest.hexdigest())
+
+    def _judge(self, entry: InventoryEntry, slot: int, size_bytes: int, sha256: str) -> None:
         self.read += 1
         self.read_bytes += size_bytes
         self.unproven += not entry.sha256
-        sha256 = digest.hexdigest()
         if size_bytes != entry.size_bytes or sha256 != (entry.sha256 or sha256):
             told = f"{size_bytes} bytes, sha-256 {sha256}"
             self._find(Finding("damaged", entry.key, self.point.id, _told(entry), told))
@@ -300,9 +334,12 @@ class _Run:
     def slots_after(self) -> Slots:
         read_at = list(self.slots.read_at)
         for slot in self.due - self.not_whole:
-            read_at[slot] = self.started_at
-        return replace(
-            self.slots, read_at=tuple(read_at), average_bytes=self.total_bytes // len(read_at)
+            read_at[slot] = self.since.get(slot, self.started_at)
+        known = {**self.slots.begun, **self.begun}
+        return Slots(
+            tuple(read_at),
+            self.total_bytes // len(read_at),
+            {key: it for key, it in known.items() if key not in self.ended},
         )
 
     def result(self, location: str, component: str) -> ReplicaResult:

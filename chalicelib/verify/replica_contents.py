@@ -14,7 +14,7 @@ from chalicelib.errors import Damaged, Truncated
 from chalicelib.plan.inventory import InventoryEntry, read_lines
 from chalicelib.plan.object_names import NAMES, is_long, key_of_name, name_of_key
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.ports import Listed, ObjectStore
+from chalicelib.ports import Listed, ObjectStore, ReadsOn
 from chalicelib.ports.buckets import Bucket
 
 PIECE_BYTES = 1 << 20
@@ -45,6 +45,14 @@ class ReplicaContents(Protocol):
 
     def read(self, entry: InventoryEntry) -> AsyncGenerator[bytes, None]: ...
 
+    async def version(self, entry: InventoryEntry) -> str:
+        """Another one when the object was written since."""
+
+    def read_on(
+        self, entry: InventoryEntry, start: int, version: str
+    ) -> AsyncGenerator[bytes, None]:
+        """As `read`, without the first `start` bytes, of that version."""
+
 
 @dataclass(frozen=True)
 class BucketContents:
@@ -64,6 +72,15 @@ class BucketContents:
 
     async def read(self, entry: InventoryEntry) -> AsyncGenerator[bytes, None]:
         async for chunk in self.bucket.get(entry.key, version_id=entry.version):
+            yield chunk
+
+    async def version(self, entry: InventoryEntry) -> str:
+        return entry.version
+
+    async def read_on(
+        self, entry: InventoryEntry, start: int, version: str
+    ) -> AsyncGenerator[bytes, None]:
+        async for chunk in self.bucket.get(entry.key, version_id=version, start=start):
             yield chunk
 
 
@@ -91,6 +108,17 @@ class StoreContents:
 
     async def read(self, entry: InventoryEntry) -> AsyncGenerator[bytes, None]:
         chunks = self.store.read(name_of_key(entry.key))
+        while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
+            yield chunk
+
+    async def version(self, entry: InventoryEntry) -> str:
+        return (await asyncio.to_thread(self.store.facts, name_of_key(entry.key))).version
+
+    async def read_on(
+        self, entry: InventoryEntry, start: int, version: str
+    ) -> AsyncGenerator[bytes, None]:
+        assert isinstance(self.store, ReadsOn), "every store of another cloud does"
+        chunks = self.store.read_on(name_of_key(entry.key), start, version=version)
         while (chunk := await asyncio.to_thread(next, chunks, None)) is not None:
             yield chunk
 

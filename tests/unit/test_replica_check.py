@@ -201,3 +201,47 @@ def test_an_inventory_that_is_damaged_is_an_error() -> None:
     replica.own.objects[key] = b"no zstd"
     with pytest.raises(Damaged):
         replica.check()
+
+
+@dataclass(frozen=True)
+class SlowContents(BucketContents):
+    """Each chunk takes a quarter of a minute."""
+
+    clock: SteppedClock = field(default_factory=SteppedClock)
+    begun_at: list[int] = field(default_factory=list)
+    rotten_at: int = -1
+
+    async def read_on(
+        self, entry: InventoryEntry, start: int, version: str
+    ) -> AsyncGenerator[bytes, None]:
+        self.begun_at.append(start)
+        whole = bytearray([chunk async for chunk in super().read_on(entry, 0, version)][0])
+        if self.rotten_at >= 0:
+            whole[self.rotten_at] ^= 1
+        for at in range(start, len(whole), 100):
+            self.clock.at += timedelta(seconds=15)
+            yield bytes(whole[at : at + 100])
+
+
+@pytest.mark.parametrize("rotten_at", [-1, 5, 955])
+def test_an_object_that_no_single_check_can_read_is_read_by_several(rotten_at: int) -> None:
+    clock = SteppedClock()
+    bucket = InMemoryBuckets(clock.now).create("copy", versioned=True)
+    asyncio.run(bucket.put("long", bytes(range(200)) * 5))
+    asyncio.run(bucket.put("short", b"short"))
+    point, own = inventoried(bucket_entries(bucket), clock)
+    contents = SlowContents(bucket, clock=clock, rotten_at=rotten_at)
+    replica = Replica(contents, point, own, clock)
+    policy = replace(POLICY, long_bytes=100, read_bytes=None)
+    first, results = clock.at, []
+    for _ in range(4):
+        results.append(replica.check(policy, seconds=60))
+        clock.at += timedelta(hours=6)
+    assert contents.begun_at == [0, 300, 600, 900]
+    assert all(it.ok for it in results[:3]), "it is there, and nothing is known against it"
+    assert [it.read for it in results] == [1, 1, 1, 2]
+    assert codes(results[3]) == (set() if rotten_at < 0 else {("damaged", "long")})
+    if rotten_at < 0:
+        slots = load_slots(replica.ledgers, "assets/copy", policy)
+        assert not slots.begun
+        assert first in slots.read_at, "as of the time of its first byte"
