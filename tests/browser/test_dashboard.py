@@ -50,6 +50,11 @@ def page(context: BrowserContext) -> Page:
     return context.new_page()
 
 
+def still(desk: Desk) -> str:
+    """The first page, without being made anew in the middle of a test."""
+    return f"{desk.url}?still=1"
+
+
 @pytest.fixture(scope="module")
 def incident(desk: Desk, page: Page) -> str:
     """The damage is done after the first look, and an alarm comes of it."""
@@ -89,7 +94,7 @@ def test_a_link_signs_one_browser_in_once_and_looking_at_it_does_not_use_it(
 def test_before_anything_happens_the_first_page_says_what_is_and_is_not_ready(
     desk: Desk, page: Page
 ) -> None:
-    page.goto(desk.url)
+    page.goto(still(desk))
     heads = page.locator(".heads").inner_text()
     assert "None open" in heads
     assert "Nothing" in heads
@@ -101,7 +106,7 @@ def test_before_anything_happens_the_first_page_says_what_is_and_is_not_ready(
 
 
 def test_a_page_may_do_and_fetch_nothing(desk: Desk, page: Page) -> None:
-    answer = page.goto(desk.url)
+    answer = page.goto(still(desk))
     assert answer is not None
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -127,7 +132,7 @@ def test_the_alarm_is_seen_and_what_waits_is_one_link_away(
 
 
 def _asked(page: Page, desk: Desk) -> bool | None:
-    page.goto(desk.url)
+    page.goto(still(desk))
     return page.locator("#waiting a").count() == 1 or None
 
 
@@ -140,6 +145,9 @@ def test_a_form_that_is_being_filled_in_is_not_taken_away(
     overview = page.goto(desk.url)
     assert overview is not None
     assert overview.headers["refresh"].startswith("10; url=/api/")
+    paused = page.goto(still(desk))
+    assert paused is not None
+    assert "refresh" not in paused.headers
 
 
 def test_every_page_is_usable_light_and_dark_narrow_and_wide(
@@ -242,10 +250,10 @@ def test_it_is_approved_with_the_keyboard_alone_and_pressed_twice(
 def test_the_recovery_is_watched_to_its_end_and_the_report_is_read(
     desk: Desk, page: Page, incident: str
 ) -> None:
-    page.goto(f"{desk.url}incidents/{incident}")
+    # It is made anew by itself; nothing is pressed.
     wait_for(
         lambda: "Recovered" in page.locator(".title").inner_text() or None,
-        "the page never said that it has recovered", seconds=60,
+        "the page never said that it has recovered", seconds=120,
     )  # fmt: skip
     states = page.locator(".steps .how").all_inner_texts()
     assert len(states) == 8
@@ -259,7 +267,7 @@ def test_the_recovery_is_watched_to_its_end_and_the_report_is_read(
 def test_afterwards_the_component_is_ready_and_the_proof_leads_to_the_run(
     desk: Desk, page: Page, incident: str
 ) -> None:
-    page.goto(desk.url)
+    page.goto(still(desk))
     card = page.locator(".card", has_text=COMPONENT)
     assert "Ready" in card.locator(".state").first.inner_text()
     assert "was restored and found sound" in card.inner_text()
@@ -267,7 +275,7 @@ def test_afterwards_the_component_is_ready_and_the_proof_leads_to_the_run(
     card.get_by_role("link", name="The run that proved it").click()
     assert page.url == f"{desk.url}incidents/{incident}"
     others = page.context.new_page()
-    others.goto(desk.url)
+    others.goto(still(desk))
     assert "1 of 4 proven" in others.locator(".heads").inner_text()
 
 
@@ -275,7 +283,7 @@ def test_signing_out_ends_the_session_everywhere(
     desk: Desk, page: Page, context: BrowserContext, browser: Browser
 ) -> None:
     kept = context.cookies()
-    page.goto(desk.url)
+    page.goto(still(desk))
     page.get_by_role("button", name="Sign out").click()
     assert page.url == f"{desk.url}sign-in"
     assert context.cookies() == []
@@ -302,3 +310,4 @@ def test_the_rights_are_those_that_are_needed(desk: Desk) -> None:
     rights = desk.drill.cloud.rights()
     for name in ("api_handler", "show"):
         assert rights[f"leeward-primary-{name}"].denied == (), name
+    assert set(rights["leeward-primary-show"].unused) == set()
