@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.errors import BadInput, NotReady, Refused
+from chalicelib.evidence.redact import redact
 from chalicelib.evidence.review import (
     FINISHED,
     INCIDENT_FOLDER,
@@ -152,7 +153,7 @@ def add(event: Event) -> Event:
 
 def done(event: Event) -> Event:
     """{"action", "by", "says"?, "key"}: it was done."""
-    return _end(event, "done", str(event.get("says") or "").strip()[:LONGEST_LINE])
+    return _end(event, "done", _line(event, "says") if event.get("says") else "")
 
 
 def drop(event: Event) -> Event:
@@ -207,7 +208,8 @@ def words_of(event: Event, name: str, longest: int) -> str:
 
 
 def _line(event: Event, name: str) -> str:
-    return " ".join(words_of(event, name, LONGEST_LINE).split())
+    """In one line, and without secrets: it is shown, and told to its owner."""
+    return " ".join(str(redact(words_of(event, name, LONGEST_LINE))).split())
 
 
 def known_person(event: Event, name: str = "by") -> str:

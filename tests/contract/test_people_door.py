@@ -91,6 +91,40 @@ def test_an_empty_desk_is_told_as_such() -> None:
     assert showing.show({"verb": "messages"}) == {"messages": [], "next": None}
 
 
+def test_what_people_agree_on_after_an_incident_is_kept_without_its_secrets() -> None:
+    state = build.state()
+    incident = {
+        "id": "inc-1", "component": "nexus-db", "scenario": "database-corruption",
+        "severity": "SEV1", "signal": "x", "signal_at": "2026-11-22T08:45:00.000000Z",
+        "opened_at": "2026-11-22T08:45:00.000000Z", "status": "recovered", "runs": 1,
+    }  # fmt: skip
+    state.create("incidents", "inc-1", incident)
+    wanted = {"verb": "action-add", "incident": "inc-1", "owner": "dba-lead", "by": "cto",
+              "due": "2999-01-01", "key": "k"}  # fmt: skip
+    hidden = "hunter2"
+    made = people.answer(wanted | {"what": f"Change\npostgresql://app:{hidden}@db/x"})
+    assert people.answer(wanted | {"what": "said twice"})["action"] == made["action"]
+    shown = showing.show({"verb": "actions", "incident": "inc-1"})
+    [line] = shown["actions"]
+    assert line["what"].startswith("Change postgresql://")
+    assert hidden not in json.dumps(shown)
+    for event, code in (
+        ({"owner": "mallory"}, "unknown-person"),
+        ({"what": ""}, "bad-words"),
+        ({"what": "x" * 501}, "bad-words"),
+        ({"due": "soon", "key": "other"}, "bad-day"),
+        ({"incident": "inc-9"}, "unknown-incident"),
+        ({"verb": "review-write", "field": "x", "text": "y"}, "unknown-field"),
+        ({"verb": "review-finish"}, "review-incomplete"),
+        ({"verb": "action-done", "action": "act-99"}, "unknown-action"),
+        ({"verb": "action-drop", "action": made["action"]}, "bad-words"),
+        ({"verb": "plan-reviewed", "by": "mallory"}, "unknown-person"),
+    ):
+        assert people.answer(wanted | {"what": "y"} | event)["error"]["code"] == code, event
+    state.remove("incidents", "inc-1", expected={})
+    state.remove("actions", made["action"], expected={})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
