@@ -64,6 +64,7 @@ class Runner:
     """See the module. `environment` is added to every sandbox's own, and wins.
 
     `stops(region, service, operation)`: whether the service does not do that there now.
+    `forks`: whether sandboxes may be forked; a cold start as AWS has it is measured without.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Runner:
         self._code: dict[str, Path] = {}
         self._held: list[Held] = []
         self._spawners: dict[Path, Spawner] = {}
+        self.forks = True
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
@@ -247,8 +249,11 @@ class Runner:
             reaper=self._reaper,
             on_log=lambda line: self._on_log(function, folder.name, line),
             gate=lambda call: self._check(function, call),
-            spawner=self._spawners.get(function.code) if function.isolated else None,
+            spawner=self._spawner_of(function),
         )
+
+    def _spawner_of(self, function: Function) -> Spawner | None:
+        return self._spawners.get(function.code) if self.forks and function.isolated else None
 
     def _check(self, function: Function, call: dict[str, Any]) -> str | None:
         judged = self._judge(function, call)
