@@ -12,6 +12,7 @@ import pytest
 from leeward.commands.drill import load_runnable
 from leeward.local.attack import THEIR_ADDRESS
 from leeward.local.drill import DrillOptions, DrillResult, Told
+from leeward.local.stages.ransomware import INFECTED
 from tests.scenarios.drills import PLAN
 
 # What this attack does not need, and why it is granted all the same.
@@ -58,6 +59,21 @@ def test_everything_from_before_the_attack_is_back_and_the_key_opens_nothing(
     assert result.reckoning is not None
     assert result.reckoning.lost == ()
     assert result.score.ok, result.score.shortfalls
+
+
+def test_a_quarantined_point_is_passed_over_and_the_record_says_why(
+    drilled: tuple[DrillResult, list[Told]],
+) -> None:
+    """The newest before the attack is quarantined, the newest of all holds what the attack did."""
+    _, heard = drilled
+    [chosen] = bodies(heard, "chosen-point")
+    rejected = {it["point"]: it["reason"] for it in bodies(heard, "rejected-point")}
+    assert chosen["point"] not in rejected
+    assert len(rejected) == 2
+    planted, infected = (rejected[point] for point in sorted(rejected))
+    assert INFECTED in planted
+    assert "quarantined" in infected
+    assert chosen["point"] < min(rejected) < max(rejected)
 
 
 def test_who_from_where_since_when_and_what_first(
