@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.incidents.tokens import TokenDesk, issue_link
 from chalicelib.plan.model import Plan
 from leeward.cli import main
-from leeward.local.drill import DrillOptions, Told
+from leeward.local.drill import DrillOptions
 from leeward.local.stages.database import DatabaseDrill
 from leeward.plan_file import load_plan
 
@@ -78,8 +79,6 @@ class Desk:
 
     def code(self, person: str = PERSON) -> str:
         """A code that was not used before: of this half minute, or of the next one."""
-        import time
-
         at = max(int(time.time()) // 30, self.used.get(person, -1) + 1)
         self.used[person] = at
         return pyotp.TOTP(self.devices[person]).generate_otp(at)
@@ -88,7 +87,7 @@ class Desk:
 @contextmanager
 def set_desk(out: Path) -> Iterator[Desk]:
     options = DrillOptions(SCENARIO, COMPONENT, "update-without-where", out, projects=2000)
-    drill = AttendedDrill(plan_with_an_approval(), options, lambda told: _tell(told))
+    drill = AttendedDrill(plan_with_an_approval(), options, lambda _told: None)
     before = dict(os.environ)
     with ExitStack() as stack:
         drill.set_stage(stack)
@@ -102,7 +101,3 @@ def set_desk(out: Path) -> Iterator[Desk]:
             os.environ.clear()
             os.environ |= before
             boto3.DEFAULT_SESSION = None
-
-
-def _tell(_told: Told) -> None:
-    pass
