@@ -81,7 +81,8 @@ def within(seconds: float, whose: str, work: Callable[[], T]) -> T:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
-    if failed:
+    slow = failed and isinstance(failed[0], (urllib3.exceptions.TimeoutError, TimeoutError))
+    if failed and not slow:
         raise Unavailable(
             f"{whose} cannot be reached: {type(failed[0]).__name__}",
             hint="it is tried again later; look at the network and the channel's address",
