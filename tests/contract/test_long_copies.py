@@ -272,3 +272,18 @@ def test_a_long_object_of_a_users_bucket_is_gone_on_with_too(
     assert len(results) > 2
     assert results[0].failures[0].code == "put-down"
     assert target.get(name_of_key("odd//key")) == DATA
+
+
+def test_what_was_sent_since_the_checkpoint_may_be_written_again(target: ObjectStore) -> None:
+    assert isinstance(target, KeepsUploads)
+    with target.open_lasting("k") as writer:
+        writer.write(DATA[: 3 * MIB])
+        checkpoint = writer.checkpoint()
+        writer.write(DATA[3 * MIB : 14 * MIB])
+        writer.checkpoint()  # all of it has arrived
+    with target.open_lasting("k", checkpoint) as writer:
+        for start in range(3 * MIB, len(DATA), MIB):
+            writer.write(DATA[start : start + MIB])
+        stored = writer.commit()
+    assert (stored.size_bytes, stored.sha256) == (len(DATA), SHA256)
+    assert target.get("k") == DATA
