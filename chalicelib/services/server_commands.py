@@ -72,11 +72,12 @@ def _commands_in(run: Run, folder: str) -> str:
 def _databases_here(run: Run) -> str:
     """LEEWARD_SECRET_ARTIST_DB and the like: the application's secret of each database on which
     the run acts, so that a server at another site, or a drill's, is never told of production's;
-    and on the way back, where settings come from the other site, of all."""
+    and on the way back, where settings come from the other site, of what is brought home."""
     lines, elsewhere = "", {run.site} | ({"drill"} if run.drill else set())
-    returns = bool(build.plan().scenarios[run.scenario].returns_to)
+    scenario = build.plan().scenarios[run.scenario]
+    home = scenario.restores if scenario.returns_to else ()
     for name, found in build.plan().components.items():
-        if isinstance(found, Postgres) and (returns or elsewhere & set(found.stand_ins)):
+        if isinstance(found, Postgres) and (name in home or elsewhere & set(found.stand_ins)):
             secret = build.database(acting_on(run, name)).application_secret
             lines += f"export LEEWARD_SECRET_{name.upper().replace('-', '_')}={quote(secret)}\n"
     return lines
