@@ -42,8 +42,12 @@ RARE = {
     "s3:GetObjectTagging": "S3 copies the tags of an object that has some",
     "s3:PutObjectTagging": "the same",
 }
-# A copy in parts is decrypted; who is the first to write to another cloud wraps the data key.
-RARE_OF = {"replicate": {"kms:Decrypt"}, "sync": {"kms:Encrypt"}}
+# A copy in parts is decrypted; who is the first to write to another cloud wraps the data key; an
+# object of some hundred gigabytes is put down and gone on with.
+RARE_OF = {
+    "replicate": {"kms:Decrypt", "lambda:InvokeFunction", "s3:DeleteObject"},
+    "sync": {"kms:Encrypt", "s3:DeleteObject"},
+}
 
 
 @dataclass
