@@ -172,6 +172,8 @@ def _message(notice: Notice, audience: Audience, subject: str, text: str) -> Mes
         text=f"{text}\n\nThis is a drill. Nothing is wrong." if notice.drill else text,
         drill=notice.drill,
         written_at=notice.noticed_at,
+        # Not over for those who miss what is lost: a communicator says when it is.
+        state="monitoring" if notice.what == "recovered" and notice.facts.get("lost") else "",
         **_question(notice),
     )
 

@@ -18,6 +18,7 @@ from chalicelib.incidents.messages import (
     why_too_late,
 )
 from chalicelib.incidents.messages_text import OCCASIONS, facts_of, in_words, write_message
+from chalicelib.incidents.status_sources import update_of
 from chalicelib.plan.model import Plan
 from chalicelib.plan.people import Audience
 from leeward.plan_file import load_plan
@@ -111,6 +112,13 @@ def test_an_end_that_lost_something_is_not_told_as_a_good_one(plan: Plan) -> Non
     assert "nexus-uploads" not in "".join(customers)
     whole = write_message(notice(plan, "recovered", facts={"lost": ""}), "internal")
     assert whole[0].startswith("Recovered: ")
+
+
+@pytest.mark.parametrize(("lost", "state"), [("nexus-uploads", "monitoring"), ("", "resolved")])
+def test_a_status_page_calls_resolved_what_lost_nothing(plan: Plan, lost: str, state: str) -> None:
+    ended = notice(plan, "recovered", facts={"lost": lost})
+    told = deliveries_of(ended, "customers", "Restored", "It is back.", plan=plan)
+    assert {update_of(it.message, ()).state for it in told} == {state}
 
 
 def test_the_clock_of_72_hours_is_shown_where_peoples_data_may_be_concerned(plan: Plan) -> None:
