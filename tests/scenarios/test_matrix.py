@@ -17,7 +17,7 @@ from tests.scenarios.striker import Striker
 PLANS = Path(__file__).parents[2] / "policies" / "plans"
 # Where a stage is there already, the deaths are in its own tests: database corruption of Nexus in
 # test_faults.py (two a step), its regional outage and failback in test_failback.py, Artist Tech's
-# server in test_artist_faults.py, its data-centre disaster and failback in test_artist_failback.py.
+# server in test_artist_faults.py.
 SCENARIOS = (
     ("nexus-studio", "accidental-deletion"),
     ("nexus-studio", "ransomware"),
