@@ -77,9 +77,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     parts = [json.loads(data) for name, data in sources.items() if name.startswith("infra/")]
     made_of_plan = {
         "Parameters": plan_parameters(plan),
-        "Globals": merge_parts(
-            [replica_globals(plan), names_globals(plan), status_globals(plan)]
-        ),
+        "Globals": merge_parts([replica_globals(plan), names_globals(plan), status_globals(plan)]),
         "Resources": plan_resources(plan),
     }
     parts.append(made_of_plan)

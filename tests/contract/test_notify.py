@@ -6,7 +6,6 @@ import email
 import email.policy
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
