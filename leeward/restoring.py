@@ -169,7 +169,7 @@ class Restorer:
         )
 
     def _try(self, choice: CopyChoice, store: ObjectStore, catalogue: Catalogue) -> Restored:
-        from chalicelib.services.taking import prove_point
+        from chalicelib.services.jobs.taking import prove_point
 
         points = {it.point.id: it.point for it in catalogue.holdings().standings}
         with self._step("prove"):

@@ -26,8 +26,8 @@ from chalicelib.recover.restore import restore
 from chalicelib.recover.row_sources import Wish
 from chalicelib.recover.rows import Aside, RowsBack, take_rows_back
 from chalicelib.recover.window import find_window
-from chalicelib.services.rows import wal_starts, wish_of, write_aside
-from chalicelib.services.wal import segments_on_disk
+from chalicelib.services.steps.rows import wal_starts, wish_of, write_aside
+from chalicelib.services.steps.wal import segments_on_disk
 from leeward.prove import START_SECONDS
 from leeward.restoring import REPLAY_SECONDS
 

@@ -212,7 +212,7 @@ def cancel_work(identity: str, by: str, standby: str | None, *, now: datetime) -
 
 def example_page(plan: Plan, *, now: datetime) -> dict[str, bytes]:
     """The page as it would look 20 minutes into an incident, after 90 days of an invented past."""
-    from chalicelib.services.status_page import shown_of
+    from chalicelib.services.people.status_page import shown_of
 
     shown = shown_of(plan)
     sources = Sources(

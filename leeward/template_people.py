@@ -15,7 +15,7 @@ from leeward.template_parts import Resources, schedule, sign_alarm, silence_alar
 LONGEST_ESCALATION_SECONDS = 30 * 86400
 CALL_SECONDS = 120
 EVERY, HOUR = timedelta(minutes=1), timedelta(hours=1)
-# Ten minutes past: services/reminding.py says from which hour of the plan's zone on.
+# Ten minutes past: services/people/reminding.py says from which hour of the plan's zone on.
 EACH_HOUR = "cron(10 * * * ? *)"
 PEOPLE = "people"
 SIGN_OF_UNTOLD = "a message reached nobody; leeward incident messages lists it"

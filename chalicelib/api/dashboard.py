@@ -71,7 +71,7 @@ class Asked:
 
     def token_of(self, path: str) -> str:
         """What a form for the path holds: of this session, and of no other."""
-        from chalicelib.services.tokens import read_cookie
+        from chalicelib.services.people.tokens import read_cookie
 
         session = read_cookie(self.headers, COOKIE)
         return hmac.new(session.encode(), path.encode(), hashlib.sha256).hexdigest()
@@ -203,7 +203,7 @@ def _signed_in(asked: Asked) -> Asked:
     """Raises Refused, with the codes of `require_token`."""
     from dataclasses import replace
 
-    from chalicelib.services.tokens import require_token
+    from chalicelib.services.people.tokens import require_token
 
     scope: Any = "act" if asked.method == "POST" else "read"
     return replace(asked, claims=require_token(asked.headers, scope, cookie=COOKIE))

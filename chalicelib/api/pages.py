@@ -26,7 +26,7 @@ from chalicelib.pages.notices import Notice
 from chalicelib.pages.overview import component_rows, headlines, with_copies
 from chalicelib.pages.render import Frame, render
 from chalicelib.pages.shapes import draw_bars
-from chalicelib.services.tokens import ask_answer, ask_show, redeem_link, sign_out
+from chalicelib.services.people.tokens import ask_answer, ask_show, redeem_link, sign_out
 
 Json = dict[str, Any]
 # How often a page is made anew: while a run goes on, while an incident is open, otherwise.

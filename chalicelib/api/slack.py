@@ -11,7 +11,7 @@ from chalice.app import Blueprint, Response
 from chalicelib.api.problems import answered
 from chalicelib.api.verbs import Event, read_command, read_form, read_interaction
 from chalicelib.errors import BadInput
-from chalicelib.services.chat_door import Door, enter, hand_over
+from chalicelib.services.people.chat_door import Door, enter, hand_over
 
 routes = Blueprint(__name__)
 FORM = "application/x-www-form-urlencoded"

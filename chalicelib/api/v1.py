@@ -73,7 +73,7 @@ def _serve(path: str, own: Mapping[str, Route], named: Mapping[str, str]) -> Res
 
 
 def _claims(scope: Any) -> Claims:
-    from chalicelib.services.tokens import require_token
+    from chalicelib.services.people.tokens import require_token
 
     return require_token(_headers(), scope)
 
@@ -83,7 +83,7 @@ def _headers() -> dict[str, str]:
 
 
 def _show(route: Route, event: dict[str, Any]) -> Response:
-    from chalicelib.services.tokens import ask_show
+    from chalicelib.services.people.tokens import ask_show
 
     said = ask_show(event)
     more = said.get("next")
@@ -110,8 +110,8 @@ def _act(route: Route, event: dict[str, Any], claims: Claims) -> Response:
             code="not-a-person",
         )
     from chalicelib.plan.records import digest_of
-    from chalicelib.services.requests import do_once
-    from chalicelib.services.tokens import ask_answer
+    from chalicelib.services.people.requests import do_once
+    from chalicelib.services.people.tokens import ask_answer
 
     path = str(routes.current_request.context["path"])
 

@@ -1,7 +1,7 @@
 """What a scenario that loses a site can not bring back, because every copy is lost with the site.
 
 Pure: reads no clock, calls nothing. A run of such a scenario ends as "partial" at best
-(services/closing.py), and `leeward check` tells it before (rule LW087).
+(services/steps/closing.py), and `leeward check` tells it before (rule LW087).
 """
 
 from __future__ import annotations

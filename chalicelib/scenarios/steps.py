@@ -1,7 +1,7 @@
 """The catalogue of step kinds: what each needs, gives, may take, depends on, and how it is undone.
 
-A plan's step names a kind by `uses`. The code behind a kind is bound in services/steps.py; this
-table is all that the compiler, the explanation and the linter know of it.
+A plan's step names a kind by `uses`. The code behind a kind is bound in services/steps/code.py;
+this table is all that the compiler, the explanation and the linter know of it.
 """
 
 from __future__ import annotations

@@ -22,21 +22,21 @@ def on_alarm(event: Event) -> Event:
 
 def back_up(event: Event) -> Event:
     """Take a base backup: {"component", "kind": "full" | "incremental"}."""
-    from chalicelib.services.jobs import back_up
+    from chalicelib.services.jobs.databases import back_up
 
     return back_up(event["component"], event["kind"])
 
 
 def fetch_wal(event: Event) -> Event:
     """Store the WAL written since the last tick: {"component"}."""
-    from chalicelib.services.jobs import fetch_wal
+    from chalicelib.services.jobs.databases import fetch_wal
 
     return fetch_wal(event["component"])
 
 
 def take(event: Event) -> Event:
     """Take a recovery point of a key-value store: {"component", "kind"}."""
-    from chalicelib.services.taking import take
+    from chalicelib.services.jobs.taking import take
 
     return take(event["component"], event["kind"])
 
@@ -44,21 +44,21 @@ def take(event: Event) -> Event:
 def copy(event: Event) -> Event:
     """Copy recovery points and WAL to another location: {"component", "location"}, and "long": how
     long objects are put down."""
-    from chalicelib.services.copying import copy
+    from chalicelib.services.jobs.copying import copy
 
     return copy(event["component"], event["location"], event.get("long", {}))
 
 
 def check(event: Event) -> Event:
     """Check the copies in one location: {"component", "location"}."""
-    from chalicelib.services.checking import check
+    from chalicelib.services.jobs.checking import check
 
     return check(event["component"], event["location"])
 
 
 def prove(event: Event) -> Event:
     """Restore a point into something that is thrown away: {"component"}, "location", "spot"."""
-    from chalicelib.services.proving import prove
+    from chalicelib.services.jobs.proving import prove
 
     spot = bool(event.get("spot"))
     return prove(event["component"], event.get("location", ""), spot=spot)
@@ -66,14 +66,14 @@ def prove(event: Event) -> Event:
 
 def arrive(event: Event) -> Event:
     """S3 tells of an object that was written to the backup bucket."""
-    from chalicelib.services.checking import arrive
+    from chalicelib.services.jobs.checking import arrive
 
     return arrive(event)
 
 
 def repair(event: Event) -> Event:
     """Mend what was found: {"component"}, and {"location", "findings"} of what is new."""
-    from chalicelib.services.checking import repair
+    from chalicelib.services.jobs.checking import repair
     from chalicelib.verify.findings import Finding
 
     findings = tuple(Finding.from_json(item) for item in event.get("findings", ()))
@@ -82,28 +82,28 @@ def repair(event: Event) -> Event:
 
 def prune(event: Event) -> Event:
     """Remove what the plan no longer keeps: {"component"}."""
-    from chalicelib.services.pruning import prune
+    from chalicelib.services.jobs.pruning import prune
 
     return prune(event["component"])
 
 
 def extend_locks(event: Event) -> Event:
     """Lock what the plan keeps for as long as it keeps it: {"component"}."""
-    from chalicelib.services.pruning import extend_locks
+    from chalicelib.services.jobs.pruning import extend_locks
 
     return extend_locks(event["component"])
 
 
 def replicate(event: Event) -> Event:
     """S3 tells of an object that was written to, or deleted from, a bucket of the plan."""
-    from chalicelib.services.buckets import replicate
+    from chalicelib.services.jobs.buckets import replicate
 
     return replicate(event)
 
 
 def sync(event: Event) -> Event:
     """Make a bucket's replica what the bucket is: {"component"}, or with "location", "seconds"."""
-    from chalicelib.services.buckets import sync
+    from chalicelib.services.jobs.buckets import sync
 
     more = {"seconds": float(event["seconds"])} if "seconds" in event else {}
     return sync(event["component"], event.get("location", ""), **more)
@@ -111,56 +111,56 @@ def sync(event: Event) -> Event:
 
 def watch_bucket(event: Event) -> Event:
     """Look for signs of ransomware in a bucket: {"component"}."""
-    from chalicelib.services.buckets import watch_bucket
+    from chalicelib.services.jobs.buckets import watch_bucket
 
     return watch_bucket(event["component"])
 
 
 def plan_shards(event: Event) -> Event:
-    """Begin the sync of very many objects; its state machine asks (services/many.py)."""
-    from chalicelib.services.many import plan_shards
+    """Begin the sync of very many objects; its state machine asks (services/jobs/many.py)."""
+    from chalicelib.services.jobs.many import plan_shards
 
     return plan_shards(event)
 
 
 def copy_shard(event: Event) -> Event:
     """Do one shard of such a sync."""
-    from chalicelib.services.many import copy_shard
+    from chalicelib.services.jobs.many import copy_shard
 
     return copy_shard(event)
 
 
 def finish_shards(event: Event) -> Event:
     """Count what came of the shards, and write down what the replica holds."""
-    from chalicelib.services.many import finish_shards
+    from chalicelib.services.jobs.many import finish_shards
 
     return finish_shards(event)
 
 
 def batch_copy(event: Event) -> Event:
     """Start the jobs of S3 Batch Operations, or ask how far they are."""
-    from chalicelib.services.many import batch_copy
+    from chalicelib.services.jobs.many import batch_copy
 
     return batch_copy(event)
 
 
 def watch(event: Event) -> Event:
     """Probe a component and publish what fails: {"component"}."""
-    from chalicelib.services.watching import watch
+    from chalicelib.services.jobs.watching import watch
 
     return watch(event["component"])
 
 
 def heartbeat(event: Event) -> Event:
     """Tell the other region that this one works."""
-    from chalicelib.services.outage import write_heartbeat
+    from chalicelib.services.jobs.outage import write_heartbeat
 
     return write_heartbeat()
 
 
 def probe(event: Event) -> Event:
     """Look at the other site, or hear what an alarm or AWS Health says of it, and decide."""
-    from chalicelib.services.outage import look
+    from chalicelib.services.jobs.outage import look
 
     return look(event)
 
@@ -171,7 +171,7 @@ def run_step(event: Event) -> Event:
         return warm()
     from chalicelib.incidents.run import run_step, undo_step
     from chalicelib.services import build
-    from chalicelib.services.steps import undo_of, work_of
+    from chalicelib.services.steps.code import undo_of, work_of
 
     if event.get("undo"):
         return undo_step(event, undo_of(event["uses"]), desk=build.desk())
@@ -180,9 +180,9 @@ def run_step(event: Event) -> Event:
 
 
 def isolate(event: Event) -> Event:
-    """A step of a run, or a person's {"lift": {"component", ...}} (services/isolation.py)."""
+    """A step of a run, or a person's {"lift": {"component", ...}} (services/steps/isolation.py)."""
     if "lift" in event:
-        from chalicelib.services.isolation import lift_by_hand
+        from chalicelib.services.steps.isolation import lift_by_hand
 
         return lift_by_hand(event["lift"])
     return run_step(event)
@@ -196,31 +196,31 @@ def close_run(event: Event) -> Event:
     if event.get("warm"):
         return warm()
     if event.get("uses") == "review.seal":
-        from chalicelib.services.sealing import seal_review
+        from chalicelib.services.people.sealing import seal_review
 
         return seal_review(event)
-    from chalicelib.services.closing import close_run
+    from chalicelib.services.steps.closing import close_run
 
     return close_run(event)
 
 
 def exercise(event: Event) -> Event:
-    """Begin the exercises that are due, judge those that have ended; see services/exercises.py."""
-    from chalicelib.services.exercises import exercise
+    """Begin the exercises that are due, judge those that have ended; see jobs/exercises.py."""
+    from chalicelib.services.jobs.exercises import exercise
 
     return exercise(event)
 
 
 def ask(event: Event) -> Event:
     """Put a question to people and keep the token that their answer will carry."""
-    from chalicelib.services.people import ask
+    from chalicelib.services.people.answers import ask
 
     return ask(event)
 
 
 def answer(event: Event) -> Event:
     """Take what a person says: an answer to a question, an acknowledgement, a declaration."""
-    from chalicelib.services.people import answer
+    from chalicelib.services.people.answers import answer
 
     return answer(event)
 
@@ -234,7 +234,7 @@ def show(event: Event) -> Event:
 
 def chat(event: Event) -> Event:
     """Do what was said in Slack, and tell whoever said it."""
-    from chalicelib.services.chatting import chat
+    from chalicelib.services.people.chatting import chat
 
     return chat(event)
 
@@ -247,31 +247,38 @@ def tell(event: Event) -> Event:
     if "uses" in event or event.get("warm"):
         return run_step(event)
     if event.get("verb") == "remind":
-        from chalicelib.services.reminding import remind
+        from chalicelib.services.people.reminding import remind
 
         return remind()
-    from chalicelib.services.messages import tell
+    from chalicelib.services.people.messages import tell
 
     return tell(event)
 
 
 def publish(event: Event) -> Event:
     """Look at the public services, and write the status page."""
-    from chalicelib.services.status_page import publish
+    from chalicelib.services.people.status_page import publish
 
     return publish(event)
 
 
 def escalate(event: Event) -> Event:
     """Call whoever the plan's escalation names now: {"incident", "subject"}."""
-    from chalicelib.services.escalation import escalate
+    from chalicelib.services.people.escalation import escalate
 
     return escalate(event)
 
 
 def warm() -> Event:
     """Import and open what a step needs, so that the step itself does not wait for it."""
-    from chalicelib.services import aside, build, closing, find, rebuild, target  # noqa: F401
+    from chalicelib.services import build  # noqa: F401
+    from chalicelib.services.steps import (
+        aside,  # noqa: F401
+        closing,  # noqa: F401
+        find,  # noqa: F401
+        rebuild,  # noqa: F401
+        target,  # noqa: F401
+    )
 
     build.plan()
     build.desk()

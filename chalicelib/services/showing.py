@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.services.hearing import Event, Verbs, hear
+from chalicelib.services.people.hearing import Event, Verbs, hear
 
 
 def show(event: Event) -> Event:

@@ -12,7 +12,7 @@ from chalicelib.plan.records import parse_time
 from chalicelib.plan.scenario import Scenario
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.services import build
-from chalicelib.services.notices import announce
+from chalicelib.services.people.notices import announce
 from chalicelib.telemetry import logger
 
 # The source of events that a person sends (leeward run).
@@ -79,7 +79,7 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
     signal = _read_signal(event)
     opened = []
     for name, scenario in build.plan().scenarios.items():
-        # Where a quorum decides, an alarm is one signal of several (services/outage.py).
+        # Where a quorum decides, an alarm is one signal of several (services/jobs/outage.py).
         if signal.name in scenario.alarms and scenario.trigger is None:
             opened.append(open_incident(signal, name, scenario).id)
     return {"alarm": signal.name, "incidents": opened}

@@ -77,7 +77,7 @@ def _point(component: str, point_id: str) -> RecoveryPoint:
 async def _fill(component: str, point: RecoveryPoint, target: str) -> Filled:
     from chalicelib.recover.fill import fill_from_point
     from chalicelib.services import build
-    from chalicelib.services.buckets import bucket_at, replica_of
+    from chalicelib.services.jobs.buckets import bucket_at, replica_of
     from chalicelib.verify.replica_contents import inventory_entries
 
     store = build.backups(component)

@@ -141,7 +141,7 @@ def clear(component: str, plan_path: Path, form: str) -> None:
 @contextmanager
 def _bucket(component: str, plan_path: Path) -> Iterator[str]:
     """The bucket's name, while the deployment can be reached."""
-    from chalicelib.services.buckets import bucket_component
+    from chalicelib.services.jobs.buckets import bucket_component
 
     with reach(load_plan(plan_path).plan, DEPLOYED):
         yield bucket_component(component).bucket

@@ -22,7 +22,7 @@ from leeward.plan_file import load_plan
 if TYPE_CHECKING:
     from chalicelib.backup.sync import SyncProgress
     from chalicelib.ports import ObjectStore
-    from chalicelib.services.buckets import Synced
+    from chalicelib.services.jobs.buckets import Synced
 
 ASK_SECONDS = 5.0
 DEPLOYED = Access({}, None, None, without_aws=False)
@@ -62,7 +62,7 @@ def command(
     Example:
     leeward sync nexus-uploads --plan policies/plans/nexus-studio.yaml --dry-run
     """
-    from chalicelib.services.buckets import incomplete, sync_now
+    from chalicelib.services.jobs.buckets import incomplete, sync_now
 
     if shards and dry_run:
         raise click.UsageError("expected --shards or --dry-run, found both")
@@ -88,7 +88,7 @@ def command(
 def _in_shards(component: str, location: str, approved: bool, form: str) -> None:
     """Exit status 1 when it did not end well."""
     from chalicelib.services import build
-    from chalicelib.services.buckets import start_shards, sync_machine
+    from chalicelib.services.jobs.buckets import start_shards, sync_machine
 
     run = f"by-hand-{build.clock().now():%Y%m%dT%H%M%SZ}"
     start_shards(component, location, run, approved=approved)
@@ -182,7 +182,7 @@ def _print(component: str, location: str, synced: Synced) -> None:
 def _print_deletions(component: str, synced: Synced) -> None:
     """Whether the same without --dry-run would refuse to delete so much."""
     from chalicelib.backup.sync_decision import check_deletions
-    from chalicelib.services.buckets import policy_of
+    from chalicelib.services.jobs.buckets import policy_of
 
     result = synced.result
     deletions = result.reasons.get("delete not-in-source", 0)

@@ -33,7 +33,7 @@ def command(
     leeward take configuration --plan policies/plans/artist-tech.yaml
     """
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.services.taking import take_point
+    from chalicelib.services.jobs.taking import take_point
 
     with reach(load_plan(plan_path).plan, access) as places:
         place = location or places.primary

@@ -169,8 +169,8 @@ def _replicas_of(
 def _check_replica(
     places: Locations, component: str, location: str, found: Found, *, read_all: bool
 ) -> None:
-    from chalicelib.services.checking import policy_of
-    from chalicelib.services.replica_checks import check_objects
+    from chalicelib.services.jobs.checking import policy_of
+    from chalicelib.services.jobs.replica_checks import check_objects
 
     policy = policy_of(places.plan, places.component(component))
     try:
@@ -191,7 +191,7 @@ def _look(
     read_all: bool,
 ) -> CheckResult:
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.services.checking import policy_of, share_to_read
+    from chalicelib.services.jobs.checking import policy_of, share_to_read
     from chalicelib.verify.location import verify_location
 
     store = places.streams(location, component)
@@ -217,7 +217,7 @@ def _look(
 def _repair(places: Locations, ledgers: ObjectStore, found: Found, progress: Progress) -> None:
     """Decided over all locations, done, and what was wrong is checked again."""
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.services.checking import look_at_all
+    from chalicelib.services.jobs.checking import look_at_all
     from chalicelib.verify.repair import decide_repair
     from chalicelib.verify.repair_run import apply_repair
 

@@ -15,7 +15,8 @@ from chalicelib.adapters.http.probe import HttpProber
 from chalicelib.errors import BadInput, CheckFailed, NotReady, StillRunning
 from chalicelib.incidents.run import Run
 from chalicelib.plan.model import Plan
-from chalicelib.services import build, health
+from chalicelib.services import build
+from chalicelib.services.steps import health
 from leeward.plan_file import load_plan
 from tests.answering import Answering, answering
 from tests.fakes_state import InMemoryState

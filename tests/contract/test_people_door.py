@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from chalicelib.services import build, people, showing
+from chalicelib.services import build, showing
+from chalicelib.services.people import answers as people
 from leeward.plan_file import load_plan
 
 PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"

@@ -19,7 +19,8 @@ from chalicelib.adapters.cloudwatch import CloudWatchMetrics
 from chalicelib.adapters.metric_history import CloudWatchHistory
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
-from chalicelib.services import build, people, showing
+from chalicelib.services import build, showing
+from chalicelib.services.people import answers as people
 from chalicelib.services.views.copies import PATIENCE_SECONDS
 from leeward.plan_file import load_plan
 from tests.contract.test_people_door import NAMES

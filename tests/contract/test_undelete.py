@@ -19,7 +19,7 @@ from chalicelib.recover.fill import Filled, fill_bucket
 from chalicelib.recover.undo_apply import apply_undo
 from chalicelib.recover.undo_outcome import UndoOutcome
 from chalicelib.recover.undo_survey import survey_undo
-from chalicelib.services.bucket_steps import undelete_rules
+from chalicelib.services.steps.objects import undelete_rules
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 
 PATIENCE = Patience(attempts=9, first_pause_seconds=0.02)

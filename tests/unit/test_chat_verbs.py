@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chalicelib.api.verbs import VERBS, read_command, read_form, read_interaction
 from chalicelib.errors import BadInput
-from chalicelib.services.chat_blocks import code_dialog
+from chalicelib.services.people.chat_blocks import code_dialog
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 
 from chalicelib.errors import BadInput
 from chalicelib.plan.model import Plan
-from chalicelib.services import build, outage
+from chalicelib.services import build
+from chalicelib.services.jobs import outage
 from leeward.plan_file import load_plan
 
 PLAN = Path(__file__).parents[2] / "policies/plans/nexus-studio.yaml"

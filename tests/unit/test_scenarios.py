@@ -15,7 +15,7 @@ from chalicelib.scenarios.compile import SANDBOX_ERRORS, compile_scenario
 from chalicelib.scenarios.explain import explain_scenario
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.scenarios.wiring import check_wiring
-from chalicelib.services.steps import CODE, UNDO, undo_of, work_of
+from chalicelib.services.steps.code import CODE, UNDO, undo_of, work_of
 from leeward.plan_file import load_plan
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"

@@ -13,7 +13,7 @@ import pytest
 from chalicelib.incidents.messages import Notice, deliveries_of, posts_of
 from chalicelib.incidents.status_sources import update_of
 from chalicelib.plan.model import Plan
-from chalicelib.services.status_page import services_of, shown_of, shows_drills, targets_of
+from chalicelib.services.people.status_page import services_of, shown_of, shows_drills, targets_of
 from leeward.plan_file import load_plan
 from leeward.status import example_page
 from leeward.template_status import status_globals, status_resources

@@ -26,7 +26,7 @@ from chalicelib.incidents.tokens import (
     redeem_link,
     revoke_token,
 )
-from chalicelib.services.tokens import read_bearer, read_cookie
+from chalicelib.services.people.tokens import read_bearer, read_cookie
 from chalicelib.services.views.paging import Page, cursor_of, cut_page, read_page
 from tests.fakes_state import InMemoryState, ManualClock
 

@@ -30,7 +30,7 @@ class StepKind:
     timeout_seconds: default limit of one attempt, at most Lambda's 900.
     changes: what it changes outside Leeward's own records; "" when nothing.
     undo: how a person takes it back; "" when there is nothing to undo.
-    taken_back: a drill ends by undoing it, with code (UNDO in services/steps.py).
+    taken_back: a drill ends by undoing it, with code (UNDO in services/steps/code.py).
     drill: what it acts on in a drill. unreachable: what it does when the primary site does not
     answer; "" when it needs nothing there. waits_until: its output that is a time; the machine
     waits for that before the next step.

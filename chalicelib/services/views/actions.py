@@ -11,8 +11,8 @@ from chalicelib.plan.actions import SOON, Action, in_order, order_of, standing_o
 from chalicelib.plan.records import format_time
 from chalicelib.plan.upkeep import PastIncident
 from chalicelib.services import build
-from chalicelib.services.reminding import review_standing
-from chalicelib.services.reviewing import REVIEWS, asked_of
+from chalicelib.services.people.reminding import review_standing
+from chalicelib.services.people.reviewing import REVIEWS, asked_of
 from chalicelib.services.views.paging import Page, cut_page
 
 Event = dict[str, Any]

@@ -156,7 +156,7 @@ def _restored(scenario: str) -> set[str]:
 
 
 def occasions() -> list[Occasion]:
-    from chalicelib.services.exercises import OCCASION, PARTITION
+    from chalicelib.services.jobs.exercises import OCCASION, PARTITION
 
     found = build.state().query(PARTITION, OCCASION)
     return [Occasion.from_json(_plain(it)) for it in found]

@@ -13,6 +13,6 @@ Event = dict[str, Any]
 def exercises_view(_event: Event) -> Event:
     """{"as_of", "exercises": [{"name", "says", "scenarios", "stands", "next_due_at",
     "occasions"}]}; those that this region's stack looks after."""
-    from chalicelib.services.exercises import exercise
+    from chalicelib.services.jobs.exercises import exercise
 
     return {"as_of": format_time(build.clock().now())} | exercise({"list": True})

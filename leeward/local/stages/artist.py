@@ -29,7 +29,7 @@ from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Files, Postgres, Redis, Server
 from chalicelib.plan.files import Selection
 from chalicelib.plan.model import Plan
-from chalicelib.services.taking import roots_of
+from chalicelib.services.jobs.taking import roots_of
 from leeward.local.artisttech import (
     LEDGER,
     PORT,

@@ -1,7 +1,7 @@
 """A regional outage that nobody declares: the standby sees it, and recovers by what stands ready.
 
 As site_loss.py, but the standby's application is deployed and scaled to nothing, and the incident
-is opened by the standby's own look at the other region (services/outage.py).
+is opened by the standby's own look at the other region (services/jobs/outage.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Service
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
-from chalicelib.services.acting import DRILL
+from chalicelib.services.steps.acting import DRILL
 from leeward.local.cloud import PRIMARY_REGION
 from leeward.local.drill import DrillOptions, Fact, Told
 from leeward.local.stages.site_loss import SiteLossDrill

@@ -28,7 +28,7 @@ from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Bucket, Names, Postgres, Service
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
-from chalicelib.services.acting import choose_target
+from chalicelib.services.steps.acting import choose_target
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.damage import Injected
 from leeward.local.drill import Drill, Fact

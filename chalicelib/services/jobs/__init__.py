@@ -1,0 +1,1 @@
+"""What schedules and events start: backups, copies, checks, watches, exercises."""

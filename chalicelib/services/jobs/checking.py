@@ -1,0 +1,227 @@
+"""The jobs that check every copy, look at what arrives, and repair what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.errors import CheckFailed, LeewardError
+from chalicelib.evidence.text import counted
+from chalicelib.plan.components import BaseComponent, Bucket
+from chalicelib.services import build
+from chalicelib.verify.arrival import check_arrival
+from chalicelib.verify.findings import Finding
+from chalicelib.verify.integrity import CheckResult
+from chalicelib.verify.ledger import load_ledger
+from chalicelib.verify.location import verify_location
+from chalicelib.verify.locations import LocationView, view_location
+from chalicelib.verify.repair import decide_repair
+from chalicelib.verify.repair_run import RepairResult, apply_repair
+from chalicelib.verify.rotation import CheckPolicy
+
+if TYPE_CHECKING:
+    from chalicelib.plan.model import Plan
+    from chalicelib.ports import ObjectStore
+    from chalicelib.services.locations import Locations
+
+# Lambda ends an invocation after 15 minutes; what was not reached is told before.
+CHECK_TIME = timedelta(minutes=12)
+ARRIVAL_TIME = timedelta(minutes=4)
+# Room for a budget that would keep the promise exactly: runs are late, and are lost.
+SPARE = 1.25
+SHOWN = 5
+MOST_TOLD = 200
+
+
+def check(component: str, location: str) -> dict[str, Any]:
+    """Check a component's copies in one location; what is wrong is handed to `repair`.
+
+    Publishes `Checked.<location>` when everything was looked at, the number of findings as
+    `Damaged.<location>`, and `OldestUnread.<location>` in seconds. Of a bucket, what its replica
+    holds is checked besides, and a sync started where it is not what the inventory says.
+    """
+    until = build.clock().now() + CHECK_TIME
+    result = check_location(component, location)
+    if isinstance(build.plan().components[component], Bucket):
+        return _check_replica(component, location, result, until)
+    values = {f"Damaged.{location}": float(len(result.findings))}
+    if not result.unreached:
+        values[f"Checked.{location}"] = 1.0
+    if result.oldest_unread_seconds is not None:
+        values[f"OldestUnread.{location}"] = result.oldest_unread_seconds
+    build.metrics().put(component, values)
+    if result.findings:
+        _start_repair(component, location, result.findings)
+    return {"ok": result.ok, "found": tell_check(result)}
+
+
+def _check_replica(
+    component: str, location: str, points: CheckResult, until: datetime
+) -> dict[str, Any]:
+    from chalicelib.services.jobs.replica_checks import check_objects, tell_objects
+
+    policy = policy_of(build.plan(), build.plan().components[component])
+    objects = check_objects(component, location, policy, until=until)
+    damaged = [len(points.findings), len(objects.findings) + objects.more if objects else 0]
+    values = {f"Damaged.{location}": float(sum(damaged))}
+    if objects and not objects.unreached and not points.unreached:
+        values[f"Checked.{location}"] = 1.0
+    build.metrics().put(component, values)
+    if points.findings:
+        _start_repair(component, location, points.findings)
+    if objects and objects.findings:
+        build.functions().start("sync", {"component": component, "location": location})
+    told = f"{tell_check(points)}; {tell_objects(objects)}"
+    return {"ok": points.ok and objects is not None and objects.ok, "found": told}
+
+
+def check_location(component: str, location: str) -> CheckResult:
+    """One check as the plan wants it, within the time of one invocation."""
+    places, now = build.locations(), build.clock().now()
+    policy = policy_of(places.plan, places.plan.components[component])
+    store = places.streams(location, component)
+    return verify_location(
+        store,
+        places.indexed(location, component),
+        location=location,
+        component=component,
+        policy=replace(policy, read_bytes=share_to_read(store, policy)),
+        ledgers=build.ledgers(),
+        clock=build.clock(),
+        until=now + CHECK_TIME,
+    )
+
+
+def share_to_read(store: ObjectStore, policy: CheckPolicy) -> int:
+    """How many bytes one run reads, so that the plan's promise is kept with some to spare."""
+    total = sum(row.size_bytes for row in store.list())
+    return int(total / policy.runs * SPARE) + 1
+
+
+def policy_of(plan: Plan, component: BaseComponent) -> CheckPolicy:
+    """How often, and in which time every byte is read; what the plan leaves open has defaults."""
+    policy = CheckPolicy(
+        wal_within=component.retention.logs if component.retention else None,
+        copied_within=max(
+            (it.copied_within for it in component.backups if it.copied_within),
+            default=CheckPolicy.copied_within,
+        ),
+    )
+    for exercise in plan.verification:
+        if exercise.kind == "integrity-check" and not exercise.manual:
+            every = exercise.when.longest_interval()
+            within = exercise.reads_all_within or max(policy.read_within, 7 * every)
+            return replace(policy, every=every, read_within=within)
+    return policy
+
+
+def arrive(event: dict[str, Any]) -> dict[str, Any]:
+    """Look at an object that has just been written to the backup bucket.
+
+    Raises CheckFailed (code "arrived-damaged"), after `repair` was started.
+    """
+    key = str(event["detail"]["object"]["key"])
+    component = key.partition("/")[0]
+    if component not in build.plan().components:
+        return {"found": f"{key} belongs to no component"}
+    places = build.locations()
+    name = f"{component}/{places.primary}"
+    arrival = check_arrival(
+        event,
+        places.store(places.primary, component),
+        prefix=f"{component}/",
+        index=places.catalogue(places.primary, component).indexed(),
+        ledger=load_ledger(build.ledgers(), name),
+        clock=build.clock(),
+        until=build.clock().now() + ARRIVAL_TIME,
+    )
+    if arrival.findings:
+        build.metrics().put(component, {f"Damaged.{places.primary}": len(arrival.findings)})
+        _start_repair(component, places.primary, arrival.findings)
+        raise CheckFailed(
+            "; ".join(f"{it.key}: {it.code}" for it in arrival.findings[:SHOWN]),
+            hint="`leeward verify` tells more; a repair from another location has begun",
+            code="arrived-damaged",
+        )
+    return {"found": f"{arrival.key}: {arrival.kind}, as it should be"}
+
+
+def _start_repair(component: str, location: str, findings: tuple[Finding, ...]) -> None:
+    """An event holds at most 256 KiB; the ledgers tell the repair of the others."""
+    told = [finding.to_json() for finding in findings[:MOST_TOLD]]
+    event = {"component": component, "location": location, "findings": told}
+    build.functions().start("repair", event)
+
+
+def repair(
+    component: str, location: str = "", findings: tuple[Finding, ...] = ()
+) -> dict[str, Any]:
+    """Copy back what another location has sound; quarantine a point that none has.
+
+    Publishes `Unrepaired`: how much of what is wrong a person must look at.
+
+    Args:
+        findings: what has just been found wrong in `location`, besides what its checks know.
+    """
+    result = repair_now(component, location, findings)
+    left = [item for item in result.repaired if item.outcome not in ("copied", "already-sound")]
+    build.metrics().put(component, {"Unrepaired": float(len(left))})
+    found = "; ".join(f"{it.action.key}: {it.outcome}, {it.found}" for it in result.repaired)
+    return {"ok": result.ok, "found": found or "nothing is wrong"}
+
+
+def repair_now(
+    component: str, location: str = "", findings: tuple[Finding, ...] = ()
+) -> RepairResult:
+    """Decide and do it; see `repair`."""
+    places = build.locations()
+    views, unknown = look_at_all(places, component, ledgers=build.ledgers())
+    views = [
+        replace(view, findings=tuple(dict.fromkeys((*view.findings, *findings))))
+        if view.name == location
+        else view
+        for view in views
+    ]
+    return apply_repair(
+        decide_repair(views, unknown=unknown),
+        {view.name: places.store(view.name, component) for view in views},
+        {view.name: places.indexed(view.name, component) for view in views},
+        clock=build.clock(),
+    )
+
+
+def look_at_all(
+    places: Locations, component: str, *, ledgers: ObjectStore
+) -> tuple[list[LocationView], list[str]]:
+    """Every location that answers, and the names of those that do not."""
+    views, unknown = [], []
+    policy = policy_of(places.plan, places.plan.components[component])
+    for location in places.of(component):
+        try:
+            views.append(
+                view_location(
+                    places.store(location, component),
+                    places.indexed(location, component),
+                    location=location,
+                    component=component,
+                    policy=policy,
+                    ledgers=ledgers,
+                    clock=build.clock(),
+                )
+            )
+        except LeewardError:
+            unknown.append(location)
+    return views, unknown
+
+
+def tell_check(result: CheckResult) -> str:
+    """One line for a person."""
+    looked = f"{result.looked} of {counted(result.objects, 'object')} looked at"
+    read = f"{result.read_bytes / 1e6:.1f} MB read"
+    wrong = [f"{it.key}: {it.code}" for it in result.findings]
+    missed = f"; {counted(len(result.unreached), 'object')} not reached" if result.unreached else ""
+    more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+    found = f"; WRONG: {', '.join(wrong[:SHOWN])}{more}" if wrong else ""
+    part = f", {', '.join(result.part_read)} in part" if result.part_read else ""
+    return f"{result.location}: {looked}, {read}{part}{missed}{found}"

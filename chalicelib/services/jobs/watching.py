@@ -1,0 +1,106 @@
+"""The watch of a component: probes of the source, and a look at every change in its WAL.
+
+What was looked at and found good is remembered by its place in the WAL; what looks wrong is not
+passed over, so that the alarm stays until a recovery or a person has dealt with it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from chalicelib.adapters.postgres.inspect import PostgresInspector
+from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, format_time, parse_time
+from chalicelib.plan.wal import segment_start
+from chalicelib.ports import Databases
+from chalicelib.recover.watch_wal import Look, WalMark, look_at_wal, tell_look
+from chalicelib.recover.window import find_window
+from chalicelib.services import build
+from chalicelib.services.jobs.schemas import record_schema
+from chalicelib.services.steps.relations import relations_of
+from chalicelib.services.steps.wal import wal_on_disk
+from chalicelib.verify.checks import Outcome
+from chalicelib.verify.schema import read_schema
+from chalicelib.verify.watch import watch_database
+
+SOUND = "sound"
+
+
+def watch(component: str) -> dict[str, Any]:
+    """Run every check once and publish each; remember what was sound."""
+    database, databases = build.database(component), build.operator(component)
+    looks: list[Look] = []
+    outcome = watch_database(
+        databases,
+        PostgresInspector(build.operator_dsn(component), databases),
+        database.checks,
+        since=watched_until(component),
+        clock=build.clock(),
+        more=[("changes", lambda: tell_look(_look(component, databases, looks)))],
+    )
+    _publish(component, outcome)
+    # A check that could not run says nothing about the changes that were looked at.
+    if looks and not outcome.signs:
+        _remember(component, databases, looks[-1])
+    failed = [result for result in outcome.results if not result.ok]
+    return {"failed": [result.name for result in failed], "found": _tell(outcome, failed)}
+
+
+def watched_until(component: str) -> datetime | None:
+    """The last commit up to which everything was sound, by the server's own clock."""
+    kept = build.state().get(_partition(component), SOUND)
+    return parse_time(kept["commit_at"]) if kept and kept["commit_at"] else None
+
+
+def _look(component: str, databases: Databases, looks: list[Look]) -> Look:
+    """Read on in the stored WAL from where it last looked sound."""
+    store, inventory = build.backups(component), build.catalogue(component).inventory()
+    window = find_window(inventory.windows, RecoveryTarget("end", ""))
+    mark = _mark(component, window)
+    folder = build.environment().work_dir / "watch" / component
+    first = segment_start(mark.lsn, inventory.wal.segment_bytes)
+    with wal_on_disk(store, inventory, window, folder, from_lsn=first) as wal:
+        relations = relations_of(store, databases)
+        thresholds = build.database(component).damage
+        looks.append(look_at_wal(wal, mark, window.end_lsn, relations, thresholds))
+    return looks[-1]
+
+
+def _mark(component: str, window: Window) -> WalMark:
+    """The start of the window when the last look was elsewhere: before a gap, on another
+    timeline."""
+    kept = build.state().get(_partition(component), SOUND)
+    mark = WalMark.from_json(kept["mark"]) if kept else None
+    if mark is None or mark.timeline != window.timeline or mark.lsn < window.start_lsn:
+        return WalMark(window.timeline, window.start_lsn, seen=False, open={})
+    return mark
+
+
+def _remember(component: str, databases: Databases, look: Look) -> None:
+    with databases.session() as session:
+        schema = read_schema(session)
+    record_schema(component, databases.database, schema, at=build.clock().now())
+    commit_at = look.last_commit_at or watched_until(component)
+    item = {
+        "commit_at": format_time(commit_at) if commit_at else "",
+        "mark": look.mark.to_json(),
+    }
+    if not build.state().create(_partition(component), SOUND, item):
+        build.state().replace(_partition(component), SOUND, item, expected={})
+
+
+def _publish(component: str, outcome: Outcome) -> None:
+    """`DamageSigns` starts a recovery; `ChecksUnable` wakes somebody: nothing is known then."""
+    values = {f"Check.{result.name}": float(not result.ok) for result in outcome.results}
+    values |= {"DamageSigns": float(len(outcome.signs)), "ChecksUnable": float(len(outcome.unable))}
+    build.metrics().put(component, values | {"Taken.watch": 1.0})
+
+
+def _tell(outcome: Outcome, failed: list[CheckResult]) -> str:
+    if not failed:
+        return f"{len(outcome.results)} checks of the source passed"
+    return "; ".join(f"{result.name}: {result.found}" for result in failed)
+
+
+def _partition(component: str) -> str:
+    return f"watch#{component}"

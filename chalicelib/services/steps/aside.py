@@ -1,0 +1,77 @@
+"""The step that keeps what was committed after the damage, for a person to merge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.evidence import entries
+from chalicelib.incidents.run import Run
+from chalicelib.plan.records import Damage, RecoveryTarget
+from chalicelib.plan.wal import segment_start
+from chalicelib.recover.changes import ChangeScan
+from chalicelib.recover.set_aside import SetAside, set_aside
+from chalicelib.recover.window import find_window
+from chalicelib.services import build
+from chalicelib.services.steps.relations import relations_of
+from chalicelib.services.steps.said import say
+from chalicelib.services.steps.sources import source_of
+from chalicelib.services.steps.target import damaged_database
+from chalicelib.services.steps.wal import fetch_last_wal, wal_on_disk
+
+FILE = "set-aside.jsonl"
+
+
+def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Write the incident's set-aside file; nothing is kept when nothing was left behind."""
+    if not inputs["damage"]:
+        return {"found": "a drill: nothing was damaged", "transactions": 0, "rows": 0, "object": ""}
+    component, damage = inputs["component"], Damage.from_json(inputs["damage"])
+    if damage.target.kind == "end":
+        kept, note = SetAside(0, 0, ()), "recovered to the end of the WAL"
+    else:
+        note = fetch_last_wal(component)
+        kept = _set_aside(run, component, damage.target)
+    object_key = FILE if kept.transactions else ""
+    say(
+        run,
+        entries.set_aside(
+            transactions=kept.transactions,
+            rows=kept.rows,
+            object_key=object_key,
+            unreadable=len(kept.unreadable),
+        ),
+    )
+    unread = f"; not readable: {', '.join(kept.unreadable)}" if kept.unreadable else ""
+    found = f"{kept.transactions} transactions, {kept.rows} rows kept for a person to merge{unread}"
+    return {
+        "found": f"{found}; {note}" if note else found,
+        "transactions": kept.transactions,
+        "rows": kept.rows,
+        "object": object_key,
+    }
+
+
+def _set_aside(run: Run, component: str, target: RecoveryTarget) -> SetAside:
+    source = source_of(run, component)
+    inventory = source.catalogue.inventory()
+    window = find_window(inventory.windows, target)
+    first = segment_start(target.lsn or window.start_lsn, inventory.wal.segment_bytes)
+    damaged = build.operator(component, damaged_database(run))
+    folder = build.environment().work_dir / run.run_id
+    with (
+        wal_on_disk(source.store, inventory, window, folder / "aside-wal", from_lsn=first) as wal,
+        build.evidence_store().open_writer(f"{run.incident_id}/{FILE}") as writer,
+    ):
+        scan = ChangeScan()
+        texts = wal.dump(window.timeline, first, window.end_lsn)
+        kept = set_aside(
+            (transaction for text in texts for transaction in scan.feed(text)),
+            relations_of(source.store, damaged),
+            damaged,
+            target=target,
+            spool=folder / "aside.sqlite",
+            write=writer.write,
+        )
+        if kept.transactions:
+            writer.commit()
+    return kept

@@ -1,0 +1,90 @@
+"""The step that brings back, from the replica, what an attack took every version of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import datetime
+from typing import Any
+
+from chalicelib.errors import CheckFailed, LeewardError, Truncated
+from chalicelib.evidence.entries import data_loss
+from chalicelib.evidence.text import counted
+from chalicelib.incidents.fence import acquire_fence
+from chalicelib.incidents.run import Run
+from chalicelib.plan.records import parse_time
+from chalicelib.recover.mend import Mended, mend_bucket
+from chalicelib.services import build
+from chalicelib.services.jobs.buckets import replica_of, source_of
+from chalicelib.services.steps.acting import acting_on
+from chalicelib.services.steps.said import say
+
+SHOWN = 5
+# Written by forensics.keep; see services/steps/forensics.py.
+DAMAGED = "forensics/damaged.jsonl"
+
+
+def mend_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+    """What is gone from the replica too is told as lost.
+
+    Raises CheckFailed (code "not-mended") naming what could not be copied.
+    """
+    component, moment = inputs["component"], parse_time(inputs["moment"])
+    keys = [] if run.drill else _taken_from(run)
+    if not keys:
+        return {"found": "nobody took a version away", "back": 0, "gone": []}
+    target = acting_on(run, component)
+    acquire_fence(build.state(), target, run.run_id, clock=build.clock())
+    mended = asyncio.run(_mend(component, keys, moment))
+    if mended.failed:
+        named = "; ".join(f"{key}: {why}" for key, why in mended.failed[:SHOWN])
+        raise CheckFailed(
+            f"expected {len(keys)} objects to come back from the replica, {len(mended.failed)} did"
+            f" not: {named}",
+            hint="what came back stays; remove the cause and run it again",
+            code="not-mended",
+        )
+    if mended.gone:
+        say(run, _lost(moment, mended))
+    gone = f"; GONE FOR GOOD: {', '.join(mended.gone[:SHOWN])}" if mended.gone else ""
+    return {
+        "found": f"{counted(len(mended.back), 'object')} brought back from the replica,"
+        f" {len(mended.there)} need nothing, {len(mended.gone)} are in neither{gone}",
+        "back": len(mended.back),
+        "gone": list(mended.gone[:SHOWN]),
+    }
+
+
+async def _mend(component: str, keys: list[str], moment: datetime) -> Mended:
+    async with build.buckets() as buckets:
+        return await mend_bucket(
+            source_of(buckets, component), replica_of(buckets, component), keys, moment
+        )
+
+
+def _taken_from(run: Run) -> list[str]:
+    """The keys that the attack removed versions of, as the kept evidence has them."""
+    try:
+        text = build.evidence_store().get(f"{run.incident_id}/{DAMAGED}").decode()
+    except Truncated as error:
+        raise _no_evidence() from error
+    acts = [json.loads(line) for line in text.splitlines()]
+    removed = (it for it in acts if it["name"] == "DeleteObject" and it["version_id"])
+    return sorted({it["key"] for it in removed if not it["error"]})
+
+
+def _lost(moment: datetime, mended: Mended) -> Any:
+    return data_loss(
+        last_commit_before_at=moment,
+        last_commit_recovered_at=None,
+        rows_lost=len(mended.gone),
+        how=f"objects of which no version is left anywhere: {', '.join(mended.gone[:SHOWN])}",
+    )
+
+
+def _no_evidence() -> LeewardError:
+    return CheckFailed(
+        f"expected {DAMAGED} in the incident's folder, found none",
+        hint="put a forensics.keep step before this one in the plan",
+        code="no-evidence",
+    )

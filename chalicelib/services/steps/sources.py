@@ -1,0 +1,91 @@
+"""Which location a run reads a component's backups from: chosen once, and said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from chalicelib.errors import LeewardError
+from chalicelib.evidence.entries import decision
+from chalicelib.incidents.run import Run
+from chalicelib.plan.records import RecoveryTarget
+from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.recover.choose_copy import choose_copy
+from chalicelib.services import build
+from chalicelib.services.steps.said import say
+
+END = RecoveryTarget("end", "")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One location, opened for a component."""
+
+    location: str
+    store: ObjectStore
+    catalogue: Catalogue
+
+
+def source_of(run: Run, component: str) -> Source:
+    """The one that the run has chosen before; without, the one with the most data."""
+    kept = build.state().get(f"run#{run.run_id}", _sort(component))
+    return _open(kept["location"], component) if kept else choose_source(run, component, END)
+
+
+def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
+    """The location to reach `target` from, for this and the later steps of the run.
+
+    The primary one, unless it does not answer or does not lead there: only then the others are
+    asked, and the choice is recorded with its reasons. A location that is lost with its site is not
+    asked at all: a region that hangs would hold the run up.
+
+    Raises:
+        NotReady, Damaged: as `choose_copy`; OutsideWindow: as the primary location says when no
+            other leads there either.
+    """
+    places, lost = build.locations(), _lost_locations(run)
+    if places.primary in lost:
+        location = _choose_other(run, component, target, lost)
+    else:
+        location = _choose(run, component, target, lost)
+    partition, item = f"run#{run.run_id}", {"location": location}
+    if not build.state().create(partition, _sort(component), item):
+        build.state().replace(partition, _sort(component), item, expected={})
+    return _open(location, component)
+
+
+def _lost_locations(run: Run) -> frozenset[str]:
+    plan = build.plan()
+    return build.locations().lost_with(plan.scenarios[run.scenario].loses)
+
+
+def _choose(run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]) -> str:
+    places = build.locations()
+    try:
+        choose_copy((places.ask(places.primary, component),), target)
+        return places.primary
+    except LeewardError as error:
+        try:
+            return _choose_other(run, component, target, lost)
+        except LeewardError as no_other:
+            # What the primary location says names its windows, which is what helps a person.
+            raise error from no_other
+
+
+def _choose_other(run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]) -> str:
+    places, region = build.locations(), build.environment().region
+    choice = choose_copy(places.candidates(component, in_region=region, without=lost), target)
+    others = [f"{location}: {why}" for location, why in choice.others]
+    what = f"read backups from {choice.location}"
+    say(run, decision(what=what, why=choice.why, alternatives=others), about=what)
+    return choice.location
+
+
+def _open(location: str, component: str) -> Source:
+    places = build.locations()
+    return Source(
+        location, places.store(location, component), places.catalogue(location, component)
+    )
+
+
+def _sort(component: str) -> str:
+    return f"source#{component}"
