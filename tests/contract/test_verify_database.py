@@ -161,6 +161,20 @@ def test_a_changed_schema_names_what_differs(recovered: RealServer) -> None:
         assert name in result.found
 
 
+def test_an_extension_that_a_load_leaves_out_is_told_and_another_is_missed(
+    recovered: RealServer,
+) -> None:
+    extensions = ("amcheck", "pg_trgm")
+    recovered.run(*(f"CREATE EXTENSION {it}" for it in extensions), database="nexus")
+    before = schema_of(recovered)
+    recovered.run("DROP EXTENSION amcheck", database="nexus")
+    result = verify(recovered, schema=before)["schema-digest"]
+    assert result.ok
+    assert result.found.endswith("; extension amcheck is missing")
+    recovered.run("DROP EXTENSION pg_trgm", database="nexus")
+    assert not verify(recovered, schema=before)["schema-digest"].ok
+
+
 def test_an_unfinished_index_is_named_and_a_broken_constraint_fails(recovered: RealServer) -> None:
     invalid = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{}'::regclass"
     recovered.run(invalid.format("projects_owner"), database="nexus")
