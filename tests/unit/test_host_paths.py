@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,17 @@ ROOT = Path("/tmp/leeward-cloud-1/hosts/i-1/root")
         ("url = http://a.b/var/x?y=%2Ftmp", "url = http://a.b/var/x?y=%2Ftmp"),
         ("git clone file:///tmp/x.git", "git clone file:///tmp/x.git"),
         ("/variable /etc-old ./etc/x a/var", "/variable /etc-old ./etc/x a/var"),
+        (
+            "exec /home/a/venv/bin/x; exec /opt/python/x",
+            "exec /home/a/venv/bin/x; exec /opt/python/x",
+        ),
+        ("exec /home/a/venv-2/bin/x", f"exec {ROOT}/home/a/venv-2/bin/x"),
     ],
 )
-def test_paths_of_the_host_alone_are_rewritten_and_once(written: str, meant: str) -> None:
+def test_paths_of_the_host_alone_are_rewritten_and_once(
+    written: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/home/a/venv/bin/python")
+    monkeypatch.setattr(sys, "base_prefix", "/opt/python")
     assert on_this_machine(written, ROOT) == meant
     assert on_this_machine(meant, ROOT) == meant
