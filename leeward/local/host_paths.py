@@ -2,8 +2,8 @@
 
 A host in the local cloud is no container (that needs rights which a developer may not have), so
 its scripts, units and settings are rewritten instead: a path in one of the folders that a host has
-of its own is one below its root; /usr, /bin, /dev and the like are this machine's, and so is the Python
-that runs here with what is installed in it, wherever it lies (a checkout below /home, say).
+of its own is one below its root; /usr, /bin, /dev and the like are this machine's, and so is the
+Python that runs here with what is installed in it, wherever it lies (a checkout below /home, say).
 """
 
 from __future__ import annotations
