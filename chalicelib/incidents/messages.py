@@ -46,6 +46,8 @@ ENDS = ("recovered", "closed")
 # occasions of those inside only these.
 PUBLIC_AUDIENCES = ("customers", "press")
 ON_STATUS_PAGE = ("opened", "update", *ENDS)
+# They are places to go to, and stand in what those inside are told.
+LINES = ("war-room", "dashboard")
 # The press hears of major disruptions, which both documents begin at four hours.
 WAITS: Mapping[str, timedelta] = {"press": timedelta(hours=4)}
 # Regulation (EU) 2016/679, article 33 (1): not later than 72 hours after having become aware.
@@ -196,7 +198,7 @@ def _recipients(
         return (notice.opened_at + wait, True) if wait and late else (notice.noticed_at, False)
 
     for name, channel in plan.communication.heard_by(audience).items():
-        if channel.kind != "war-room":
+        if channel.kind not in LINES:
             ways = ways_of_channel(name, channel, drill=notice.drill)
             yield name, ways, *held(channel.after)
     people = {name: it for name, it in plan.contacts.items() if it.audience == audience}
@@ -225,7 +227,7 @@ def inside_ways(plan: Plan, *, drill: bool) -> tuple[Way, ...]:
     ways = [
         way
         for name, channel in inside.items()
-        if channel.kind not in ("status-page", "war-room")
+        if channel.kind not in ("status-page", *LINES)
         for way in ways_of_channel(name, channel, drill=drill)
     ]
     return tuple(sorted(ways, key=lambda way: way.kind != "pagerduty"))
@@ -276,9 +278,14 @@ def audiences_of(
 
 def war_rooms(plan: Plan) -> tuple[str, ...]:
     """Where those who work on it meet: "Zoom meeting: https://..."."""
-    return tuple(
-        f"{channel.says}: {channel.address}"
-        for _, channels in plan.communication.sides()
-        for channel in channels.values()
-        if channel.kind == "war-room" and channel.address
-    )
+    return tuple(f"{channel.says}: {channel.address}" for channel in _places(plan, "war-room"))
+
+
+def dashboards(plan: Plan) -> tuple[str, ...]:
+    """The addresses of the dashboard, without a slash at the end, in the plan's order."""
+    return tuple(str(channel.address).rstrip("/") for channel in _places(plan, "dashboard"))
+
+
+def _places(plan: Plan, kind: str) -> Iterator[Channel]:
+    for _, channels in plan.communication.sides():
+        yield from (it for it in channels.values() if it.kind == kind and it.address)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import BadInput
-from chalicelib.incidents.messages import REGULATORS_WITHIN, Notice, war_rooms
+from chalicelib.incidents.messages import REGULATORS_WITHIN, Notice, dashboards, war_rooms
 from chalicelib.plan.model import Plan
 from chalicelib.plan.people import Audience
 from chalicelib.plan.records import format_time, parse_time
@@ -78,6 +78,7 @@ def facts_of(
         "reason": incident.get("signal", ""),
         "personal_data": chosen.personal_data,
         "war_rooms": list(war_rooms(plan)),
+        "dashboards": list(dashboards(plan)),
         "rto": in_words(rto) if rto else "",
         "clock_due_at": clock_due_at(incident["opened_at"]) if chosen.personal_data else "",
     }

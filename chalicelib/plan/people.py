@@ -50,6 +50,7 @@ ChannelKind = Literal[
     "sms",
     "webhook",
     "war-room",
+    "dashboard",
     "status-page",
     "social",
     "support",

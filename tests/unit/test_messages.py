@@ -20,7 +20,7 @@ from chalicelib.incidents.messages import (
 from chalicelib.incidents.messages_text import OCCASIONS, facts_of, in_words, write_message
 from chalicelib.incidents.status_sources import update_of
 from chalicelib.plan.model import Plan
-from chalicelib.plan.people import Audience
+from chalicelib.plan.people import Audience, Channel
 from leeward.plan_file import load_plan
 from tests.scenarios.drills import PLAN
 
@@ -152,6 +152,22 @@ def test_those_inside_hear_by_all_their_channels_but_the_war_room_is_a_line(plan
     assert found["slack"].ways == (Way("slack", "slack", "#incident-response"),)
     assert found["pagerduty"].ways == (Way("pagerduty", "pagerduty", ""),)
     assert "War room: Zoom meeting: ID: xxx-xxx-xxxx" in found["slack"].message.text
+
+
+def test_those_inside_read_where_the_dashboard_of_each_region_is(plan: Plan) -> None:
+    places = {
+        name: Channel(kind="dashboard", says=name, address=f"https://{name}.example.org/api/")
+        for name in ("east", "west")
+    }
+    known = plan.communication
+    more = known.model_copy(update={"internal": {**known.internal, **places}})
+    wider = plan.model_copy(update={"communication": more})
+    found = told(wider, "internal")
+    assert set(found) == {"slack", "pagerduty", "email"}
+    text = found["slack"].message.text
+    assert "Answer and watch: https://east.example.org/api/incidents/inc" in text
+    assert "does not answer: https://west.example.org/api/incidents/inc" in text
+    assert "Answer and watch" not in told(plan, "internal")["slack"].message.text
 
 
 def test_a_person_is_told_by_the_first_way_that_works_in_the_plans_order(plan: Plan) -> None:
