@@ -43,7 +43,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.mark.parametrize("name", JUDGES)
 def test_every_machine_passes(name: str, compiled: list[Path]) -> None:
-    assert len(compiled) == 10
+    assert len(compiled) == 11
     for file in compiled:
         assert judge(name, file)[0] == 0, judge(name, file)[1]
 
