@@ -5,6 +5,7 @@ One stage for all: the tests are one story, in the order of this file.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -277,6 +278,30 @@ def test_afterwards_the_component_is_ready_and_the_proof_leads_to_the_run(
     others = page.context.new_page()
     others.goto(still(desk))
     assert "1 of 4 proven" in others.locator(".heads").inner_text()
+
+
+def test_no_secret_is_on_a_page(
+    desk: Desk, page: Page, context: BrowserContext, incident: str
+) -> None:
+    [session] = [it["value"] for it in context.cookies()]
+    logins = desk.drill.cloud.client("secretsmanager")
+    kept = [
+        value
+        for it in logins.list_secrets()["SecretList"]
+        for value in json.loads(
+            logins.get_secret_value(SecretId=it["ARN"])["SecretString"]
+        ).values()
+        if isinstance(value, str)
+    ]
+    assert kept
+    ours = f"incidents/{incident}"
+    paths = ("?still=1", "exercises", "findings", "actions", f"backups/{COMPONENT}", ours)
+    for path in (*paths, f"{ours}/report"):
+        page.goto(desk.url + path)
+        shown = page.content()
+        assert "leeward" in shown.lower()
+        for secret in (session, desk.devices[PERSON], *kept):
+            assert secret not in shown, path
 
 
 def test_signing_out_ends_the_session_everywhere(
