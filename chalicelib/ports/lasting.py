@@ -26,6 +26,8 @@ class RunningDigest:
     """
 
     def __init__(self, name: Literal["sha256", "md5"] = "sha256", state: str = "") -> None:
+        # Here and not in an adapter: as hashlib, it touches nothing outside, and both the work and
+        # the adapters carry its state on. It has no types of its own.
         import rehashes  # type: ignore[import-untyped]
 
         kind = {"sha256": rehashes.PySha256, "md5": rehashes.PyMd5}[name]

@@ -270,8 +270,11 @@ def escalate(event: Event) -> Event:
 
 
 def warm() -> Event:
-    """Import and open what a step needs, so that the step itself does not wait for it."""
-    from chalicelib.services import build  # noqa: F401
+    """Import and open what a step needs, so that the step itself does not wait for it.
+
+    The modules are imported for that alone (F401): nothing of them is called here.
+    """
+    from chalicelib.services import build
     from chalicelib.services.steps import (
         aside,  # noqa: F401
         closing,  # noqa: F401

@@ -120,7 +120,7 @@ class Drill:
     @classmethod
     def accepts(cls, plan: Plan, scenario: str) -> bool:
         """Whether this is the stage for the scenario."""
-        raise NotImplementedError
+        raise NotImplementedError  # each stage says it; the other hooks may be left as they are
 
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
         """Start production; what needs the deployment waits for `deploying`."""
@@ -130,7 +130,7 @@ class Drill:
 
     def harm(self) -> tuple[Injected, ...]:
         """Do the damage named in the options; what was done."""
-        raise NotImplementedError
+        raise NotImplementedError  # each stage does its own
 
     def notice(self) -> str:
         """The incident that comes of it; by default a person declares the scenario."""
