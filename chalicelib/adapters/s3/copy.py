@@ -107,26 +107,29 @@ class S3Copier:
         self, source: CopySource, size: int, key: str, upload_id: str
     ) -> list[dict[str, str]]:
         part_bytes = max(self._limits.part_bytes, -(-size // MOST_PARTS))
-        gate = asyncio.Semaphore(self._limits.parts_at_once)
+        waiting = enumerate(range(0, size, part_bytes), 1)
+        parts: dict[int, dict[str, str]] = {}
 
-        async def one(number: int, start: int) -> dict[str, str]:
-            last = min(start + part_bytes, size) - 1
-            headers = _source_headers(source)
-            headers["x-amz-copy-source-range"] = f"bytes={start}-{last}"
-            query = [("partNumber", str(number)), ("uploadId", upload_id)]
-            async with gate:
-                return await self._http.call(
+        async def work() -> None:
+            for number, start in waiting:
+                last = min(start + part_bytes, size) - 1
+                headers = _source_headers(source)
+                headers["x-amz-copy-source-range"] = f"bytes={start}-{last}"
+                query = [("partNumber", str(number)), ("uploadId", upload_id)]
+                parts[number] = await self._http.call(
                     "PUT", key, query, headers, read=partial(_read_part, number),
                     seconds=self._http.patience.copy_seconds,
                 )  # fmt: skip
 
-        starts = enumerate(range(0, size, part_bytes), 1)
-        tasks = [asyncio.ensure_future(one(number, start)) for number, start in starts]
+        workers = [asyncio.ensure_future(work()) for _ in range(self._limits.parts_at_once)]
         try:
-            return await asyncio.gather(*tasks)
+            await asyncio.gather(*workers)
         finally:
-            for task in tasks:
-                task.cancel()
+            # An abort that overtakes a part leaves that part behind, and it costs money for ever.
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        return [parts[number] for number in sorted(parts)]
 
     async def _complete(self, key: str, upload_id: str, parts: list[dict[str, str]]) -> Written:
         return await self._http.call(
