@@ -61,18 +61,22 @@ class StatusDesk:
                 self._show(key, data, media_type)
             if self._keys(drill) == keys:
                 return page
-        raise Unavailable(
-            f"the status page changed {ROUNDS} times while it was being written",
-            hint="it is written again within a minute",
-            code="status-page-moving",
-        )
+        raise _moving("status page", "being written")
 
     def look(self, answers: dict[str, bool], *, now: datetime) -> None:
-        """Note what was seen now. One function does, so that no other writes the same day."""
+        """Note what was seen now, beside what anybody else notes of the same day.
+
+        Raises:
+            Unavailable: code "status-page-moving": others were first each time.
+        """
         key = key_of_day(now)
-        data = self._get(key, keep=False)
-        kept = None if data is None else Day.from_json(json.loads(data))
-        self._store.note(key, _encoded(note_look(kept, answers, now=now).to_json()))
+        for _ in range(ROUNDS):
+            data, tag = self._store.read_tagged(key) or (b"", "")
+            kept = Day.from_json(json.loads(data)) if data else None
+            day = _encoded(note_look(kept, answers, now=now).to_json())
+            if self._store.replace(key, day, tag=tag):
+                return
+        raise _moving("day of the status page", "being looked at")
 
     def sources(self, keys: tuple[str, ...] = ()) -> Sources:
         found = keys or self._keys(drill=False)
@@ -117,6 +121,14 @@ class StatusDesk:
             same = False
         if not same:
             self._store.show(key, data, media_type)
+
+
+def _moving(what: str, doing: str) -> Unavailable:
+    return Unavailable(
+        f"the {what} changed {ROUNDS} times while it was {doing}",
+        hint="it is written again within a minute",
+        code="status-page-moving",
+    )
 
 
 def _maintenance(read: dict[str, dict[str, object]]) -> list[Maintenance]:

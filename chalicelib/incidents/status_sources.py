@@ -1,4 +1,4 @@
-"""What the status page is made from: small JSON objects, each written by one writer alone. Pure.
+"""What the status page is made from: small JSON objects, most written once. Pure.
 
     said/<incident>/<message id>.json     one update, never changed
     observed/<day>.json                   what was seen of each service, a letter a minute
@@ -6,7 +6,8 @@
     drills/said/<incident>/<id>.json      the same of drills, which the page never shows
 
 Two stacks write, at least once, and may die after any object: nothing is read, changed and written
-back but the day, which has one writer. The page follows from the set of these objects alone.
+back but the day, and that only while it is still what was read. The page follows from the set of
+these objects alone.
 """
 
 from __future__ import annotations

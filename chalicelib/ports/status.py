@@ -15,7 +15,16 @@ class StatusStore(Protocol):
         """Raises Truncated (code "object-missing") when there is none."""
 
     def note(self, key: str, data: bytes) -> None:
-        """Write a source."""
+        """Write a source that no other writes."""
+
+    def read_tagged(self, key: str) -> tuple[bytes, str] | None:
+        """The content and the tag that names it, None when there is none."""
+
+    def replace(self, key: str, data: bytes, *, tag: str) -> bool:
+        """Write a source that is still what its tag names, or is not there yet when that is "".
+
+        False, and nothing written, when another was first.
+        """
 
     def show(self, key: str, data: bytes, media_type: str) -> None:
         """Write a page, which readers and what lies between keep for some seconds at most."""

@@ -18,6 +18,7 @@ from chalicelib.incidents.status_desk import StatusDesk
 from chalicelib.incidents.status_page import RANK, Page, Shown, make_page
 from chalicelib.incidents.status_render import PUBLIC_KEYS, render_site
 from chalicelib.incidents.status_sources import (
+    BAD,
     GOOD,
     MINUTES,
     UNSEEN,
@@ -25,8 +26,10 @@ from chalicelib.incidents.status_sources import (
     Maintenance,
     Sources,
     Update,
+    key_of_day,
     key_of_maintenance,
     key_of_update,
+    minute_of,
     note_look,
 )
 from chalicelib.plan.records import parse_time
@@ -275,6 +278,28 @@ def test_two_writers_reach_the_same_page_whoever_is_last() -> None:
     assert store.pages() == after
     alone = render_site(make_page(SHOWN, StatusDesk(store, SHOWN).sources()))
     assert after == {key: data for key, (data, _) in alone.items()}
+
+
+def test_a_look_takes_in_another_one_that_was_faster() -> None:
+    store, day = InMemoryStatusStore(), key_of_day(NOW)
+    slow, fast = StatusDesk(store, SHOWN), StatusDesk(store, SHOWN)
+    slow.look(BOTH, now=NOW - timedelta(minutes=2))
+
+    def meanwhile(key: str) -> None:
+        store.before_replace = lambda key: None
+        fast.look({"web": False}, now=NOW)
+
+    store.before_replace = meanwhile
+    slow.look({"api": True}, now=NOW)
+    seen_now = {
+        service: letters[minute_of(NOW)]
+        for service, letters in json.loads(store.objects[day])["minutes"].items()
+    }
+    assert seen_now == {"api": GOOD, "web": BAD}
+    store.before_replace = lambda key: store.note(key, store.objects[key] + b" ")
+    with pytest.raises(Unavailable) as late:
+        slow.look(BOTH, now=NOW)
+    assert late.value.instance_code == "status-page-moving"
 
 
 @pytest.mark.parametrize("dies_at", range(5))
