@@ -292,6 +292,13 @@ class LocalCloud:
         """
         return self.runner.kill(name, wait_seconds=wait_seconds)
 
+    def strike(self, strikes: Callable[[Call], bool]) -> None:
+        """Kill each sandbox that makes a call of which `strikes` says so, before it takes effect.
+
+        The worker waits while it is judged: where it dies does not depend on any clock.
+        """
+        self.runner.strikes = strikes
+
     def calls(self, name: str | None = None) -> list[Call]:
         """The AWS calls that functions made, oldest first; of one function when named."""
         made = list(self.runner.calls)

@@ -43,7 +43,8 @@ RETRY_SECONDS = (1.0, 2.0)
 class Call:
     """One AWS call that a function made: `service` and `operation` as botocore names them.
 
-    `needs` are the rights it needed, `denied` says which of them the function's role lacks.
+    `needs` are the rights it needed, `denied` says which of them the function's role lacks;
+    `sandbox` names the one that made it.
     """
 
     function: str
@@ -52,6 +53,7 @@ class Call:
     parameters: dict[str, str]
     needs: tuple[Need, ...]
     denied: str | None = None
+    sandbox: str = ""
 
 
 @dataclass
@@ -92,6 +94,8 @@ class Runner:
         self._held: list[Held] = []
         self._spawners: dict[Path, Spawner] = {}
         self.forks = True
+        # Which call a sandbox dies at, before it takes effect.
+        self.strikes: Callable[[Call], bool] = lambda _: False
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
@@ -248,18 +252,27 @@ class Runner:
             environment | self._environment(folder),
             reaper=self._reaper,
             on_log=lambda line: self._on_log(function, folder.name, line),
-            gate=lambda call: self._check(function, call),
+            gate=lambda call: self._check(function, folder.name, call),
             spawner=self._spawner_of(function),
         )
 
     def _spawner_of(self, function: Function) -> Spawner | None:
         return self._spawners.get(function.code) if self.forks and function.isolated else None
 
-    def _check(self, function: Function, call: dict[str, Any]) -> str | None:
+    def _check(self, function: Function, sandbox: str, call: dict[str, Any]) -> str | None:
         judged = self._judge(function, call)
-        self.calls.append(
-            Call(function=function.name, needs=judged.needs, denied=judged.denied, **call)
+        made = Call(
+            function=function.name,
+            needs=judged.needs,
+            denied=judged.denied,
+            sandbox=sandbox,
+            **call,
         )
+        self.calls.append(made)
+        if self.strikes(made):
+            for box in self.running(function.name):
+                if box.folder.name == sandbox:
+                    box.kill()
         return judged.denied
 
     def _warm_one(self, function: Function) -> Outcome | None:

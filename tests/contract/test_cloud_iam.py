@@ -9,6 +9,7 @@ import pytest
 
 from leeward.local.cloud import LocalCloud
 from leeward.local.iam import role_documents, unused_grants
+from leeward.local.runner import Call
 from tests.clouds import CODE, create_function, create_role, invoke
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,23 @@ def test_every_call_is_known_with_what_it_needed(cloud: LocalCloud) -> None:
     assert [need.resource for it in made for need in it.needs] == [TABLE + "mine"] * 2
     documents = role_documents("arn:aws:iam::123456789012:role/one-table")
     assert unused_grants(documents, cloud.calls("remember")) == ["dynamodb:DeleteItem"]
+
+
+def test_a_worker_that_is_struck_at_a_call_dies_before_it_takes_effect(cloud: LocalCloud) -> None:
+    struck: list[str] = []
+
+    def strikes(call: Call) -> bool:
+        struck.append(call.sandbox)
+        return call.operation == "PutItem"
+
+    cloud.strike(strikes)
+    payload, error = invoke(cloud, "remember", {"table": "mine", "key": "struck"})
+    cloud.strike(lambda call: False)
+    assert (error, payload["errorType"]) == ("Unhandled", "Runtime.ExitError")
+    assert [name.startswith("app-test-remember-") for name in struck] == [True]
+    key = {"pk": {"S": "struck"}}
+    assert "Item" not in cloud.client("dynamodb").get_item(TableName="mine", Key=key)
+    assert invoke(cloud, "remember", {"table": "mine", "key": "struck"}) == (key, None)
 
 
 def _create_buckets(cloud: LocalCloud) -> None:
