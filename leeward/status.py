@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -19,7 +18,6 @@ from chalicelib.incidents.status_sources import (
     GOOD,
     MAINTENANCE,
     MINUTES,
-    SAID,
     UNSEEN,
     Day,
     Maintenance,
@@ -27,7 +25,6 @@ from chalicelib.incidents.status_sources import (
     Update,
     date_of,
     key_of_maintenance,
-    key_of_update,
     minute_of,
 )
 from chalicelib.plan.records import format_time, parse_time
@@ -35,7 +32,6 @@ from chalicelib.plan.records import format_time, parse_time
 if TYPE_CHECKING:
     from chalicelib.adapters.notify.status_object import StatusBucket
     from chalicelib.plan.model import Plan
-    from chalicelib.ports.status import StatusStore
 
 LONGEST_WORDS = 2000
 
@@ -104,28 +100,8 @@ def render_status(said: dict[str, Any], *, stale: bool) -> str:
     return "\n".join(lines)
 
 
-def add_words(bucket: StatusStore, incident: str, text: str, state: str, *, now: datetime) -> None:
-    """Say more of an incident that the page shows, of the services that it named so far.
-
-    Raises:
-        BadInput: codes "unknown-incident", "bad-post".
-    """
-    _require_words(text)
-    said = [
-        Update.from_json(json.loads(bucket.read(key))) for key in bucket.keys(f"{SAID}{incident}/")
-    ]
-    if not said:
-        raise BadInput(
-            f"the status page shows no incident {incident!r}",
-            hint="`leeward status show` names those that go on",
-            code="unknown-incident",
-        )
-    last = max(said, key=lambda it: it.said_at)
-    update = replace(last, id=f"by-hand-{uuid4().hex}", said_at=now, state=state, text=text.strip())
-    bucket.note(key_of_update(update, drill=False), json.dumps(update.to_json()).encode())
-
-
-def _require_words(text: str) -> None:
+def require_words(text: str) -> None:
+    """Raises BadInput (code "bad-post")."""
     if not text.strip() or len(text) > LONGEST_WORDS:
         raise BadInput(
             f"expected words of at most {LONGEST_WORDS:,} letters, found {len(text):,}",
@@ -159,7 +135,7 @@ def plan_work(
             hint="give --until a later time",
             code="bad-time",
         )
-    _require_words(says)
+    require_words(says)
     identity = f"work-{begins:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}"
     return Maintenance(identity, tuple(services), begins, ends, says.strip(), now, by)
 

@@ -76,17 +76,27 @@ def post(
 ) -> None:
     """Say something of INCIDENT on the status page, with your one-time code.
 
-    Takes a role that may communicate. With --own-rights no code is asked for and nothing stands in
-    the evidence; the page must show the incident already.
+    Takes a role that may communicate. With --own-rights no code is asked for, and the record, in
+    the evidence of the stack that is asked, says as whom AWS knows you; the page must show the
+    incident already.
 
     \b
     Example:
     leeward status post inc-20261122T084500Z-nexus-db --state monitoring --text "It is back."
     """
     if own_rights:
-        from leeward.status import add_words, open_bucket
+        from leeward.status import open_bucket
+        from leeward.status_by_hand import add_words, known_to_aws, open_records
 
-        add_words(open_bucket(standby), incident, text, state, now=datetime.now(UTC))
+        add_words(
+            incident,
+            text,
+            state,
+            known_to_aws(by, standby),
+            bucket=open_bucket(standby),
+            records=open_records(standby),
+            now=datetime.now(UTC),
+        )
         _tell({"incident": incident, "by": by}, f"{state}: on the page within a minute", form)
         return
     event = {

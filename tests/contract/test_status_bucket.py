@@ -11,12 +11,15 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.notify.status_object import StatusBucket
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import BadInput, Truncated
+from chalicelib.evidence.records import StoredRecords
 from chalicelib.incidents.status_desk import StatusDesk
 from chalicelib.incidents.status_page import Shown
 from chalicelib.incidents.status_sources import Update, key_of_day, key_of_update
-from leeward.status import add_words
+from leeward.status_by_hand import Operator, add_words
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 
 NOW = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
@@ -105,7 +108,13 @@ def test_a_browser_is_told_what_each_file_is_and_to_ask_again_soon(server: S3Ser
 def test_an_incident_whose_stack_is_lost_is_ended_by_hand(server: S3Server) -> None:
     store, at = StatusBucket(server.client, BUCKET), NOW + timedelta(hours=1)
     say(store, 1)
-    add_words(store, INCIDENT, "We serve from <another> region.", "resolved", now=at)
+    records = StoredRecords(S3ObjectStore(server.client, server.create_bucket()), SystemClock())
+    operator = Operator("cto", "arn:aws:iam::123456789012:user/operator")
+
+    def end(incident: str, text: str) -> None:
+        add_words(incident, text, "resolved", operator, bucket=store, records=records, now=at)
+
+    end(INCIDENT, "We serve from <another> region.")
     page = StatusDesk(store, SHOWN).publish()
     assert [(it.id, it.services) for it in page.past] == [(INCIDENT, ("api",))]
     assert page.open == ()
@@ -113,8 +122,17 @@ def test_an_incident_whose_stack_is_lost_is_ended_by_hand(server: S3Server) -> N
     for incident, text, code in (("inc-other", "Words", "unknown-incident"),
                                  (INCIDENT, " ", "bad-post")):  # fmt: skip
         with pytest.raises(BadInput) as refused:
-            add_words(store, incident, text, "resolved", now=at)
+            end(incident, text)
         assert refused.value.instance_code == code
+    [record] = records.read(f"people-{INCIDENT}")
+    assert (record.kind, record.actor) == ("status-posted", "cto")
+    assert record.body == {
+        "by": "cto",
+        "identity": "arn:aws:iam::123456789012:user/operator",
+        "state": "resolved",
+        "text": "We serve from <another> region.",
+    }
+    assert records.read("people-inc-other") == [], "of what was refused there is no record"
 
 
 def test_what_is_not_there_is_no_page(server: S3Server) -> None:
