@@ -6,7 +6,7 @@ import json
 
 import click
 
-from leeward.answering import BY, look, new_key, say, show
+from leeward.answering import BY, CODE, ask_for_code, look, new_key, say, show
 from leeward.options import FORMAT
 
 
@@ -32,10 +32,13 @@ def review(form: str) -> None:
 @command.command("reviewed")
 @click.option("--says", default="", help="What was found and changed; it is kept.")
 @BY
+@CODE
 @FORMAT
-def reviewed(says: str, by: str, form: str) -> None:
+def reviewed(says: str, by: str, code: str | None, form: str) -> None:
     """Say that the plan, as it is deployed, was reviewed; the next review is counted from today.
 
-    Takes whom the plan names: the approvers of its review, else its owner, else who may approve.
+    Takes a one-time code of whom the plan names: the approvers of its review, else its owner, else
+    who may approve.
     """
-    show(say({"verb": "plan-reviewed", "says": says, "by": by, "key": new_key()}, None), form)
+    event = {"verb": "plan-reviewed", "says": says, "by": by, "key": new_key()}
+    show(say(event | {"code": ask_for_code(code)}, None), form)

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import printable
-from leeward.answering import BY, STANDBY, look, new_key, say, show
+from leeward.answering import BY, CODE, STANDBY, ask_for_code, look, new_key, say, show
 from leeward.options import FORMAT, writing_to
 from leeward.review_page import changed_in, write_page
 
@@ -122,16 +122,17 @@ def _edited(incident: str, field: str | None, standby: str | None) -> dict[str, 
 @command.command("finish")
 @click.argument("incident")
 @BY
+@CODE
 @STANDBY
 @FORMAT
-def finish(incident: str, by: str, standby: str | None, form: str) -> None:
-    """Make the final report of INCIDENT and seal it with all its records.
+def finish(incident: str, by: str, code: str | None, standby: str | None, form: str) -> None:
+    """Make the final report of INCIDENT and seal it with all its records, with your one-time code.
 
     Refuses while something is missing. Finishing again after a change makes the next version,
     which names the one before; no version is ever written over.
     """
-    event = {"verb": "review-finish", "incident": incident, "by": by}
-    show(say(event, standby), form)
+    event = {"verb": "review-finish", "incident": incident, "by": by, "key": new_key()}
+    show(say(event | {"code": ask_for_code(code)}, standby), form)
 
 
 @command.command("fetch")

@@ -120,6 +120,7 @@ def test_what_people_agree_on_after_an_incident_is_kept_without_its_secrets() ->
         ({"verb": "action-done", "action": "act-99"}, "unknown-action"),
         ({"verb": "action-drop", "action": made["action"]}, "bad-words"),
         ({"verb": "plan-reviewed", "by": "mallory"}, "unknown-person"),
+        ({"verb": "plan-reviewed", "by": "vp-engineering"}, "not-enrolled"),
     ):
         assert people.answer(wanted | {"what": "y"} | event)["error"]["code"] == code, event
     state.remove("incidents", "inc-1", expected={})

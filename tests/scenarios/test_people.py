@@ -17,6 +17,10 @@ import boto3
 import pyotp
 import pytest
 
+from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.s3.store import S3ObjectStore
+from chalicelib.evidence.records import StoredRecords
+from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.model import Plan
 from leeward.cli import main
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
@@ -256,6 +260,16 @@ def test_a_communicator_writes_on_the_status_page_and_announces_work(stage: Stag
     )
     assert "War room" not in json.dumps(shown), "words of those inside"
 
+    again = ("status", "post", incident, "--text", "It is over.", "--state", "resolved")
+    by_hand = ("--own-rights", "--standby", STANDBY_REGION, "--by", "cto")
+    stage.leeward(*again, *by_hand)
+    assert stage.deployed.standby is not None
+    left = stage.deployed.standby.names["EvidenceBucket"]
+    store = S3ObjectStore(stage.cloud.client("s3", STANDBY_REGION), left)
+    [record] = StoredRecords(store, SystemClock()).read(people_stream(incident))
+    assert (record.kind, record.actor) == ("status-posted", "cto")
+    assert record.body["identity"].startswith("arn:aws:")
+
     span = ("--from", "2030-01-01T10:00+01:00", "--until", "2030-01-01T11:00+01:00")
     plan = ("--plan", str(PLAN), "--says", "New disks", "--by", "cto")
     add = ("status", "maintenance", "add")
@@ -463,16 +477,22 @@ def test_the_review_is_written_finished_sealed_and_corrected(stage: Stage, tmp_p
         words = ("review", "write", incident, "--field", field, "--text", text, "--by", "cto")
         return stage.leeward(*words, status=status)
 
+    def finish(by: str, code: str = "", status: int = 0) -> Any:
+        words = ("review", "finish", incident, "--by", by, "--code", code or stage.code(by))
+        return stage.leeward(*words, status=status)
+
     assert write("weather", "x", 2)["error"]["code"] == "unknown-field"
     for number, (field, text) in enumerate(REVIEW.items()):
         if number == 1:
-            early = stage.leeward("review", "finish", incident, "--by", "cto", status=1)
+            early = finish("cto", "000000", status=1)
             assert early["error"]["code"] == "review-incomplete"
             assert "impact-assessment" in early["error"]["message"]
         write(field, text)
-    finished = stage.leeward("review", "finish", incident, "--by", "vp-engineering")
+    assert finish("vp-engineering", "000000", status=1)["error"]["code"] == "wrong-code"
+    assert stage.leeward("review", "show", incident)["finished"] is None
+    finished = finish("vp-engineering")
     assert finished["version"] == 1
-    assert stage.leeward("review", "finish", incident, "--by", "cto") == finished
+    assert finish("security-lead") == finished
 
     folder = tmp_path / "1"
     stage.leeward("review", "fetch", incident, "--out", str(folder))
@@ -488,7 +508,7 @@ def test_the_review_is_written_finished_sealed_and_corrected(stage: Stage, tmp_p
 
     write("lessons-learned", "- Listen to fans")
     assert stage.leeward("review", "show", incident)["changed_since"]
-    assert stage.leeward("review", "finish", incident, "--by", "cto")["version"] == 2
+    assert finish("cto")["version"] == 2
     [learned] = stage.leeward("lessons")["lessons"]
     assert learned["incident"] == incident
     assert [it["says"] for it in learned["lessons"]] == ["Listen to fans"]
@@ -525,7 +545,10 @@ def test_an_action_is_seen_and_its_owner_reminded_once_a_day_until_it_is_done(
     assert len(heard) <= 1
 
     reviewed = ("plan", "reviewed", "--by", "vp-engineering", "--says", "fans are in it now")
-    assert stage.leeward(*reviewed)["due_on"]
+    wrong = stage.leeward(*reviewed, "--code", "000000", status=1)
+    assert wrong["error"]["code"] == "wrong-code"
+    assert stage.leeward("action", "list", status=1)["plan_review"]["standing"] == "overdue"
+    assert stage.leeward(*reviewed, "--code", stage.code("vp-engineering"))["due_on"]
     stage.leeward("action", "done", made["action"], "--by", "dba-lead", "--says", "bought")
     done = stage.leeward("action", "list", "--all")
     assert [it["standing"] for it in done["actions"]] == ["done"]

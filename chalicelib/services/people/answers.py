@@ -18,17 +18,17 @@ from chalicelib.incidents.answer import (
     take_answer,
 )
 from chalicelib.incidents.approval import Question, read_answer
-from chalicelib.incidents.factors import FactorDesk, use_code
 from chalicelib.incidents.paths import question_subject, start_path
 from chalicelib.incidents.question import put_question
 from chalicelib.incidents.register import close_incident, find_incident
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.people import Power
-from chalicelib.plan.records import digest_of, format_time
+from chalicelib.plan.records import format_time
 from chalicelib.services import build
 from chalicelib.services.people import reminding, reviewing
 from chalicelib.services.people.hearing import Event, Verbs, hear
 from chalicelib.services.people.notices import notify, tells_anybody
+from chalicelib.services.people.second_factor import factor_desk, require_code
 
 
 @cache
@@ -44,14 +44,6 @@ def answer_desk() -> AnswerDesk:
         roles=build.plan().roles,
         contacts=build.plan().contacts,
     )
-
-
-@cache
-def factor_desk() -> FactorDesk:
-    from chalicelib.adapters.kms_vault import KmsVault
-
-    vault = KmsVault(build.client("kms"), build.factor_key())
-    return FactorDesk(build.state(), vault, build.clock())
 
 
 def ask(event: Event) -> Event:
@@ -184,8 +176,7 @@ def _entitled(event: Event, power: Power, what: str) -> str:
             hint=f"somebody must who holds one of: {', '.join(may)}",
             code="not-entitled",
         )
-    request = digest_of([power, what, by, str(event.get("key") or ""), str(event.get("scenario"))])
-    use_code(by, str(event.get("code") or ""), request=request, desk=factor_desk())
+    require_code(event, by, power, what, str(event.get("scenario")))
     return by
 
 

@@ -70,17 +70,20 @@ def _day(at: Any) -> date:
 
 
 def reviewed(event: Event) -> Event:
-    """{"by", "says"?, "key"}: a person says that the plan was reviewed, as it is deployed.
+    """{"by", "code", "says"?, "key"}: a person says that the plan was reviewed, as it is deployed.
 
     Raises:
         BadInput: codes "unknown-person", "bad-words".
-        Refused: code "not-entitled", where the plan names who approves it.
+        Refused: code "not-entitled", where the plan names who approves it, and those of a code.
+        NotReady: code "not-enrolled".
     """
     from chalicelib.services.people.reviewing import known_person, words_of
+    from chalicelib.services.people.second_factor import require_code
 
     by = known_person(event)
     _require_reviewer(by)
     says = words_of(event, "says", 2000) if event.get("says") else ""
+    require_code(event, by, "plan-reviewed")
     body = {"plan_sha256": build.plan().plan_sha256, "says": says}
     key = f"plan-reviewed/{event.get('key') or format_time(build.clock().now())}"
     kept = build.records().append(PLAN_REVIEWS, "plan-reviewed", body, actor=by, key=key)

@@ -1,7 +1,9 @@
 """What people do after an incident: write the review, finish it, agree on actions, end them.
 
-No one-time code is asked for: nothing here lets a run happen, and whoever said it stands in the
-records. Sealing is the function `record`'s, which alone may sign (sealing.py).
+What others rely on takes a one-time code of whoever puts their name to it: a finished review here,
+a reviewed plan in reminding.py. Drafts and actions take none: their words are kept beside those
+that replace them, and count when somebody finishes the review. Sealing is the function `record`'s,
+which alone may sign (sealing.py).
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from chalicelib.plan.questions import Asked, asked_after
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
 from chalicelib.services.people.hearing import Event
+from chalicelib.services.people.second_factor import require_code
 
 # Of an item in the state table (400 KB) and of a record: room for every heading of a plan.
 LONGEST_TEXT = 20_000
@@ -72,14 +75,14 @@ def _show_words(incident: str, name: str, said: Event) -> None:
 
 
 def finish(event: Event) -> Event:
-    """{"incident", "by"}: make the final report of what was written, and have it sealed.
+    """{"incident", "by", "code", "key"}: make the final report of what was written, have it sealed.
 
     Again without a change, it is the same version; after a change, the next one.
 
     Raises:
         BadInput: codes "unknown-incident", "unknown-person".
-        Refused: code "incident-open".
-        NotReady: code "review-incomplete", naming the headings without a word.
+        Refused: code "incident-open", and those of a code.
+        NotReady: code "review-incomplete", naming the headings without a word; "not-enrolled".
     """
     by, incident = known_person(event), _incident(event)
     if incident.status == "open":
@@ -90,6 +93,7 @@ def finish(event: Event) -> Event:
         )
     review = read_review(build.records().read(review_stream(incident.id)))
     _require_whole(incident, review)
+    require_code(event, by, "review-finish", incident.id)
     if review.changed or not review.versions:
         _end_version(incident, review, by)
         review = read_review(build.records().read(review_stream(incident.id)))
