@@ -1,9 +1,9 @@
 """The deployment package: one zip with code and libraries, one CloudFormation template.
 
 Chalice makes the template from app.py and .chalice/config.json; infra/ and what follows from the
-plan are merged into it. The zip holds the application, Chalice's runtime, `plan.json` and the
-pinned libraries for the running interpreter's version of Python on Lambda's Linux. Nothing needs
-credentials. The result goes to AWS and into the local cloud alike.
+plan are merged into it. The zip holds the application, Chalice's runtime, `plan.json`, the lines of
+its YAML and the pinned libraries for the running interpreter's version of Python on Lambda's Linux.
+Nothing needs credentials. The result goes to AWS and into the local cloud alike.
 
 What costs time is kept in build/cache by the digest of everything it was made from: the libraries
 (about 10 s and the network), Chalice's template (1 s), the template without SAM (0.5 s).
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.errors import NotReady
 
 if TYPE_CHECKING:
+    from chalicelib.plan.lines import PlanLines
     from chalicelib.plan.model import Plan
 
 ROOT = Path(__file__).parents[1]
@@ -59,13 +60,16 @@ class Package:
     names: Path | None = None
 
 
-def build_package(plan: Plan, out_dir: Path) -> Package:
+def build_package(plan: Plan, out_dir: Path, lines: PlanLines | None = None) -> Package:
     """Package the application with `plan` into `out_dir`, which is made.
 
+    Args:
+        lines: where in its YAML each part of the plan stands; None when it was made without one.
     Raises:
         NotReady: code "no-libraries" when a pinned library has no wheel for Lambda or cannot be
             fetched; code "not-packaged" when Chalice refuses the application.
     """
+    from chalicelib.plan.lines import NAME as LINES
     from leeward.standby import handed_over, key_outputs
     from leeward.template import plan_resources
     from leeward.template_buckets import replica_globals
@@ -87,7 +91,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     parts.append({"Outputs": given | outputs})
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
-    plan_json = json.dumps(plan.to_json(), ensure_ascii=False).encode()
+    shipped = {"plan.json": plan.to_json()} | ({LINES: lines.to_json()} if lines else {})
     standby = _write_standby(plan, made, out_dir)
     package = Package(
         out_dir / "deployment.zip",
@@ -98,7 +102,7 @@ def build_package(plan: Plan, out_dir: Path) -> Package:
     )
     shutil.copyfile(made / "sam.json", package.template)
     shutil.copyfile(made / "expanded.json", package.expanded)
-    _write_zip(package.zip, made / "deployment.zip", plan_json)
+    _write_zip(package.zip, made / "deployment.zip", shipped)
     return package
 
 
@@ -394,11 +398,12 @@ def add_file(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
     archive.writestr(entry, data)
 
 
-def _write_zip(target: Path, application: Path, plan_json: bytes) -> None:
+def _write_zip(target: Path, application: Path, shipped: dict[str, Any]) -> None:
     part = target.with_suffix(".part")
     shutil.copyfile(library_archive(), part)
     with zipfile.ZipFile(application) as source, zipfile.ZipFile(part, "a") as archive:
         for name in sorted(source.namelist()):
             add_file(archive, name, source.read(name))
-        add_file(archive, "plan.json", plan_json)
+        for name, content in shipped.items():
+            add_file(archive, name, json.dumps(content, ensure_ascii=False).encode())
     part.replace(target)

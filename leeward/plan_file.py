@@ -15,6 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from chalicelib.errors import PlanError
+from chalicelib.plan.check.finding import show_path
+from chalicelib.plan.lines import PlanLines
 from chalicelib.plan.model import Plan
 from chalicelib.plan.references import find_unknown_references
 from leeward.plan_problems import Problem, explain_validation
@@ -38,6 +40,12 @@ class PlanFile:
     def line_of(self, path: PlanPath) -> tuple[int, int]:
         """Line and column, from 1, of that part or of the nearest part around it."""
         return self.document.position(path)
+
+    @property
+    def lines(self) -> PlanLines:
+        """What ships with the plan, so that its findings are shown with their lines."""
+        lines = {show_path(path): line for path, (line, _) in self.document.values.items()}
+        return PlanLines(self.path.name, self.plan.plan_sha256, lines)
 
 
 def load_plan(path: str | Path) -> PlanFile:

@@ -395,19 +395,25 @@ class Actions(Shown):
 
 
 class FindingLine(Shown):
+    """line: in the YAML, of the path or of what is around it; null without a file."""
+
     rule: str
     title: str
     severity: Literal["error", "warning", "note"]
     path: str
+    line: int | None
     message: str
     hint: str
     accepted: Any
 
 
 class Findings(Shown):
+    """file: the YAML that was packaged; null where that is not known."""
+
     as_of: str
     plan: str
     plan_sha256: str
+    file: str | None
     findings: list[FindingLine]
 
 

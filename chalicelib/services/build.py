@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.step_functions import StepFunctions
     from chalicelib.incidents.incident import Desk
     from chalicelib.plan.components import Postgres, Redis
+    from chalicelib.plan.lines import PlanLines
     from chalicelib.plan.model import Plan
     from chalicelib.ports import Catalogue, Clock, Metrics, ObjectStore, Records, Signer, StateStore
     from chalicelib.services.locations import Locations
@@ -104,6 +105,14 @@ def plan() -> Plan:
     from chalicelib.plan.load import read_plan_json
 
     return read_plan_json(environment().plan)
+
+
+@cache
+def plan_lines() -> PlanLines | None:
+    """Where in its YAML each part of the plan stands; None when that is not known."""
+    from chalicelib.plan.lines import read_lines
+
+    return read_lines(environment().plan, plan().plan_sha256)
 
 
 @cache

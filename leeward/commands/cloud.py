@@ -16,7 +16,7 @@ import click
 from leeward.options import FORMAT, PLAN_PATH
 
 if TYPE_CHECKING:
-    from chalicelib.plan.model import Plan
+    from leeward.plan_file import PlanFile
 
 DEFAULT_PLAN = "policies/plans/nexus-studio.yaml"
 
@@ -52,9 +52,9 @@ def up(once: bool, plan_path: Path, form: str) -> None:
     """
     from leeward.plan_file import load_plan
 
-    plan = load_plan(plan_path).plan
+    file = load_plan(plan_path)
     click.echo("starting AWS, PostgreSQL and the package", err=True)
-    with until_interrupted(), running_stage(plan, schedules=not once) as stage:
+    with until_interrupted(), running_stage(file, schedules=not once) as stage:
         click.echo(json.dumps(stage) if form == "json" else render_stage(stage))
         if not once:
             click.echo('ready: eval "$(leeward cloud env)" in another shell, Ctrl-C here', err=True)
@@ -95,7 +95,7 @@ def until_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
+def running_stage(file: PlanFile, *, schedules: bool) -> Iterator[dict[str, Any]]:
     """A cloud with production and the deployed package; yields what is up. No secret is in it but
     the link to the dashboard, which is good once and for ten minutes."""
     from leeward.local.cloud import LocalCloud
@@ -106,8 +106,9 @@ def running_stage(plan: Plan, *, schedules: bool) -> Iterator[dict[str, Any]]:
     from leeward.local.visiting import dashboard_link
     from leeward.package import build_package
 
+    plan = file.plan
     with LocalCloud(schedules=schedules) as cloud:
-        package = build_package(plan, cloud.folder / "package")
+        package = build_package(plan, cloud.folder / "package", file.lines)
         with Production(cloud.folder / "production", cloud.reaper) as production:
             for component in plan.components.values():
                 if component.kind == "postgres":

@@ -43,9 +43,9 @@ def command(plan_path: Path, out: Path, form: str) -> None:
     from leeward.package import build_package
     from leeward.plan_file import load_plan
 
-    plan = load_plan(plan_path).plan
+    file = load_plan(plan_path)
     with writing_to(out):
-        package = build_package(plan, out)
+        package = build_package(file.plan, out, file.lines)
     if form == "json":
         click.echo(json.dumps({"zip": str(package.zip), "template": str(package.template)}))
         return

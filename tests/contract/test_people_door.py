@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moto import mock_aws
 
+from chalicelib.plan.lines import read_lines
 from chalicelib.services import build, showing
 from chalicelib.services.people import answers as people
+from leeward.cli import main
 from leeward.plan_file import load_plan
 
 PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
@@ -37,7 +41,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The services as a function has them, over an empty table."""
     before = dict(os.environ)
     plan = tmp_path_factory.mktemp("plan") / "plan.json"
-    plan.write_text(json.dumps(load_plan(PLAN).plan.to_json()))
+    file = load_plan(PLAN)
+    plan.write_text(json.dumps(file.plan.to_json()))
+    plan.with_name("plan-lines.json").write_text(json.dumps(file.lines.to_json()))
     os.environ.pop("AWS_ENDPOINT_URL", None)
     os.environ |= NAMES | {"LEEWARD_PLAN": str(plan)}
     with mock_aws():
@@ -125,6 +131,21 @@ def test_what_people_agree_on_after_an_incident_is_kept_without_its_secrets() ->
         assert people.answer(wanted | {"what": "y"} | event)["error"]["code"] == code, event
     state.remove("incidents", "inc-1", expected={})
     state.remove("actions", made["action"], expected={})
+
+
+def test_findings_have_the_lines_that_the_operator_sees() -> None:
+    said = io.StringIO()
+    with redirect_stdout(said), pytest.raises(SystemExit):
+        main(["check", str(PLAN), "--format", "json"])
+    seen = showing.show({"verb": "findings"})
+    assert seen["file"] == "nexus-studio.yaml"
+    told = sorted((it["rule"], it["path"], it["line"]) for it in seen["findings"])
+    checked = json.loads(said.getvalue())["findings"]
+    assert len({it["line"] for it in checked}) > 20
+    assert told == sorted((it["rule"], it["path"], it["line"]) for it in checked)
+    other = build.environment().plan
+    assert read_lines(other, build.plan().plan_sha256) is not None
+    assert read_lines(other, "0" * 64) is None, "lines of another plan"
 
 
 JSON = st.recursive(

@@ -16,8 +16,8 @@ PLANS = ROOT / "policies" / "plans"
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Package:
-    plan = load_plan(PLANS / "nexus-studio.yaml").plan
-    return build_package(plan, tmp_path_factory.mktemp("package"))
+    file = load_plan(PLANS / "nexus-studio.yaml")
+    return build_package(file.plan, tmp_path_factory.mktemp("package"), file.lines)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import NotReady
+from chalicelib.plan.lines import read_lines
 from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.package import Package, build_package, library_archive
 from leeward.plan_file import load_plan
@@ -75,13 +76,20 @@ def test_the_zip_holds_what_runs_in_aws_and_nothing_else(unpacked: Path) -> None
 
 
 def test_the_plan_in_the_zip_is_the_plan(unpacked: Path) -> None:
-    plan = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml").plan
-    assert json.loads((unpacked / "plan.json").read_text()) == plan.to_json()
+    file = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml")
+    assert json.loads((unpacked / "plan.json").read_text()) == file.plan.to_json()
+    lines = read_lines(unpacked / "plan.json", file.plan.plan_sha256)
+    assert lines is not None
+    assert lines.file == "nexus-studio.yaml"
+    text = file.path.read_text().splitlines()
+    begins = next(number for number, it in enumerate(text, 1) if it.startswith("  nexus-db:"))
+    assert lines.line_of(("components", "nexus-db", "no-such-part")) == begins
+    assert lines.line_of(("no-such-part",)) == lines.line_of(()) > 0
 
 
 def test_the_same_content_is_the_same_bytes(package: Package, tmp_path: Path) -> None:
-    plan = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml").plan
-    again = build_package(plan, tmp_path)
+    file = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml")
+    again = build_package(file.plan, tmp_path, file.lines)
     assert again.zip.read_bytes() == package.zip.read_bytes()
     assert again.template.read_bytes() == package.template.read_bytes()
 

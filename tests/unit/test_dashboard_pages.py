@@ -179,3 +179,16 @@ def test_a_review_of_the_plan_that_is_overdue_is_red() -> None:
     assert row is not None
     assert (row["mark"].tone, row["why"]) == ("bad", "no date is known")
     assert review_row(None) is None
+
+
+@pytest.mark.parametrize(("line", "shown"), [(152, True), (None, False)])
+def test_a_finding_leads_to_its_line_where_that_is_known(line: int | None, shown: bool) -> None:
+    one = {"rule": "LW001", "title": "T", "severity": "error", "path": "components.db", "hint": "h",
+           "message": "m", "line": line, "accepted": False}  # fmt: skip
+    told = {"plan": "nexus", "file": "nexus.yaml" if line else None}
+    counts = {"error": 1, "warning": 0, "note": 0, "accepted": 0}
+    page = render(
+        "findings.html", FRAME, seen=told, counts=counts, rules=[one | {"findings": [one]}]
+    )
+    assert ("line 152" in page, "nexus.yaml" in page) == (shown, shown)
+    assert "None" not in page
