@@ -128,8 +128,11 @@ class ReadsOn(Protocol):
 class FeedsPieces(Protocol):
     """A store that can hand an object over without anything being allocated for it."""
 
-    def feed(self, key: str, take: Callable[[memoryview], None]) -> None:
-        """As `read`; a piece holds until `take` returns. What `take` raises ends it."""
+    def feed(self, key: str, take: Callable[[memoryview], None]) -> StoredFacts:
+        """As `read`; a piece holds until `take` returns. What `take` raises ends it.
+
+        Returns what `facts` tells, of the very version that was read, without a second request.
+        """
 
 
 class LastingWriter(ObjectWriter, Protocol):

@@ -7,6 +7,7 @@ next one goes on with what was read longest ago.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from chalicelib.errors import LeewardError
 from chalicelib.plan.manifest import MANIFEST, point_key
 from chalicelib.ports import Clock, Listed, ObjectStore, ReadsOn, StoredFacts
 from chalicelib.verify.begun import Begun
-from chalicelib.verify.content import Content, read_content, read_long
+from chalicelib.verify.content import Content, is_read_at_once, read_content, read_long
 from chalicelib.verify.expected import Expected
 from chalicelib.verify.findings import DEADLINE, Finding, Unreached, judge_error
 from chalicelib.verify.flight import TimeLimit, in_flight
@@ -90,6 +91,8 @@ class _Run:
     gone: set[str] = field(default_factory=set)
     seen: dict[str, Seen] = field(default_factory=dict)
     begun: dict[str, Begun] = field(default_factory=dict)
+    at_once: frozenset[str] = frozenset()
+    contents: set[str] = field(default_factory=set)
     read_objects: int = 0
     read_bytes: int = 0
     to_read_bytes: int = 0
@@ -99,17 +102,32 @@ class _Run:
         self.objects = {item.key: item for item in self.decision.looks}
         self.wrong = dict(self.decision.wrong)
         self.of_location = self.decision.findings
+        self.at_once = frozenset(
+            item.key for item in self.decision.reads if is_read_at_once(self.store, item)
+        )
 
     def look(self) -> None:
-        looks = self.decision.looks
+        """A small object that is to be read is read in place of being looked at."""
+        self.to_read_bytes = sum(item.size_bytes for item in self.decision.reads)
         for item, outcome in in_flight(
-            looks, lambda item: self.store.facts(item.key), threads=LOOK_THREADS, limit=self.limit
+            self.decision.looks, self._look_at, threads=LOOK_THREADS, limit=self.limit
         ):
             if isinstance(outcome, StoredFacts):
                 self._note_facts(item, outcome)
+            elif isinstance(outcome, Content) and outcome.facts is not None:
+                self._note_facts(item, outcome.facts)
+                self._note_content(self.objects[item.key], outcome)
+                self._save_now_and_then()
             else:
                 self._note_failure(item, outcome)
             self._tell()
+
+    def _look_at(self, item: Expected) -> StoredFacts | Content | None:
+        """What cannot be read is looked at, and read in its turn, which tells why."""
+        if item.key in self.at_once:
+            with suppress(LeewardError):
+                return read_content(self.store, item, self.limit)
+        return self.store.facts(item.key)
 
     def _note_facts(self, item: Expected, facts: StoredFacts) -> None:
         self.facts[item.key] = facts
@@ -117,8 +135,8 @@ class _Run:
         if found is not None:
             self.wrong[item.key] = found
 
-    def _note_failure(self, item: Expected, error: LeewardError | None) -> None:
-        if error is None:
+    def _note_failure(self, item: Expected, error: object) -> None:
+        if not isinstance(error, LeewardError):
             self.unreached[item.key] = Unreached(item.key, DEADLINE, "its turn did not come")
             return
         found = judge_error(item.key, item.point_id, error)
@@ -131,7 +149,7 @@ class _Run:
 
     def read(self) -> None:
         reads = list(self._reads())
-        self.to_read_bytes = sum(item.size_bytes for item in reads)
+        self.to_read_bytes = self.read_bytes + sum(item.size_bytes for item in reads)
         for item, outcome in in_flight(
             reads,
             self._read_one,
@@ -161,9 +179,11 @@ class _Run:
         """First what the store's own checksum contradicts, to tell what it is."""
         chosen = dict.fromkeys(item.key for item in self.decision.reads)
         doubted = [key for key in self.wrong if key in self.facts and key not in chosen]
-        return (self.objects[key] for key in (*doubted, *chosen) if key in self.facts)
+        left = (key for key in (*doubted, *chosen) if key not in self.contents)
+        return (self.objects[key] for key in left if key in self.facts)
 
     def _note_content(self, item: Expected, content: Content) -> None:
+        self.contents.add(item.key)
         self.read_objects += 1
         self.read_bytes += content.size_bytes
         item = item if item.sha256 else replace(item, sha256=content.sha256)

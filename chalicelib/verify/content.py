@@ -10,19 +10,23 @@ from typing import IO, cast
 import zstandard
 
 from chalicelib.errors import Damaged
-from chalicelib.ports import FeedsPieces, ObjectStore, ReadsOn
+from chalicelib.ports import FeedsPieces, ObjectStore, ReadsOn, StoredFacts
 from chalicelib.ports.lasting import RunningDigest
 from chalicelib.verify.begun import SPARE_SECONDS, Begun
 from chalicelib.verify.expected import Expected
 from chalicelib.verify.flight import TimeLimit
 
 PIECE_BYTES = 1 << 20
+# A request that brings so much takes hardly longer than one that only asks about it.
+AT_ONCE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
 class Content:
     sha256: str
     size_bytes: int
+    facts: StoredFacts | None = None
+    """What the store said of the very version that was read, where it was asked no more for it."""
 
 
 class _Stopped(Exception):
@@ -37,18 +41,23 @@ def read_content(store: ObjectStore, item: Expected, limit: TimeLimit) -> Conten
 
     Raises: as ObjectStore.read; Damaged (code "wal-unreadable").
     """
-    chunks = _Hashing(limit)
+    chunks, facts = _Hashing(limit), None
     try:
         if item.is_wal and item.key.endswith(".zst") and not item.sha256:
             _unpack(item.key, chunks.of(store.read(item.key)))
         elif isinstance(store, FeedsPieces):
-            store.feed(item.key, chunks.take)
+            facts = store.feed(item.key, chunks.take)
         else:
             for chunk in store.read(item.key):
                 chunks.take(chunk)
     except _Stopped:
         return None
-    return Content(chunks.digest.hexdigest(), chunks.size_bytes)
+    return Content(chunks.digest.hexdigest(), chunks.size_bytes, facts)
+
+
+def is_read_at_once(store: ObjectStore, item: Expected) -> bool:
+    """It is to be read and need not be looked at before: one request instead of two."""
+    return isinstance(store, FeedsPieces) and item.size_bytes <= AT_ONCE_BYTES and bool(item.sha256)
 
 
 def read_long(store: ReadsOn, item: Expected, limit: TimeLimit, begun: Begun) -> Content | Begun:

@@ -49,10 +49,12 @@ class Rotation:
 def choose_reads(objects: Iterable[Expected], policy: CheckPolicy, *, now: datetime) -> Rotation:
     """Pure. An object that is larger than the budget is read when its turn has come.
 
+    Of equal age the largest is first: one thread that is left with it at the end works alone.
+
     Args:
         objects: any order.
     """
-    queue = sorted(objects, key=lambda item: (item.since, item.key))
+    queue = sorted(objects, key=lambda item: (item.since, -item.size_bytes, item.key))
     total = sum(item.size_bytes for item in queue)
     needed = -(-total // policy.runs)
     if policy.read_bytes is None:

@@ -15,6 +15,9 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.read_ahead import MIB
+from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.signing import Credentials
+from chalicelib.adapters.s3.streams import S3ObjectStreams
 from chalicelib.errors import LeewardError
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
@@ -188,6 +191,75 @@ def test_a_version_under_object_lock_stays_below_the_good_one(s3: Backend) -> No
     versions = client.list_object_versions(Bucket=bucket, Prefix=f"one/{component.small}")
     assert len(versions["Versions"]) == 3
     assert component.check("primary").ok
+
+
+def test_a_small_object_that_is_to_be_read_is_asked_for_once(s3: Backend) -> None:
+    bucket = s3.bucket()
+    component = Component({"primary": s3.store(bucket)})
+    asked: list[tuple[str, str]] = []
+
+    def note(method: str, path: str, _: int) -> bool:
+        asked.append((method, path.rpartition("/")[2]))
+        return False
+
+    with fault_proxy(s3.port, "503", when=note) as proxy:
+        component.stores["primary"] = streams(bucket, proxy.port)
+        assert component.check("primary").ok
+        of_objects = [it for it in asked if it[1] in ("small", "large")]
+        assert sorted(of_objects) == [("GET", "large"), ("GET", "small"), ("HEAD", "large")]
+        asked.clear()
+        result = component.check("primary", UNREAD)
+        assert (result.ok, result.looked, result.read) == (True, 2, 0)
+        assert ("GET", "small") not in asked
+
+
+@pytest.mark.parametrize("fault", ["503", "reset"])
+def test_a_small_object_that_cannot_be_read_is_never_green(s3: Backend, fault: Fault) -> None:
+    bucket = s3.bucket()
+    component = Component({"primary": s3.store(bucket)})
+
+    def reads_small(method: str, path: str, _: int) -> bool:
+        return method == "GET" and path.endswith("/small")
+
+    with fault_proxy(s3.port, fault, times=10_000, when=reads_small) as proxy:
+        component.stores["primary"] = streams(bucket, proxy.port)
+        result = component.check("primary")
+    assert proxy.fired
+    named = {*(it.key for it in result.findings), *(it.key for it in result.unreached)}
+    assert (result.ok, named) == (False, {component.small})
+    assert (result.looked, result.read) == (2, 1)
+    assert "damaged" not in {item.code for item in result.findings}
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(SMALL[:-1] + b"!", "damaged"), (SMALL[:-1], "truncated"), (None, "missing")],
+    ids=["damaged", "truncated", "missing"],
+)
+def test_what_is_wrong_with_a_small_object_that_is_read_is_named(
+    s3: Backend, content: bytes | None, code: str
+) -> None:
+    bucket = s3.bucket()
+    component = Component({"primary": s3.store(bucket)})
+    if content is None:
+        component.stores["primary"].delete(component.small)
+    else:
+        component.stores["primary"].put(component.small, content)
+    component.stores["primary"] = streams(bucket, s3.port)
+    result = component.check("primary")
+    assert codes(result) == {(code, component.small)}
+    assert result.read == (1 if content is None else 2)
+
+
+def streams(bucket: str, port: int) -> S3ObjectStreams:
+    client: Any = boto3.client(
+        "s3", "us-east-1", endpoint_url=f"http://127.0.0.1:{port}",
+        aws_access_key_id="testing", aws_secret_access_key="testing",
+    )  # fmt: skip
+    return S3ObjectStreams(
+        client, bucket, "first/", credentials=lambda: Credentials("testing", "testing"),
+        patience=Patience(attempts=2, first_pause_seconds=0.01),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", ["503", "hang", "cut", "reset"])

@@ -15,9 +15,10 @@ from chalicelib.adapters.read_ahead import MIB
 from chalicelib.adapters.s3.http import Patience
 from chalicelib.adapters.s3.signing import Credentials
 from chalicelib.adapters.s3.store import S3ObjectStore
-from chalicelib.adapters.s3.streams import S3ObjectStreams
+from chalicelib.adapters.s3.streams import PIECE_BYTES, S3ObjectStreams
 from chalicelib.errors import DigestMismatch, NotReady, Throttled, Truncated
 from tests.http_faults import Fault, fault_proxy
+from tests.s3_answers import answer, scripted_server
 from tests.s3_servers import S3Server, moto_server
 
 LARGE = os.urandom(3 * MIB + 7)
@@ -87,7 +88,7 @@ def test_who_is_fed_can_end_it(server: S3Server, bucket: str) -> None:
 
     with pytest.raises(KeyError):
         store.feed("k", take)
-    assert taken == [1 << 20]
+    assert taken == [PIECE_BYTES]
     assert b"".join(fed(store, "k")) == LARGE
 
 
@@ -141,6 +142,7 @@ def test_facts_are_those_that_boto3_gives(server: S3Server, bucket: str) -> None
     for key in ("one piece", "parts"):
         assert store.facts(key) == S3ObjectStore.facts(store, key)
         assert store.facts(key).checksums
+        assert store.feed(key, lambda piece: None) == store.facts(key)
     with pytest.raises(Truncated) as caught:
         store.facts("absent")
     assert caught.value.instance_code == "object-missing"
@@ -162,3 +164,43 @@ def test_many_threads_read_over_connections_that_are_kept(server: S3Server, buck
     with ThreadPoolExecutor(4) as threads:
         read = list(threads.map(lambda key: b"".join(store.read(key)), keys))
     assert read == [LARGE[int(key[1:]) :] for key in keys]
+
+
+def test_a_listing_is_the_one_that_boto3_gives(server: S3Server, bucket: str) -> None:
+    store = streams(server, bucket)
+    for key in ("a b+c%", "points/1", "x\ny", "zoë"):
+        store.put(key, key.encode())
+    listed = list(store.list())
+    assert [row.key for row in listed] == ["a b+c%", "points/1", "x\ny", "zoë"]
+    by_boto3 = S3ObjectStore(server.client, bucket, "p/").list()
+    assert [(row.key, row.size_bytes) for row in by_boto3] == [
+        (row.key, row.size_bytes) for row in listed
+    ]
+    assert [row.key for row in store.list("points/")] == ["points/1"]
+
+
+def test_a_listing_of_two_pages_is_whole() -> None:
+    row = "<Contents><Key>p/{}</Key><Size>1</Size><LastModified>{}</LastModified></Contents>"
+    rows = [row.format(key, "2026-11-22T00:00:00.000Z") for key in ("a", "b")]
+    more = "<IsTruncated>true</IsTruncated><NextContinuationToken>t/1</NextContinuationToken>"
+    # That of odd names is asked for between its pages.
+    contents = [more + rows[0], "", rows[1]]
+    pages = [f"<ListBucketResult>{it}</ListBucketResult>".encode() for it in contents]
+    with scripted_server([answer(200, page) for page in pages]) as server:
+        store = streams(S3Server("scripted", server.url, "key", "secret"), "b")
+        assert [(row.key, row.size_bytes) for row in store.list()] == [("a", 1), ("b", 1)]
+    assert ["continuation-token=t%2F1" in head for head in server.asked] == [False, False, True]
+
+
+@pytest.mark.parametrize("fault", ["cut", "hang", "reset", "503"])
+def test_a_listing_is_asked_for_again(server: S3Server, bucket: str, fault: Fault) -> None:
+    streams(server, bucket).put("k", b"k")
+    with fault_proxy(server.port, fault, times=1) as proxy:
+        assert [row.key for row in streams(server, bucket, proxy.port).list()] == ["k"]
+    assert proxy.fired == 1
+
+
+def test_a_listing_of_a_missing_bucket_is_an_error(server: S3Server) -> None:
+    with pytest.raises(NotReady) as caught:
+        list(streams(server, "no-such-bucket").list())
+    assert caught.value.instance_code == "no-bucket"

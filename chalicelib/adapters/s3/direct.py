@@ -1,8 +1,9 @@
 """Signed requests to one bucket from several threads, over connections that are kept.
 
 For who looks at or reads very many objects: a boto3 request takes some 2 ms of processor time,
-one of these a tenth, and a body goes from the socket into the piece that is hashed without being
-copied. A connection belongs to one thread at a time and is used again when its answer was whole.
+one of these a twentieth, and a body goes from the socket into the piece that is hashed without
+being copied. A connection belongs to one thread at a time and is used again when its answer was
+whole.
 """
 
 from __future__ import annotations
@@ -12,45 +13,28 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from chalicelib.adapters.http.text import Headers, Origin, origin_of
+from chalicelib.adapters.http.blocking import Answer, Connection
+from chalicelib.adapters.http.text import Headers, Origin, origin_of, render_request
 from chalicelib.adapters.http.wire import IDLE_SECONDS
 from chalicelib.adapters.s3.errors import error_of
-from chalicelib.adapters.s3.http import Patience, Place
-from chalicelib.adapters.s3.signing import EMPTY_SHA256, Credentials, Signer, encode_path
+from chalicelib.adapters.s3.http import Patience, Place, Query, unreadable
+from chalicelib.adapters.s3.signing import (
+    EMPTY_SHA256,
+    Credentials,
+    Signer,
+    encode_path,
+    encode_query,
+)
+from chalicelib.adapters.s3.xml import Page, parse_page
 from chalicelib.errors import LeewardError, Unavailable
 
 T = TypeVar("T")
-BROKEN = (OSError, HTTPException)
-
-
-class Answer:
-    """Status, headers, and a body that is read piece by piece."""
-
-    def __init__(self, response: HTTPResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers = Headers()
-        for name, value in response.getheaders():
-            self.headers.add(name.encode("latin-1"), value.encode("latin-1"))
-
-    def read(self, size_bytes: int) -> bytes:
-        """At most so many, b"" at the end. Raises OSError or HTTPException when it breaks."""
-        return self._response.read(size_bytes)
-
-    def read_into(self, buffer: memoryview) -> int:
-        """How much of it was filled: less at the end alone. Raises as `read`."""
-        return self._response.readinto(buffer)
-
-    @property
-    def whole(self) -> bool:
-        return self._response.isclosed()
 
 
 class S3Direct:
-    """GET and HEAD of one bucket's objects."""
+    """GET and HEAD of one bucket's objects, and their listing."""
 
     def __init__(
         self,
@@ -60,12 +44,16 @@ class S3Direct:
     ) -> None:
         self._place, self._signer = place, Signer(place.region, credentials)
         self.patience = patience or Patience()
-        self._idle: list[tuple[float, HTTPConnection]] = []
+        self._idle: list[tuple[float, Connection]] = []
         self._tls: ssl.SSLContext | None = None
 
     def head(self, name: str, headers: Mapping[str, str]) -> Headers:
         """What the server says of the object. Raises as `error_of` tells, Unavailable."""
         return self.tried(name, lambda: self._head(name, headers))
+
+    def page(self, query: Query) -> Page:
+        """One of the bucket's listing. Raises as `head`."""
+        return self.tried("", lambda: self._page(encode_query(query)))
 
     def tried(self, name: str, ask: Callable[[], T]) -> T:
         """What `ask` returns, asked again while its failure may pass."""
@@ -73,8 +61,10 @@ class S3Direct:
         while True:
             try:
                 return ask()
-            except BROKEN as error:
+            except OSError as error:
                 failure: LeewardError = self.unanswered(name, error)
+            except (KeyError, ValueError) as error:
+                failure = unreadable(self._place.bucket, name, error)
             except LeewardError as error:
                 failure = error
             failures += 1
@@ -86,7 +76,7 @@ class S3Direct:
     def open(self, name: str, headers: Mapping[str, str]) -> Iterator[Answer]:
         """A GET whose body is still to be read; one attempt.
 
-        Raises: as `error_of` tells; OSError, HTTPException: no answer.
+        Raises: as `error_of` tells; OSError: no answer.
         """
         connection, answer = self._ask("GET", name, headers)
         try:
@@ -113,7 +103,6 @@ class S3Direct:
 
     def _head(self, name: str, headers: Mapping[str, str]) -> Headers:
         connection, answer = self._ask("HEAD", name, headers)
-        answer.read(1)
         self._keep(connection, answer)
         if answer.status == 404:
             # An answer to HEAD has no body; this one says whether the bucket is missing.
@@ -123,12 +112,22 @@ class S3Direct:
             raise self._refusal(answer, name, b"")
         return answer.headers
 
+    def _page(self, query: str) -> Page:
+        connection, answer = self._ask("GET", "", {}, query)
+        try:
+            body = b"".join(iter(lambda: answer.read(1 << 20), b""))
+            if answer.status != 200:
+                raise self._refusal(answer, "", body)
+            return parse_page(body)
+        finally:
+            self._keep(connection, answer)
+
     def _refusal(self, answer: Answer, name: str, body: bytes) -> LeewardError:
         return error_of(answer.status, answer.headers, body, bucket=self._place.bucket, key=name)
 
     def _ask(
-        self, method: str, name: str, headers: Mapping[str, str]
-    ) -> tuple[HTTPConnection, Answer]:
+        self, method: str, name: str, headers: Mapping[str, str], query: str = ""
+    ) -> tuple[Connection, Answer]:
         """A kept connection that is closed, or on which rubbish lies, is replaced."""
         url, base = self._place.address()
         origin = origin_of(url)
@@ -137,17 +136,18 @@ class S3Direct:
             kept = self._take()
             connection = kept or self._connect(origin)
             signed = self._signer.sign(
-                method, path, "", {"Host": origin.authority, **headers},
+                method, path, query, {"Host": origin.authority, **headers},
                 at=datetime.now(UTC), payload_sha256=EMPTY_SHA256,
             )  # fmt: skip
             try:
-                return connection, Answer(_exchange(connection, method, path, signed))
-            except BROKEN as error:
+                request = render_request(method, f"{path}?{query}" if query else path, signed)
+                return connection, connection.ask(request, bodiless=method == "HEAD")
+            except OSError as error:
                 connection.close()
                 if kept is None or isinstance(error, TimeoutError):
                     raise
 
-    def _take(self) -> HTTPConnection | None:
+    def _take(self) -> Connection | None:
         while self._idle:
             since, connection = self._idle.pop()
             if since > time.monotonic() - IDLE_SECONDS:
@@ -155,26 +155,15 @@ class S3Direct:
             connection.close()
         return None
 
-    def _keep(self, connection: HTTPConnection, answer: Answer) -> None:
+    def _keep(self, connection: Connection, answer: Answer) -> None:
         """The server may have asked to close it: then it is, and opened at its next use."""
-        if answer.whole and connection.sock is not None:
+        if answer.whole and connection.usable:
             self._idle.append((time.monotonic(), connection))
         else:
             connection.close()
 
-    def _connect(self, origin: Origin) -> HTTPConnection:
-        how: dict[str, Any] = {"timeout": self.patience.read_seconds}
-        if not origin.tls:
-            return HTTPConnection(origin.host, origin.port, **how)
-        self._tls = self._tls or ssl.create_default_context()
-        return HTTPSConnection(origin.host, origin.port, context=self._tls, **how)
-
-
-def _exchange(
-    connection: HTTPConnection, method: str, path: str, headers: Mapping[str, str]
-) -> HTTPResponse:
-    connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-    for name, value in headers.items():
-        connection.putheader(name, value)
-    connection.endheaders()
-    return connection.getresponse()
+    def _connect(self, origin: Origin) -> Connection:
+        if origin.tls:
+            self._tls = self._tls or ssl.create_default_context()
+        seconds = self.patience.read_seconds
+        return Connection(origin, seconds=seconds, tls=self._tls if origin.tls else None)

@@ -121,7 +121,7 @@ class S3Http:
             except OSError as error:
                 failure: LeewardError = self._unanswered(error, key)
             except (KeyError, ValueError) as error:
-                failure = self._unreadable(error, key)
+                failure = unreadable(self.place.bucket, key, error)
             except LeewardError as error:
                 failure = error
             failures += 1
@@ -206,17 +206,18 @@ class S3Http:
         failure.__cause__ = error
         return failure
 
-    def _unreadable(self, error: BaseException, key: str) -> LeewardError:
-        """A field is missing, or holds what S3 never puts there."""
-        failure = Unavailable(
-            f"expected an answer as S3 gives it for {self.place.bucket}, found {error!r}",
-            code="answer-unreadable",
-            hint="It is tried again; look at what stands between here and S3 when it repeats.",
-            bucket=self.place.bucket,
-            key=key,
-        )
-        failure.__cause__ = error
-        return failure
+
+def unreadable(bucket: str, key: str, error: Exception) -> LeewardError:
+    """A field is missing, or holds what S3 never puts there."""
+    failure = Unavailable(
+        f"expected an answer as S3 gives it for {bucket}, found {error!r}",
+        code="answer-unreadable",
+        hint="It is tried again; look at what stands between here and S3 when it repeats.",
+        bucket=bucket,
+        key=key,
+    )
+    failure.__cause__ = error
+    return failure
 
 
 def sha256_header(body: bytes) -> dict[str, str]:

@@ -24,6 +24,7 @@ LONGEST_NAME_BYTES = 1024
 PLAIN_ASCII = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.=@,:~%+() "
 )
+_PLAIN_KEY = PLAIN_ASCII | {"/"}
 # Ours, a folder's own, and what Google refuses names below.
 RESERVED = frozenset({ODD, ".incoming", ".well-known"})
 
@@ -104,7 +105,7 @@ class KeyNames:
         steps = key.split("/")
         return (
             steps[0] not in RESERVED
-            and all(map(_is_plain_character, key.replace("/", "")))
+            and (_PLAIN_KEY.issuperset(key) or all(map(_is_plain_character, key.replace("/", ""))))
             and all(map(self._is_plain_step, steps))
             and unicodedata.is_normalized("NFC", key)
         )

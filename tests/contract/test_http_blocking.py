@@ -1,0 +1,122 @@
+"""What a blocking connection makes of a server's answers: whole, or an error, never a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from chalicelib.adapters.http.blocking import Answer, Connection
+from chalicelib.adapters.http.text import origin_of, render_request
+from tests.s3_answers import RESET, SILENCE, answer, scripted_server
+
+LONG = bytes(range(256)) * 400  # more than one call of the socket brings
+CHUNKED = b"HTTP/1.1 200 Any\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@contextmanager
+def asked(*answers: bytes, method: str = "GET", seconds: float = 60) -> Iterator[list[Answer]]:
+    """The answers to as many requests on one connection."""
+    with scripted_server(answers) as server:
+        connection = Connection(origin_of(server.url), seconds=seconds, tls=None)
+        request = render_request(method, "/k", {"Host": "here"})
+        found: list[Answer] = []
+        try:
+            for _ in answers:
+                found.append(connection.ask(request, bodiless=method == "HEAD"))
+                if len(found) < len(answers):
+                    body_of(found[-1])
+            yield found
+        finally:
+            connection.close()
+
+
+def body_of(answer: Answer, piece: int = 10_000) -> bytes:
+    return b"".join(iter(lambda: answer.read(piece), b""))
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    pieces = (body[at : at + size] for at in range(0, len(body), size))
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return CHUNKED + framed + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("body", [b"", b"k", LONG], ids=["empty", "one", "long"])
+@pytest.mark.parametrize("piece", [1000, 1 << 20])
+def test_a_body_of_a_told_length_is_whole(body: bytes, piece: int) -> None:
+    with asked(answer(200, body, "X-Name: a", "x-name: b")) as [told]:
+        assert (told.status, told.headers["X-NAME"]) == (200, "a, b")
+        assert body_of(told, piece) == body
+        assert told.whole
+
+
+def test_a_body_in_chunks_is_whole() -> None:
+    with asked(in_chunks(LONG, 777)) as [told]:
+        assert body_of(told) == LONG
+        assert told.whole
+
+
+def test_a_body_that_ends_with_the_connection_is_whole_and_the_connection_over() -> None:
+    said = b"HTTP/1.1 200 Any\r\nConnection: close\r\n\r\n" + LONG
+    with asked(said) as [told]:
+        assert body_of(told) == LONG
+        assert told.whole
+        assert not told._connection.usable
+
+
+def test_a_connection_is_used_again() -> None:
+    with asked(answer(200, LONG), in_chunks(b"second", 2), answer(404, b"third")) as found:
+        assert body_of(found[2]) == b"third"
+        assert [it.status for it in found] == [200, 200, 404]
+        assert found[2]._connection.usable
+
+
+def test_an_answer_to_head_has_no_body_whatever_its_length() -> None:
+    head = b"HTTP/1.1 200 Any\r\nContent-Length: 7\r\n\r\n"
+    with asked(head, method="HEAD") as [told]:
+        assert (told.headers["Content-Length"], told.read(7), told.whole) == ("7", b"", True)
+
+
+def test_what_comes_before_an_answer_is_passed_over() -> None:
+    early = b"HTTP/1.1 100 Continue\r\nX-Early: yes\r\n\r\n"
+    with asked(early + answer(200, b"body")) as [told]:
+        assert (told.status, "X-Early" in told.headers, body_of(told)) == (200, False, b"body")
+
+
+def test_a_body_that_is_cut_is_an_error_after_what_came() -> None:
+    with asked(answer(200, b"half", length=8)) as [told]:
+        assert told.read(100) == b"half"
+        for _ in range(2):
+            with pytest.raises(ConnectionResetError):
+                told.read(100)
+        assert not told.whole
+
+
+@pytest.mark.parametrize("cut", [1, 8, len(LONG)])
+def test_chunks_that_are_cut_are_an_error(cut: int) -> None:
+    said = in_chunks(LONG, 5000)[:-cut] + b"Connection: close"
+    with asked(said) as [told], pytest.raises(OSError, match="closed|HTTP"):
+        body_of(told)
+    assert not told.whole
+
+
+@pytest.mark.parametrize(
+    "said",
+    [RESET, b"SSH-2.0-Any\r\n", b"HTTP/1.1 200 Any\r\nContent-Length: -4\r\n\r\n",
+     b"HTTP/1.1 200 Any\r\nContent-Length: 4 Connection: close"],
+    ids=["nothing", "another protocol", "no length", "half a head"],
+)  # fmt: skip
+def test_what_is_no_answer_is_an_error(said: bytes) -> None:
+    with pytest.raises(ConnectionError), asked(said):
+        pass
+
+
+def test_bytes_after_an_answer_are_an_error() -> None:
+    with pytest.raises(ConnectionError), asked(answer(200, b"body") + answer(200, b"more")):
+        pass
+
+
+def test_silence_is_an_error() -> None:
+    with pytest.raises(TimeoutError), asked(SILENCE, seconds=0.05):
+        pass
