@@ -1,11 +1,12 @@
 """Every byte of a location read and compared, beside hashing the same bytes from local files.
 
     python -m bench.verify [--small 512] [--medium 16] [--large-mib 512] [--rounds 3]
+    python -m bench.verify --small 10000 --small-kib 4 --medium 0 --large-mib 0
 
-The same objects (2 MiB, 64 MiB, one large) lie in a SeaweedFS, in local files, and behind
-bench.s3_files, which sends those; rclone compares either server with the files. restic reads a
-repository of them in SeaweedFS, when it is installed. Prints one JSON object and rewrites its
-section of docs/benchmarks.md.
+The same objects (2 MiB, 64 MiB, one large; or small ones alone, which get a section of their own)
+lie in a SeaweedFS, in local files, and behind bench.s3_files, which sends those; rclone compares
+either server with the files. restic reads a repository of them in SeaweedFS, when it is installed.
+Prints one JSON object and rewrites its section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -53,16 +54,19 @@ RCLONE_HASH_LIGHT = f"light server: {RCLONE_HASH}"
 RESTIC_CHECK = "restic check --read-data"
 ONE, TWO = "hashlib, local files, 1 thread", "hashlib, local files, 2 threads"
 TARGET = 0.85
+KIB_A_MIB = 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", type=int, default=512)
+    parser.add_argument("--small-kib", type=int, default=2048)
     parser.add_argument("--medium", type=int, default=16)
     parser.add_argument("--large-mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    sizes = [2] * options.small + [64] * options.medium + [options.large_mib]
+    sizes = [options.small_kib] * options.small + [64 * KIB_A_MIB] * options.medium
+    sizes += [options.large_mib * KIB_A_MIB] if options.large_mib else []
     files = Path("files") / BUCKET / PREFIX
     with work_folder() as work, object_store(work / "store") as store:
         point = fill(work / files, sizes)
@@ -71,8 +75,11 @@ def main() -> None:
             StoredCatalogue(S3ObjectStore(connect_s3(), BUCKET, PREFIX), "db").add(point)
             os.environ["AWS_ENDPOINT_URL"] = store.http
             figures = _measured(work, work / files, store, light, options.rounds)
-    figures = {"mib": sum(sizes), "objects": len(sizes), **figures}
-    publish("verify", _text(figures), figures)
+    figures = {"mib": sum(sizes) / KIB_A_MIB, "objects": len(sizes), **figures}
+    if options.medium or options.large_mib:
+        publish("verify", _text("Verification by reading", figures), figures)
+    else:
+        publish("verify-small", _text("Verification of small objects", figures), figures)
 
 
 @contextmanager
@@ -88,15 +95,15 @@ def _light_server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-def fill(folder: Path, sizes_mib: list[int]) -> RecoveryPoint:
+def fill(folder: Path, sizes_kib: list[int]) -> RecoveryPoint:
     """A recovery point in S3, and its objects as files in one folder; nothing compresses."""
     store = S3ObjectStore(connect_s3(), BUCKET, PREFIX)
     (folder / "points" / POINT).mkdir(parents=True)
     objects = []
-    for number, size_mib in enumerate(sizes_mib):
-        key = f"points/{POINT}/part-{number:04}"
+    for number, size_kib in enumerate(sizes_kib):
+        key = f"points/{POINT}/part-{number:05}"
         with store.open_writer(key) as writer, (folder / key).open("wb") as file:
-            for piece in _noise(size_mib):
+            for piece in _noise(size_kib):
                 writer.write(piece)
                 file.write(piece)
             objects.append(writer.commit())
@@ -109,8 +116,9 @@ def fill(folder: Path, sizes_mib: list[int]) -> RecoveryPoint:
     return point
 
 
-def _noise(mib: int) -> Iterator[bytes]:
-    return (os.urandom(MIB) for _ in range(mib))
+def _noise(kib: int) -> Iterator[bytes]:
+    starts = range(0, kib, KIB_A_MIB)
+    return (os.urandom(min(KIB_A_MIB, kib - start) << 10) for start in starts)
 
 
 def _measured(work: Path, files: Path, store: Store, light: str, count: int) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def _measured(work: Path, files: Path, store: Store, light: str, count: int) -> 
     def ours(name: str, url: str) -> Cost:
         ledgers = work / "ledgers"
         shutil.rmtree(ledgers, ignore_errors=True)
-        return _subject(inner[name], "check", str(ledgers), url=url)
+        return _subject(inner[name], "check", BUCKET, str(ledgers), url=url)
 
     def rclone(url: str) -> Cost:
         return measure(_rclone(files), environment=_rclone_environment(url))
@@ -200,7 +208,7 @@ def _make_restic(store: Store, work: Path, files: Path) -> dict[str, str]:
     return environment
 
 
-def _text(figures: dict[str, Any]) -> str:
+def _text(heading: str, figures: dict[str, Any]) -> str:
     megabytes = figures["mib"] * MIB / 1e6
     lines = []
     for name, cost in figures["costs"].items():
@@ -219,9 +227,10 @@ def _text(figures: dict[str, Any]) -> str:
     light, heavy = (seconds[ONE] / seconds[name] for name in (OURS_LIGHT, OURS))
     headings = ["verify by reading", "wall s", "MB/s", "MB/s of the work", "CPU s", "peak MiB"]
     return (
-        "## Verification by reading\n\n"
-        f"{figures['objects']} objects, {figures['mib']} MiB that do not compress, over HTTP from "
-        "a SeaweedFS, or from a light server that sends files with sendfile(2); both share the "
+        f"## {heading}\n\n"
+        f"{figures['objects']} objects, {figures['mib']:.0f} MiB that do not compress, over HTTP "
+        "from a SeaweedFS, or from a light server that sends files with sendfile(2); both share "
+        "the "
         "machine's cores with their client, as S3 does not. Whole processes, interleaved, "
         "medians. MB/s of the work leaves out the start of Python and its imports. rclone "
         "check reads and compares both sides and hashes nothing, rclone hashsum does what Leeward "

@@ -1,6 +1,6 @@
 """What bench.verify measures of Leeward and of hashlib, each as a whole process.
 
-python -m bench.verify_subject check LEDGER_FOLDER | hash FOLDER THREADS
+python -m bench.verify_subject check BUCKET LEDGER_FOLDER | hash FOLDER THREADS
 
 Prints the seconds of the work itself, without the start of the interpreter and its imports.
 """
@@ -13,7 +13,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.lab import BUCKET
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
@@ -25,8 +24,8 @@ from chalicelib.verify.rotation import CheckPolicy
 PREFIX = "copies/"
 
 
-def check(ledgers: Path) -> None:
-    store = S3ObjectStreams(connect_s3(), BUCKET, PREFIX)
+def check(bucket: str, ledgers: Path) -> None:
+    store = S3ObjectStreams(connect_s3(), bucket, PREFIX)
     started = time.monotonic()
     result = verify_location(
         store, StoredCatalogue(store, "db"), location="bench", component="db",
@@ -52,6 +51,6 @@ def _digest(path: Path) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1] == "check":
-        check(Path(sys.argv[2]))
+        check(sys.argv[2], Path(sys.argv[3]))
     else:
         hash_files(Path(sys.argv[2]), int(sys.argv[3]))
