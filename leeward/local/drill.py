@@ -42,7 +42,7 @@ from leeward.package import build_package
 from leeward.template import machine_id
 
 RECOVERY_SECONDS = 300.0
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Drill:
         self.plan = plan
         self.options = options
         self._tell = tell
-        self._answered: set[tuple[str, str]] = set()
+        self._answered: set[tuple[str, str, str]] = set()
 
     @classmethod
     def accepts(cls, plan: Plan, scenario: str) -> bool:
@@ -235,9 +235,10 @@ class Drill:
         By the function that hears everybody, each with a one-time code.
         """
         kind = asked.body["kind"]
-        if (asked.step, kind) in self._answered:
+        question = (asked.run_id, asked.step, kind)
+        if question in self._answered:
             return
-        self._answered.add((asked.step, kind))
+        self._answered.add(question)
         decision = "approve" if kind == "approve" else "done"
         for person in crew_of(self.plan)[: int(asked.body.get("count") or 1)]:
             self._say(asked, decision, person)
