@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.adapters.servers.ec2 import Ec2Servers
+from chalicelib.adapters.servers.ec2 import Ec2Servers, LoadBalancerTargets
 from chalicelib.adapters.servers.ssm import SsmCommands
 from chalicelib.errors import CheckFailed, NotReady, Unavailable
 from leeward.local.cloud import LocalCloud
@@ -185,6 +185,23 @@ def test_a_server_that_is_gone_is_named(servers: Ec2Servers, cloud: LocalCloud) 
     with pytest.raises(NotReady) as error:
         servers.facts("i-0123456789abcdef0")
     assert error.value.instance_code == "server-not-found"
+
+
+def test_a_server_is_taken_out_of_its_group_however_often_it_is_asked_for(
+    cloud: LocalCloud, server: str
+) -> None:
+    client = cloud.client("elbv2")
+    network = cloud.client("ec2").describe_vpcs()["Vpcs"][0]["VpcId"]
+    group = client.create_target_group(Name="site", Protocol="HTTP", Port=8080, VpcId=network)
+    arn = group["TargetGroups"][0]["TargetGroupArn"]
+    targets = LoadBalancerTargets(client)
+    targets.register(arn, server)
+    assert set(targets.health(arn)) == {server}
+    for _ in range(2):
+        targets.deregister(arn, server)
+        assert targets.health(arn) == {}
+    with pytest.raises(NotReady, match="TargetGroupNotFound"):
+        targets.deregister(arn[:-4] + "none", server)
 
 
 def test_nothing_of_a_host_outlives_its_cloud(tmp_path: Path) -> None:

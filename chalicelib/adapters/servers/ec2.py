@@ -97,7 +97,11 @@ class LoadBalancerTargets:
 
     def deregister(self, group: str, server: str) -> None:
         with mapped("elasticloadbalancing", group=group):
-            self._client.deregister_targets(TargetGroupArn=group, Targets=[{"Id": server}])
+            try:
+                self._client.deregister_targets(TargetGroupArn=group, Targets=[{"Id": server}])
+            except ClientError as error:
+                if error_code(error) != "InvalidTarget":  # gone already
+                    raise
 
     def health(self, group: str) -> Mapping[str, str]:
         with mapped("elasticloadbalancing", group=group):
