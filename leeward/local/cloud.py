@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -46,6 +46,7 @@ from leeward.local.server import HOST, Server, stop_executions
 if TYPE_CHECKING:
     from boto3 import Session
     from botocore.client import BaseClient
+    from botocore.loaders import Loader
     from moto.awslambda.models import LambdaFunction
 
     from leeward.local.hosts import Hosts
@@ -357,8 +358,12 @@ class LocalCloud:
     @cached_property
     def _session(self) -> Session:
         import boto3
+        import botocore.session
 
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _service_models())
         return boto3.Session(
+            botocore_session=core,
             aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
@@ -380,6 +385,15 @@ def _redis_program() -> str:
     from chalicelib.adapters.redis.throwaway import find_programs
 
     return next((str(path) for path in find_programs()), "")
+
+
+@cache
+def _service_models() -> Loader:
+    """Half a second of reading, done once for all the clouds of a process."""
+    from botocore.loaders import create_loader
+
+    loader: Loader = create_loader()
+    return loader
 
 
 def _forget_running() -> None:

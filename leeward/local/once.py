@@ -12,9 +12,12 @@ from functools import cache
 from typing import Any
 
 from moto import backends
-from moto.core import utils
+from moto.core import loaders, utils
 
 from leeward.local.shims import replaced
+
+# It remembers what it read, and each process reads the same, whatever clouds come and go in it.
+_create_loader = cache(loaders.create_loader)
 
 
 @contextmanager
@@ -22,7 +25,7 @@ def work_out_once() -> Iterator[None]:
     """While the block runs."""
     with ExitStack() as stack:
         stack.enter_context(replaced(backends, "list_of_moto_modules", _listed_once))
-        stack.enter_context(replaced(utils, "create_loader", cache))
+        stack.enter_context(replaced(utils, "create_loader", lambda _: _create_loader))
         yield
 
 
