@@ -91,6 +91,19 @@ class GoneScan:
         self._origin[new] = self._origin.pop(old, old)
 
 
+def left_places(chunks: Iterable[bytes]) -> Iterator[Place]:
+    """The place of each row version that any transaction deleted or replaced, committed or not.
+
+    Args:
+        chunks: whole lines, in the order of the WAL.
+    """
+    for chunk in chunks:
+        for found in _CHANGE.finditer(chunk):
+            page = found["old_page"] or found["page"]
+            relfile = Relfile(int(found["database"]), int(found["number"]))
+            yield Place(relfile, int(page), _number(_OFF, found["detail"]))
+
+
 def find_transaction(chunks: Iterable[bytes], xid: int) -> tuple[Transaction | None, bool]:
     """The transaction when it committed in this text, and whether the text began before it did:
     otherwise some of what it deleted would be missed."""
