@@ -22,7 +22,8 @@ CLOCK_ERROR = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class FailedTest:
-    """A drill that did not recover the component."""
+    """A drill that did not recover the component; or, without an incident, the exercise `scenario`,
+    whose restore of it failed or was not tried."""
 
     at: datetime
     scenario: str
@@ -119,7 +120,10 @@ def _unproven(facts: CopyFacts) -> str:
 def _failed_since(facts: CopyFacts, proof: Proof) -> Iterable[str]:
     for test in sorted(facts.failed, key=lambda it: it.at, reverse=True):
         if test.at > proof.proven_at:
-            yield f"the last drill of {test.scenario} ended as {test.outcome}"
+            if test.incident:
+                yield f"the last drill of {test.scenario} ended as {test.outcome}"
+            else:
+                yield f"its last {test.scenario} ended as {test.outcome.replace('-', ' ')}"
 
 
 def _usable_proof(facts: CopyFacts) -> Proof | None:

@@ -1,9 +1,10 @@
 """The exercises that a plan promises: which scenarios each runs, when it is due, how it stands.
 
 An exercise that runs scenarios runs them as drills of the deployed plan, the same machines as for
-the real thing. A communication drill sends messages and waits for acknowledgements. One without
-either (an audit, a review, a spot check by hand) is a person's: it counts when somebody says that
-it was done.
+the real thing. A restore test restores the newest point of every component that has copies besides,
+each by a function of its own. A communication drill sends messages and waits for acknowledgements.
+One without any of these (an audit, a review, a spot check by hand) is a person's: it counts when
+somebody says that it was done.
 
     due --(its turn)--> running --(all runs ended)--> done | failed
      |                     +-----(longer than a day)--> failed
@@ -15,7 +16,7 @@ Pure: reads no clock, calls nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Literal
@@ -26,6 +27,7 @@ from chalicelib.plan.schedule import Schedule
 from chalicelib.plan.upkeep import Exercise
 
 Status = Literal["due", "running", "done", "failed", "missed"]
+TestOutcome = Literal["", "sound", "failed", "not-tried", "left-out"]
 OVER: tuple[Status, ...] = ("done", "failed", "missed")
 
 # Checked by jobs of their own, which have their own alarms.
@@ -43,6 +45,10 @@ PERIODS = (
 )
 # A drill takes minutes; the plan's largest estimate is 8 hours, and its people may wait as long.
 LONGEST_RUN = timedelta(days=1)
+# What a function restores into something that is thrown away: see docs/restore-tests.md.
+RESTORABLE = ("postgres", "redis", "files", "git", "bucket")
+# A function may take 15 minutes, and Lambda begins one that died twice again.
+LONGEST_TEST = timedelta(hours=2)
 # What is not begun by then is missed: no later than half of the time to the next one.
 LONGEST_WAIT = timedelta(days=14)
 # What was due before anybody looked for the first time is nobody's fault.
@@ -52,7 +58,10 @@ MOST_AT_ONCE = 100
 @dataclass(frozen=True)
 class PlannedExercise(Record):
     """`name`: its kind and how often, unique in the plan. `scenarios`: what a run of it drills.
-    `by_messages`: it sends messages and waits for acknowledgements instead."""
+    `by_messages`: it sends messages and waits for acknowledgements instead.
+
+    components: whose newest points it restores. left_out: those that the plan leaves out, and why.
+    """
 
     name: str
     kind: str
@@ -61,10 +70,12 @@ class PlannedExercise(Record):
     time_zone: str
     scenarios: tuple[str, ...]
     by_messages: bool = False
+    components: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
 
     @property
     def by_people(self) -> bool:
-        return not (self.scenarios or self.by_messages)
+        return not (self.scenarios or self.by_messages or self.components)
 
     @property
     def when(self) -> Schedule:
@@ -92,6 +103,25 @@ class ScenarioResult(Record):
 
 
 @dataclass(frozen=True)
+class ComponentTest(Record):
+    """The newest point of one component, restored within an exercise and thrown away.
+
+    outcome: "" while it runs; "not-tried" says that nobody could look, and is as bad as "failed";
+    "left-out": the plan does without, for the reason in `found`. seconds: the whole test;
+    before_seconds, before_outcome: of the time before, None and "" when there was none.
+    """
+
+    component: str
+    begun_at: datetime
+    outcome: TestOutcome = ""
+    point: str = ""
+    found: str = ""
+    seconds: float | None = None
+    before_seconds: float | None = None
+    before_outcome: str = ""
+
+
+@dataclass(frozen=True)
 class Occasion(Record):
     """One time that an exercise was due. Times aware UTC. `note`: a person's, or why it failed."""
 
@@ -102,11 +132,14 @@ class Occasion(Record):
     ended_at: datetime | None = None
     results: tuple[ScenarioResult, ...] = ()
     note: str = ""
+    tests: tuple[ComponentTest, ...] = ()
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
         if name == "results":
             return tuple(ScenarioResult.from_json(item) for item in value)
+        if name == "tests":
+            return tuple(ComponentTest.from_json(item) for item in value)
         return super()._revive(name, value)
 
     @property
@@ -139,6 +172,7 @@ def planned_exercises(plan: Plan) -> tuple[PlannedExercise, ...]:
 def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
     by_messages = exercise.kind == BY_MESSAGES and not exercise.manual
     by_people = exercise.manual or exercise.kind in (*BY_PEOPLE, BY_MESSAGES)
+    tested = copied_components(plan) if exercise.kind == "restore-test" and not by_people else ()
     return PlannedExercise(
         name=name,
         kind=exercise.kind,
@@ -147,6 +181,15 @@ def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
         time_zone=exercise.when.time_zone,
         scenarios=() if by_people else exercise.scenarios or _meant(plan, exercise.kind),
         by_messages=by_messages and plan.communication.secret is not None,
+        components=tuple(it for it in tested if it not in exercise.leaves_out),
+        left_out={it: why for it, why in exercise.leaves_out.items() if it in tested},
+    )
+
+
+def copied_components(plan: Plan) -> tuple[str, ...]:
+    """Those of which the plan has copies made; what only takes another's place has none."""
+    return tuple(
+        name for name, it in plan.components.items() if it.backups and name not in plan.stand_ins
     )
 
 
@@ -207,21 +250,45 @@ def decide_standing(occasion: Occasion, planned: PlannedExercise, *, now: dateti
         if late <= patience:
             return Verdict("due", "it waits for its turn, or for a person")
         return Verdict("missed", f"it was not begun within {_days(patience)} of {occasion.due_at}")
-    return _standing_of_runs(occasion, now)
+    return _standing_of_runs(occasion, planned, now)
 
 
-def _standing_of_runs(occasion: Occasion, now: datetime) -> Verdict:
+def _standing_of_runs(occasion: Occasion, planned: PlannedExercise, now: datetime) -> Verdict:
     started = occasion.started_at or occasion.due_at
-    if not all(result.outcome for result in occasion.results):
+    waiting = [it.scenario for it in occasion.results if not it.outcome]
+    waiting += [it.component for it in occasion.tests if not it.outcome]
+    if waiting:
         if now - started <= LONGEST_RUN:
-            return Verdict("running", "its runs have not ended")
-        return Verdict("failed", f"its runs had not ended after {_days(LONGEST_RUN)}")
+            return Verdict("running", f"not ended: {', '.join(waiting)}")
+        told = f"{', '.join(waiting)} had not ended after {_days(LONGEST_RUN)}"
+        return Verdict("failed", told)
     wrong = [
         f"{it.scenario}: {'; '.join(it.shortfalls)}" for it in occasion.results if it.shortfalls
     ]
-    if wrong or not occasion.results:
+    wrong += _wrong_tests(occasion, planned)
+    if wrong or not (occasion.results or occasion.tests):
         return Verdict("failed", "; ".join(wrong) or "it ran nothing")
-    return Verdict("done", "every run recovered within the objectives")
+    return Verdict("done", _told(occasion))
+
+
+def _wrong_tests(occasion: Occasion, planned: PlannedExercise) -> Iterator[str]:
+    """A component of which nothing is known was not tried, whoever forgot it."""
+    known = {it.component: it for it in occasion.tests}
+    for name in planned.components:
+        test = known.get(name)
+        if test is None:
+            yield f"{name}: not tried"
+        elif test.outcome != "sound":
+            yield f"{name}: {test.outcome.replace('-', ' ')}: {test.found}"
+
+
+def _told(occasion: Occasion) -> str:
+    told = ["every run recovered within the objectives"] if occasion.results else []
+    sound = sum(it.outcome == "sound" for it in occasion.tests)
+    if sound:
+        told.append(f"{sound} component{'s were' if sound > 1 else ' was'} restored and sound")
+    left_out = [it.component for it in occasion.tests if it.outcome == "left-out"]
+    return "; ".join(told) + (f"; left out by the plan: {', '.join(left_out)}" if left_out else "")
 
 
 def choose_next(

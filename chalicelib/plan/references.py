@@ -96,6 +96,9 @@ def _of_exercises(plan: Plan) -> Iterator[Reference]:
             yield from _many(
                 (section, number, "scenarios"), "scenario", exercise.scenarios, plan.scenarios
             )
+            for name in exercise.leaves_out:
+                path = (section, number, "leaves_out", name)
+                yield Reference(path, "component", name, tuple(plan.components))
 
 
 def _one(path: Path, what: str, name: str | None, known: Collection[str]) -> Iterator[Reference]:

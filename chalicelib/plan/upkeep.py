@@ -48,6 +48,7 @@ class Exercise(PlanPart):
 
     scenarios: those that a run of it covers. where: the environment, in words.
     reads_all_within: of an integrity check: how often every stored byte is read.
+    leaves_out: of a restore test: components whose copies it does not restore, and why not.
     """
 
     kind: ExerciseKind
@@ -57,6 +58,7 @@ class Exercise(PlanPart):
     where: Text | None = None
     manual: bool = False
     reads_all_within: Duration | None = None
+    leaves_out: dict[Name, Text] = {}
 
 
 class RecordKeeping(PlanPart):

@@ -57,11 +57,15 @@ def check(event: Event) -> Event:
 
 
 def prove(event: Event) -> Event:
-    """Restore a point into something that is thrown away: {"component"}, "location", "spot"."""
+    """Restore a point into something that is thrown away: {"component"}, "location", "spot",
+    "seed"; "exercise": of whose restore test it is a part."""
     from chalicelib.services.jobs.proving import prove
+    from chalicelib.services.jobs.restore_tests import prove_for
 
-    spot = bool(event.get("spot"))
-    return prove(event["component"], event.get("location", ""), spot=spot)
+    if event.get("exercise"):
+        return prove_for(event["exercise"], event["component"], event.get("location", ""))
+    spot, seed = bool(event.get("spot")), event.get("seed")
+    return prove(event["component"], event.get("location", ""), spot=spot, seed=seed)
 
 
 def arrive(event: Event) -> Event:

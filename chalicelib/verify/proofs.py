@@ -27,13 +27,17 @@ class ProofStanding:
 
 
 def choose_point(
-    standings: Iterable[PointStanding], *, draw: random.Random | None = None
+    standings: Iterable[PointStanding],
+    *,
+    draw: random.Random | None = None,
+    newest: bool = False,
 ) -> PointStanding:
     """The newest point that may be used, until it is proven; then the one whose turn it is.
 
     Args:
         standings: any order.
         draw: a spot check takes any of them, by lot.
+        newest: that one, whether it is proven or not.
     Raises OutsideWindow (code "no-point") when there is none.
     """
     usable = sorted(
@@ -47,7 +51,7 @@ def choose_point(
         )
     if draw is not None:
         return draw.choice(usable)
-    if usable[-1].proven_at is None:
+    if newest or usable[-1].proven_at is None:
         return usable[-1]
     return min(reversed(usable), key=lambda it: it.proven_at or NEVER)
 

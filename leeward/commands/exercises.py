@@ -144,3 +144,7 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
             *map(in_units, seconds),
             objective,
         )
+    for test in last.get("tests", ()):
+        seconds = (test[name] for name in ("seconds", "before_seconds"))
+        outcome = test["outcome"] or "running"
+        yield f"  {test['component']}", "", "", outcome, *map(in_units, seconds), ""

@@ -14,17 +14,27 @@ from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.plan.components import Postgres
 from leeward.local.production import APPLICATION, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
+from leeward.template_parts import alarm_name
 from tests.clouds import wait_for
 from tests.scenarios.stages import COMPONENT, Stage, stage
 from tests.scenarios.untouched import state_of
 
 STAGING = "nexus-db-staging"
 TEST = "restore-test-weekly"
+# The same, with nothing left out.
+WHOLE_TEST = "restore-test-monthly"
+# The stage has no copies of these.
+LEFT_OUT = dict.fromkeys(("nexus-uploads", "nexus-static", "nexus-config"), "not on this stage")
+
+
+def leave_out(plan: dict[str, Any]) -> None:
+    [weekly] = [it for it in plan["verification"] if it["kind"] == "restore-test"]
+    weekly["leaves_out"] = LEFT_OUT
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("exercise")) as made:
+    with stage(tmp_path_factory.mktemp("exercise"), leave_out) as made:
         made.application.stop()
         made.job("fetch_wal")
         yield made
@@ -49,24 +59,28 @@ def exercise(here: Stage, **event: Any) -> dict[str, Any]:
     return here.invoke("exercise", event)
 
 
-def standing(here: Stage) -> dict[str, Any]:
-    [found] = [it for it in exercise(here, list=True)["exercises"] if it["name"] == TEST]
+def standing(here: Stage, name: str = TEST) -> dict[str, Any]:
+    [found] = [it for it in exercise(here, list=True)["exercises"] if it["name"] == name]
     return dict(found)
 
 
-def carried_out(here: Stage) -> dict[str, Any]:
+def carried_out(here: Stage, name: str = TEST) -> dict[str, Any]:
     """Begin the exercise and wait for its end; the occasion."""
-    before = len(standing(here)["occasions"])
+    before = len(standing(here, name)["occasions"])
     exercise(here)
-    exercise(here, begin=TEST)
+    exercise(here, begin=name)
 
     def over() -> dict[str, Any] | None:
         exercise(here)
-        occasions = standing(here)["occasions"]
+        occasions = standing(here, name)["occasions"]
         last = occasions[-1] if len(occasions) > before else None
         return last if last and last["status"] in ("done", "failed", "missed") else None
 
-    return wait_for(over, f"{TEST} did not end", seconds=120)
+    return wait_for(over, f"{name} did not end", seconds=240)
+
+
+def outcomes(occasion: dict[str, Any]) -> dict[str, str]:
+    return {it["component"]: it["outcome"] for it in occasion["tests"]}
 
 
 def databases(server: Production) -> set[str]:
@@ -83,6 +97,9 @@ def test_a_restore_test_is_the_real_machine_and_leaves_no_trace(
     records = here.records.read(result["incident"])
     failed = [it.body for it in records if it.kind in ("step-failed", "undo-failed")]
     assert (occasion["status"], result["shortfalls"], failed) == ("done", [], [])
+    assert outcomes(occasion) == {COMPONENT: "sound"} | dict.fromkeys(LEFT_OUT, "left-out")
+    assert "rows-alike: " in occasion["tests"][0]["found"]
+    assert "left out by the plan: nexus-uploads, nexus-static, nexus-config" in occasion["note"]
     assert 0 < result["rto_seconds"] < result["rto_objective_seconds"]
     assert result["estimate_seconds"] == 3600
     assert {it.step for it in records if it.kind == "step-undone"} == {
@@ -115,8 +132,14 @@ def test_the_database_is_proven_by_a_restore_that_touches_no_server(
     proof = json.loads(store.get(f"points/{told['point']}/proof.json"))
     assert all(check["ok"] for check in proof["checks"])
     assert proof["recovered_lsn"] > 0
-    spot = here.invoke("prove", {"component": COMPONENT, "spot": True})
-    assert spot["point"]
+    # What a person deleted since the point is explained by WAL that the spot check asks for.
+    with psycopg.connect(here.production.dsn(SUPERUSER)) as connection:
+        connection.execute("DELETE FROM assets WHERE id % 2 = 0")
+    spot = here.invoke("prove", {"component": COMPONENT, "spot": True, "seed": 5})
+    [rows] = re.findall(r"rows-alike: ([^;]*seed 5: [^;]*);", spot["found"])
+    counts = {verdict: int(count) for count, verdict in re.findall(r"(\d+) ([a-z-]+)", rows)}
+    assert counts["equal"] > 0 < counts["gone"], rows
+    assert "not looked up" not in spot["found"]
     assert here.cloud.rights()["leeward-primary-prove"].denied == ()
     assert (databases(here.production), databases(staging)) == before
 
@@ -125,13 +148,26 @@ def test_what_a_drill_did_is_taken_back_when_a_step_fails(here: Stage, staging: 
     with psycopg.connect(here.production.dsn(SUPERUSER)) as connection:
         connection.execute("TRUNCATE projects CASCADE")
     before, databases_before = state_of(here.cloud, here.plan, here.production), databases(staging)
-    occasion = carried_out(here)
+    occasion = carried_out(here, WHOLE_TEST)
     [result] = occasion["results"]
     records = here.records.read(result["incident"])
     assert [it.step for it in records if it.kind == "step-failed"] == ["verify"]
     assert [it.step for it in records if it.kind == "step-undone"] == ["stop-writes"]
     assert (occasion["status"], result["outcome"]) == ("failed", "failed")
-    assert standing(here)["stands"] is False
+    assert standing(here, WHOLE_TEST)["stands"] is False
+    # Every component that failed is named, and so is one that nothing can restore.
+    assert outcomes(occasion) == {
+        COMPONENT: "failed", "nexus-uploads": "failed", "nexus-config": "failed",
+        "nexus-static": "not-tried",
+    }  # fmt: skip
+    for told in ("nexus-static: not tried: nothing", f"{COMPONENT}: failed: ", "projects-exist"):
+        assert told in occasion["note"]
+    test = next(it for it in occasion["tests"] if it["component"] == COMPONENT)
+    assert test["before_outcome"] == "sound"
+    assert test["before_seconds"] > 0
+    named = [alarm_name("exercises", "failing")]
+    [alarm] = here.cloud.client("cloudwatch").describe_alarms(AlarmNames=named)["MetricAlarms"]
+    assert alarm["StateValue"] == "ALARM"
     assert state_of(here.cloud, here.plan, here.production) == before
     assert databases(staging) == databases_before
     assert COMPONENT in result["incident"]

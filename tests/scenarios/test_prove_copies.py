@@ -131,6 +131,33 @@ def test_a_point_that_does_not_restore_is_no_proof_and_an_alarm(here: Stage) -> 
     assert after.proven_at == before.proven_at
 
 
+def prove_in_exercise(here: Stage, component: str) -> dict[str, Any]:
+    """As the exercise begins it; what it left for the exercise to read."""
+    due = "restore-test-monthly/2026-12-01T00:00:00Z"
+    event = {"component": component, "location": "", "exercise": due}
+    answer = here.cloud.client("lambda").invoke(
+        FunctionName="leeward-primary-prove", Payload=json.dumps(event)
+    )
+    assert "FunctionError" not in answer, answer["Payload"].read()
+    store = S3ObjectStore(here.cloud.client("s3"), here.deployed.names["EvidenceBucket"])
+    told: dict[str, Any] = json.loads(store.get(f"restore-tests/exercises/{due}/{component}.json"))
+    return told
+
+
+def test_an_exercise_is_told_what_each_component_came_to(here: Stage) -> None:
+    assert prove_in_exercise(here, "redis")["outcome"] == "sound"
+    damaged = prove_in_exercise(here, "user-files")
+    assert (damaged["outcome"], bool(damaged["found"])) == ("failed", True)
+    here.cloud.sandbox_environment["LEEWARD_REDIS"] = "/nowhere/redis-server"
+    here.cloud.client("lambda").update_function_configuration(
+        FunctionName="leeward-primary-prove", Timeout=600
+    )
+    without = prove_in_exercise(here, "redis")
+    assert without["outcome"] == "not-tried"
+    assert "/nowhere/redis-server" in without["found"]
+    assert prove_in_exercise(here, "code")["outcome"] == "sound"
+
+
 def test_it_may_do_what_it_does(here: Stage) -> None:
     rights = here.cloud.rights()["leeward-primary-prove"]
     assert rights.denied == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from chalicelib.plan.exercises import (
     OVER,
+    RESTORABLE,
+    ComponentTest,
     Occasion,
     PlannedExercise,
     ScenarioResult,
@@ -20,7 +23,10 @@ from chalicelib.plan.exercises import (
     due_between,
     planned_exercises,
 )
+from chalicelib.plan.model import Plan
+from chalicelib.plan.references import find_unknown_references
 from leeward.plan_file import load_plan
+from leeward.template_proofs import PROVABLE
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"
 NEXUS = planned_exercises(load_plan(PLANS / "nexus-studio.yaml").plan)
@@ -28,6 +34,7 @@ NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 WEEKLY = next(it for it in NEXUS if it.name == "restore-test-weekly")
 AUDIT = next(it for it in NEXUS if it.name == "audit-yearly")
 GOOD = ScenarioResult("database-corruption", "inc-1", "run-1", outcome="recovered")
+SOUND = tuple(ComponentTest(name, NOON, "sound", "p-1", "as it was") for name in WEEKLY.components)
 
 
 def after(**much: float) -> datetime:
@@ -78,10 +85,60 @@ def test_one_that_nobody_began_is_missed_and_one_that_waits_is_not() -> None:
 def test_one_that_runs_is_done_when_every_run_was_green(
     results: tuple[ScenarioResult, ...], hours: int, status: str
 ) -> None:
-    running = Occasion(WEEKLY.name, NOON, "running", NOON, results=results)
-    verdict = decide_standing(running, WEEKLY, now=after(hours=hours))
-    assert verdict.status == status
+    running = Occasion(WEEKLY.name, NOON, "running", NOON, results=results, tests=SOUND)
+    verdict = decide_standing(running, replace(WEEKLY, components=()), now=after(hours=hours))
+    assert verdict.status == ("done" if not results else status)
     assert verdict.why
+    # Without components there is nothing else that could have been done.
+    alone = decide_standing(replace(running, tests=()), replace(WEEKLY, components=()),
+                            now=after(hours=hours))  # fmt: skip
+    assert alone.status == status
+
+
+def test_a_restore_test_restores_every_component_that_has_copies() -> None:
+    assert WEEKLY.components == ("nexus-db", "nexus-uploads", "nexus-static", "nexus-config")
+    assert next(it for it in NEXUS if it.kind == "failover").components == ()
+    assert next(it for it in NEXUS if it.kind == "full-drill").components == ()
+    artist = {it.name: it for it in planned_exercises(load_plan(PLANS / "artist-tech.yaml").plan)}
+    monthly = artist["restore-test-monthly"]
+    assert monthly.components == ("artist-db", "user-files", "redis", "configuration", "code")
+    assert (artist["spot-check-weekly"].by_people, monthly.by_people) == (True, False)
+    assert set(RESTORABLE) == {name.__name__.lower() for name in PROVABLE}
+
+
+def test_what_the_plan_leaves_out_is_told_and_a_wrong_name_is_refused() -> None:
+    plan = load_plan(PLANS / "nexus-studio.yaml").plan
+    data = plan.to_json()
+    [test] = [it for it in data["verification"] if it["kind"] == "restore-test"]
+    test["leaves_out"] = {"nexus-static": "it is built anew"}
+    weekly = planned_exercises(Plan.from_json(data))[0]
+    assert "nexus-static" not in weekly.components
+    assert weekly.left_out == {"nexus-static": "it is built anew"}
+    assert PlannedExercise.from_json(weekly.to_json()) == weekly
+    test["leaves_out"] = {"nexus-statik": "a slip"}
+    assert [it.name for it in find_unknown_references(Plan.from_json(data))] == ["nexus-statik"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "hours", "status", "named"),
+    [
+        ({}, 2, "done", "4 components were restored and sound"),
+        ({"outcome": ""}, 2, "running", "nexus-uploads"),
+        ({"outcome": ""}, 25, "failed", "nexus-uploads had not ended"),
+        ({"outcome": "failed", "found": "bytes"}, 2, "failed", "nexus-uploads: failed: bytes"),
+        ({"outcome": "not-tried"}, 2, "failed", "nexus-uploads: not tried"),
+        ({"component": "another"}, 2, "failed", "nexus-uploads: not tried"),
+        # Left out by a plan that takes it in by now.
+        ({"outcome": "left-out"}, 2, "failed", "nexus-uploads: left out"),
+    ],
+)
+def test_one_component_that_was_not_sound_fails_the_restore_test_by_its_name(
+    changed: dict[str, Any], hours: int, status: str, named: str
+) -> None:
+    tests = tuple(replace(it, **changed) if it.component == "nexus-uploads" else it for it in SOUND)
+    running = Occasion(WEEKLY.name, NOON, "running", NOON, results=(GOOD,), tests=tests)
+    verdict = decide_standing(running, WEEKLY, now=after(hours=hours))
+    assert (verdict.status, named in verdict.why) == (status, True), verdict.why
 
 
 def test_one_at_a_time_is_begun_and_none_of_peoples() -> None:
@@ -112,7 +169,7 @@ def test_nothing_that_is_over_is_begun_again_and_silence_never_counts_as_done(
 
 
 def test_an_occasion_is_the_same_after_it_was_stored() -> None:
-    occasion = Occasion(WEEKLY.name, NOON, "done", NOON, after(hours=1), (GOOD,), "well")
+    occasion = Occasion(WEEKLY.name, NOON, "done", NOON, after(hours=1), (GOOD,), "well", SOUND)
     assert Occasion.from_json(occasion.to_json()) == occasion
     planned: PlannedExercise = WEEKLY
     assert PlannedExercise.from_json(planned.to_json()) == planned

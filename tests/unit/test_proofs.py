@@ -35,6 +35,7 @@ def test_the_newest_is_proven_first_and_then_the_one_that_waited_longest() -> No
     proven = replace(newest, proven_at=NOW)
     assert choose_point([never, old, proven]) is never
     assert choose_point([replace(never, proven_at=NOW), old, proven]) is old
+    assert choose_point([never, old, proven], newest=True) is proven
 
 
 def test_a_quarantined_point_is_never_taken_and_proves_nothing() -> None:

@@ -64,6 +64,8 @@ def test_a_young_proof_of_a_whole_point_is_ready_and_told() -> None:
         (replace(GOOD, proofs=(proof(at=NOW + HOUR),)), "which has not come"),
         (replace(GOOD, failed=(FailedTest(NOW, "corruption", "inc-1", "failed"),)),
          "the last drill of corruption ended as failed"),
+        (replace(GOOD, failed=(FailedTest(NOW, "restore-test-weekly", "", "not-tried"),)),
+         "its last restore-test-weekly ended as not tried"),
     ],
 )  # fmt: skip
 def test_what_is_not_proven_now_is_not_ready(facts: CopyFacts, why: str) -> None:

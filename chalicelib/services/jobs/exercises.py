@@ -26,6 +26,7 @@ from chalicelib.plan.exercises import (
 )
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.services import build
+from chalicelib.services.jobs.restore_tests import begin_tests, look_at_tests
 from chalicelib.services.people.communication import begin_drill, look_at_drill
 from chalicelib.services.signals import handle_declaration
 
@@ -135,6 +136,8 @@ def _advance(occasion: Occasion, now: datetime) -> None:
         return
     results = tuple(it if it.outcome else _result(it) for it in occasion.results)
     seen = replace(occasion, results=results)
+    if seen.status == "running":
+        seen = look_at_tests(begin_tests(seen, planned, now), now, _others(occasion))
     if seen.status == "running" and all(it.outcome for it in results):
         left = planned.scenarios[len(results) :]
         if left:
@@ -147,14 +150,21 @@ def _advance(occasion: Occasion, now: datetime) -> None:
     _save(seen)
 
 
+def _others(occasion: Occasion) -> list[Occasion]:
+    return [it for it in _occasions() if _sort(it) != _sort(occasion)]
+
+
 def _begin(occasion: Occasion) -> None:
     planned = _named(occasion.exercise)
     begun = replace(occasion, status="running", started_at=build.clock().now())
     _save(begun)
     if planned.by_messages:
         _save(begin_drill(begun))
-    else:
-        _declare(begun, planned.scenarios[0])
+        return
+    begun = begin_tests(begun, planned, build.clock().now())
+    _save(begun)
+    for scenario in planned.scenarios[:1]:
+        _declare(begun, scenario)
 
 
 def _declare(occasion: Occasion, scenario: str) -> None:
@@ -223,7 +233,10 @@ def _note_done(planned: PlannedExercise, *, by: str, note: str) -> dict[str, Any
 
 
 def _doers(planned: PlannedExercise) -> str:
-    return "acknowledgements" if planned.by_messages else f"runs of {', '.join(planned.scenarios)}"
+    if planned.by_messages:
+        return "acknowledgements"
+    named = planned.scenarios or planned.components
+    return f"{'runs' if planned.scenarios else 'restores'} of {', '.join(named)}"
 
 
 def _stands(planned: PlannedExercise, occasions: list[Occasion]) -> bool:

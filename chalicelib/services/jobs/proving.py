@@ -4,7 +4,7 @@ A day's test restores the newest point that is not proven yet, from one location
 would, into a folder or a throw-away server of this function. What was found is kept in the evidence
 bucket (`restore-tests/<component>/<time>.json`), also when it was nothing good; only what was sound
 is a proof and lies beside the point. Nothing of production is touched: no database, no bucket, no
-server of the plan is written to.
+server of the plan is written to. A spot check reads rows of the living database besides.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import asyncio
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,38 @@ from chalicelib.plan.records import (
     format_lsn,
     format_time,
 )
-from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.ports import Catalogue, Databases, ObjectStore
 from chalicelib.services import build
 from chalicelib.verify.proofs import choose_point, stand_proofs
 
 END = RecoveryTarget("end", "")
+# PostgreSQL's REPEATABLE and hash functions take it as well.
+MOST_SEED = 2**31
 # Of the function's 900 s; a sample that is not done by then counts as far as it got.
 SAMPLE_TIME = timedelta(minutes=10)
 START_SECONDS = 60
 
 
-def prove(component: str, location: str = "", *, spot: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class How:
+    """Which point a test brings back: any, by lot; the newest; else the one whose turn it is. Of a
+    database, whether `rows` are compared with the living one. `seed`: of both lots."""
+
+    spot: bool
+    newest: bool
+    rows: bool
+    seed: int
+
+
+def prove(
+    component: str,
+    location: str = "",
+    *,
+    spot: bool = False,
+    newest: bool = False,
+    rows: bool = False,
+    seed: int | None = None,
+) -> dict[str, Any]:
     """Restore a point of a component from one location (default: the primary one) and verify it.
 
     Publishes `Proven.<location>` (and `SpotChecked`), or `ProofFailures`; and however it went the
@@ -49,13 +72,17 @@ def prove(component: str, location: str = "", *, spot: bool = False) -> dict[str
 
     Args:
         spot: a spot check: any point, by lot, instead of the one whose turn it is.
+        newest: the newest point, also when it was proven before.
+        rows: of a database, compare rows with the living one; a spot check always does.
+        seed: of the lot: a spot check is repeated with the one that it told.
     Raises:
         CheckFailed: code "restore-test-failed", with what was found wrong.
         OutsideWindow: code "no-point"; NotReady: a program is missing; Damaged, Unavailable.
     """
     location = location or build.locations().primary
     try:
-        proof = _restore_and_look(component, location, spot=spot)
+        how = How(spot, newest, rows or spot, _seed(seed))
+        proof = _restore_and_look(component, location, how)
     except LeewardError as error:
         _note_failure(component, location, error)
         raise
@@ -78,17 +105,21 @@ def standing_of(component: str, location: str) -> dict[str, Any]:
     }
 
 
-def _restore_and_look(component: str, location: str, *, spot: bool) -> Proof:
+def _seed(given: int | None) -> int:
+    return random.SystemRandom().randrange(MOST_SEED) if given is None else given
+
+
+def _restore_and_look(component: str, location: str, how: How) -> Proof:
     """Raises CheckFailed when something was found wrong; it is kept all the same."""
     found = build.plan().components[component]
     store, catalogue = build.locations().store(location, component), _catalogue(component, location)
     with _folder(component) as folder:
         if isinstance(found, Postgres):
-            target = _any_moment(catalogue) if spot else END
-            proof = _prove_database(component, store, catalogue, folder, target)
+            proof = _prove_database(component, store, catalogue, folder, how)
         else:
-            draw = random.Random() if spot else None
-            point = choose_point(catalogue.holdings().standings, draw=draw).point
+            draw = random.Random(how.seed) if how.spot else None
+            standings = catalogue.holdings().standings
+            point = choose_point(standings, draw=draw, newest=how.newest).point
             proof = _proof_of(point, _checks(component, found, point, store, folder))
     _keep(component, location, {"proof": proof.to_json(), "ok": proof.ok})
     wrong = [f"{check.name}: {check.found}" for check in proof.checks if not check.ok]
@@ -151,20 +182,22 @@ def _prove_database(
     store: ObjectStore,
     catalogue: Catalogue,
     folder: Path,
-    target: RecoveryTarget,
+    how: How,
 ) -> Proof:
-    """A clean chain and the WAL after it up to the target, replayed and looked at, as a recovery
-    would."""
+    """A clean chain and the WAL after it up to its end, or of a spot check up to any point,
+    replayed and looked at, as a recovery would."""
     from chalicelib.recover.replay import replay
     from chalicelib.recover.restore import restore
     from chalicelib.services.steps.rebuild import server_of
 
     data, clock, started_at = folder / "data", build.clock(), build.clock().now()
+    target = _any_moment(catalogue, random.Random(how.seed)) if how.spot else END
     restored = restore(store, catalogue, target, data, servers=server_of, clock=clock)
     replayed = replay(store, catalogue, restored, data, servers=server_of, clock=clock)
     restored_at = clock.now()
+    compare = partial(_look_at_rows, component, target=target, lsn=replayed.recovered_lsn, how=how)
     moment = replayed.last_commit_at or clock.now()
-    checks = _look_inside(component, store, data, moment=moment)
+    checks = _look_inside(component, store, data, moment=moment, compare=compare)
     return Proof(
         component=component,
         point_id=restored.point_id,
@@ -180,18 +213,34 @@ def _prove_database(
     )
 
 
-def _any_moment(catalogue: Catalogue) -> RecoveryTarget:
+def _look_at_rows(
+    component: str, then: Databases, *, target: RecoveryTarget, lsn: int, how: How
+) -> tuple[CheckResult, ...]:
+    if not how.rows:
+        return ()
+    from chalicelib.services.jobs.row_checks import look_at_rows
+
+    return (look_at_rows(component, then, target, lsn, seed=how.seed),)
+
+
+def _any_moment(catalogue: Catalogue, draw: random.Random) -> RecoveryTarget:
     """The end of a base backup, by lot. Raises OutsideWindow (code "no-point")."""
-    point = choose_point(catalogue.holdings().standings, draw=random.Random()).point
+    point = choose_point(catalogue.holdings().standings, draw=draw).point
     assert isinstance(point, DatabasePoint)
     at = format_lsn(point.end_lsn)
     return RecoveryTarget("lsn", at, point.end_lsn, point.timeline)
 
 
 def _look_inside(
-    component: str, store: ObjectStore, data: Path, *, moment: Any
+    component: str,
+    store: ObjectStore,
+    data: Path,
+    *,
+    moment: Any,
+    compare: Callable[[Databases], tuple[CheckResult, ...]],
 ) -> tuple[CheckResult, ...]:
-    """What the plan asserts, every table, index and page."""
+    """What the plan asserts, every table, index and page; first of all what `compare` finds, for
+    which nothing may have been done on the server."""
     from chalicelib.adapters.postgres.inspect import PostgresInspector
     from chalicelib.services.jobs.schemas import schema_before
     from chalicelib.services.steps.rebuild import databases_of, server_of
@@ -202,13 +251,14 @@ def _look_inside(
         server.start()
         server.wait_until("ready", timeout_seconds=START_SECONDS)
         databases = databases_of(server, build.database_name(component))
+        rows = compare(databases)
         inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
         schema = schema_before(store, clock.now()) if wanted.schema_digest else None
         checks = verify_database(
             databases, inspector, wanted, moment=moment, clock=clock, schema=schema
         )
         pages = (verify_pages(server, clock=clock),) if wanted.page_checksums else ()
-    return (*checks, *pages)
+    return (*rows, *checks, *pages)
 
 
 def _catalogue(component: str, location: str) -> Catalogue:

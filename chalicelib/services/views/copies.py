@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from chalicelib.errors import BadInput, LeewardError
+from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.evidence.readiness import CopyFacts, FailedTest
 from chalicelib.plan.exercises import Occasion, ScenarioResult
 from chalicelib.plan.losses import lost_for_good
@@ -19,11 +20,14 @@ from chalicelib.services import build
 if TYPE_CHECKING:
     from chalicelib.plan.components import BaseComponent
 
+T = TypeVar("T")
+
 # Proofs are looked at from the newest on, until one is good.
 MOST_PROOFS = 3
 READ_THREADS = 8
 # API Gateway gives up after 29 s, a person before.
 PATIENCE_SECONDS = 8.0
+SILENT = f"their location did not answer within {PATIENCE_SECONDS:g} s"
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,26 @@ def read_all() -> dict[str, Copies]:
 
 
 def _silent(component: str) -> Copies:
-    problem = f"their location did not answer within {PATIENCE_SECONDS:g} s"
-    return Copies(CopyFacts(component, problem=problem))
+    return Copies(CopyFacts(component, problem=SILENT))
+
+
+def answered_in_time(look: Callable[[], T], component: str) -> T:
+    """What `look` finds at the location of a component's copies.
+
+    Raises:
+        Unavailable: code "copies-silent".
+    """
+    threads = ThreadPoolExecutor(1)
+    asked = threads.submit(look)
+    wait([asked], timeout=PATIENCE_SECONDS)
+    threads.shutdown(wait=False, cancel_futures=True)
+    if not asked.done():
+        raise Unavailable(
+            f"the copies of {component} cannot be read: {SILENT}",
+            hint="a recovery takes those of another location; look again when it answers",
+            code="copies-silent",
+        )
+    return asked.result()
 
 
 def read_copies(component: str) -> Copies:
@@ -128,9 +150,13 @@ def _parse(note: bytes) -> Proof | None:
 
 
 def _failed(component: str) -> list[FailedTest]:
-    """Drills of scenarios that restore the component, and that did not recover it."""
+    """Drills of scenarios that restore the component, and that did not recover it; restore tests
+    that failed on it, or did not try it."""
     found = []
     for occasion in occasions():
+        for test in occasion.tests:
+            if test.component == component and test.outcome in ("failed", "not-tried"):
+                found.append(FailedTest(test.begun_at, occasion.exercise, "", test.outcome))
         for result in occasion.results:
             if component in _not_recovered(result):
                 at = occasion.ended_at or occasion.started_at or occasion.due_at
