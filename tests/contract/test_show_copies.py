@@ -131,7 +131,9 @@ def test_a_location_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         began = time.monotonic()
         found = component("readiness")
-        assert time.monotonic() - began < PATIENCE_SECONDS + 5
+        listed = showing.show({"verb": "calendar", "component": COMPONENT})
+        assert time.monotonic() - began < 2 * PATIENCE_SECONDS + 12, "API Gateway waits for 29 s"
+    assert listed["error"]["code"] == "copies-silent"
     assert found["level"] == "not-ready"
     assert "did not answer within 8 s" in found["why"]
 

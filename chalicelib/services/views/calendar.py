@@ -11,7 +11,7 @@ from chalicelib.backup.reasons import RetentionDecision
 from chalicelib.backup.retention import decide_retention
 from chalicelib.plan.records import PointStanding, format_time
 from chalicelib.services import build
-from chalicelib.services.views.copies import require_component
+from chalicelib.services.views.copies import answered_in_time, require_component
 
 if TYPE_CHECKING:
     from chalicelib.backup.calendar import Calendar, Cell
@@ -28,8 +28,14 @@ def calendar_view(event: Event) -> Event:
 
     Raises:
         BadInput: code "unknown-component".
+        Unavailable: code "copies-silent".
     """
     name = str(event.get("component"))
+    require_component(name)
+    return answered_in_time(lambda: _calendar_of(name), name)
+
+
+def _calendar_of(name: str) -> Event:
     component = require_component(name)
     catalogue, now = build.catalogue(name), build.clock().now()
     held = catalogue.holdings()
