@@ -180,7 +180,8 @@ class Bucket(Protocol):
         asked for, or CRC64NVME when the object is too large for one request (S3: 5 GiB).
 
         Raises: DigestMismatch (code "object-changed") when the source is no longer `etag`,
-        NotReady (code "archived") when the source must be restored from its archive first.
+        NotReady (code "archived") when the source must be restored from its archive first,
+        Unavailable (code "put-down") when the time is over: call it again, it goes on.
         """
 
     def get(

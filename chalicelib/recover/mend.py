@@ -13,6 +13,7 @@ from datetime import datetime
 
 from chalicelib.errors import DigestMismatch, LeewardError
 from chalicelib.ports.buckets import Bucket, CopySource, VersionRow
+from chalicelib.ports.lasting import PUT_DOWN
 from chalicelib.recover.bucket_history import KeyHistory, read_histories
 from chalicelib.recover.same_content import Place, heads_of, read_and_compare, same_bytes
 
@@ -20,12 +21,14 @@ from chalicelib.recover.same_content import Place, heads_of, read_and_compare, s
 @dataclass(frozen=True)
 class Mended:
     """Keys: `back` from the replica; `there`: the bucket has them, or had none then; `gone`: the
-    replica had none either; `failed`: key and why."""
+    replica had none either; `failed`: key and why; `put_down`: long ones that the time did not
+    suffice for, the next call goes on with them."""
 
     back: tuple[str, ...]
     there: tuple[str, ...]
     gone: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
+    put_down: tuple[str, ...] = ()
 
 
 async def mend_bucket(
@@ -36,6 +39,7 @@ async def mend_bucket(
     there: list[str] = []
     gone: list[str] = []
     failed: list[tuple[str, str]] = []
+    put_down: list[str] = []
     for key in sorted(set(keys)):
         mine = await _history(bucket, key, moment)
         if mine is not None and (mine.then is not None or mine.live is not None):
@@ -49,8 +53,11 @@ async def mend_bucket(
             await _bring_back(bucket, replica, theirs.wanted)
             back.append(key)
         except LeewardError as error:
-            failed.append((key, error.message))
-    return Mended(tuple(back), tuple(there), tuple(gone), tuple(failed))
+            if error.instance_code == PUT_DOWN:
+                put_down.append(key)
+            else:
+                failed.append((key, error.message))
+    return Mended(tuple(back), tuple(there), tuple(gone), tuple(failed), tuple(put_down))
 
 
 async def _history(bucket: Bucket, key: str, moment: datetime) -> KeyHistory | None:

@@ -16,6 +16,7 @@ from typing import Self
 
 from chalicelib.adapters.http.wire import Connections
 from chalicelib.adapters.s3.copy import CopyLimits, S3Copier
+from chalicelib.adapters.s3.copy_turns import CopyTurns
 from chalicelib.adapters.s3.facts import read_facts, read_written
 from chalicelib.adapters.s3.http import (
     Answer,
@@ -87,12 +88,18 @@ class S3Buckets:
         await self._pool.close()
 
     def bucket(
-        self, name: str, region: str, *, endpoint_url: str = "", kms_key_id: str = ""
+        self,
+        name: str,
+        region: str,
+        *,
+        endpoint_url: str = "",
+        kms_key_id: str = "",
+        turns: CopyTurns | None = None,
     ) -> S3Bucket:
         """`endpoint_url` "" is AWS. What is written is encrypted with `kms_key_id`, "" leaves it
-        to the bucket's default."""
+        to the bucket's default. `turns`: how copies into it are put down and gone on with."""
         http = self._http(Place(name, region, endpoint_url))
-        copier = S3Copier(http, self._http, self._limits, _at_rest(kms_key_id))
+        copier = S3Copier(http, self._http, self._limits, _at_rest(kms_key_id), turns)
         return S3Bucket(http, copier, _at_rest(kms_key_id))
 
     def _http(self, place: Place) -> S3Http:
@@ -219,6 +226,10 @@ class S3Bucket:
         self, source: CopySource, *, to_key: str = "", checksum: ChecksumName = "SHA256"
     ) -> Written:
         return await self._copier.copy(source, to_key or source.key, checksum)
+
+    async def give_up_copies(self) -> Sequence[str]:
+        """Abort copies in parts that were put down and nobody went on with; the keys."""
+        return await self._copier.give_up_old()
 
     async def get(
         self, key: str, *, version_id: str = "", start: int = 0, end: int = -1, etag: str = ""

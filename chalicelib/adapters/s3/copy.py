@@ -10,16 +10,19 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
+from chalicelib.adapters.s3.copy_turns import CopyTurns, Upload
 from chalicelib.adapters.s3.facts import CHECKSUMS, META, read_facts
 from chalicelib.adapters.s3.http import Answer, Place, S3Http
 from chalicelib.adapters.s3.signing import encode_path, encode_query
 from chalicelib.adapters.s3.xml import parse, parse_tags, render_parts
 from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
 from chalicelib.ports.buckets import ChecksumName, CopySource, ObjectFacts, Written
+from chalicelib.ports.lasting import put_down, upload_gone
 
 MIB = 1 << 20
 # S3 takes at most 10,000 parts, each of at most 5 GiB; a copy in one request at most 5 GiB.
@@ -36,7 +39,11 @@ class CopyLimits:
 
 
 class S3Copier:
-    """Copies into one bucket. `reach` opens the source's bucket, to ask about large objects."""
+    """Copies into one bucket. `reach` opens the source's bucket, to ask about large objects.
+
+    With `turns` a copy in parts may end with Unavailable (code "put-down"): called again, by this
+    process or another, it goes on.
+    """
 
     def __init__(
         self,
@@ -44,11 +51,13 @@ class S3Copier:
         reach: Callable[[Place], S3Http],
         limits: CopyLimits,
         at_rest: Mapping[str, str],
+        turns: CopyTurns | None = None,
     ) -> None:
         self._http = http
         self._reach = reach
         self._limits = limits
         self._at_rest = at_rest
+        self._turns = turns
 
     async def copy(self, source: CopySource, key: str, checksum: ChecksumName) -> Written:
         if source.size_bytes < 0:
@@ -70,23 +79,74 @@ class S3Copier:
             seconds=self._http.patience.copy_seconds,
         )  # fmt: skip
 
+    async def give_up_old(self) -> list[str]:
+        """Abort what nobody went on with for a week; the keys."""
+        given_up = await self._turns.old() if self._turns else []
+        for upload in given_up:
+            await self._abort(upload)
+        return [upload.key for upload in given_up]
+
     async def _copy_in_parts(self, source: CopySource, key: str) -> Written:
-        """The upload is ended or aborted; what a dead worker left is the bucket's own rule's."""
+        """What a dead worker left of a copy without turns is the bucket's own rule's.
+
+        With turns the upload stays when the time is over or the failure may pass; else it is ended
+        or aborted.
+        """
         facts = await self._facts(source)
         _check_unchanged(source, facts)
         source = replace(source, etag=facts.etag)
-        upload_id = await self._begin(source, facts, key)
+        upload = await self._open(source, facts, key)
         try:
-            parts = await self._copy_parts(source, facts.size_bytes, key, upload_id)
-            written = await self._complete(key, upload_id, parts)
-        except BaseException:
+            parts = await self._copy_parts(source, facts.size_bytes, upload)
+            written = await self._complete(key, upload.upload_id, parts)
+        except BaseException as error:
             with suppress(LeewardError):
-                await self._http.call(
-                    "DELETE", key, [("uploadId", upload_id)], read=lambda answer: None
-                )
+                await self._put_down_or_abort(upload, error)
+            if upload.parts and _is_gone(error):
+                # Ended by another process perhaps: who calls again looks first.
+                raise upload_gone("none") from error
             raise
+        if self._turns:
+            await self._turns.forget(upload)
         await self._check_size(key, written, facts.size_bytes)
         return written
+
+    async def _open(self, source: CopySource, facts: ObjectFacts, key: str) -> Upload:
+        """Go on with the upload of this very version, cut as it would be today, or begin one."""
+        turns = self._turns
+        if turns is None:
+            now = datetime.now(UTC)
+            return Upload(key, await self._begin(source, facts, key), {}, now, now)
+        of: dict[str, str | int] = {
+            "bucket": source.bucket, "key": source.key, "version": facts.version_id,
+            "etag": facts.etag, "modified_at": facts.modified_at.isoformat(),
+            "size_bytes": facts.size_bytes, "part_bytes": self._part_bytes(facts.size_bytes),
+        }  # fmt: skip
+        known = await turns.find(key)
+        if known is not None and known.of == of:
+            return known
+        if known is not None:
+            await self._abort(known)
+        upload = turns.begin(key, await self._begin(source, facts, key), of)
+        await turns.save(upload)
+        return upload
+
+    async def _put_down_or_abort(self, upload: Upload, error: BaseException) -> None:
+        passes = not isinstance(error, LeewardError) or error.retryable
+        if self._turns and passes:
+            await self._turns.save(upload)
+        else:
+            await self._abort(upload)
+
+    async def _abort(self, upload: Upload) -> None:
+        query = [("uploadId", upload.upload_id)]
+        try:
+            await self._http.call("DELETE", upload.key, query, read=lambda answer: None)
+        except LeewardError as error:
+            if not _is_gone(error):
+                raise
+        if self._turns:
+            await self._turns.forget(upload)
 
     async def _begin(self, source: CopySource, facts: ObjectFacts, key: str) -> str:
         headers = {
@@ -103,23 +163,33 @@ class S3Copier:
             "POST", key, [("uploads", "")], headers, read=partial(_need_text, "UploadId")
         )
 
+    def _part_bytes(self, size: int) -> int:
+        return max(self._limits.part_bytes, -(-size // MOST_PARTS))
+
     async def _copy_parts(
-        self, source: CopySource, size: int, key: str, upload_id: str
+        self, source: CopySource, size: int, upload: Upload
     ) -> list[dict[str, str]]:
-        part_bytes = max(self._limits.part_bytes, -(-size // MOST_PARTS))
-        waiting = enumerate(range(0, size, part_bytes), 1)
-        parts: dict[int, dict[str, str]] = {}
+        part_bytes, turns = self._part_bytes(size), self._turns
+        starts = range(0, size, part_bytes)
+        waiting = (
+            (number, at) for number, at in enumerate(starts, 1) if number not in upload.parts
+        )
 
         async def work() -> None:
             for number, start in waiting:
+                if turns and turns.over:
+                    return
                 last = min(start + part_bytes, size) - 1
                 headers = _source_headers(source)
                 headers["x-amz-copy-source-range"] = f"bytes={start}-{last}"
-                query = [("partNumber", str(number)), ("uploadId", upload_id)]
-                parts[number] = await self._http.call(
-                    "PUT", key, query, headers, read=partial(_read_part, number),
+                query = [("partNumber", str(number)), ("uploadId", upload.upload_id)]
+                part = await self._http.call(
+                    "PUT", upload.key, query, headers, read=partial(_read_part, number),
                     seconds=self._http.patience.copy_seconds,
                 )  # fmt: skip
+                upload.parts[number] = part
+                if turns:
+                    await turns.save_now_and_then(upload)
 
         workers = [asyncio.ensure_future(work()) for _ in range(self._limits.parts_at_once)]
         try:
@@ -129,7 +199,10 @@ class S3Copier:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        return [parts[number] for number in sorted(parts)]
+        if len(upload.parts) < len(starts):
+            done_bytes = min(len(upload.parts) * part_bytes, size)
+            raise put_down(upload.key, done_bytes, size)
+        return [upload.parts[number] for number in sorted(upload.parts)]
 
     async def _complete(self, key: str, upload_id: str, parts: list[dict[str, str]]) -> Written:
         return await self._http.call(
@@ -195,6 +268,10 @@ def _check_unchanged(source: CopySource, facts: ObjectFacts) -> None:
             hint="Run it again; find out who writes when it repeats.",
             key=source.key,
         )
+
+
+def _is_gone(error: BaseException) -> bool:
+    return isinstance(error, LeewardError) and error.instance_code == "upload-missing"
 
 
 def _need_text(tag: str, answer: Answer) -> str:

@@ -29,6 +29,7 @@ from chalicelib.verify.signs.judge import SUSPICIOUS, points_to_quarantine
 
 if TYPE_CHECKING:
     from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
+    from chalicelib.adapters.s3.copy_turns import CopyTurns
     from chalicelib.backup.take_inventory import InventoryTaken
 
 # Lambda ends an invocation after 15 minutes; a first sync goes on where the last one was ended.
@@ -258,6 +259,8 @@ async def _sync(
 ) -> tuple[SyncResult, InventoryTaken | None]:
     async with build.buckets() as buckets:
         source, replica = source_of(buckets, component), replica_at(buckets, component, location)
+        if isinstance(replica, BucketReplica) and not dry_run:
+            await replica_of(buckets, component, turns=True).give_up_copies()
         result = await sync_buckets(
             source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run, **how
         )
@@ -313,32 +316,41 @@ def _at_once(component: str) -> tuple[str, ...]:
     return tuple(name for name in places.of(component) if name in named | {places.primary})
 
 
-def source_of(buckets: S3Buckets, component: str) -> S3Bucket:
-    """The user's own bucket."""
-    return bucket_at(buckets, bucket_component(component).bucket)
+def source_of(buckets: S3Buckets, component: str, *, turns: bool = False) -> S3Bucket:
+    """The user's own bucket. `turns`: a copy into it may be put down, and gone on with."""
+    name = bucket_component(component).bucket
+    return bucket_at(buckets, name, turns=copy_turns(component, name) if turns else None)
 
 
 def replica_at(buckets: S3Buckets, component: str, location: str) -> Replica:
     """Where its copies are: in the primary location a bucket of Leeward's, elsewhere a store."""
     places = build.locations()
     if location == places.primary:
-        return BucketReplica(replica_of(buckets, component))
+        return BucketReplica(replica_of(buckets, component, turns=True))
     store, now = places.store(location, component), build.clock().now()
     place = LongPlace(build.backups(component), location, build.clock(), now + PUT_DOWN_AFTER)
     return StoreReplica(store, location, long=place)
 
 
-def replica_of(buckets: S3Buckets, component: str) -> S3Bucket:
-    """The replica in AWS. Raises NotReady (code "no-replica")."""
-    return bucket_at(buckets, build.replica_bucket(component))
+def replica_of(buckets: S3Buckets, component: str, *, turns: bool = False) -> S3Bucket:
+    """The replica in AWS; `turns` as in `source_of`. Raises NotReady (code "no-replica")."""
+    name = build.replica_bucket(component)
+    return bucket_at(buckets, name, turns=copy_turns(component, name) if turns else None)
 
 
-def bucket_at(buckets: S3Buckets, name: str) -> S3Bucket:
+def copy_turns(component: str, bucket: str) -> CopyTurns:
+    from chalicelib.adapters.s3.copy_turns import CopyTurns
+
+    now = build.clock().now()
+    return CopyTurns(build.backups(component), bucket, build.clock(), now + PUT_DOWN_AFTER)
+
+
+def bucket_at(buckets: S3Buckets, name: str, *, turns: CopyTurns | None = None) -> S3Bucket:
     """S3 itself corrects the region of a bucket that is in another one."""
     here = build.environment()
     places = build.locations()
     region = places.plan.locations[places.primary].region or "us-east-1"
-    return buckets.bucket(name, region, endpoint_url=here.endpoint_url)
+    return buckets.bucket(name, region, endpoint_url=here.endpoint_url, turns=turns)
 
 
 def incomplete(location: str, result: SyncResult) -> Unavailable:

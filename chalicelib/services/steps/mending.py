@@ -7,12 +7,13 @@ import json
 from datetime import datetime
 from typing import Any
 
-from chalicelib.errors import CheckFailed, LeewardError, Truncated
+from chalicelib.errors import CheckFailed, LeewardError, Truncated, Unavailable
 from chalicelib.evidence.entries import data_loss
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import parse_time
+from chalicelib.ports.lasting import PUT_DOWN
 from chalicelib.recover.mend import Mended, mend_bucket
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import replica_of, source_of
@@ -27,7 +28,9 @@ DAMAGED = "forensics/damaged.jsonl"
 def mend_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     """What is gone from the replica too is told as lost.
 
-    Raises CheckFailed (code "not-mended") naming what could not be copied.
+    Raises:
+        CheckFailed: code "not-mended", naming what could not be copied.
+        Unavailable: code "put-down": a long object is on its way, the next attempt goes on.
     """
     component, moment = inputs["component"], parse_time(inputs["moment"])
     keys = [] if run.drill else _taken_from(run)
@@ -44,6 +47,8 @@ def mend_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
             hint="what came back stays; remove the cause and run it again",
             code="not-mended",
         )
+    if mended.put_down:
+        raise _on_its_way(mended)
     if mended.gone:
         say(run, _lost(moment, mended))
     gone = f"; GONE FOR GOOD: {', '.join(mended.gone[:SHOWN])}" if mended.gone else ""
@@ -57,9 +62,9 @@ def mend_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
 
 async def _mend(component: str, keys: list[str], moment: datetime) -> Mended:
     async with build.buckets() as buckets:
-        return await mend_bucket(
-            source_of(buckets, component), replica_of(buckets, component), keys, moment
-        )
+        bucket = source_of(buckets, component, turns=True)
+        await bucket.give_up_copies()
+        return await mend_bucket(bucket, replica_of(buckets, component), keys, moment)
 
 
 def _taken_from(run: Run) -> list[str]:
@@ -79,6 +84,15 @@ def _lost(moment: datetime, mended: Mended) -> Any:
         last_commit_recovered_at=None,
         rows_lost=len(mended.gone),
         how=f"objects of which no version is left anywhere: {', '.join(mended.gone[:SHOWN])}",
+    )
+
+
+def _on_its_way(mended: Mended) -> Unavailable:
+    return Unavailable(
+        f"expected {len(mended.put_down)} long objects to come back in one attempt, they take "
+        f"longer: {', '.join(mended.put_down[:SHOWN])}",
+        code=PUT_DOWN,
+        hint="the next attempt goes on from there; run the step again when there is none",
     )
 
 
