@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
+import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
@@ -120,3 +125,56 @@ def test_bytes_after_an_answer_are_an_error() -> None:
 def test_silence_is_an_error() -> None:
     with pytest.raises(TimeoutError), asked(SILENCE, seconds=0.05):
         pass
+
+
+def test_over_tls_the_server_is_known_by_its_name(tmp_path: Path) -> None:
+    certificate = tmp_path / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", certificate,
+         "-out", tmp_path / "certificate.pem"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    certificate.write_bytes(certificate.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+    with tls_server(certificate, answer(200, LONG)) as port:
+        assert over_tls(f"https://localhost:{port}", trusting) == LONG
+        with pytest.raises(ssl.SSLCertVerificationError):
+            over_tls(f"https://127.0.0.1:{port}", trusting)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            over_tls(f"https://localhost:{port}", ssl.create_default_context())
+
+
+def over_tls(url: str, context: ssl.SSLContext) -> bytes:
+    origin = origin_of(url)
+    connection = Connection(origin, seconds=60, tls=context)
+    try:
+        told = connection.ask(render_request("GET", "/k", {"Host": origin.authority}))
+        return body_of(told)
+    finally:
+        connection.close()
+
+
+@contextmanager
+def tls_server(certificate: Path, said: bytes) -> Iterator[int]:
+    """Answers each connection once; a client that does not trust it is passed over."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                plain, _ = listener.accept()
+                with suppress(OSError), context.wrap_socket(plain, server_side=True) as client:
+                    client.recv(1 << 16)
+                    client.sendall(said)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(60)
