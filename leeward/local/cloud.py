@@ -293,10 +293,11 @@ class LocalCloud:
         """
         return self.runner.kill(name, wait_seconds=wait_seconds)
 
-    def strike(self, strikes: Callable[[Call], bool]) -> None:
+    def strike(self, strikes: Callable[[Call, Any], bool]) -> None:
         """Kill each sandbox that makes a call of which `strikes` says so, before it takes effect.
 
-        The worker waits while it is judged: where it dies does not depend on any clock.
+        It is asked with the call and the event of the invocation that makes it, and the worker
+        waits for the answer: where it dies does not depend on any clock.
         """
         self.runner.strikes = strikes
 

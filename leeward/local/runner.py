@@ -94,8 +94,8 @@ class Runner:
         self._held: list[Held] = []
         self._spawners: dict[Path, Spawner] = {}
         self.forks = True
-        # Which call a sandbox dies at, before it takes effect.
-        self.strikes: Callable[[Call], bool] = lambda _: False
+        # At which call of which event a sandbox dies, before the call takes effect.
+        self.strikes: Callable[[Call, Any], bool] | None = None
         self._numbers = itertools.count(1)
         self._waiting = 0
         self._stopping = False
@@ -269,9 +269,9 @@ class Runner:
             **call,
         )
         self.calls.append(made)
-        if self.strikes(made):
+        if self.strikes:
             for box in self.running(function.name):
-                if box.folder.name == sandbox:
+                if box.folder.name == sandbox and self.strikes(made, box.event):
                     box.kill()
         return judged.denied
 

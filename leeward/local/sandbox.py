@@ -59,7 +59,10 @@ class Outcome:
 
 
 class Sandbox:
-    """See the module. `on_log(line)` gets each line; `gate(call)` says why a call is denied."""
+    """See the module. `on_log(line)` gets each line; `gate(call)` says why a call is denied.
+
+    `event`: of the invocation that runs, or ran last.
+    """
 
     def __init__(
         self,
@@ -82,6 +85,7 @@ class Sandbox:
         self._killing = threading.Lock()
         self._killed = False
         self.invoking = False
+        self.event: Any = None
         self._spawner = spawner
         self._start(environment)
 
@@ -127,7 +131,7 @@ class Sandbox:
         self._drained.clear()
         self._log(f"START RequestId: {request_id} Version: $LATEST")
         timeout = self.function.timeout_seconds
-        self.invoking = True
+        self.event, self.invoking = event, True
         answer = self._exchange(event, request_id, timeout)
         self.invoking = False
         elapsed = time.monotonic() - started

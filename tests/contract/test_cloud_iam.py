@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,19 +93,21 @@ def test_every_call_is_known_with_what_it_needed(cloud: LocalCloud) -> None:
 
 def test_a_worker_that_is_struck_at_a_call_dies_before_it_takes_effect(cloud: LocalCloud) -> None:
     struck: list[str] = []
+    event = {"table": "mine", "key": "struck"}
 
-    def strikes(call: Call) -> bool:
+    def strikes(call: Call, of: Any) -> bool:
+        assert of == event
         struck.append(call.sandbox)
         return call.operation == "PutItem"
 
     cloud.strike(strikes)
-    payload, error = invoke(cloud, "remember", {"table": "mine", "key": "struck"})
-    cloud.strike(lambda call: False)
+    payload, error = invoke(cloud, "remember", event)
+    cloud.strike(lambda call, of: False)
     assert (error, payload["errorType"]) == ("Unhandled", "Runtime.ExitError")
     assert [name.startswith("app-test-remember-") for name in struck] == [True]
     key = {"pk": {"S": "struck"}}
     assert "Item" not in cloud.client("dynamodb").get_item(TableName="mine", Key=key)
-    assert invoke(cloud, "remember", {"table": "mine", "key": "struck"}) == (key, None)
+    assert invoke(cloud, "remember", event) == (key, None)
 
 
 def _create_buckets(cloud: LocalCloud) -> None:
