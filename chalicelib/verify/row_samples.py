@@ -43,7 +43,7 @@ from chalicelib.verify.row_versions import (
 STATEMENT_SECONDS = 15
 LOCK_SECONDS = 2
 LONGEST_PAUSE_SECONDS = 5.0
-READ_SECONDS = 300
+READ_SECONDS = 120
 NAMED = 5
 
 

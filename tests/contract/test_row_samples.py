@@ -65,7 +65,17 @@ CREATE TABLE events (what text);
 INSERT INTO events SELECT 'event ' || n FROM generate_series(1, 100) n;
 CREATE TABLE empty (id int PRIMARY KEY);
 """
-DAMAGED = ("changed", "replaced", "lost", "kept", "left_out", "no_table", "rolled", "later")
+DAMAGED = (
+    "changed",
+    "replaced",
+    "lost",
+    "kept",
+    "left_out",
+    "no_table",
+    "reused",
+    "rolled",
+    "later",
+)
 EVERYTHING = SamplePolicy(tables=100, rows=10_000, pages=10_000)
 
 
@@ -129,6 +139,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         replayed = replay(*ports, restored, folder, servers=ThrowawayServer, clock=CLOCK)
         _overwrite(folder / path, b"value 42", b"value 24")
         flying.commit()
+        # What is changed in the restored server below must not happen to have the same ids.
+        world.server.run(*["SELECT pg_current_xact_id()"] * 100)
         server = ThrowawayServer(folder, settings={"ignore_checksum_failure": "on"})
         with server:
             server.start()
@@ -209,6 +221,12 @@ def test_a_few_by_lot_are_the_same_with_the_same_seed(here: Restored) -> None:
             "public.events at (0,5): missing",
         ),
         ("no_table", ["DROP TABLE empty"], "table public.empty: missing"),
+        # Another row lies at its place by now.
+        (
+            "reused",
+            ["INSERT INTO events VALUES ('made up')"],
+            "public.events at (0,101): gone",
+        ),
     ],
 )
 def test_what_nothing_since_explains_is_named(
@@ -216,7 +234,11 @@ def test_what_nothing_since_explains_is_named(
 ) -> None:
     here.spoil(database, *spoiled)
     # What others do meanwhile explains other rows, and not this one.
-    here.world.run(database, "UPDATE settled SET secret = 'later' WHERE id > 90")
+    here.world.run(
+        database,
+        "UPDATE settled SET secret = 'later' WHERE id > 90",
+        "INSERT INTO events VALUES ('later')",
+    )
     with pytest.raises(CheckFailed) as failed:
         here.compare(database)
     assert failed.value.instance_code == "rows-differ"

@@ -16,10 +16,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import CheckFailed, LeewardError
 from chalicelib.plan.components import BaseComponent, Bucket, Files, Postgres
@@ -35,6 +35,9 @@ from chalicelib.plan.records import (
 from chalicelib.ports import Catalogue, Databases, ObjectStore
 from chalicelib.services import build
 from chalicelib.verify.proofs import choose_point, stand_proofs
+
+if TYPE_CHECKING:
+    from chalicelib.verify.schema import Schema
 
 END = RecoveryTarget("end", "")
 # PostgreSQL's REPEATABLE and hash functions take it as well.
@@ -191,12 +194,14 @@ def _prove_database(
     from chalicelib.services.steps.rebuild import server_of
 
     data, clock, started_at = folder / "data", build.clock(), build.clock().now()
-    target = _any_moment(catalogue, random.Random(how.seed)) if how.spot else END
+    target, known_at = END, started_at
+    if how.spot:
+        target, known_at = _any_moment(catalogue, random.Random(how.seed))
     restored = restore(store, catalogue, target, data, servers=server_of, clock=clock)
     replayed = replay(store, catalogue, restored, data, servers=server_of, clock=clock)
     restored_at = clock.now()
     compare = partial(_look_at_rows, component, target=target, lsn=replayed.recovered_lsn, how=how)
-    moment = replayed.last_commit_at or clock.now()
+    moment = replayed.last_commit_at or known_at
     checks = _look_inside(component, store, data, moment=moment, compare=compare)
     return Proof(
         component=component,
@@ -223,12 +228,12 @@ def _look_at_rows(
     return (look_at_rows(component, then, target, lsn, seed=how.seed),)
 
 
-def _any_moment(catalogue: Catalogue, draw: random.Random) -> RecoveryTarget:
-    """The end of a base backup, by lot. Raises OutsideWindow (code "no-point")."""
+def _any_moment(catalogue: Catalogue, draw: random.Random) -> tuple[RecoveryTarget, datetime]:
+    """The end of a base backup, by lot, and when that was. Raises OutsideWindow ("no-point")."""
     point = choose_point(catalogue.holdings().standings, draw=draw).point
     assert isinstance(point, DatabasePoint)
     at = format_lsn(point.end_lsn)
-    return RecoveryTarget("lsn", at, point.end_lsn, point.timeline)
+    return RecoveryTarget("lsn", at, point.end_lsn, point.timeline), point.taken_at
 
 
 def _look_inside(
@@ -236,13 +241,12 @@ def _look_inside(
     store: ObjectStore,
     data: Path,
     *,
-    moment: Any,
+    moment: datetime,
     compare: Callable[[Databases], tuple[CheckResult, ...]],
 ) -> tuple[CheckResult, ...]:
     """What the plan asserts, every table, index and page; first of all what `compare` finds, for
     which nothing may have been done on the server."""
     from chalicelib.adapters.postgres.inspect import PostgresInspector
-    from chalicelib.services.jobs.schemas import schema_before
     from chalicelib.services.steps.rebuild import databases_of, server_of
     from chalicelib.verify.database import verify_database, verify_pages
 
@@ -253,12 +257,20 @@ def _look_inside(
         databases = databases_of(server, build.database_name(component))
         rows = compare(databases)
         inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
-        schema = schema_before(store, clock.now()) if wanted.schema_digest else None
+        schema = _schema_near(store, databases, moment) if wanted.schema_digest else None
         checks = verify_database(
             databases, inspector, wanted, moment=moment, clock=clock, schema=schema
         )
         pages = (verify_pages(server, clock=clock),) if wanted.page_checksums else ()
     return (*rows, *checks, *pages)
+
+
+def _schema_near(store: ObjectStore, databases: Databases, moment: datetime) -> Schema | None:
+    from chalicelib.services.jobs.schemas import schema_near
+    from chalicelib.verify.schema import read_schema
+
+    with databases.session(read_only=True) as session:
+        return schema_near(store, moment, read_schema(session))
 
 
 def _catalogue(component: str, location: str) -> Catalogue:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from chalicelib.errors import LeewardError
+from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.plan.records import CheckResult, RecoveryTarget
 from chalicelib.plan.wal import follow, segment_start
 from chalicelib.ports import Databases
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from chalicelib.plan.records import Window
     from chalicelib.ports import Inventory
 
-ROWS_TIME = timedelta(minutes=3)
+ROWS_TIME = timedelta(minutes=2)
+COMPARE_TRIES, COMPARE_PAUSE_SECONDS = 3, 20.0
 FETCH_SECONDS = 180.0
 # The schedule may be fetching at this moment: a slot serves one at a time.
 FETCH_TRIES, FETCH_PAUSE_SECONDS = 4, 15.0
@@ -38,16 +39,28 @@ def look_at_rows(
     Args:
         then: the restored server, on which nothing was done yet.
     """
-    compare = partial(
-        compare_rows,
-        then,
-        build.operator(component),
-        partial(left_since, component, target, recovered_lsn),
-        seed=seed,
-        clock=build.clock(),
-        until=build.clock().now() + ROWS_TIME,
-    )
+    compare = partial(_compare, component, then, target, recovered_lsn, seed)
     return run_checks([("rows-alike", compare)], build.clock()).results[0]
+
+
+def _compare(
+    component: str, then: Databases, target: RecoveryTarget, recovered_lsn: int, seed: int
+) -> str:
+    """A lock that somebody holds for a moment, or a table that is dropped meanwhile, is no
+    finding."""
+    clock, now = build.clock(), build.operator(component)
+    explain = partial(left_since, component, target, recovered_lsn)
+
+    def compare() -> str:
+        until = clock.now() + ROWS_TIME
+        return compare_rows(then, now, explain, seed=seed, clock=clock, until=until)
+
+    for _ in range(COMPARE_TRIES - 1):
+        try:
+            return compare()
+        except (Unavailable, BadInput):
+            clock.sleep(COMPARE_PAUSE_SECONDS)
+    return compare()
 
 
 def left_since(
@@ -91,12 +104,11 @@ def _unreadable(inventory: Inventory, window: Window, start: int) -> str:
 
 
 def _fetch_newest_wal(component: str) -> None:
-    functions = build.primary_functions(FETCH_SECONDS)
-    for attempt in range(1, FETCH_TRIES + 1):
+    functions, event = build.primary_functions(FETCH_SECONDS), {"component": component}
+    for _ in range(FETCH_TRIES - 1):
         try:
-            functions.call("fetch_wal", {"component": component})
+            functions.call("fetch_wal", event)
             return
         except LeewardError:
-            if attempt == FETCH_TRIES:
-                raise
             build.clock().sleep(FETCH_PAUSE_SECONDS)
+    functions.call("fetch_wal", event)

@@ -33,6 +33,18 @@ def schema_before(store: ObjectStore, moment: datetime) -> Schema | None:
     return _read(store, earlier[-1]) if earlier else None
 
 
+def schema_near(store: ObjectStore, moment: datetime, found: Schema) -> Schema | None:
+    """What a database that was restored up to its last commit, at `moment`, should have: the schema
+    that was seen last before; or the one that was seen next, when that is what it has: a change is
+    seen only some time after its commit."""
+    key = f"{PREFIX}{format_time(moment)}.json"
+    later = next((it for it in _keys(store) if it > key), None)
+    following = _read(store, later) if later else None
+    if following is not None and following.objects == found.objects:
+        return following
+    return schema_before(store, moment)
+
+
 def _keys(store: ObjectStore) -> list[str]:
     """In order of time: the time has one width and one form."""
     return [item.key for item in store.list(PREFIX)]
