@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.survived import table_of
+
 settings.register_profile("leeward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leeward")
 
@@ -34,6 +36,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         text for report in passed for name, text in report.user_properties if name == "survived"
     ]
     if told:
-        terminalreporter.section("survived")
-        for line in sorted(map(str, told)):
+        terminalreporter.section("survived: how many faults, by scenario")
+        for line in table_of(told):
             terminalreporter.line(line)

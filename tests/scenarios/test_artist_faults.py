@@ -3,18 +3,18 @@ repository is gone."""
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from chalicelib.recover.servers import RUN_TAG
 from leeward.commands.drill import load_runnable
-from leeward.local.drill import DrillOptions, Told
+from leeward.local.drill import DrillOptions
 from leeward.local.stages.artist import ServerDrill
 from tests.commands import ARTIST
+from tests.scenarios.striker import Striker, undisturbed
+from tests.scenarios.test_faults import read_records
 
 SCENARIO = "server-failure"
-# The worker of this function dies when this step has begun.
-DEATHS = {"provision": "manage_servers", "restore-files": "restore_data", "build": "manage_servers"}
 
 
 class Disturbed(ServerDrill):
@@ -30,38 +30,25 @@ class Disturbed(ServerDrill):
         return super().count(score, folder)
 
 
-def test_a_server_is_replaced_though_workers_die_and_copies_are_damaged(tmp_path: Path) -> None:
+def test_a_server_is_replaced_though_workers_die_and_copies_are_damaged(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     plan, _ = load_runnable(ARTIST, SCENARIO)
     options = DrillOptions(SCENARIO, "application", "copies-damaged", tmp_path, projects=500)
-    heard: list[Told] = []
-    killed: list[str] = []
-
-    def tell(told: Told) -> None:
-        heard.append(told)
-        record = told.record
-        if record and record.kind == "step-started" and record.body["attempt"] == 1:
-            function = DEATHS.get(record.step)
-            if function:
-                threading.Thread(target=kill, args=(function, record.step)).start()
-
-    def kill(function: str, step: str) -> None:
-        made.cloud.kill_worker(function, wait_seconds=5)
-        killed.append(step)
-
-    made = Disturbed(plan, options, tell)
+    striker = Striker()
+    made = striker.drill = Disturbed(plan, options, striker.hear)
     result = made.run()
-    assert result.problems == []
-    assert sorted(killed) == sorted(DEATHS)
+    assert result.problems == [], striker.said
+    records = read_records(result.folder)
+    assert undisturbed(records) == set()
     assert len(made.servers) == 1
-    records = [it.record for it in heard if it.record]
-    attempts = {it.step: it.body["attempt"] for it in records if it.kind == "step-started"}
-    assert attempts["provision"] == 2
     finished = {it.step: it.body["outputs"] for it in records if it.kind == "step-finished"}
     assert finished["restore-code"]["source"].endswith("-bundle")
-    [chosen] = [
+    *_, chosen = [
         it.body for it in records if it.kind == "chosen-point" and it.step == "restore-files"
     ]
-    [rejected] = [it for it in records if it.kind == "rejected-point"]
+    *_, rejected = [it for it in records if it.kind == "rejected-point"]
     assert rejected.body["point"] in chosen["reason"]
     assert rejected.body["point"] > chosen["point"]
     assert chosen["point"] == finished["restore-files"]["point"]
+    record_property("survived", striker.told("artist-tech", SCENARIO))

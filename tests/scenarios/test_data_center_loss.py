@@ -6,7 +6,7 @@ while the primary hangs, its database and cluster are gone, and other clouds alo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,6 +21,7 @@ from leeward.local.production import SUPERUSER
 from leeward.local.stages.site_loss import SiteLossDrill
 from tests.scenarios.drills import LOST_FOR_GOOD, PARTIAL, PLAN
 from tests.scenarios.untouched import state_of
+from tests.survived import survived
 
 SCENARIO = "data-center-loss"
 
@@ -83,8 +84,9 @@ def test_a_drill_leaves_production_as_it_was(here: Stage) -> None:
     assert {"activate", "hold-database", "load", "open-database", "deploy", "update-dns"} <= undone
 
 
-def test_the_loss_itself_is_recovered_within_the_promises(here: Stage) -> None:
-    here._answered.clear()
+def test_the_loss_itself_is_recovered_within_the_promises(
+    here: Stage, record_property: Callable[[str, object], None]
+) -> None:
     here.harm()
     incident = here.notice()
     score = here.follow(incident)
@@ -94,3 +96,4 @@ def test_the_loss_itself_is_recovered_within_the_promises(here: Stage) -> None:
     assert score.rto_met
     assert score.rpo_met
     assert here.workspaces() == {"dr"}
+    record_property("survived", survived("nexus-studio", SCENARIO, "region lost", 1))

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from chalicelib.plan.records import EvidenceRecord, format_time
 from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.local.drill import Told
 from tests.scenarios.drills import SCENARIO, make_drill
+from tests.survived import survived
 
 
 def read_records(folder: Path) -> list[EvidenceRecord]:
@@ -27,7 +29,9 @@ def read_records(folder: Path) -> list[EvidenceRecord]:
 KILL_AFTER_SECONDS = (0.02, 0.3)
 
 
-def test_every_step_survives_two_deaths_of_its_worker(tmp_path: Path) -> None:
+def test_every_step_survives_two_deaths_of_its_worker(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     killed: list[tuple[str, int]] = []
     drill = make_drill(tmp_path, "update-without-where", lambda told: strike(told))
     steps = {step.name: step for step in drill.plan.scenarios[SCENARIO].all_steps()}
@@ -55,6 +59,8 @@ def test_every_step_survives_two_deaths_of_its_worker(tmp_path: Path) -> None:
     assert {step for step, _ in killed} >= set(steps) - {"set-aside"}, killed
     attempts = {step.name: step.attempts for step in result.score.steps}
     assert sum(attempts.values()) >= len(steps) + len(steps) // 2, (attempts, killed)
+    told = survived("nexus-studio", SCENARIO, "workers killed", len(killed))
+    record_property("survived", told)
 
 
 def alarm_event(body: dict[str, Any], at: str) -> dict[str, Any]:
@@ -73,7 +79,9 @@ def alarm_event(body: dict[str, Any], at: str) -> dict[str, Any]:
     }
 
 
-def test_alarms_that_come_twice_start_one_run(tmp_path: Path) -> None:
+def test_alarms_that_come_twice_start_one_run(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     drill = make_drill(tmp_path, "delete-without-where", lambda told: repeat(told))
     answers: list[dict[str, Any]] = []
 
@@ -92,6 +100,8 @@ def test_alarms_that_come_twice_start_one_run(tmp_path: Path) -> None:
     assert [answer["incidents"] for answer in answers] == [[result.score.incident]] * 4
     kinds = Counter(told_record.kind for told_record in read_records(result.folder))
     assert (kinds["incident-opened"], kinds["run-started"], kinds["alarm-joined"]) == (1, 1, 1)
+    told = survived("nexus-studio", SCENARIO, "alarm again", len(answers))
+    record_property("survived", told)
 
 
 def invoke(client: Any, event: dict[str, Any]) -> dict[str, Any]:

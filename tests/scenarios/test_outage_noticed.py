@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from leeward.plan_file import load_plan
 from leeward.template import machine_id
 from tests.answering import Answering, answering
 from tests.clouds import wait_for
+from tests.survived import survived
 
 PLAN = Path(__file__).parents[2] / "policies/plans/nexus-studio.yaml"
 OUTAGE, SITE = "regional-outage", "primary"
@@ -174,14 +175,19 @@ def test_the_primary_tells_the_standby_that_it_works_and_stops_when_it_does_not(
     assert beat["says"].startswith("since 0 s: the last one is 36")
 
 
-def test_one_bad_probe_or_a_flapping_one_starts_nothing(scene: Scene) -> None:
-    for status in (500, 200, 500, 200, 500):
+def test_one_bad_probe_or_a_flapping_one_starts_nothing(
+    scene: Scene, record_property: Callable[[str, object], None]
+) -> None:
+    flaps = (500, 200, 500, 200, 500)
+    for status in flaps:
         scene.here.status = status
         assert not scene.look()["go"]
     time.sleep(1.1)
     scene.tell("open")
     assert not scene.look()["go"]
     assert scene.runs() == []
+    told = survived("nexus-studio", OUTAGE, "flapping", flaps.count(500))
+    record_property("survived", told)
 
 
 def test_apis_that_fail_while_services_answer_start_nothing(scene: Scene) -> None:

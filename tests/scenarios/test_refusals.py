@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tests.gates import Verdict, gate
+from tests.scenarios.drills import SCENARIO
 from tests.scenarios.stages import Ended, Stage, checks_of, overwrite_middle, stage, steps_of
+from tests.survived import survived
 
 # True for production, which is reached over TCP; never for a throw-away server on its socket.
 ONLY_IN_PRODUCTION = {
@@ -69,7 +72,9 @@ def test_what_cannot_be_recovered_is_refused_before_anything_is_touched(tmp_path
         assert probe["what"] == "the state at the end of the WAL is sound"
 
 
-def test_a_second_run_is_refused_while_the_first_holds_the_component(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_while_the_first_holds_the_component(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     def hold(plan: dict[str, Any]) -> None:
         steps_of(plan).insert(2, HOLD)
 
@@ -87,6 +92,7 @@ def test_a_second_run_is_refused_while_the_first_holds_the_component(tmp_path: P
         ended = here.ended(first)
         assert ended.outcome["outcome"] == "recovered"
         assert "recovery" in here.application.health()["database"]
+    record_property("survived", survived("nexus-studio", SCENARIO, "two at once", 1))
 
 
 def test_when_every_backup_is_corrupt_it_says_so_and_stops(tmp_path: Path) -> None:

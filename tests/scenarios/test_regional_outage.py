@@ -6,6 +6,7 @@ went: what failed then fails here, at that hour of it, and the application is do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from leeward.local.outages import Outage, load_outage, set_to
 from leeward.local.stages.outage import OutageDrill
 from leeward.plan_file import load_plan
 from tests.scenarios.drills import LOST_FOR_GOOD, PARTIAL, PLAN
+from tests.survived import survived
 
 FOLDER = Path(__file__).parents[1] / "outages"
 ESTIMATE_SECONDS = 15 * 60
@@ -59,7 +61,9 @@ class October(Replayed):
 
 @pytest.mark.parametrize("stage", [Hanging, December, October])
 def test_it_is_noticed_and_recovered_without_the_lost_region(
-    stage: type[Hanging] | type[Replayed], tmp_path: Path
+    stage: type[Hanging] | type[Replayed],
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     plan = load_plan(PLAN).plan
     assert stage.accepts(plan, "regional-outage")
@@ -76,6 +80,7 @@ def test_it_is_noticed_and_recovered_without_the_lost_region(
     assert result.score.rto_seconds is not None
     assert result.score.rto_seconds < ESTIMATE_SECONDS
     assert [fact.name for fact in result.facts if fact.met is False] == []
+    record_property("survived", survived("nexus-studio", "regional-outage", "region lost", 1))
     called = {
         (call.service, call.operation)
         for call in drill.cloud.calls()

@@ -35,7 +35,8 @@ WRITING_SECONDS = 2.0
 
 
 class ArtistFailbackDrill(GreatLossDrill):
-    """See the module. `away`: the server that serves at the secondary site."""
+    """See the module. `away`: the server that serves at the secondary site; `failover`: how the
+    run went that made it."""
 
     damages: ClassVar[tuple[str, ...]] = ("site-lost",)
 
@@ -88,7 +89,7 @@ class ArtistFailbackDrill(GreatLossDrill):
     def take_over(self) -> None:
         """Raises CheckFailed (code "no-failover") when the secondary site could not."""
         began = time.monotonic()
-        score = self.follow(self.declare(f"drill: {self.options.damage}"))
+        self.failover = score = self.follow(self.declare(f"drill: {self.options.damage}"))
         self.options = replace(self.options, scenario=self.returning)
         if not score.serves:
             raise CheckFailed(

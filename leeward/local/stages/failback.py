@@ -34,7 +34,7 @@ WRITING_SECONDS = 2.0
 
 
 class FailbackDrill(OutageDrill):
-    """See the module. `lost`: the scenario that took over."""
+    """See the module. `lost`: the scenario that took over; `failover`: how its run went."""
 
     damages: ClassVar[tuple[str, ...]] = ("region-refuses", "region-hangs", "region-answers-503")
 
@@ -84,7 +84,7 @@ class FailbackDrill(OutageDrill):
     def take_over(self) -> None:
         """Raises CheckFailed (code "no-failover") when the standby could not."""
         began = time.monotonic()
-        score = self.follow(super().notice())
+        self.failover = score = self.follow(super().notice())
         self.options = replace(self.options, scenario=self.returning)
         if not score.serves:
             raise CheckFailed(
