@@ -16,7 +16,7 @@ Pure: reads no clock, calls nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Literal
@@ -289,6 +289,45 @@ def _told(occasion: Occasion) -> str:
         told.append(f"{sound} component{'s were' if sound > 1 else ' was'} restored and sound")
     left_out = [it.component for it in occasion.tests if it.outcome == "left-out"]
     return "; ".join(told) + (f"; left out by the plan: {', '.join(left_out)}" if left_out else "")
+
+
+def judge_test(
+    test: ComponentTest,
+    told: dict[str, Any] | None,
+    before: Iterable[Occasion],
+    *,
+    now: datetime,
+) -> ComponentTest:
+    """What a test that was begun has come to; the same while it may still answer.
+
+    Args:
+        told: what its function left: {"outcome", "found"}, "point", "seconds"; None: nothing yet.
+        before: other occasions, of whichever exercise: the last test of the component is named.
+    """
+    if told is None and now - test.begun_at <= LONGEST_TEST:
+        return test
+    told = told or {"outcome": "not-tried", "found": f"no answer within {LONGEST_TEST}"}
+    last = _last_test(test.component, before)
+    return replace(
+        test,
+        outcome=told["outcome"],
+        point=told.get("point", ""),
+        found=told["found"],
+        seconds=told.get("seconds"),
+        before_seconds=last.seconds if last else None,
+        before_outcome=last.outcome if last else "",
+    )
+
+
+def _last_test(component: str, before: Iterable[Occasion]) -> ComponentTest | None:
+    found = (
+        test
+        for occasion in before
+        if occasion.is_over
+        for test in occasion.tests
+        if test.component == component and test.outcome not in ("", "left-out")
+    )
+    return max(found, key=lambda it: it.begun_at, default=None)
 
 
 def choose_next(

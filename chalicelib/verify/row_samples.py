@@ -215,6 +215,8 @@ class _Comparison:
         committed = partial(self._is_committed, horizon)
         verdict = judge_row(then, now, horizon, committed)
         self.tally.seen[verdict] += 1
+        if then and not committed(then.xmin):
+            self.tally.unexplained.append(f"{show_row(side, key)}: by an uncommitted transaction")
         if verdict in WRONG:
             self.tally.unexplained.append(f"{show_row(side, key)}: {verdict}")
         if verdict == "gone" and then and not rewritten:

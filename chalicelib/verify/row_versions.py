@@ -10,6 +10,8 @@ transactions as its source did, and every row version names the one that wrote i
   difference.
 - A living version whose transaction is younger than the restored state, or had not committed in
   it, was written afterwards: it explains another version there, or none.
+- A version that is there was written by a transaction that had committed: a state that does not
+  know that has lost what became of its transactions, and explains nothing.
 - A row that is there and no longer here says nothing by itself: the WAL since must show that it
   was deleted or replaced.
 

@@ -73,6 +73,7 @@ DAMAGED = (
     "left_out",
     "no_table",
     "reused",
+    "forgotten",
     "rolled",
     "later",
 )
@@ -131,6 +132,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         flying.execute("DELETE FROM flying WHERE id <= 5")
         # A page whose checksum is not looked at may hold anything.
         [(path,)] = world.server.run("SELECT pg_relation_filepath('settled')", database="changed")
+        # Frozen rows are seen whatever is known of their transaction.
+        world.run("forgotten", "UPDATE settled SET secret = secret", "VACUUM (FREEZE) settled")
+        [(forgotten,)] = world.run("forgotten", "SELECT DISTINCT xmin::text::int FROM settled")
         with PostgresSource(world.server.dsn()) as source:
             fetch_wal(source, world.store, world.catalogue, component="db", clock=CLOCK)
         folder = root / "restored" / "data"
@@ -138,6 +142,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=CLOCK)
         replayed = replay(*ports, restored, folder, servers=ThrowawayServer, clock=CLOCK)
         _overwrite(folder / path, b"value 42", b"value 24")
+        _forget_commit(folder / "pg_xact/0000", forgotten)
         flying.commit()
         # What is changed in the restored server below must not happen to have the same ids.
         world.server.run(*["SELECT pg_current_xact_id()"] * 100)
@@ -153,6 +158,14 @@ def _overwrite(path: Path, old: bytes, new: bytes) -> None:
     content = path.read_bytes()
     assert content.count(old) == 1
     path.write_bytes(content.replace(old, new))
+
+
+def _forget_commit(path: Path, xid: int) -> None:
+    """Two bits a transaction (clog.c): 1 committed, 2 aborted."""
+    content, shift = bytearray(path.read_bytes()), xid % 4 * 2
+    assert content[xid // 4] >> shift & 3 == 1
+    content[xid // 4] ^= 3 << shift
+    path.write_bytes(content)
 
 
 def test_what_was_in_flight_at_the_moment_is_explained_without_wal(here: Restored) -> None:
@@ -221,6 +234,7 @@ def test_a_few_by_lot_are_the_same_with_the_same_seed(here: Restored) -> None:
             "public.events at (0,5): missing",
         ),
         ("no_table", ["DROP TABLE empty"], "table public.empty: missing"),
+        ("forgotten", [], "): by an uncommitted transaction"),
         # Another row lies at its place by now.
         (
             "reused",

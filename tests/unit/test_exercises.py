@@ -18,9 +18,12 @@ from chalicelib.plan.exercises import (
     Occasion,
     PlannedExercise,
     ScenarioResult,
+    Status,
+    TestOutcome,
     choose_next,
     decide_standing,
     due_between,
+    judge_test,
     planned_exercises,
 )
 from chalicelib.plan.model import Plan
@@ -104,6 +107,23 @@ def test_a_restore_test_restores_every_component_that_has_copies() -> None:
     assert monthly.components == ("artist-db", "user-files", "redis", "configuration", "code")
     assert (artist["spot-check-weekly"].by_people, monthly.by_people) == (True, False)
     assert set(RESTORABLE) == {name.__name__.lower() for name in PROVABLE}
+
+
+def test_a_test_that_does_not_answer_was_not_tried_and_the_time_before_is_named() -> None:
+    begun = ComponentTest("redis", NOON)
+    assert judge_test(begun, None, [], now=after(hours=2)) == begun
+    silent = judge_test(begun, None, [], now=after(hours=2.01))
+    assert (silent.outcome, silent.found) == ("not-tried", "no answer within 2:00:00")
+
+    def earlier(days: int, outcome: TestOutcome, status: Status = "done") -> Occasion:
+        test = ComponentTest("redis", after(days=-days), outcome, seconds=float(days))
+        return Occasion("another", after(days=-days), status, tests=(SOUND[0], test))
+
+    times = [earlier(9, "failed"), earlier(5, "sound"), earlier(2, "left-out")]
+    told = {"outcome": "sound", "found": "as it was", "point": "p-9", "seconds": 4.5}
+    found = judge_test(begun, told, [*times, earlier(1, "failed", "running")], now=NOON)
+    assert (found.outcome, found.point, found.seconds) == ("sound", "p-9", 4.5)
+    assert (found.before_outcome, found.before_seconds) == ("sound", 5.0)
 
 
 def test_what_the_plan_leaves_out_is_told_and_a_wrong_name_is_refused() -> None:

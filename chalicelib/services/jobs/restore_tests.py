@@ -15,11 +15,11 @@ from typing import Any
 
 from chalicelib.errors import LeewardError, NotReady, Unavailable
 from chalicelib.plan.exercises import (
-    LONGEST_TEST,
     RESTORABLE,
     ComponentTest,
     Occasion,
     PlannedExercise,
+    judge_test,
 )
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
@@ -47,9 +47,16 @@ def look_at_tests(occasion: Occasion, now: datetime, before: list[Occasion]) -> 
     """
     if all(it.outcome for it in occasion.tests):
         return occasion
-    answered = {row.key for row in build.evidence_store().list(_folder(occasion))}
+    store, folder = build.evidence_store(), _folder(occasion)
+    answered = {row.key for row in store.list(folder)}
+
+    def told(component: str) -> dict[str, Any] | None:
+        key = f"{folder}{component}.json"
+        return json.loads(store.get(key)) if key in answered else None
+
     tests = (
-        it if it.outcome else _ended(occasion, it, now, answered, before) for it in occasion.tests
+        it if it.outcome else judge_test(it, told(it.component), before, now=now)
+        for it in occasion.tests
     )
     return replace(occasion, tests=tuple(tests))
 
@@ -87,44 +94,6 @@ def _begin(occasion: Occasion, component: str, now: datetime) -> ComponentTest:
     except LeewardError as error:
         return ComponentTest(component, now, "not-tried", found=error.message)
     return ComponentTest(component, now)
-
-
-def _ended(
-    occasion: Occasion,
-    test: ComponentTest,
-    now: datetime,
-    answered: set[str],
-    before: list[Occasion],
-) -> ComponentTest:
-    key = f"{_folder(occasion)}{test.component}.json"
-    if key in answered:
-        told = json.loads(build.evidence_store().get(key))
-    elif now - test.begun_at > LONGEST_TEST:
-        told = {"outcome": "not-tried", "found": f"no answer within {LONGEST_TEST}"}
-    else:
-        return test
-    last = _time_before(test.component, before)
-    return replace(
-        test,
-        outcome=told["outcome"],
-        point=told.get("point", ""),
-        found=told["found"],
-        seconds=told.get("seconds"),
-        before_seconds=last.seconds if last else None,
-        before_outcome=last.outcome if last else "",
-    )
-
-
-def _time_before(component: str, before: list[Occasion]) -> ComponentTest | None:
-    """Its last test, in whichever exercise."""
-    found = [
-        test
-        for occasion in before
-        if occasion.is_over
-        for test in occasion.tests
-        if test.component == component and test.outcome in ("sound", "failed", "not-tried")
-    ]
-    return max(found, key=lambda it: it.begun_at, default=None)
 
 
 def _folder(occasion: Occasion) -> str:
