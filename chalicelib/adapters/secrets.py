@@ -71,10 +71,19 @@ class SecretAddresses:
                 hint="Store what it holds as one JSON object.",
             ) from None
 
-    def replace(self, name: str, content: dict[str, Any]) -> None:
-        """Store another content."""
+    def replace(self, name: str, content: dict[str, Any]) -> bool:
+        """Store another content; True when the secret was another region's replica until now.
+
+        A replica cannot be written to: it is made a secret of its own first, which asks nothing of
+        the region that it came from. Nothing follows from there any more.
+        """
         with mapped("secretsmanager", secret=name):
+            home = self._client.describe_secret(SecretId=name).get("PrimaryRegion")
+            is_replica = home not in (None, self._client.meta.region_name)
+            if is_replica:
+                self._client.stop_replication_to_replica(SecretId=name)
             self._client.put_secret_value(SecretId=name, SecretString=json.dumps(content))
+        return is_replica
 
     def point_to(self, name: str, database: str) -> str:
         """Change the database's name in the address and nothing else; the database before it.

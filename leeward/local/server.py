@@ -37,6 +37,7 @@ SHIMS = (
     "kms",
     "route53",
     "s3",
+    "secretsmanager",
     "ssm",
     "stepfunctions",
 )

@@ -40,6 +40,12 @@ def test_a_complete_failure_is_recovered_at_the_secondary_site(tmp_path: Path) -
     assert "artist-db" in assessed
     assert "serving: nothing" in assessed
     assert "us-west-2" in found_by(records, "provision")
+    # The secret there was a replica, which AWS lets nobody write to.
+    assert "artisttech/redis leads there now" in found_by(records, "restore-redis")
+    [moved] = [
+        it.body["why"] for it in records if "artisttech/redis" in str(it.body.get("what", ""))
+    ]
+    assert "replicate that again" in moved
     # A lost source tells nobody what it wrote last: the run claims no more than it knows.
     assert "at least" in found_by(records, "replay-logs")
 

@@ -173,8 +173,12 @@ def move_secret(run: Run, found: Redis, url: str, addresses: SecretAddresses) ->
     host = urlsplit(str(kept["url"])).hostname or ""
     if run.drill or kept["url"] == url or not _is_address(host):
         return ""
-    addresses.replace(str(found.secret), {**kept, "url": url})
-    why = "it named the replaced server; to undo: the version AWSPREVIOUS"
+    parted = addresses.replace(str(found.secret), {**kept, "url": url})
+    why = "it named the replaced server; to undo: the version AWSPREVIOUS" + (
+        "; it follows the secret of its own region no longer: replicate that again when it is back"
+        if parted
+        else ""
+    )
     say(run, decision(what=f"point the secret {found.secret} to the new server", why=why))
     return f"; {found.secret} leads there now"
 

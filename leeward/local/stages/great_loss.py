@@ -133,8 +133,9 @@ class GreatLossDrill(ArtistStage):
         redis = self.plan.components["redis"]
         assert isinstance(redis, Redis)
         here = self.cloud.client("secretsmanager")
-        login = here.get_secret_value(SecretId=redis.secret)["SecretString"]
-        there.create_secret(Name=redis.secret, SecretString=login)
+        here.replicate_secret_to_regions(
+            SecretId=redis.secret, AddReplicaRegions=[{"Region": STANDBY_REGION}]
+        )
 
     def harm(self) -> tuple[Injected, ...]:
         """Servers, disks, database and what ran in the region, at once."""
