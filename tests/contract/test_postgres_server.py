@@ -157,6 +157,7 @@ def test_a_server_that_ends_by_itself_shows_its_log(folder: Path) -> None:
             server.wait_until("ready", timeout_seconds=20)
     assert caught.value.instance_code == "server-ended"
     assert "checkpoint" in caught.value.context["log"]
+    assert "it ended with status 1" in caught.value.message
 
 
 def test_page_checksums_are_checked_on_the_stopped_folder(folder: Path) -> None:

@@ -68,10 +68,14 @@ class World:
         )
 
     def replay(self, restored: Restored) -> Replayed:
-        return replay(
-            self.store, self.catalogue, restored, self.folder,
-            servers=ThrowawayServer, clock=CLOCK, timeout_seconds=60,
-        )  # fmt: skip
+        try:
+            return replay(
+                self.store, self.catalogue, restored, self.folder,
+                servers=ThrowawayServer, clock=CLOCK, timeout_seconds=60,
+            )  # fmt: skip
+        except CheckFailed as error:
+            error.add_note(f"the server's log ends: {error.context.get('log')}")
+            raise
 
     def recover(self, target: RecoveryTarget) -> tuple[Restored, Replayed]:
         restored = self.restore(target)

@@ -274,9 +274,11 @@ class ThrowawayServer:
             return False
 
     def _fail_if_ended(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        status = self._process.poll() if self._process else 0
+        if status is not None:
+            how = f"signal {-status} ended it" if status < 0 else f"it ended with status {status}"
             raise CheckFailed(
-                "expected a running server, it ended by itself",
+                f"expected a running server, {how}",
                 code="server-ended",
                 hint="Read the end of the server's log in this error's context.",
                 log=self.log_tail(),
