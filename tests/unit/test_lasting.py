@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import pytest
 from hypothesis import given
@@ -36,7 +37,19 @@ def test_the_pinned_version_reads_what_it_wrote_before() -> None:
     assert RunningDigest(state=KNOWN).hexdigest() == hashlib.sha256(b"leeward").hexdigest()
 
 
-@pytest.mark.parametrize("state", ["0.2.0:AAAA", f"{VERSION}:AAAA", f"{VERSION}:\n", "?"])
+def test_without_rehashes_a_digest_is_right_and_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rehashes", None)  # as on macOS: importing it fails
+    for name in ("sha256", "md5"):
+        running = RunningDigest(name)
+        running.update(memoryview(b"leeward"))
+        assert running.hexdigest() == hashlib.new(name, b"leeward").hexdigest()
+        for state in (running.state(), KNOWN):
+            with pytest.raises(Unavailable) as gone:
+                RunningDigest(name, state)
+            assert gone.value.instance_code == "upload-gone"
+
+
+@pytest.mark.parametrize("state", ["0.2.0:AAAA", "none:", f"{VERSION}:AAAA", f"{VERSION}:\n", "?"])
 def test_what_is_no_state_begins_anew(state: str) -> None:
     with pytest.raises(Unavailable) as gone:
         RunningDigest(state=state)
