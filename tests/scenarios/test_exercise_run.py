@@ -76,7 +76,7 @@ def carried_out(here: Stage, name: str = TEST) -> dict[str, Any]:
         last = occasions[-1] if len(occasions) > before else None
         return last if last and last["status"] in ("done", "failed", "missed") else None
 
-    return wait_for(over, f"{name} did not end", seconds=240)
+    return wait_for(over, f"{name} did not end", seconds=600)
 
 
 def outcomes(occasion: dict[str, Any]) -> dict[str, str]:
