@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,6 +15,7 @@ from chalicelib.adapters.http.probe import HttpProber
 from chalicelib.errors import BadInput, CheckFailed, NotReady, StillRunning
 from chalicelib.incidents.run import Run
 from chalicelib.plan.model import Plan
+from chalicelib.ports.health import Answer
 from chalicelib.services import build
 from chalicelib.services.steps import health
 from leeward.plan_file import load_plan
@@ -155,6 +156,39 @@ def test_a_watch_goes_on_where_it_was_left_and_ends_by_itself(
     assert 100 <= watched["answers"] <= 121
     assert watched["availability"] == 1.0
     assert health.watch_step(RUN, {"for": "10m"})["services"] == done["services"]
+
+
+class Died(BaseException):
+    """The worker is no more."""
+
+
+class Dying(HttpProber):
+    """Dies at one of its questions."""
+
+    left: ClassVar[int]
+
+    def probe(self, address: str, *, says: str, within_seconds: float) -> Answer:
+        Dying.left -= 1
+        if not Dying.left:
+            raise Died
+        return super().probe(address, says=says, within_seconds=within_seconds)
+
+
+@pytest.mark.usefixtures("plan")
+@pytest.mark.parametrize("question", [5, 15])
+def test_time_in_which_nobody_watched_is_made_up_for(
+    question: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen before the death is kept each 30 s; the next worker comes after the minute."""
+    monkeypatch.setattr(Dying, "left", question, raising=False)
+    monkeypatch.setattr(build, "prober", Dying)
+    with pytest.raises(Died):
+        health.watch_step(RUN, {"for": "1m"})
+    build.clock().sleep(100)
+    done = health.watch_step(RUN, {"for": "1m"})
+    [watched] = done["services"]
+    assert done["verdict"] == "warning", "a silence is told"
+    assert 18 <= watched["answers"] <= 22
 
 
 @pytest.mark.usefixtures("plan")

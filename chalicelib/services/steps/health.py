@@ -15,7 +15,7 @@ from chalicelib.errors import BadInput, CheckFailed, NotReady, StillRunning
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket, Postgres, Service
 from chalicelib.plan.losses import lost_for_good
-from chalicelib.plan.records import CheckResult
+from chalicelib.plan.records import CheckResult, format_time, parse_time
 from chalicelib.plan.units import parse_duration
 from chalicelib.recover.switch import count_writes, wait_for_application
 from chalicelib.services import build
@@ -72,6 +72,8 @@ def verify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 def watch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Watch; what is not finished in one invocation goes on in the next, with what was seen.
 
+    Time in which nobody watched, because a worker died, is made up for at the end.
+
     Raises:
         StillRunning: the time is not over; the machine asks again.
         CheckFailed: code "service-critical".
@@ -79,16 +81,15 @@ def watch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     wanted = watch_seconds(inputs["for"], drill=run.drill)
     policy = _watch_policy(policy_of(build.plan()), inputs["for"], wanted)
     targets = targets_of(run, inputs, names_in_scope(run, inputs))
-    watch = _kept(run) or Watch(build.clock().now())
-    _keep(run, watch)
-    ends_at = watch.began_at + timedelta(seconds=wanted)
+    watch, ends_at = _left(run, wanted)
+    _keep(run, watch, ends_at)
     sitting_ends_at = build.clock().now() + timedelta(seconds=SITTING_SECONDS)
     while (now := build.clock().now()) < min(ends_at, sitting_ends_at):
         until = min(ends_at, now + timedelta(seconds=KEEP_EVERY_SECONDS))
         watch = watch_targets(
             targets, build.prober(), policy, watch, clock=build.clock(), until=until
         )
-        _keep(run, watch)
+        _keep(run, watch, ends_at)
     if build.clock().now() < ends_at:
         raise StillRunning(
             f"the watch has {(ends_at - build.clock().now()).total_seconds():.0f} s left",
@@ -260,12 +261,20 @@ def _tell_watched(it: Watched) -> str:
     return f"{share}: {it.verdict}"
 
 
-def _kept(run: Run) -> Watch | None:
+def _left(run: Run, wanted: float) -> tuple[Watch, datetime]:
+    """The watch as it was left, and when it ends: later by the time since then."""
+    now = build.clock().now()
     found = build.state().get(f"run#{run.run_id}", f"watched#{run.step}")
-    return Watch.from_json(found) if found else None
+    if found is None:
+        return Watch(now), now + timedelta(seconds=wanted)
+    kept_at, ends_at = parse_time(found["kept_at"]), parse_time(found["ends_at"])
+    is_over = kept_at >= ends_at
+    return Watch.from_json(found), ends_at if is_over else ends_at + (now - kept_at)
 
 
-def _keep(run: Run, watch: Watch) -> None:
-    partition, sort, item = f"run#{run.run_id}", f"watched#{run.step}", watch.to_json()
+def _keep(run: Run, watch: Watch, ends_at: datetime) -> None:
+    partition, sort = f"run#{run.run_id}", f"watched#{run.step}"
+    times = {"kept_at": build.clock().now(), "ends_at": ends_at}
+    item = watch.to_json() | {name: format_time(at) for name, at in times.items()}
     if not build.state().create(partition, sort, item):
         build.state().replace(partition, sort, item, expected={})
