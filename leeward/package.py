@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -321,6 +322,39 @@ def library_archive() -> Path:
     """A zip of the pinned libraries, without the application."""
     text = "".join(f"{line}\n" for line in _requirements())
     return cached("libraries", _digest(text, ARCHITECTURE), _make_libraries(text)) / "libraries.zip"
+
+
+def libraries_here() -> Path | None:
+    """A zip of the pinned libraries for this machine; None where Lambda's run.
+
+    Raises NotReady (code "no-libraries") when pip cannot install one of them.
+    """
+    machine = (sys.platform, platform.machine(), platform.libc_ver()[0])
+    return None if machine == ("linux", ARCHITECTURE, "glibc") else make_libraries_here(machine)
+
+
+def make_libraries_here(machine: tuple[str, ...]) -> Path:
+    text = (ROOT / "requirements.txt").read_text()
+    return cached("here", _digest(text, *machine), _install_libraries) / "libraries.zip"
+
+
+def _install_libraries(folder: Path) -> None:
+    site = folder / "site-packages"
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    listed = ["--requirement", str(ROOT / "requirements.txt")]
+    done = subprocess.run(
+        [*command, "--no-compile", "--target", str(site), *listed], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise NotReady(
+            "expected pip to install the functions' libraries for this machine, it did not",
+            hint="The first time this needs the package index; look at pip's words.",
+            code="no-libraries",
+            output=done.stderr.strip()[-2000:],
+        )
+    compile_tree(site)
+    write_tree(site, folder / "libraries.zip")
+    shutil.rmtree(site)
 
 
 def _requirements() -> list[str]:

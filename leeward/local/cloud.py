@@ -42,6 +42,7 @@ from leeward.local.runner import Call, Runner, is_named
 from leeward.local.sandbox import Function
 from leeward.local.schedules import Ticker
 from leeward.local.server import HOST, Server, stop_executions
+from leeward.package import libraries_here
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -64,7 +65,7 @@ class LocalCloud:
 
     Args:
         source: run functions from this working tree with this interpreter's libraries, instead of
-            from the deployed zip (which holds Linux wheels).
+            from the deployed zip.
         schedules: fire schedules by the clock; `fire` works either way.
         speed: how many seconds of the schedules' clock pass in a second.
         sandbox_environment: more variables for every sandbox. LEEWARD_POSTGRES names this
@@ -117,6 +118,7 @@ class LocalCloud:
     def _start_parts(self, ending: ExitStack) -> None:
         self.started_at = datetime.now(UTC)
         self._postgres = str(find_binaries().bin_dir)
+        libraries = None if self.source else libraries_here()
         self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
         self.folder.chmod(0o711)  # PostgreSQL runs as another user when this one is root
         self.reaper = Reaper()
@@ -139,6 +141,7 @@ class LocalCloud:
             on_log=store_log,
             judge=judge,
             stops=self.faults.stops,
+            libraries=libraries,
         )
         ending.callback(self.runner.stop)
         ending.callback(stop_executions, self.regions)

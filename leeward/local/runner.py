@@ -66,6 +66,7 @@ class Runner:
     """See the module. `environment` is added to every sandbox's own, and wins.
 
     `stops(region, service, operation)`: whether the service does not do that there now.
+    `libraries`: a zip that is laid over an unpacked package, where Lambda's wheels do not run.
     `forks`: whether sandboxes may be forked; a cold start as AWS has it is measured without.
     """
 
@@ -79,6 +80,7 @@ class Runner:
         judge: Callable[[Function, dict[str, Any]], Judgement],
         stops: Callable[[str, str, str], bool] = lambda *_: False,
         cache: Path = CACHE,
+        libraries: Path | None = None,
     ) -> None:
         self._folder = folder
         self._reaper = reaper
@@ -87,6 +89,7 @@ class Runner:
         self._judge = judge
         self._stops = stops
         self._cache = cache
+        self._libraries = libraries
         self._pools: dict[str, _Pool] = {}
         self._lock = threading.Lock()
         self._unpacking = threading.Lock()
@@ -205,7 +208,9 @@ class Runner:
         terminal does not reach it: `stop` waits for its end, the reaper ends it after a crash."""
         archive = self._folder / f"{folder.name}.zip"
         archive.write_bytes(code)
-        self._run([sys.executable, "-I", "-S", "-c", UNPACK, str(archive), str(folder)])
+        over = [self._libraries] if self._libraries and len(code) >= SHARED_BYTES else []
+        for source in (archive, *over):
+            self._run([sys.executable, "-I", "-S", "-c", UNPACK, str(source), str(folder)])
         archive.unlink()
 
     def _run(self, command: list[str]) -> None:
