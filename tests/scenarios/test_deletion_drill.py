@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
@@ -16,7 +16,9 @@ from leeward.local.production import Production, store_secrets
 from leeward.local.sample_app import create_schema
 from leeward.local.stages.deletion import DeletionDrill
 from tests.scenarios.drills import PLAN
+from tests.scenarios.other_run import held_by_another
 from tests.scenarios.untouched import state_of
+from tests.survived import survived
 
 SCENARIO = "accidental-deletion"
 STAGING = "nexus-assets-staging"
@@ -89,3 +91,22 @@ def test_a_drill_brings_rows_into_the_stand_in_and_takes_them_out_again(stage: S
     assert restored["public.projects"] == 200
     assert restored["public.assets"] >= 800
     assert stage.everything() == before
+
+
+def test_a_bucket_that_another_run_holds_is_left_to_it(
+    stage: Standing, record_property: Callable[[str, object], None]
+) -> None:
+    """Deletion and ransomware at once: the second says whose the bucket is, and takes back what it
+    did elsewhere."""
+    before = stage.everything()
+    with held_by_another(stage.state(), "nexus-uploads-staging") as other:
+        incident = stage.declare("another drill", drill=True)
+        score = stage.follow(incident)
+    assert score.outcome == "failed"
+    records = stage.records.read(incident)
+    [failed] = [it.body for it in records if it.kind == "step-failed"]
+    assert (failed["code"], failed["context"]["holder"]) == ("fenced", other)
+    assert "nexus-uploads-staging is held by run" in failed["message"]
+    assert [it for it in records if it.kind == "undo-failed"] == []
+    assert stage.everything() == before
+    record_property("survived", survived("nexus-studio", SCENARIO, "two at once", 1))
