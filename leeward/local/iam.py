@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -68,13 +69,26 @@ ON_BUCKET = re.compile(
 )
 
 
+# Calls about one instance, and what a condition may ask of them.
+ON_INSTANCES = frozenset(
+    {"CreateTags", "ModifyInstanceAttribute", "RunInstances", "StartInstances", "StopInstances",
+     "TerminateInstances"}
+)  # fmt: skip
+OF_INSTANCES = frozenset({"StringLike", "StringEquals", "ArnLike", "ForAllValues:StringEquals"})
+INSTANCE_KEY = re.compile(r"aws:ResourceTag/.+|aws:TagKeys|ec2:(CreateAction|LaunchTemplate)")
+
+
 @dataclass(frozen=True)
 class Need:
-    """One right that a call needs. leading: the partition that a call of DynamoDB is about."""
+    """One right that a call needs. leading: the partition that a call of DynamoDB is about.
+
+    facts: the values of condition keys of EC2, by their names.
+    """
 
     action: str
     resource: str
     leading: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 def needs_of(
@@ -93,6 +107,8 @@ def needs_of(
         bucket_key: ARN of the KMS key by which the call's bucket encrypts when not told otherwise.
         source_key: the same of the bucket that a copy reads.
     """
+    if service == "ec2" and operation in ON_INSTANCES:
+        return _needs_of_instance(operation, parameters, region)
     name = f"{PREFIXES.get(service, service)}:{operation}"
     actions = list(ACTIONS.get(name, [name]))
     if parameters.get("VersionId"):
@@ -107,6 +123,37 @@ def needs_of(
     if service == "s3" and key and parameters.get("ServerSideEncryption") != "AES256":
         needs += [Need(it, key) for it in KEY_ACTIONS.get(operation, ())]
     return needs
+
+
+def _needs_of_instance(operation: str, parameters: dict[str, str], region: str) -> list[Need]:
+    """Those of calls that make, change or end one instance."""
+    own = f"arn:aws:ec2:{region}:{ACCOUNT}"
+    if operation == "RunInstances":
+        template = f"{own}:launch-template/{parameters.get('LaunchTemplate') or 'lt-named'}"
+        from_template = (
+            (("ec2:LaunchTemplate", template),) if "LaunchTemplate" in parameters else ()
+        )
+        tagged = Need("ec2:CreateTags", f"{own}:instance/*", "", (("ec2:CreateAction", operation),))
+        launched = Need("ec2:RunInstances", "*", "", from_template)
+        return [launched, tagged] if "TagSpecifications" in parameters else [launched]
+    named = ("InstanceId", "InstanceIds", "Resources")
+    instance = next((parameters[it] for it in named if parameters.get(it)), "*")
+    facts = [(f"aws:ResourceTag/{key}", it) for key, it in instance_tags(region, instance).items()]
+    if "TagKeys" in parameters:
+        facts.append(("aws:TagKeys", parameters["TagKeys"]))
+    return [Need(f"ec2:{operation}", f"{own}:instance/{instance}", "", tuple(facts))]
+
+
+def instance_tags(region: str, instance: str) -> dict[str, str]:
+    """Of an instance of the local cloud; none of one that it does not know."""
+    if "moto.ec2.models" not in sys.modules:
+        return {}
+    from moto.ec2.models import ec2_backends
+
+    return {
+        str(it["key"]): str(it["value"])
+        for it in ec2_backends[ACCOUNT][region].describe_tags({"resource-id": [instance]})
+    }
 
 
 def _needs_of_source(copied: str, key: str | None) -> list[Need]:
@@ -188,10 +235,24 @@ def _holds(condition: dict[str, Any], need: Need) -> bool:
     """Each key of a call must be like one of the patterns, or like none of them."""
     known = {"ForAllValues:StringLike": True, "ForAllValues:StringNotLike": False}
     for operator, keys in condition.items():
+        if operator in OF_INSTANCES and all(map(INSTANCE_KEY.fullmatch, keys)):
+            if not _instance_holds(keys, need):
+                return False
+            continue
         if operator not in known or set(keys) != {"dynamodb:LeadingKeys"} or not need.leading:
             raise BadInput(f"the condition cannot be judged here: {condition} of {need}")
         patterns = _listed(keys["dynamodb:LeadingKeys"])
         if any(_matches(it, need.leading) for it in patterns) is not known[operator]:
+            return False
+    return True
+
+
+def _instance_holds(keys: dict[str, Any], need: Need) -> bool:
+    """A key that a call does not have is like nothing; of the keys of tags, each must be named."""
+    facts = dict(need.facts)
+    for key, patterns in keys.items():
+        values = facts[key].split(",") if key in facts else []
+        if not values or not all(any(_matches(p, v) for p in _listed(patterns)) for v in values):
             return False
     return True
 

@@ -81,6 +81,8 @@ class Gate:
         texts = {key: _text_of(it) for key, it in parameters.items()}
         if entries := parameters.get("UpdateRoutingControlStateEntries"):
             texts["RoutingControlArn"] = entries[0]["RoutingControlArn"]
+        if operation == "CreateTags":
+            texts["TagKeys"] = ",".join(sorted(it["Key"] for it in parameters["Tags"]))
         if service == "dynamodb":
             texts["LeadingKey"] = _leading_key(parameters)
         with self._lock:

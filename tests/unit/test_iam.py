@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from leeward.local.iam import Need, allows, needs_of, unused_grants
 from leeward.local.runner import Call
 from leeward.local.sandbox_main import s3_operation
 
+IAM = Path(__file__).parents[2] / "policies" / "iam"
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/state"
 
 
@@ -187,3 +190,49 @@ def test_a_condition_on_partitions_is_judged() -> None:
         assert (allows(some, need), allows(others, need)) == (first, second), partition
     with pytest.raises(BadInput):
         allows(some, Need("dynamodb:GetItem", TABLE))  # a call whose partition is not known
+
+
+MANAGE = json.loads((IAM / "manage_servers.json").read_text().replace("${AWS::Partition}", "aws"))
+INSTANCE = "arn:aws:ec2:us-east-1:123456789012:instance/i-1"
+
+
+def may(action: str, resource: str, **facts: str) -> bool:
+    """Of the function that manages servers; facts: condition keys, `__` for what Python bars."""
+    named = tuple((key.replace("__", ":").replace("_of_", "/"), it) for key, it in facts.items())
+    return allows([_resolved(MANAGE)], Need(action, resource, "", named))
+
+
+def _resolved(value: Any) -> Any:
+    if isinstance(value, dict):
+        if set(value) == {"Fn::Sub"}:
+            return value["Fn::Sub"].replace("${AWS::AccountId}", "123456789012")
+        return {key: _resolved(it) for key, it in value.items() if it != {"Ref": "ServerRoles"}}
+    return [_resolved(it) for it in value] if isinstance(value, list) else value
+
+
+def test_a_server_is_launched_from_a_template_and_ended_where_a_run_launched_it() -> None:
+    template = "arn:aws:ec2:us-east-1:123456789012:launch-template/lt-1"
+    assert may("ec2:RunInstances", "*", ec2__LaunchTemplate=template)
+    assert not may("ec2:RunInstances", "*")
+    assert may("ec2:TerminateInstances", INSTANCE, aws__ResourceTag_of_leeward__run="r-1")
+    assert not may("ec2:TerminateInstances", INSTANCE, aws__ResourceTag_of_Name="web")
+
+
+def test_a_server_that_no_run_launched_is_not_made_to_look_like_one() -> None:
+    assert may("ec2:CreateTags", INSTANCE, ec2__CreateAction="RunInstances")
+    assert may("ec2:CreateTags", INSTANCE, aws__TagKeys="Name")
+    assert not may("ec2:CreateTags", INSTANCE, aws__TagKeys="Name,leeward:run")
+    assert not may("ec2:CreateTags", INSTANCE)
+    assert not may("ec2:CreateTags", "arn:aws:ec2:us-east-1:123456789012:volume/vol-1",
+                   aws__TagKeys="Name")  # fmt: skip
+
+
+def test_what_a_call_about_a_server_needs() -> None:
+    launched = {"LaunchTemplate": "", "TagSpecifications": ""}
+    assert [it.action for it in needs_of("ec2", "RunInstances", launched, "us-east-1")] == [
+        "ec2:RunInstances", "ec2:CreateTags",
+    ]  # fmt: skip
+    [renamed] = needs_of("ec2", "CreateTags", {"Resources": "i-1", "TagKeys": "Name"}, "us-east-1")
+    assert renamed == Need("ec2:CreateTags", INSTANCE, "", (("aws:TagKeys", "Name"),))
+    [bare] = needs_of("ec2", "RunInstances", {}, "us-east-1")
+    assert bare.facts == ()
