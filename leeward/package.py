@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -310,6 +311,8 @@ def expand_template(template: dict[str, Any]) -> dict[str, Any]:
     from samtranslator.translator.translator import Translator
 
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    # Its warning that nobody published its metrics stood in the terminal of who set up.
+    logging.getLogger("samtranslator.metrics").setLevel(logging.ERROR)
     for resource in template["Resources"].values():
         if resource["Type"] == "AWS::Serverless::Function":
             resource["Properties"]["CodeUri"] = f"s3://{CODE_BUCKET}/{CODE_KEY}"
