@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +26,8 @@ from leeward.local.production import Production, store_secrets
 from leeward.plan_file import load_plan
 from tests.clouds import wait_for
 from tests.scenarios.drills import PLAN
+from tests.scenarios.other_run import held_by_another
+from tests.survived import survived
 
 SCENARIO = "data-center-loss"
 STEPS: list[dict[str, Any]] = [
@@ -172,6 +174,24 @@ def test_a_real_run_finds_its_way_while_the_primary_region_hangs(here: Stage) ->
 def kill_while_building(here: Stage, builds_before: int) -> None:
     wait_for(lambda: len(here.builds()) > builds_before, "no build was started", seconds=120)
     here.cloud.kill_worker("provision")
+
+
+def test_no_site_is_made_twice_at_once(
+    here: Stage, record_property: Callable[[str, object], None]
+) -> None:
+    """The second run says which one makes it, and builds nothing."""
+    states = here.states()
+    with held_by_another(here.state(), "site-drill") as other:
+        _, records = here.run_here(drill=True)
+    assert ended(records)["outcome"] == "failed"
+    [failed] = [it for it in records if it.kind == "step-failed"]
+    assert (failed.step, failed.body["code"]) == ("provision", "fenced")
+    assert failed.body["context"]["holder"] == other
+    assert "start this one again" in failed.body["hint"]
+    assert [it for it in records if it.kind == "undo-failed"] == []
+    assert [it for it in records if "terraform apply" in str(it.body)] == []
+    assert here.states() == states
+    record_property("survived", survived("nexus-studio", SCENARIO, "two at once", 1))
 
 
 def test_a_real_run_stops_where_nothing_is_lost(
