@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +19,8 @@ from leeward.local.sample_app import create_schema
 from leeward.local.stages.artist import LEDGER, ServerDrill
 from leeward.plan_file import load_plan
 from tests.commands import ARTIST
+from tests.scenarios.other_run import held_by_another
+from tests.survived import survived
 
 SCENARIO = "server-failure"
 # What grows while the application works.
@@ -125,3 +127,20 @@ def test_a_drill_leaves_production_as_it_was(drilled: Standing) -> None:
     with psycopg.connect(drilled.production.dsn(SUPERUSER)) as connection:
         [(rows,)] = connection.execute("SELECT count(*) FROM assets").fetchall()
     assert rows == 4 * drilled.options.projects + told
+
+
+def test_no_second_server_is_made_while_another_run_makes_one(
+    drilled: Standing, record_property: Callable[[str, object], None]
+) -> None:
+    before, all_before = drilled.production_as_it_is(), drilled.instances()
+    with held_by_another(drilled.state(), "app-server-drill") as other:
+        incident = drilled.declare("a drill at the same time", drill=True)
+        score = drilled.follow(incident)
+    assert score.outcome == "failed"
+    records = drilled.records.read(incident)
+    [failed] = [it for it in records if it.kind == "step-failed"]
+    assert (failed.step, failed.body["code"]) == ("provision", "fenced")
+    assert failed.body["context"]["holder"] == other
+    assert "start this one again" in failed.body["hint"]
+    assert (drilled.production_as_it_is(), drilled.instances()) == (before, all_before)
+    record_property("survived", survived("artist-tech", SCENARIO, "two at once", 1))
