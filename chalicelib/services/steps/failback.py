@@ -200,11 +200,8 @@ def protect_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         return {"found": told, "backup": "", "wal": "", "copies": "", "released": False}
     functions = build.primary_functions(BACKUP_SECONDS)
     component = inputs["component"]
-    if isinstance(build.plan().components[component], Redis):
-        backup, wal = functions.call("take", {"component": component, "kind": "dump"})["found"], ""
-    else:
-        backup = functions.call("back_up", {"component": component, "kind": "full"})["found"]
-        wal = functions.call("fetch_wal", {"component": component})["found"]
+    backup = _backup_once(run, functions, component)
+    wal = _wal_since(functions, component)
     home = build.plan().scenarios[run.scenario].returns_to or ""
     copies = _copy_elsewhere(functions, component)
     note_home_again(home)
@@ -217,6 +214,29 @@ def protect_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "copies": copies,
         "released": released,
     }
+
+
+def _backup_once(run: Run, functions: LambdaFunctions, component: str) -> str:
+    """What was taken, in words: by this attempt of the step, or by one that died or failed after
+    its backup had ended, as hours may lie in it."""
+    partition, sort = f"run#{run.run_id}", f"backup#{run.step}"
+    kept = build.state().get(partition, sort)
+    if kept is not None:
+        return str(kept["found"])
+    function, kind = ("take", "dump") if _is_redis(component) else ("back_up", "full")
+    found = str(functions.call(function, {"component": component, "kind": kind})["found"])
+    build.state().create(partition, sort, {"found": found})
+    return found
+
+
+def _wal_since(functions: LambdaFunctions, component: str) -> str:
+    if _is_redis(component):
+        return ""
+    return str(functions.call("fetch_wal", {"component": component})["found"])
+
+
+def _is_redis(component: str) -> bool:
+    return isinstance(build.plan().components[component], Redis)
 
 
 def _copy_elsewhere(functions: LambdaFunctions, component: str) -> str:
