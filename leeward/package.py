@@ -40,6 +40,8 @@ CACHE = ROOT / "build" / "cache"
 STAGE = "primary"
 ARCHITECTURE = "x86_64"
 CODE_BUCKET, CODE_KEY = "leeward-code", "deployment.zip"
+UNKNOWN_CODE = "0" * 64
+"""Stands in a template for the SHA-256 of the zip, until that is written."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every file in a zip: the same content must be the same bytes."""
 SOURCES = ("app.py", "chalicelib", ".chalice/config.json", "policies/iam", "infra")
@@ -77,6 +79,7 @@ def build_package(plan: Plan, out_dir: Path, lines: PlanLines | None = None) -> 
     from leeward.template_buckets import replica_globals
     from leeward.template_names import names_globals, primary_outputs
     from leeward.template_status import primary_status_outputs, status_globals
+    from leeward.template_tasks import task_parameters, task_resources
 
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
@@ -87,6 +90,9 @@ def build_package(plan: Plan, out_dir: Path, lines: PlanLines | None = None) -> 
         "Resources": plan_resources(plan),
     }
     parts.append(made_of_plan)
+    variables = merge_parts(parts)["Globals"]["Function"]["Environment"]["Variables"]
+    given_code = task_parameters(CODE_BUCKET, CODE_KEY, UNKNOWN_CODE)
+    parts.append({"Parameters": given_code, "Resources": task_resources(variables)})
     merged = merge_parts(parts)["Resources"]
     given = {name: {"Value": {"Ref": name}} for name in handed_over(plan, merged)}
     outputs = key_outputs(plan) | primary_outputs(plan) | primary_status_outputs(plan)
@@ -94,21 +100,30 @@ def build_package(plan: Plan, out_dir: Path, lines: PlanLines | None = None) -> 
     seen = [item for name, data in sources.items() for item in (name, data)]
     made = cached("template", _digest(*seen, json.dumps(parts)), _make_template(sources, parts))
     shipped = {"plan.json": plan.to_json()} | ({LINES: lines.to_json()} if lines else {})
-    standby = _write_standby(plan, made, out_dir)
+    archive = out_dir / "deployment.zip"
+    _write_zip(archive, made / "deployment.zip", shipped)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    standby = _write_standby(plan, made, out_dir, digest)
     package = Package(
-        out_dir / "deployment.zip",
+        archive,
         out_dir / "template.json",
         out_dir / "expanded.json",
         *standby,
         _write_names(plan, out_dir / "names.json"),
     )
-    shutil.copyfile(made / "sam.json", package.template)
-    shutil.copyfile(made / "expanded.json", package.expanded)
-    _write_zip(package.zip, made / "deployment.zip", shipped)
+    _copy_template(made / "sam.json", package.template, digest)
+    _copy_template(made / "expanded.json", package.expanded, digest)
     return package
 
 
-def _write_standby(plan: Plan, primary: Path, out_dir: Path) -> tuple[Path | None, Path | None]:
+def _copy_template(source: Path, target: Path, code_sha256: str) -> None:
+    """The template as it is kept knows nothing of the zip, which has the plan in it."""
+    target.write_text(source.read_text().replace(UNKNOWN_CODE, code_sha256))
+
+
+def _write_standby(
+    plan: Plan, primary: Path, out_dir: Path, code_sha256: str
+) -> tuple[Path | None, Path | None]:
     from leeward.standby import standby_template
 
     written = (out_dir / "standby.json", out_dir / "standby-expanded.json")
@@ -120,7 +135,7 @@ def _write_standby(plan: Plan, primary: Path, out_dir: Path) -> tuple[Path | Non
     text = json.dumps(template, indent=1) + "\n"
     made = cached("standby", _digest(text), _expand_into(text))
     for name, path in zip(("sam.json", "expanded.json"), written, strict=True):
-        shutil.copyfile(made / name, path)
+        _copy_template(made / name, path, code_sha256)
     return written
 
 

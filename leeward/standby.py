@@ -21,6 +21,7 @@ from leeward.template_names import check_outputs, switch_resources
 from leeward.template_outage import outage_resources, watched_sites
 from leeward.template_people import people_resources
 from leeward.template_status import status_outputs, status_resources
+from leeward.template_tasks import FUNCTION, TASK_PARTS
 
 Template = dict[str, Any]
 
@@ -89,6 +90,7 @@ def standby_template(plan: Plan, primary: Template) -> Template:
     wanted = {
         f"{logical_id(name)}{part}" for name in standby_functions(plan) for part in FUNCTION_PARTS
     }
+    wanted |= set(TASK_PARTS) if FUNCTION in standby_functions(plan) else set()
     kept = {
         name: resource
         for name, resource in primary["Resources"].items()

@@ -47,6 +47,9 @@ class WaitingStates:
     def time_out(self, token: str) -> None:
         self.waiting.discard(token)
 
+    def beat(self, token: str) -> bool:
+        raise AssertionError("people have no heartbeat")
+
     def succeed(self, token: str, output: dict[str, str]) -> bool:
         return self._end(token, ("succeeded", output))
 

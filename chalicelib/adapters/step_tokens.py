@@ -22,13 +22,16 @@ class StepTokens:
     def __init__(self, client: Any) -> None:
         self._client = client
 
-    def succeed(self, token: str, output: dict[str, str]) -> bool:
+    def succeed(self, token: str, output: dict[str, Any]) -> bool:
         text = json.dumps(output)
         return self._send(self._client.send_task_success, taskToken=token, output=text)
 
     def fail(self, token: str, error: str, cause: str) -> bool:
         send = self._client.send_task_failure
         return self._send(send, taskToken=token, error=error, cause=cause[:LONGEST_CAUSE])
+
+    def beat(self, token: str) -> bool:
+        return self._send(self._client.send_task_heartbeat, taskToken=token)
 
     def _send(self, send: Any, **request: str) -> bool:
         with mapped("states"):

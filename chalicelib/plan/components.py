@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.rooms import Where
 from chalicelib.plan.schedule import Schedule
 from chalicelib.plan.units import Duration, Quantity, Rate, Share, Size, known_zone
 
@@ -157,7 +158,8 @@ class Postgres(BaseComponent):
     """A PostgreSQL database.
 
     operator_secret: Leeward's login. application_secret: what the application reads; a switch
-    rewrites it. application_role: the role that is fenced.
+    rewrites it. application_role: the role that is fenced. runs_in: where the long steps of its
+    recovery run, when not where they fit.
     """
 
     kind: Literal["postgres"]
@@ -167,6 +169,7 @@ class Postgres(BaseComponent):
     application_role: Text
     checks: DatabaseChecks = DatabaseChecks()
     damage: DamageThresholds = DamageThresholds()
+    runs_in: Where | None = None
 
 
 class Bucket(BaseComponent):

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 class Tokens(Protocol):
     """States of a run that wait, each with a token that lets it go on once."""
 
-    def succeed(self, token: str, output: dict[str, str]) -> bool:
+    def succeed(self, token: str, output: dict[str, Any]) -> bool:
         """Let the state end well; False when it waits no more (answered, timed out, run over)."""
 
     def fail(self, token: str, error: str, cause: str) -> bool:
         """Let the state fail, likewise."""
+
+    def beat(self, token: str) -> bool:
+        """Say that the work goes on; False when nobody waits for it any more."""
 
 
 class Vault(Protocol):

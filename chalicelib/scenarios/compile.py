@@ -10,20 +10,27 @@ A drill takes back what its steps did, the last first, whether they succeeded or
     steps -> Close the run | caught -> Was it a drill -- yes --> Undo C, Undo B, Undo A --+
     (with steps to take back)                        -- no ------------------------------+
                                         -> How it ended -> Close the run / Record failure
+
+A step that may need more than a Lambda has is asked of its Lambda first, which does it or says that
+it needs a task; then the same Lambda is asked with a token, finds a worker, and the state waits:
+
+    Restore -> Where to restore -- outputs are there --> next
+                                -- runs_in: task -----> Restore in a task --> next
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.errors import retryable_names
 from chalicelib.plan.scenario import Scenario, Step, Together
 from chalicelib.scenarios.layout import Placed, place_steps, snake, visible_path
+from chalicelib.scenarios.states import INVOKE, RECORDER, catch, choice, retry
+from chalicelib.scenarios.states import SANDBOX_ERRORS as SANDBOX_ERRORS
+from chalicelib.scenarios.states import logical_id as logical_id
+from chalicelib.scenarios.states import task_state as task_state
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.scenarios.wiring import parse_reference
 
-INVOKE = "arn:aws:states:::lambda:invoke"
-RECORDER = "Record failure"
 # Of a state's name. Source: Amazon States Language, "States".
 NAME_CHARS = 80
 CLOSER = "Close the run"
@@ -36,19 +43,14 @@ PERSON_SECONDS = 24 * 3600
 # As far ahead as a window may lie (recover/failback.py, FARTHEST).
 LONGEST_WAIT_SECONDS = 14 * 24 * 3600
 
-# What Lambda reports for a worker that was throttled, killed, timed out or never started.
-# Source: "Handle transient Lambda service exceptions", Step Functions best practices; Sandbox and
-# Runtime names as the Lambda runtime reports a dead sandbox.
-SANDBOX_ERRORS = [
-    "Lambda.ClientExecutionTimeoutException",
-    "Lambda.ServiceException",
-    "Lambda.AWSLambdaException",
-    "Lambda.SdkClientException",
-    "Lambda.TooManyRequestsException",
-    "Lambda.Unknown",
-    "Runtime.ExitError",
-    "Sandbox.Timedout",
-]
+# How long a state waits for one step in a task, and for a sign of life. The first takes a minute or
+# two: Fargate fetches the image and the code before.
+TASK_SECONDS = 24 * 3600
+HEARTBEAT_SECONDS = 300
+# Step Functions tells a missing heartbeat by either name.
+# Source: "Error names", AWS Step Functions developer guide.
+NO_SIGN_OF_LIFE = ["States.HeartbeatTimeout", "States.Timeout"]
+NEEDS_A_TASK = "task"
 
 
 def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
@@ -76,7 +78,8 @@ def compile_scenario(name: str, scenario: Scenario) -> dict[str, Any]:
         "StartAt": names[0],
         "TimeoutSeconds": sum(limit_seconds(one.step) for one in placed) * 3
         + 3600
-        + (LONGEST_WAIT_SECONDS if any(_wait_state(one) for one in placed) else 0),
+        + (LONGEST_WAIT_SECONDS if any(_wait_state(one) for one in placed) else 0)
+        + sum(task_seconds(one.step) for one in placed if _may_need_a_task(one)),
         "States": states,
     }
 
@@ -99,11 +102,11 @@ def _undo_states(undone: list[Placed]) -> dict[str, Any]:
         return {}
     is_drill = {"Variable": "$.run.drill", "BooleanEquals": True, "Next": _undo_name(undone[0])}
     failed = {"Variable": "$.failure", "IsPresent": True, "Next": RECORDER}
-    states: dict[str, Any] = {DRILL_ENDS: _choice("a drill cleans up", is_drill, HOW_IT_ENDED)}
+    states: dict[str, Any] = {DRILL_ENDS: choice("a drill cleans up", is_drill, HOW_IT_ENDED)}
     following = [*(_undo_name(one) for one in undone[1:]), HOW_IT_ENDED]
     for one, then in zip(undone, following, strict=True):
-        states[_undo_name(one)] = _undo_state(one) | {"Next": then, "Catch": _catch(then)}
-    return states | {HOW_IT_ENDED: _choice("recovered, or not", failed, CLOSER)}
+        states[_undo_name(one)] = _undo_state(one) | {"Next": then, "Catch": catch(then)}
+    return states | {HOW_IT_ENDED: choice("recovered, or not", failed, CLOSER)}
 
 
 def _undo_name(one: Placed) -> str:
@@ -124,10 +127,6 @@ def _undo_state(one: Placed) -> dict[str, Any]:
     return task_state(comment, kind.function, payload, limit_seconds(one.step)) | {
         "ResultPath": None
     }
-
-
-def _choice(comment: str, rule: dict[str, Any], otherwise: str) -> dict[str, Any]:
-    return {"Type": "Choice", "Comment": comment, "Choices": [rule], "Default": otherwise}
 
 
 def state_name(step: Step) -> str:
@@ -154,10 +153,44 @@ def _step_states(one: Placed, placed: list[Placed], following: str) -> dict[str,
     work = _person_state(one) if one.step.by else _task_state(one, placed)
     wait = _wait_state(one)
     then = f"Wait after {one.step.name}" if wait else following
-    states[state_name(one.step)] = work | {"Next": then}
+    if _may_need_a_task(one):
+        question, in_task = f"Where to {one.step.name}", f"{state_name(one.step)} in a task"
+        states[state_name(one.step)] = work | {"Next": question}
+        states[question] = _where_state(one, in_task, then)
+        states[in_task] = _in_task_state(one, placed) | {"Next": then}
+    else:
+        states[state_name(one.step)] = work | {"Next": then}
     if wait:
         states[then] = wait | {"Next": following}
     return states
+
+
+def _may_need_a_task(one: Placed) -> bool:
+    return one.step.uses is not None and STEP_KINDS[one.step.uses].in_task
+
+
+def _where_state(one: Placed, in_task: str, otherwise: str) -> dict[str, Any]:
+    path = f"{one.local_path}.outputs.runs_in"
+    known = {"Variable": path, "IsPresent": True}
+    rule = {"And": [known, {"Variable": path, "StringEquals": NEEDS_A_TASK}], "Next": in_task}
+    return choice("it is done, or needs more than a Lambda has", rule, otherwise)
+
+
+def _in_task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
+    """Tried again, with a new worker, when the one before gives no sign of life."""
+    seconds = task_seconds(one.step)
+    payload = _payload(one, placed) | {"token.$": "$$.Task.Token"}
+    kind = STEP_KINDS[one.step.uses or ""]
+    state = task_state(f"in a task: {one.step.says}", kind.function, payload, seconds)
+    lost = retry(NO_SIGN_OF_LIFE, interval_seconds=1, attempts=3)
+    return state | {
+        "Resource": f"{INVOKE}.waitForTaskToken",
+        "HeartbeatSeconds": min(HEARTBEAT_SECONDS, seconds - 1),
+        "Retry": [*state["Retry"], lost],
+        "ResultSelector": {"outputs.$": "$"},
+        "ResultPath": one.local_path,
+        "Catch": catch(),
+    }
 
 
 def _wait_state(one: Placed) -> dict[str, Any]:
@@ -178,10 +211,8 @@ def _parallel_state(
         states: dict[str, Any] = {}
         for index, one in enumerate(mine):
             states |= _step_states(one, placed, entries[index + 1])
-        last = next(state for state in states.values() if state.get("Next") == "")
-        del last["Next"]
-        last["End"] = True
-        branches.append({"StartAt": entries[0], "States": _without_catch(states)})
+        _end_branch(states, last=mine[-1].step.name)
+        branches.append({"StartAt": entries[0], "States": _withoutcatch(states)})
     selector = {
         f"{snake(one.step.name)}.$": f"$[{one.branch}].steps.{snake(one.step.name)}" for one in here
     }
@@ -191,30 +222,43 @@ def _parallel_state(
         "Branches": branches,
         "ResultSelector": selector,
         "ResultPath": f"$.stages.s{here[0].stage}",
-        "Catch": _catch(),
+        "Catch": catch(),
         "Next": following,
     }
     return {_stage_entry(item): state}
 
 
-def _without_catch(states: dict[str, Any]) -> dict[str, Any]:
+def _end_branch(states: dict[str, Any], *, last: str) -> None:
+    """A state that goes on at nothing ends the branch; a choice cannot, and has one after it."""
+    for state in [it for it in states.values() if it.get("Next") == ""]:
+        del state["Next"]
+        state["End"] = True
+    for state in [it for it in states.values() if it.get("Default") == ""]:
+        state["Default"] = f"After {last}"
+        states[state["Default"]] = {"Type": "Succeed", "Comment": "the branch is done"}
+
+
+def _withoutcatch(states: dict[str, Any]) -> dict[str, Any]:
     """The recorder lies outside the branch: there the parallel state catches for all."""
     return {name: {k: v for k, v in s.items() if k != "Catch"} for name, s in states.items()}
 
 
 def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
-    kind = STEP_KINDS[one.step.uses or ""]
-    payload = {
-        "run_id.$": "$.run.run_id",
-        "step": one.step.name,
-        "uses": kind.uses,
-        "does": one.step.says,
-        "inputs": _inputs(one, placed),
-    }
+    kind, payload = STEP_KINDS[one.step.uses or ""], _payload(one, placed)
     return task_state(one.step.says, kind.function, payload, limit_seconds(one.step)) | {
         "ResultSelector": {"outputs.$": "$.Payload"},
         "ResultPath": one.local_path,
-        "Catch": _catch(),
+        "Catch": catch(),
+    }
+
+
+def _payload(one: Placed, placed: list[Placed]) -> dict[str, Any]:
+    return {
+        "run_id.$": "$.run.run_id",
+        "step": one.step.name,
+        "uses": one.step.uses,
+        "does": one.step.says,
+        "inputs": _inputs(one, placed),
     }
 
 
@@ -251,7 +295,7 @@ def _unless_state(one: Placed, placed: list[Placed], unless: str) -> dict[str, A
     known = {"Variable": path, "IsPresent": True}
     rule = {"And": [known, {"Variable": path, "BooleanEquals": True}]}
     go_on = rule | {"Next": state_name(one.step)}
-    return _choice("within what may be done unasked, or not", go_on, f"Approve {one.step.name}")
+    return choice("within what may be done unasked, or not", go_on, f"Approve {one.step.name}")
 
 
 def _approval_state(step: Step) -> dict[str, Any]:
@@ -267,7 +311,7 @@ def _approval_state(step: Step) -> dict[str, Any]:
     state |= {"ResultPath": None, "Next": state_name(step)}
     if approval.otherwise == "proceed":
         proceed = {"ErrorEquals": ["States.Timeout"], "ResultPath": None, "Next": state_name(step)}
-        state["Catch"] = [proceed, *_catch()]
+        state["Catch"] = [proceed, *catch()]
     return state
 
 
@@ -280,46 +324,14 @@ def _waiting_state(step: Step, ask: str, question: dict[str, Any], seconds: int)
         "token.$": "$$.Task.Token",
     }
     state = task_state(f"waits for a person: {step.says}", "ask", payload, seconds)
-    return state | {"Resource": f"{INVOKE}.waitForTaskToken", "Catch": _catch()}
-
-
-def task_state(
-    comment: str, function: str, payload: dict[str, Any], seconds: int
-) -> dict[str, Any]:
-    """One invocation of a function, tried again after what passes; no Next, no Catch."""
-    return {
-        "Type": "Task",
-        "Comment": comment,
-        "Resource": INVOKE,
-        "Parameters": {"FunctionName": f"${{{logical_id(function)}}}", "Payload": payload},
-        "TimeoutSeconds": seconds,
-        "Retry": [
-            _retry(SANDBOX_ERRORS, interval_seconds=1, attempts=4),
-            _retry(retryable_names(), interval_seconds=2, attempts=8),
-        ],
-    }
-
-
-def _retry(errors: list[str], *, interval_seconds: int, attempts: int) -> dict[str, Any]:
-    return {
-        "ErrorEquals": errors,
-        "IntervalSeconds": interval_seconds,
-        "MaxAttempts": attempts,
-        "BackoffRate": 1.5,
-        "MaxDelaySeconds": 60,
-        "JitterStrategy": "FULL",
-    }
-
-
-def _catch(following: str = RECORDER) -> list[dict[str, Any]]:
-    return [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.failure", "Next": following}]
+    return state | {"Resource": f"{INVOKE}.waitForTaskToken", "Catch": catch()}
 
 
 def _ending_states() -> dict[str, Any]:
     failed = {"ErrorEquals": ["States.ALL"], "ResultPath": "$.unrecorded", "Next": "Not recovered"}
     return {
         CLOSER: _record_state("run.close", {}, "write the report and the evidence")
-        | {"Catch": _catch(), "Next": "Recovered"},
+        | {"Catch": catch(), "Next": "Recovered"},
         RECORDER: _record_state("run.fail", {"failure.$": "$.failure"}, "record what failed")
         | {"Catch": [failed], "Next": "Not recovered"},
         "Recovered": {"Type": "Succeed", "Comment": "recovered, verified and recorded"},
@@ -345,6 +357,6 @@ def limit_seconds(step: Step) -> int:
     return PERSON_SECONDS if step.by else STEP_KINDS[step.uses or ""].timeout_seconds
 
 
-def logical_id(function: str) -> str:
-    """ "find_damage" -> "FindDamage": the id that Chalice gives a function in its template."""
-    return "".join(word.capitalize() for word in function.split("_"))
+def task_seconds(step: Step) -> int:
+    """The same in a task: what the plan says, else a day."""
+    return TASK_SECONDS if step.timeout is None else limit_seconds(step)

@@ -170,15 +170,30 @@ def probe(event: Event) -> Event:
 
 
 def run_step(event: Event) -> Event:
-    """Do one step of a run, as its state machine asks; {"warm": true} only makes ready for it."""
+    """Do one step of a run, as its state machine asks; {"warm": true} only makes ready for it.
+
+    One that needs more than this Lambda has is left to a task: {"runs_in": "task"}; asked again,
+    with the token of a state that waits, a task is found for it (services/steps/placing.py).
+    """
     if event.get("warm"):
         return warm()
     from chalicelib.incidents.run import run_step, undo_step
+    from chalicelib.scenarios.steps import STEP_KINDS
     from chalicelib.services import build
     from chalicelib.services.steps.code import undo_of, work_of
 
     if event.get("undo"):
         return undo_step(event, undo_of(event["uses"]), desk=build.desk())
+    if "token" in event:
+        from chalicelib.services.steps.placing import hand_to_task
+
+        return hand_to_task(event)
+    kind = STEP_KINDS.get(event["uses"])
+    if kind and kind.in_task:
+        from chalicelib.services.steps.placing import place
+
+        if elsewhere := place(event):
+            return elsewhere
     outputs: Event = run_step(event, work_of(event["uses"]), desk=build.desk())
     return outputs
 

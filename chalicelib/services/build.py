@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.errors import BadInput, NotReady, Unavailable
 
 if TYPE_CHECKING:
+    from chalicelib.adapters.fargate import FargateWorkers
     from chalicelib.adapters.http.probe import HttpProber
     from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres.database import PostgresDatabases
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.s3.locks import S3Locks
     from chalicelib.adapters.secrets import SecretAddresses
     from chalicelib.adapters.step_functions import StepFunctions
+    from chalicelib.adapters.step_tokens import StepTokens
     from chalicelib.incidents.incident import Desk
     from chalicelib.plan.components import Postgres, Redis
     from chalicelib.plan.lines import PlanLines
@@ -216,6 +218,46 @@ def functions() -> LambdaFunctions:
     from chalicelib.adapters.lambda_functions import LambdaFunctions
 
     return LambdaFunctions(client("lambda"), environment().function_prefix)
+
+
+@cache
+def tokens() -> StepTokens:
+    from chalicelib.adapters.step_tokens import StepTokens
+
+    return StepTokens(client("stepfunctions"))
+
+
+def has_tasks() -> bool:
+    """Whether this deployment names a network in which tasks may run."""
+    return bool(_listed("LEEWARD_TASK_SUBNETS"))
+
+
+def workers() -> FargateWorkers:
+    """Raises NotReady (code "no-task")."""
+    from chalicelib.adapters.fargate import FargateWorkers
+
+    subnets = _listed("LEEWARD_TASK_SUBNETS")
+    if not subnets:
+        raise NotReady(
+            "expected subnets in which a task can run, the deployment names none",
+            hint="give the stack's parameter TaskSubnets, or let the component run in a Lambda",
+            code="no-task",
+        )
+    network = {
+        "subnets": subnets,
+        "securityGroups": _listed("LEEWARD_TASK_SECURITY_GROUPS"),
+        "assignPublicIp": os.environ.get("LEEWARD_TASK_ADDRESS", "DISABLED"),
+    }
+    return FargateWorkers(client("ecs"), _required("LEEWARD_TASK"), network)
+
+
+def task_run() -> str:
+    """The run whose steps this task does. Raises NotReady (code "not-deployed")."""
+    return _required("LEEWARD_RUN")
+
+
+def _listed(name: str) -> list[str]:
+    return [it for it in os.environ.get(name, "").split(",") if it]
 
 
 @cache

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from leeward.local.hosts import Hosts
     from leeward.local.routing_control import RoutingCluster
+    from leeward.local.tasks import Tasks
 
 PRIMARY_REGION = "us-east-1"
 STANDBY_REGION = "us-west-2"
@@ -137,7 +138,7 @@ class LocalCloud:
         self.runner = Runner(
             self.folder,
             self.reaper,
-            environment=self._sandbox_environment,
+            environment=self.worker_environment,
             on_log=store_log,
             judge=judge,
             stops=self.faults.stops,
@@ -372,7 +373,17 @@ class LocalCloud:
             aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
         )
 
-    def _sandbox_environment(self, folder: Path) -> dict[str, str]:
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Tasks of ECS that really run."""
+        from leeward.local.tasks import Tasks
+
+        tasks = Tasks(self)
+        self._ending.callback(tasks.end)
+        return tasks
+
+    def worker_environment(self, folder: Path) -> dict[str, str]:
+        """What whoever runs Leeward's code here must know of this machine; `folder` is its disk."""
         own = {
             "AWS_ENDPOINT_URL": self.url,
             "LEEWARD_DNS": self.dns_address,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 Properties = dict[str, Any]
 STACK = "leeward"
 STANDBY_STACK = "leeward-standby"
+# Tasks run on this machine, in no network of their own.
+TASK_NETWORK = {"TaskSubnets": ["subnet-local"], "TaskSecurityGroups": ["sg-local"]}
 ONLY_WITHOUT_TLS = {"Bool": {"aws:SecureTransport": "false"}}
 
 
@@ -104,7 +106,7 @@ class Stack:
         cloud: LocalCloud,
         template: dict[str, Any],
         region: str,
-        given: dict[str, str] | None = None,
+        given: dict[str, Any] | None = None,
         *,
         stack_name: str = STACK,
     ) -> None:
@@ -123,7 +125,7 @@ class Stack:
             "AWS::URLSuffix": "amazonaws.com",
         }
         for name, parameter in template.get("Parameters", {}).items():
-            self._values[name] = (given or {}).get(name) or _default(parameter)
+            self._values[name] = (TASK_NETWORK | (given or {})).get(name) or _default(parameter)
 
     def apply(self) -> Deployed:
         for logical in self._template["Resources"]:
@@ -202,6 +204,9 @@ class Stack:
             for key, value in given.items():
                 text = text.replace(f"${{{key}}}", str(self.resolve(value)))
             return self._call(name, text)
+        if name == "Fn::Join":
+            between, parts = argument
+            return between.join(self.resolve(parts))
         raise _unknown(f"function {name}")
 
     def _on_loopback(self, text: str) -> str:
@@ -493,12 +498,37 @@ def _zone_named(client: Any, name: str) -> str:
     return str(found[0])
 
 
+def make_cluster(stack: Stack, _logical: str, properties: Properties) -> Made:
+    _only(properties, "ClusterName")
+    made = stack.client("ecs").create_cluster(clusterName=properties["ClusterName"])["cluster"]
+    return Made(made["clusterName"], {"Arn": made["clusterArn"]})
+
+
+def make_task_definition(stack: Stack, _logical: str, properties: Properties) -> Made:
+    made = stack.client("ecs").register_task_definition(**_api_names(properties))
+    return Made(made["taskDefinition"]["taskDefinitionArn"])
+
+
+def _api_names(value: Any) -> Any:
+    """As ECS names what begins with a capital in CloudFormation; options stay as they are."""
+    if isinstance(value, list):
+        return [_api_names(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        name[0].lower() + name[1:]: it if name == "Options" else _api_names(it)
+        for name, it in value.items()
+    }
+
+
 KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
     "AWS::ApiGateway::Deployment": make_api_deployment,
     "AWS::ApiGateway::RestApi": make_rest_api,
     "AWS::ApiGateway::Stage": make_api_stage,
     "AWS::CloudWatch::Alarm": make_alarm,
     "AWS::DynamoDB::Table": make_table,
+    "AWS::ECS::Cluster": make_cluster,
+    "AWS::ECS::TaskDefinition": make_task_definition,
     "AWS::Events::Rule": make_rule,
     "AWS::IAM::Role": make_role,
     "AWS::KMS::Key": make_key,

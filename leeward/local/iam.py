@@ -185,6 +185,9 @@ def _resource(service: str, action: str, parameters: dict[str, str], region: str
     if service == "codebuild":
         project = parameters.get("projectName") or parameters.get("ids") or parameters.get("id")
         return arn(f"project/{project.partition(':')[0]}") if project else "*"
+    if service == "ecs" and "taskDefinition" in parameters:
+        # The newest revision of a family is meant, and judged as such.
+        return arn(f"task-definition/{parameters['taskDefinition']}:1")
     if service == "logs" and "logStreamName" in parameters:
         group, stream = parameters["logGroupName"], parameters["logStreamName"]
         return arn(f"log-group:{group}:log-stream:{stream}")

@@ -257,14 +257,15 @@ class Runner:
             environment | self._environment(folder),
             reaper=self._reaper,
             on_log=lambda line: self._on_log(function, folder.name, line),
-            gate=lambda call: self._check(function, folder.name, call),
+            gate=lambda call: self.check(function, folder.name, call),
             spawner=self._spawner_of(function),
         )
 
     def _spawner_of(self, function: Function) -> Spawner | None:
         return self._spawners.get(function.code) if self.forks and function.isolated else None
 
-    def _check(self, function: Function, sandbox: str, call: dict[str, Any]) -> str | None:
+    def check(self, function: Function, sandbox: str, call: dict[str, Any]) -> str | None:
+        """Why the AWS call is denied, None when it may be made; it is remembered either way."""
         judged = self._judge(function, call)
         made = Call(
             function=function.name,

@@ -217,11 +217,15 @@ class Sandbox:
                 self._log(raw.decode(errors="replace").rstrip("\n"))
 
     def _answer_gate(self) -> None:
-        with contextlib.suppress(OSError), self._gate_socket.makefile("rwb") as calls:
-            for line in calls:
-                denied = self._gate(json.loads(line))
-                calls.write(json.dumps({"denied": denied}).encode() + b"\n")
-                calls.flush()
+        answer_gate(self._gate_socket, self._gate)
+
+
+def answer_gate(gate: socket.socket, check: Callable[[dict[str, Any]], str | None]) -> None:
+    """Say of each AWS call whether it is denied, until the other side is gone."""
+    with contextlib.suppress(OSError), gate.makefile("rwb") as calls:
+        for line in calls:
+            calls.write(json.dumps({"denied": check(json.loads(line))}).encode() + b"\n")
+            calls.flush()
 
 
 def base_environment(function: Function, folder: Path) -> dict[str, str]:

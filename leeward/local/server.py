@@ -83,6 +83,10 @@ class Server:
         forget_everything()
 
     def _open_service(self, service: Any) -> Any:
+        if service == "ecs":
+            from leeward.local.shims.ecs import Ecs
+
+            return Ecs(self._cloud)
         from moto.moto_server.werkzeug_app import create_backend_app
 
         if service in SHIMS:

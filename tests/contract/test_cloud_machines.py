@@ -148,3 +148,32 @@ def test_a_state_waits_for_the_answer_that_carries_its_token(
         assert output(results[0]) == {"by": "a person"}
     else:
         assert output(results[0])["failure"]["Error"] == "Refused"
+
+
+def tokens_asked(cloud: LocalCloud, mark: str) -> list[str]:
+    return [
+        line.split("'token': '")[1].split("'")[0]
+        for line in cloud.logs("echo").splitlines()
+        if f"'mark': '{mark}'" in line and "'token'" in line
+    ]
+
+
+def test_a_state_that_sees_no_sign_of_life_asks_again_and_hears_the_second_answer(
+    cloud: LocalCloud,
+) -> None:
+    retry = {"ErrorEquals": ["States.HeartbeatTimeout", "States.Timeout"], "MaxAttempts": 3}
+    retry |= {"IntervalSeconds": 1, "BackoffRate": 1.5}
+    ask = task("echo", {"mark": "life", "token.$": "$$.Task.Token"}, TimeoutSeconds=600)
+    ask |= {"Resource": f"{LAMBDA}.waitForTaskToken", "HeartbeatSeconds": 3, "Retry": [retry]}
+    results: list[dict[str, Any]] = []
+    run = threading.Thread(target=lambda: results.append(run_machine(cloud, {"Ask": ask})))
+    run.start()
+    client = cloud.client("stepfunctions")
+    wait_for(lambda: len(tokens_asked(cloud, "life")) == 2, "nobody was asked again")
+    first, second = tokens_asked(cloud, "life")
+    with pytest.raises(client.exceptions.InvalidToken):
+        client.send_task_heartbeat(taskToken=first)
+    client.send_task_heartbeat(taskToken=second)
+    client.send_task_success(taskToken=second, output='{"by": "the second"}')
+    run.join()
+    assert output(results[0]) == {"by": "the second"}

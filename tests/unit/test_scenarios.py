@@ -48,6 +48,7 @@ RESTORE = {
     "uses": "database.restore",
     "with": {"component": "nexus-db", "target": "${find.target}"},
 }
+TO_THE_END = {"component": "nexus-db", "target": "end"}
 FENCE = {
     "name": "stop-writes",
     "says": "Stop",
@@ -193,11 +194,46 @@ def test_every_kind_of_step_fits_into_a_lambda() -> None:
         assert bool(kind.changes) == bool(kind.undo), kind.uses
 
 
+def test_what_needs_more_than_a_lambda_is_done_in_a_task_to_the_same_end() -> None:
+    machine = compile_scenario("mine", plan_with([FIND, RESTORE, FENCE]).scenarios["mine"])
+    restore, question = machine["States"]["Restore"], machine["States"]["Where to restore"]
+    in_task = machine["States"]["Restore in a task"]
+    assert (restore["Next"], question["Default"]) == ("Where to restore", "Stop writes")
+    assert (question["Choices"][0]["Next"], in_task["Next"]) == ("Restore in a task", "Stop writes")
+    asked = dict(in_task["Parameters"]["Payload"])
+    assert asked.pop("token.$") == "$$.Task.Token"
+    assert asked == restore["Parameters"]["Payload"]
+    assert in_task["ResultPath"] == restore["ResultPath"]
+    assert in_task["Catch"] == restore["Catch"]
+    # One that gives no sign of life is lost, and another one begins.
+    assert 0 < in_task["HeartbeatSeconds"] < in_task["TimeoutSeconds"]
+    again = [rule["ErrorEquals"] for rule in in_task["Retry"]]
+    assert again[:-1] == [rule["ErrorEquals"] for rule in restore["Retry"]]
+    assert "States.HeartbeatTimeout" in again[-1]
+    assert machine["TimeoutSeconds"] > in_task["TimeoutSeconds"]
+
+
+def test_a_branch_ends_whether_its_last_step_ran_in_a_lambda_or_in_a_task() -> None:
+    together = {"parallel": [[FIND], [FENCE, RESTORE | {"with": TO_THE_END}]]}
+    machine = compile_scenario("mine", plan_with([together]).scenarios["mine"])
+    branch = machine["States"][machine["StartAt"]]["Branches"][1]["States"]
+    assert branch["Restore in a task"]["End"] is True
+    assert branch[branch["Where to restore"]["Default"]]["Type"] == "Succeed"
+
+
+def test_a_limit_of_the_plan_holds_in_a_task_too() -> None:
+    machine = compile_scenario(
+        "mine", plan_with([FIND, RESTORE | {"timeout": 600}]).scenarios["mine"]
+    )
+    assert machine["States"]["Restore in a task"]["TimeoutSeconds"] == 600
+
+
 def test_a_drill_takes_back_what_it_did_the_last_first_and_a_real_run_nothing() -> None:
     load = RESTORE | {"name": "load", "uses": "database.load"}
     machine = compile_scenario("mine", plan_with([FIND, FENCE, load]).scenarios["mine"])
     states = machine["States"]
-    assert states["Load"]["Next"] == "Was it a drill"
+    assert states["Where to load"]["Default"] == "Was it a drill"
+    assert states["Load in a task"]["Next"] == "Was it a drill"
     assert states["Find"]["Catch"][-1]["Next"] == "Was it a drill"
     question = states["Was it a drill"]
     assert question["Choices"][0]["BooleanEquals"] is True

@@ -38,6 +38,7 @@ KINDS = (
         outputs=("point", "chain", "rejected"),
         timeout_seconds=900,
         depends=STATE,
+        in_task=True,
     ),
     StepKind(
         uses="database.replay",
@@ -47,6 +48,7 @@ KINDS = (
         outputs=("recovered_lsn", "last_commit_at"),
         timeout_seconds=900,
         depends=STATE,
+        in_task=True,
     ),
     StepKind(
         uses="database.verify",
@@ -56,6 +58,7 @@ KINDS = (
         outputs=("proof",),
         timeout_seconds=900,
         depends=STATE,
+        in_task=True,
     ),
     StepKind(
         uses="database.load",
@@ -69,6 +72,7 @@ KINDS = (
         undo="dropdb of the recovery database, which the record names",
         taken_back=True,
         drill=STAND_IN,
+        in_task=True,
     ),
     StepKind(
         uses="database.hand-over",
@@ -80,6 +84,7 @@ KINDS = (
         depends=(*STATE, SECRET),
         changes="an archive of the recovered data folder in the object store",
         undo="delete handover/<run_id>/ in the component's part of the store",
+        in_task=True,
     ),
     StepKind(
         uses="database.switch",

@@ -33,7 +33,8 @@ class StepKind:
     taken_back: a drill ends by undoing it, with code (UNDO in services/steps/code.py).
     drill: what it acts on in a drill. unreachable: what it does when the primary site does not
     answer; "" when it needs nothing there. waits_until: its output that is a time; the machine
-    waits for that before the next step.
+    waits for that before the next step. in_task: it may need more than a Lambda has; then the same
+    code does it in a task (docs/decisions/0019).
     """
 
     uses: str
@@ -49,6 +50,7 @@ class StepKind:
     drill: str = "nothing: it reads alone"
     unreachable: str = ""
     waits_until: str = ""
+    in_task: bool = False
 
 
 STATE = (Dependency("dynamodb", "data", "own"), Dependency("s3", "data", "own"))

@@ -7,7 +7,9 @@ moto calls the services of a task at a port taken from the environment, with a n
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
 lock, so that two alarms at the same moment would start two runs. When an execution began, it tells
 its states as a datetime, which no state can hand on; Step Functions as text. It waits for a moment
-in UTC as if it were the machine's own time, and up to a second too short.
+in UTC as if it were the machine's own time, and up to a second too short. A state that is tried
+again waits with the token that it had before, as if answered already; where it waits for signs of
+life, an answer that comes while its Lambda still runs is not seen, and a sign of life is refused.
 """
 
 from __future__ import annotations
@@ -30,7 +32,14 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.item_reader.ev
     resource_eval_s3,
 )
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (
+    state_task_service_callback,
+)
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function.timestamp import Timestamp
+from moto.stepfunctions.parser.asl.eval.callback.callback import (
+    CallbackEndpoint,
+    HeartbeatTimedOut,
+)
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.backend import execution_worker
@@ -74,7 +83,11 @@ def install(cloud: LocalCloud) -> Iterator[None]:
 
         return get_wait_seconds
 
+    callback = state_task_service_callback.StateTaskServiceCallback
     with ExitStack() as stack:
+        stack.enter_context(replaced(callback, "_eval_execution", _own_token))
+        stack.enter_context(replaced(callback, "_wait_for_task_token_heartbeat", _signs_of_life))
+        stack.enter_context(replaced(CallbackEndpoint, "notify_heartbeat", _sign_before_waiting))
         stack.enter_context(replaced(Timestamp, "_get_wait_seconds", until_then))
         for caller in (lambda_eval_utils, resource_eval_s3):
             stack.enter_context(replaced(caller, "boto_client_for", lambda _: boto_client_for))
@@ -82,6 +95,42 @@ def install(cloud: LocalCloud) -> Iterator[None]:
         stack.enter_context(replaced(execution_worker, "ExecutionData", with_text))
         stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
         yield
+
+
+def _own_token(original: Any) -> Any:
+    """Each attempt of a state that waits has a token of its own, which leads nowhere afterwards."""
+
+    def eval_execution(self: Any, env: Any) -> None:
+        if not self._is_integration_pattern():
+            return original(self, env)
+        token = env.states.context_object.update_task_token()
+        env.callback_pool_manager.add(token)
+        try:
+            original(self, env)
+        finally:
+            env.callback_pool_manager._pool.pop(token, None)
+
+    return eval_execution
+
+
+def _signs_of_life(_original: Any) -> Any:
+    def wait(self: Any, env: Any, callback_endpoint: Any, heartbeat_endpoint: Any) -> Any:
+        outcome = callback_endpoint.get_outcome()
+        while env.is_running() and outcome is None:
+            received = heartbeat_endpoint.clear_and_wait()
+            outcome = callback_endpoint.get_outcome()
+            if outcome is None and not received and env.is_running():
+                return HeartbeatTimedOut()
+        return outcome
+
+    return wait
+
+
+def _sign_before_waiting(original: Any) -> Any:
+    def notify_heartbeat(self: Any) -> bool:
+        return self._heartbeat_endpoint is None or original(self)
+
+    return notify_heartbeat
 
 
 def _parsed_once(original: Any) -> Any:
