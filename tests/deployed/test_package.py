@@ -108,7 +108,7 @@ def test_each_function_has_a_role_of_its_own_and_its_logs_end(package: Package) 
     roles = [json.dumps(it["Role"]) for it in functions.values()]
     assert len(set(roles)) == len(functions)
     groups = resources(package, "AWS::Logs::LogGroup")
-    assert len(groups) == len(functions)
+    assert len(groups) == len(functions) + 1, "and of the tasks"
     assert {it["RetentionInDays"] for it in groups.values()} == {365}
 
 

@@ -20,6 +20,8 @@ RARE = {
 }
 # An alarm that joins reads the records; a person's next run asks whether the last one still runs.
 RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution"}}
+# What does not fit into a Lambda: tests/scenarios/test_task.py.
+RARE_OF["rebuild"] = {"ecs:ListTasks", "ecs:RunTask", "iam:PassRole", "states:SendTaskSuccess"}
 # These run in no unattended scenario; tests/scenarios/test_copies.py holds those of the copies,
 # test_buckets.py and test_many.py there those of the buckets.
 COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
