@@ -105,17 +105,20 @@ def _cause(error: Exception) -> str:
 
 @contextmanager
 def _beating(token: str) -> Iterator[None]:
-    """Signs of life while the block runs; nobody waits for them: the block ends by Stopped."""
+    """Signs of life while the block runs, the first at once; when nobody waits for them, the block
+    ends by Stopped."""
     done = threading.Event()
 
     def beat() -> None:
-        while not done.wait(BEAT_SECONDS):
+        while not done.is_set():
             try:
                 if not build.tokens().beat(token) and not done.is_set():
+                    log.warning("nobody waits for it any more")
                     os.kill(os.getpid(), signal.SIGTERM)
                     return
             except LeewardError as error:
                 log.warning("a sign of life was lost: %s", error)
+            done.wait(BEAT_SECONDS)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

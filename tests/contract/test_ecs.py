@@ -143,7 +143,7 @@ def test_it_has_the_rights_of_its_role_and_what_it_called_is_known(cloud: LocalC
     deploy(cloud, "asks", ASKS, role, environment=REGION)
     workers(cloud, "asks").start(RUN)
     ended(cloud, "asks")
-    assert "ClientError AccessDenied" in log(cloud, "asks")
+    assert "AccessDenied AccessDenied" in log(cloud, "asks")
     assert [it.operation for it in cloud.calls("asks-task")] == ["GetCallerIdentity", "ListBuckets"]
 
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from chalicelib.adapters.fargate import FargateWorkers
+from chalicelib.incidents.orders import Order, give_order
 from chalicelib.plan.model import Plan
 from leeward.commands.drill import load_runnable
 from leeward.local.drill import Drill, DrillOptions, DrillResult
@@ -19,6 +21,7 @@ from leeward.local.tasks import EXITED
 from leeward.template import machine_id
 from tests.scenarios.drills import PLAN, SCENARIO
 
+FAMILY = "leeward-primary-rebuild"
 IN_TASK = ("restore", "replay", "verify", "load")
 # Instead of 300 s: the one that is lost without a word is missed after it.
 HEARTBEAT_SECONDS = 30
@@ -36,6 +39,7 @@ class Seen:
     unused: tuple[str, ...]
     log: str
     invoked: list[str] = field(default_factory=list)
+    cancelled: int | None = None
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +67,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         over.set()
         striker.join()
         kept.append(look(drill, result))
+        kept[0].cancelled = do_for_nobody(drill, result)
 
     drill.notice = and_strike  # type: ignore[method-assign]
     try:
@@ -108,9 +113,8 @@ def started_run(drill: Drill) -> str:
 
 def stop_all(drill: Drill) -> None:
     client = drill.cloud.client("ecs")
-    name = "leeward-primary-rebuild"
-    for arn in client.list_tasks(cluster=name)["taskArns"]:
-        client.stop_task(cluster=name, task=arn, reason="Fargate retires the machine")
+    for arn in client.list_tasks(cluster=FAMILY)["taskArns"]:
+        client.stop_task(cluster=FAMILY, task=arn, reason="Fargate retires the machine")
 
 
 def look(drill: Drill, result: DrillResult) -> Seen:
@@ -119,13 +123,23 @@ def look(drill: Drill, result: DrillResult) -> Seen:
     attempts = {it["sort"].partition("#")[2]: int(it["count"]) for it in items}
     calls, tasks = drill.cloud.calls("rebuild-task"), drill.cloud.tasks.all
     rights = compare_rights(tasks[0].definition["taskRoleArn"], calls)
-    logs = drill.cloud.client("logs").filter_log_events(
-        logGroupName="/aws/ecs/leeward-primary-rebuild"
-    )
+    logs = drill.cloud.client("logs").filter_log_events(logGroupName=f"/aws/ecs/{FAMILY}")
     log = "\n".join(it["message"] for it in logs["events"])
     invoked = [it.operation for it in drill.cloud.calls("rebuild")]
     ends = [(it.status, it.exit_code, it.stop) for it in tasks]
     return Seen(result, ends, attempts, rights.denied, rights.unused, log, invoked)
+
+
+def do_for_nobody(drill: Drill, result: DrillResult) -> int | None:
+    """The exit status of the task that is there, when the run of its next order was ended."""
+    client, run = drill.cloud.client("ecs"), result.score.incident.replace("inc-", "run-", 1)
+    [task] = [it for it in drill.cloud.tasks.all if it.status == "RUNNING"]
+    step = {"run_id": run, "step": "verify-late", "uses": "database.verify", "does": "again"}
+    step["inputs"] = {"component": "nexus-db", "target": "end"}  # type: ignore[assignment]
+    order, workers = Order(step, "of a run that was ended"), FargateWorkers(client, FAMILY, {})
+    assert not give_order(run, order, state=drill.state(), workers=workers)
+    task.ended.wait(120)
+    return task.exit_code
 
 
 def test_the_database_recovers_although_its_workers_die(seen: Seen) -> None:
@@ -162,9 +176,12 @@ def test_the_record_says_where_each_step_ran_and_why(seen: Seen) -> None:
 
 def test_a_task_has_the_rights_it_needs_and_no_others(seen: Seen) -> None:
     assert seen.denied == ()
-    # An upload that broke; partial WAL that was superseded; a step that takes longer than these do.
-    rare = {"s3:AbortMultipartUpload", "s3:DeleteObject", "states:SendTaskHeartbeat"}
-    assert set(seen.unused) <= rare
+    # An upload that broke; partial WAL that was superseded.
+    assert set(seen.unused) <= {"s3:AbortMultipartUpload", "s3:DeleteObject"}
+
+
+def test_a_task_that_nobody_waits_for_ends_itself(seen: Seen) -> None:
+    assert seen.cancelled == 143
 
 
 def test_the_lambda_does_nothing_but_hand_over(seen: Seen) -> None:

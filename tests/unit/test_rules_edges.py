@@ -40,6 +40,25 @@ def test_a_log_that_is_lost_with_the_site_does_not_bound_the_loss() -> None:
     assert "1d 50m" in message
 
 
+@pytest.mark.parametrize(
+    ("size", "runs_in", "room"),
+    [
+        ("6 GB", "lambda", ""),
+        ("8 GB", "lambda", "11 GB"),
+        ("130 GB", "task", ""),
+        ("130 GB", "null", ""),
+        ("150 GB", "task", "204 GB"),
+        ("150 GB", "null", "204 GB"),
+    ],
+)
+def test_room_for_a_recovery_is_that_of_the_worker_it_may_have(
+    size: str, runs_in: str, room: str
+) -> None:
+    found = messages("LW089", f"components: {{ db: {{ size: {size}, runs_in: {runs_in} }} }}")
+
+    assert [room in one for one in found] == ([True] if room else [])
+
+
 def test_without_a_scenario_that_loses_the_site_only_the_ordinary_loss_counts() -> None:
     text = backups(FULL, WAL_NEAR) + "scenarios: { loss-of-main: { loses: [] } }\n"
 

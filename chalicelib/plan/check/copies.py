@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from chalicelib.plan.check.rule import Hits, Rule
-from chalicelib.plan.components import Server
+from chalicelib.plan.components import Postgres, Server
 from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.model import Plan
 from chalicelib.plan.places import Location
+from chalicelib.plan.rooms import LAMBDA, TASK, disk_for
+from chalicelib.plan.units import format_size
 
 
 def find_sealed_for_aws_alone(plan: Plan, now: datetime) -> Hits:
@@ -48,6 +50,25 @@ def find_region_of_everything(plan: Plan, now: datetime) -> Hits:
             )
 
 
+def find_recovery_without_room(plan: Plan, now: datetime) -> Hits:
+    for name, component in plan.components.items():
+        if not isinstance(component, Postgres) or component.size is None:
+            continue
+        needed, found = disk_for(component.size), component.runs_in
+        if needed > TASK.disk_bytes:
+            room, why = TASK, "no task on Fargate has more"
+        elif found == "lambda" and needed > LAMBDA.disk_bytes:
+            room, why = LAMBDA, "runs_in: lambda allows no task"
+        else:
+            continue
+        yield (
+            ("components", name, "runs_in" if found else "size"),
+            f"recovering {name} ({format_size(component.size)}) needs some "
+            f"{needed / 1e9:.0f} GB of disk; its steps have {room.disk_bytes / 1e9:.0f} GB, "
+            f"and {why}",
+        )
+
+
 def _is_in(location: Location, region: str) -> bool:
     return location.provider == "aws" and location.region == region
 
@@ -79,5 +100,12 @@ RULES = (
         "One region takes the server and every copy",
         "add a location in another region",
         find_region_of_everything,
+    ),
+    Rule(
+        "LW089",
+        "error",
+        "A database that no worker has room for",
+        "let its steps run in a task, recover it on a server of yours, or divide it",
+        find_recovery_without_room,
     ),
 )

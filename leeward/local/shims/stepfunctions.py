@@ -102,7 +102,8 @@ def _own_token(original: Any) -> Any:
 
     def eval_execution(self: Any, env: Any) -> None:
         if not self._is_integration_pattern():
-            return original(self, env)
+            original(self, env)
+            return
         token = env.states.context_object.update_task_token()
         env.callback_pool_manager.add(token)
         try:
