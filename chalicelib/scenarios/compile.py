@@ -212,7 +212,7 @@ def _parallel_state(
         for index, one in enumerate(mine):
             states |= _step_states(one, placed, entries[index + 1])
         _end_branch(states, last=mine[-1].step.name)
-        branches.append({"StartAt": entries[0], "States": _withoutcatch(states)})
+        branches.append({"StartAt": entries[0], "States": _without_catch(states)})
     selector = {
         f"{snake(one.step.name)}.$": f"$[{one.branch}].steps.{snake(one.step.name)}" for one in here
     }
@@ -238,7 +238,7 @@ def _end_branch(states: dict[str, Any], *, last: str) -> None:
         states[state["Default"]] = {"Type": "Succeed", "Comment": "the branch is done"}
 
 
-def _withoutcatch(states: dict[str, Any]) -> dict[str, Any]:
+def _without_catch(states: dict[str, Any]) -> dict[str, Any]:
     """The recorder lies outside the branch: there the parallel state catches for all."""
     return {name: {k: v for k, v in s.items() if k != "Catch"} for name, s in states.items()}
 
