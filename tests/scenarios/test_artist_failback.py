@@ -1,9 +1,12 @@
-"""The way back of Artist Tech as a drill: on stand-ins at both sites, and nothing of it is left."""
+"""The way back of Artist Tech: first as a drill on stand-ins, then for real, after a lost site.
+
+For real the worker of each step dies once, also of those that took over.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,6 +27,7 @@ from leeward.local.sample_app import create_schema
 from leeward.local.stages.artist import KEYS, wait_until
 from leeward.local.stages.artist_failback import ArtistFailbackDrill
 from tests.commands import ARTIST
+from tests.scenarios.striker import Striker, undisturbed
 from tests.scenarios.test_artist_drill import digest_of
 from tests.scenarios.untouched import state_of
 
@@ -97,12 +101,17 @@ class Standing(ArtistFailbackDrill):
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+def striker() -> Striker:
+    return Striker(active=False)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory, striker: Striker) -> Iterator[Standing]:
     plan, stage = load_runnable(ARTIST, SCENARIO)
     assert stage is ArtistFailbackDrill
     out = tmp_path_factory.mktemp("artist-failback")
     options = DrillOptions(SCENARIO, "", "site-lost", out, projects=200, rate=30)
-    made = Standing(plan, options, lambda told: None)
+    made = striker.drill = Standing(plan, options, striker.hear)
     with ExitStack() as stack:
         made.set_stage(stack)
         made.prepare()
@@ -150,3 +159,29 @@ def test_a_drill_of_the_way_back_leaves_no_trace(here: Standing) -> None:
     wait_until(lambda: here.page(here.there).get("healthy"), "the stand-in is not as it was")
     here.run_on_host("systemctl start artisttech nginx")
     wait_until(lambda: here.page(here.host).get("healthy"), "the site did not come up")
+
+
+def test_everything_goes_home_though_workers_die_at_every_step(
+    here: Standing, striker: Striker, record_property: Callable[[str, object], None]
+) -> None:
+    striker.active = True
+    here.options = replace(here.options, scenario=here.lost)
+    here.harm()
+    score, records = here.tried("early: the site is back")
+    striker.active = False
+    assert score.outcome == "recovered", striker.said
+    for scenario, one in ((here.lost, here.failover), (SCENARIO, score)):
+        assert undisturbed(here.records.read(one.incident)) == set()
+        record_property("survived", striker.told("artist-tech", scenario))
+    result = here._result(score, (), 0.0)
+    assert result.problems == []
+    assert [fact for fact in result.facts if fact.met is False] == []
+    outputs = done(records)
+    # What the lost site committed after its last copy is counted, written down and kept.
+    assert outputs["compare"]["rows"] > 0
+    assert outputs["bring-files"]["files"] == UPLOADS + 2
+    assert "-full" in outputs["protect"]["backup"]
+    assert "-dump" in outputs["protect-redis"]["backup"]
+    rights = result.rights
+    assert {name: it.denied for name, it in rights.items() if it.denied} == {}
+    assert set(rights["leeward-standby-fail_back"].unused) <= {"dynamodb:DeleteItem"}
