@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from bench.lab import publish, table
-from chalicelib.backup.retention import decide_retention
+from chalicelib.backup.retention.decide import decide_retention
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding, RecoveryPoint
 from leeward.plan_file import load_plan

@@ -17,8 +17,8 @@ from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import RecoveryTarget
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
 
 
 def back_up(dsn: str, prefix: str) -> None:

@@ -15,9 +15,9 @@ import sys
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.s3.bucket import S3Buckets
 from chalicelib.adapters.s3.signing import ambient_credentials
-from chalicelib.backup.replicas import BucketReplica
-from chalicelib.backup.sync import sync_buckets
-from chalicelib.backup.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.replicas import BucketReplica
+from chalicelib.backup.bucket.sync import sync_buckets
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 
 
 async def main(source: str, replica: str, in_flight: str = "256") -> int:

@@ -18,8 +18,8 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.s3.store import connect_s3
 from chalicelib.adapters.s3.streams import S3ObjectStreams
-from chalicelib.verify.location import verify_location
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.location import verify_location
+from chalicelib.verify.copies.rotation import CheckPolicy
 
 PREFIX = "copies/"
 

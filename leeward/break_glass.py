@@ -43,7 +43,7 @@ from chalicelib.ports import Clock, ObjectStore
 from chalicelib.ports.health import Answer, Prober
 from chalicelib.ports.traffic import Resolver
 from chalicelib.recover.choose_copy import choose_copy
-from chalicelib.recover.traffic import Decision, Wish, decide_switch, wait_for_site
+from chalicelib.recover.sites.traffic import Decision, Wish, decide_switch, wait_for_site
 from chalicelib.services.locations import Locations
 from chalicelib.verify.probes import ask_all, policy_of, verify_targets
 from leeward.break_glass_scope import (

@@ -19,18 +19,18 @@ from chalicelib.errors import BadInput, Refused
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.units import parse_duration
 from chalicelib.ports.bucket_rules import BucketControl, BucketRules
-from chalicelib.recover.bucket_undo import KeyUndo, UndoRules
-from chalicelib.recover.undo_apply import apply_undo
-from chalicelib.recover.undo_elsewhere import CopyPlan, apply_copy, require_target, survey_copy
-from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_proof import READ_LIMIT_BYTES, UndoProof, verify_copy, verify_undo
-from chalicelib.recover.undo_survey import (
+from chalicelib.recover.bucket.apply import apply_undo
+from chalicelib.recover.bucket.elsewhere import CopyPlan, apply_copy, require_target, survey_copy
+from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.proof import READ_LIMIT_BYTES, UndoProof, verify_copy, verify_undo
+from chalicelib.recover.bucket.survey import (
     Tell,
     UndoPlan,
     require_history,
     require_sense,
     survey_undo,
 )
+from chalicelib.recover.bucket.undo import KeyUndo, UndoRules
 
 T = TypeVar("T")
 # What AWS has ever allowed; S3 says more precisely what is wrong with a name.

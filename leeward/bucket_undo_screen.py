@@ -15,11 +15,11 @@ from rich.text import Text
 from chalicelib.evidence.text import counted, day_and_clock, in_units, printable
 from chalicelib.plan.records import format_time
 from chalicelib.plan.units import format_size
-from chalicelib.recover.undo_cost import Cost
-from chalicelib.recover.undo_elsewhere import CopyPlan
-from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_proof import UndoProof
-from chalicelib.recover.undo_survey import Tell, UndoPlan
+from chalicelib.recover.bucket.cost import Cost
+from chalicelib.recover.bucket.elsewhere import CopyPlan
+from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.proof import UndoProof
+from chalicelib.recover.bucket.survey import Tell, UndoPlan
 from leeward.bucket_undo import Undoing
 
 LINES = {

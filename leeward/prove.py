@@ -36,8 +36,8 @@ from chalicelib.plan.records import (
     WalTick,
     format_lsn,
 )
-from chalicelib.recover.replay import Replayed, replay
-from chalicelib.recover.restore import Restored, restore
+from chalicelib.recover.database.replay import Replayed, replay
+from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.verify.database import verify_database, verify_pages
 from leeward.prove_source import Survey, list_tablespaces, survey
 

@@ -18,8 +18,8 @@ from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redi
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import CopyChoice, choose_copy
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
 from chalicelib.services.locations import Locations
 from leeward.prove import START_SECONDS, verify_all
 
@@ -180,7 +180,7 @@ class Restorer:
     def _files(
         self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
     ) -> Restored:
-        from chalicelib.recover.restore_files import restore_files
+        from chalicelib.recover.folder.restore import restore_files
 
         with self._step("restore"):
             made = restore_files(

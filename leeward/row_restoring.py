@@ -19,12 +19,12 @@ from chalicelib.evidence.text import in_units
 from chalicelib.plan.records import RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import CopyChoice, choose_copy
-from chalicelib.recover.gone_rows import begins_too_late, find_transaction
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
 from chalicelib.recover.moment import parse_moment
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
-from chalicelib.recover.row_sources import Wish
-from chalicelib.recover.rows import Aside, RowsBack, take_rows_back
+from chalicelib.recover.rows.gone import begins_too_late, find_transaction
+from chalicelib.recover.rows.sources import Wish
+from chalicelib.recover.rows.take_back import Aside, RowsBack, take_rows_back
 from chalicelib.recover.window import find_window
 from chalicelib.services.steps.rows import wal_starts, wish_of, write_aside
 from chalicelib.services.steps.wal import segments_on_disk

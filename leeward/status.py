@@ -10,9 +10,9 @@ from uuid import uuid4
 
 from chalicelib.errors import BadInput, NotReady, Truncated
 from chalicelib.evidence.text import printable
-from chalicelib.incidents.status_page import Shown, make_page
-from chalicelib.incidents.status_render import HEADLINES, STATES, render_site
-from chalicelib.incidents.status_sources import (
+from chalicelib.incidents.status.page import Shown, make_page
+from chalicelib.incidents.status.render import HEADLINES, STATES, render_site
+from chalicelib.incidents.status.sources import (
     BAD,
     CANCELLED,
     GOOD,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from chalicelib.errors import BadInput
-from chalicelib.incidents.status_sources import SAID, Update, key_of_update
+from chalicelib.incidents.status.sources import SAID, Update, key_of_update
 from chalicelib.incidents.streams import people_stream
 from leeward.status import require_words
 

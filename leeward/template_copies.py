@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.backup.locks import default_lock_days
+from chalicelib.backup.retention.locks import default_lock_days
 from chalicelib.plan.components import BaseComponent
 from chalicelib.plan.model import Plan
 from chalicelib.plan.places import Location

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.incidents.status_render import PUBLIC_KEYS
+from chalicelib.incidents.status.render import PUBLIC_KEYS
 from chalicelib.plan.model import Plan
 from leeward.template_parts import Resources, schedule, silence_alarm
 

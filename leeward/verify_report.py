@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from chalicelib.evidence.text import counted, in_units, printable
-from chalicelib.verify.check_run import CheckProgress
-from chalicelib.verify.integrity import CheckResult
-from chalicelib.verify.locations import Comparison
-from chalicelib.verify.repair_run import RepairResult
-from chalicelib.verify.replica import ReplicaResult
+from chalicelib.verify.copies.check_run import CheckProgress
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.locations import Comparison
+from chalicelib.verify.copies.repair_run import RepairResult
+from chalicelib.verify.copies.replica import ReplicaResult
 
 # As many as a person reads; --format json has all.
 SHOWN = 50

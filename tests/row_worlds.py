@@ -21,12 +21,12 @@ from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
-from chalicelib.recover.changes import ChangeScan, Transaction
-from chalicelib.recover.gone_rows import GoneScan, rewrote
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
-from chalicelib.recover.row_sources import Wish
-from chalicelib.recover.rows import Aside, RowsBack, take_rows_back
+from chalicelib.recover.database.changes import ChangeScan, Transaction
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
+from chalicelib.recover.rows.gone import GoneScan, rewrote
+from chalicelib.recover.rows.sources import Wish
+from chalicelib.recover.rows.take_back import Aside, RowsBack, take_rows_back
 from tests.servers import RealServer, running_server
 
 CLOCK = SystemClock()

@@ -20,9 +20,9 @@ from chalicelib.plan.records import (
     format_lsn,
     format_time,
 )
-from chalicelib.recover.changes import FIRST_USER_NUMBER, Relfile, Transaction
-from chalicelib.recover.relations import Relations
-from chalicelib.recover.suspects import Suspect
+from chalicelib.recover.database.changes import FIRST_USER_NUMBER, Relfile, Transaction
+from chalicelib.recover.database.relations import Relations
+from chalicelib.recover.database.suspects import Suspect
 
 SHOWN = 10
 # Kinds of suspects that lose rows; an update or a rewrite has another way back.

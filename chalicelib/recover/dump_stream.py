@@ -16,7 +16,7 @@ from chalicelib.plan.dumps import FACTS_NAME, STREAM_NAME, DumpFacts
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
 from chalicelib.ports.sources import StoredKey
-from chalicelib.recover.archive import decompress, read_verified
+from chalicelib.recover.database.archive import decompress, read_verified
 
 HINT = "Restore from an older recovery point."
 # No command of a stream has more words.

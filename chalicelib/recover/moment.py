@@ -7,7 +7,7 @@ from datetime import datetime
 
 from chalicelib.errors import BadInput
 from chalicelib.plan.records import RecoveryTarget, format_time, parse_lsn, parse_time
-from chalicelib.recover.changes import Transaction
+from chalicelib.recover.database.changes import Transaction
 
 FIRST_NORMAL_XID = 3  # access/transam.h
 LAST_XID = 2**32 - 1

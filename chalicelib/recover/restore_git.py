@@ -17,7 +17,7 @@ from chalicelib.plan.bundles import BUNDLE_NAME, FACTS_NAME, RepositoryFacts
 from chalicelib.plan.records import CheckResult, Record, RecoveryPoint, StoredObject
 from chalicelib.ports import Catalogue, Clock, ObjectStore
 from chalicelib.ports.sources import BundleTools
-from chalicelib.recover.archive import read_verified
+from chalicelib.recover.database.archive import read_verified
 from chalicelib.recover.points import use_newest
 
 HINT = "Restore from an older recovery point."

@@ -40,7 +40,7 @@ RECORD_SECONDS = 120
 WHETHER = "Whether to approve"
 # A person's step without a limit in the plan: Step Functions would wait for a year.
 PERSON_SECONDS = 24 * 3600
-# As far ahead as a window may lie (recover/failback.py, FARTHEST).
+# As far ahead as a window may lie (recover/sites/failback.py, FARTHEST).
 LONGEST_WAIT_SECONDS = 14 * 24 * 3600
 
 # How long a state waits for one step in a task, and for a sign of life. The first takes a minute or

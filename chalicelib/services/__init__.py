@@ -78,7 +78,7 @@ def arrive(event: Event) -> Event:
 def repair(event: Event) -> Event:
     """Mend what was found: {"component"}, and {"location", "findings"} of what is new."""
     from chalicelib.services.jobs.checking import repair
-    from chalicelib.verify.findings import Finding
+    from chalicelib.verify.copies.findings import Finding
 
     findings = tuple(Finding.from_json(item) for item in event.get("findings", ()))
     return repair(event["component"], event.get("location", ""), findings)

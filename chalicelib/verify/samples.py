@@ -18,7 +18,7 @@ from chalicelib.errors import Damaged, LeewardError
 from chalicelib.plan.inventory import InventoryEntry
 from chalicelib.plan.records import CheckResult
 from chalicelib.ports import Clock
-from chalicelib.verify.replica_contents import ReplicaContents
+from chalicelib.verify.copies.replica_contents import ReplicaContents
 
 # A flaw in 3 % of all objects is met by 100 of them with a probability of 95 %.
 SAMPLED_OBJECTS = 100

@@ -12,7 +12,7 @@ import click
 from chalicelib.errors import BadInput
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import format_time
-from chalicelib.recover.failback import EARLY, parse_window
+from chalicelib.recover.sites.failback import EARLY, parse_window
 from leeward.commands.run import FUNCTION, event_of, invoke, place_of
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan

@@ -17,7 +17,7 @@ from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
-    from chalicelib.recover.isolate import Cut
+    from chalicelib.recover.attack.isolate import Cut
 
 DEPLOYED = Access({}, None, None, without_aws=False)
 FUNCTION = "leeward-primary-isolate"
@@ -46,7 +46,7 @@ def list_(components: tuple[str, ...], plan_path: Path, form: str) -> None:
     Example:
     leeward isolation list --plan policies/plans/nexus-studio.yaml
     """
-    from chalicelib.recover.isolate import read_cuts
+    from chalicelib.recover.attack.isolate import read_cuts
     from chalicelib.services import build
 
     plan = load_plan(plan_path).plan

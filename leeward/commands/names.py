@@ -93,7 +93,7 @@ def _ask(resolver: Resolver, component: str, found: Names, record: NameRecord) -
 
 def _site_of(record: NameRecord, answers: list[Answer]) -> str:
     """The one site that all servers which answer agree on, else "elsewhere"."""
-    from chalicelib.recover.traffic import problem_of
+    from chalicelib.recover.sites.traffic import problem_of
 
     fits = [site for site in record.answers if not problem_of(record, answers, site)]
     return fits[0] if len(fits) == 1 else ELSEWHERE

@@ -14,11 +14,11 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from chalicelib.backup.calendar import Calendar, lay_out
-from chalicelib.backup.prune import PruneResult, apply_prune
-from chalicelib.backup.prune_facts import PruneDecision, decide_prune, read_facts
-from chalicelib.backup.reasons import Kept
-from chalicelib.backup.wal_retention import WalDecision, WalRange, wal_ranges
+from chalicelib.backup.retention.calendar import Calendar, lay_out
+from chalicelib.backup.retention.prune import PruneResult, apply_prune
+from chalicelib.backup.retention.prune_facts import PruneDecision, decide_prune, read_facts
+from chalicelib.backup.retention.reasons import Kept
+from chalicelib.backup.retention.wal import WalDecision, WalRange, wal_ranges
 from chalicelib.errors import BadInput, Refused
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import BaseComponent, Retention

@@ -19,7 +19,7 @@ from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
     from chalicelib.plan.records import RecoveryPoint
-    from chalicelib.recover.fill import Filled
+    from chalicelib.recover.bucket.fill import Filled
 
 DEPLOYED = Access({}, None, None, without_aws=False)
 
@@ -75,10 +75,10 @@ def _point(component: str, point_id: str) -> RecoveryPoint:
 
 
 async def _fill(component: str, point: RecoveryPoint, target: str) -> Filled:
-    from chalicelib.recover.fill import fill_from_point
+    from chalicelib.recover.bucket.fill import fill_from_point
     from chalicelib.services import build
     from chalicelib.services.jobs.buckets import bucket_at, replica_of
-    from chalicelib.verify.replica_contents import inventory_entries
+    from chalicelib.verify.copies.replica_contents import inventory_entries
 
     store = build.backups(component)
     async with build.buckets() as buckets:

@@ -17,7 +17,7 @@ from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
     from chalicelib.adapters.postgres.database import PostgresDatabases
-    from chalicelib.recover.rows import RowsBack
+    from chalicelib.recover.rows.take_back import RowsBack
 
 
 @click.command("rows", short_help="Bring deleted rows back into a living database.")

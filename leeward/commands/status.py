@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from chalicelib.incidents.status_sources import STATES
+from chalicelib.incidents.status.sources import STATES
 from leeward.answering import BY, CODE, STANDBY, ask_for_code, new_key, say
 from leeward.answering import show as show_answer
 from leeward.options import FORMAT, PLAN_PATH, writing_to

@@ -20,7 +20,7 @@ from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
-    from chalicelib.backup.sync import SyncProgress
+    from chalicelib.backup.bucket.sync import SyncProgress
     from chalicelib.ports import ObjectStore
     from chalicelib.services.jobs.buckets import Synced
 
@@ -181,7 +181,7 @@ def _print(component: str, location: str, synced: Synced) -> None:
 
 def _print_deletions(component: str, synced: Synced) -> None:
     """Whether the same without --dry-run would refuse to delete so much."""
-    from chalicelib.backup.sync_decision import check_deletions
+    from chalicelib.backup.bucket.sync_decision import check_deletions
     from chalicelib.services.jobs.buckets import policy_of
 
     result = synced.result

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from chalicelib.adapters.postgres.database import PostgresDatabases
-from chalicelib.recover.fence import open_writes, read_fence
-from chalicelib.recover.switch import reinstate_database
+from chalicelib.recover.database.fence import open_writes, read_fence
+from chalicelib.recover.database.switch import reinstate_database
 from leeward.options import FORMAT
 
 

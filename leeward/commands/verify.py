@@ -23,10 +23,10 @@ from leeward.plan_file import load_plan
 if TYPE_CHECKING:
     from chalicelib.ports import ObjectStore
     from chalicelib.services.locations import Locations
-    from chalicelib.verify.check_run import CheckProgress
-    from chalicelib.verify.integrity import CheckResult
-    from chalicelib.verify.repair_run import RepairResult
-    from chalicelib.verify.replica import ReplicaResult
+    from chalicelib.verify.copies.check_run import CheckProgress
+    from chalicelib.verify.copies.integrity import CheckResult
+    from chalicelib.verify.copies.repair_run import RepairResult
+    from chalicelib.verify.copies.replica import ReplicaResult
 
 
 @dataclass
@@ -192,7 +192,7 @@ def _look(
 ) -> CheckResult:
     from chalicelib.adapters.clock import SystemClock
     from chalicelib.services.jobs.checking import policy_of, share_to_read
-    from chalicelib.verify.location import verify_location
+    from chalicelib.verify.copies.location import verify_location
 
     store = places.streams(location, component)
     policy = policy_of(places.plan, places.component(component))
@@ -218,8 +218,8 @@ def _repair(places: Locations, ledgers: ObjectStore, found: Found, progress: Pro
     """Decided over all locations, done, and what was wrong is checked again."""
     from chalicelib.adapters.clock import SystemClock
     from chalicelib.services.jobs.checking import look_at_all
-    from chalicelib.verify.repair import decide_repair
-    from chalicelib.verify.repair_run import apply_repair
+    from chalicelib.verify.copies.repair import decide_repair
+    from chalicelib.verify.copies.repair_run import apply_repair
 
     wrong = [it for it in found.checks if it.findings]
     for component in dict.fromkeys(it.component for it in wrong):

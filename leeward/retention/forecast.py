@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from heapq import merge
 from itertools import takewhile
 
-from chalicelib.backup.reasons import RetentionDecision
-from chalicelib.backup.retention import decide_retention
+from chalicelib.backup.retention.decide import decide_retention
+from chalicelib.backup.retention.reasons import RetentionDecision
 from chalicelib.errors import Refused
 from chalicelib.plan.components import Backup, BaseComponent, Retention
 from chalicelib.plan.records import PointStanding, RecoveryPoint, StoredObject

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from textwrap import wrap
 
-from chalicelib.backup.calendar import MEANINGS, STRENGTH, Calendar, Cell
+from chalicelib.backup.retention.calendar import MEANINGS, STRENGTH, Calendar, Cell
 from chalicelib.evidence.text import counted, printable
 from leeward.retention.text import DAYS, MONTHS
 

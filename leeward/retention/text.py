@@ -8,10 +8,10 @@ from itertools import groupby
 from rich.console import Console
 from rich.text import Text
 
-from chalicelib.backup.calendar import MEANINGS, Calendar, Cell, letter_of, longest_rule
-from chalicelib.backup.prune_facts import PruneDecision
-from chalicelib.backup.reasons import Kept
-from chalicelib.backup.wal_retention import wal_ranges
+from chalicelib.backup.retention.calendar import MEANINGS, Calendar, Cell, letter_of, longest_rule
+from chalicelib.backup.retention.prune_facts import PruneDecision
+from chalicelib.backup.retention.reasons import Kept
+from chalicelib.backup.retention.wal import wal_ranges
 from chalicelib.evidence.text import counted, printable
 from chalicelib.plan.records import PointStanding
 from chalicelib.plan.units import format_size

@@ -21,12 +21,12 @@ from chalicelib.adapters.s3.http import Patience
 from chalicelib.adapters.s3.rules import S3Control
 from chalicelib.errors import NotReady
 from chalicelib.ports.bucket_rules import BucketControl, BucketRules, Expiry
-from chalicelib.recover.bucket_undo import UndoRules
-from chalicelib.recover.undo_apply import apply_undo
-from chalicelib.recover.undo_elsewhere import apply_copy, require_target, survey_copy
-from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_proof import UndoProof, verify_copy, verify_undo
-from chalicelib.recover.undo_survey import UndoPlan, survey_undo
+from chalicelib.recover.bucket.apply import apply_undo
+from chalicelib.recover.bucket.elsewhere import apply_copy, require_target, survey_copy
+from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.proof import UndoProof, verify_copy, verify_undo
+from chalicelib.recover.bucket.survey import UndoPlan, survey_undo
+from chalicelib.recover.bucket.undo import UndoRules
 from tests.gates import gate
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 
@@ -305,8 +305,8 @@ import asyncio, sys
 from datetime import datetime
 from chalicelib.adapters.s3.bucket import S3Buckets
 from chalicelib.adapters.s3.signing import Credentials
-from chalicelib.recover.bucket_undo import UndoRules
-from chalicelib.recover.undo_apply import apply_undo
+from chalicelib.recover.bucket.undo import UndoRules
+from chalicelib.recover.bucket.apply import apply_undo
 
 async def main(url, name, moment):
     async with S3Buckets(lambda: Credentials("testing", "testing")) as buckets:

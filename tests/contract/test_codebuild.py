@@ -22,7 +22,7 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.codebuild import CodeBuilds
 from chalicelib.errors import CheckFailed, NotReady, Refused, StillRunning
 from chalicelib.plan.components import Infrastructure
-from chalicelib.recover.provision import Provisioned, decide_build, run_build
+from chalicelib.recover.sites.provision import Provisioned, decide_build, run_build
 from leeward.local import builds as local_builds
 from leeward.local.cloud import STANDBY_REGION, LocalCloud
 from leeward.local.iam import ACCOUNT

@@ -17,12 +17,12 @@ from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
 from chalicelib.adapters.s3.copy import CopyLimits
 from chalicelib.adapters.s3.copy_turns import KEPT, CopyTurns
 from chalicelib.adapters.s3.http import Patience
-from chalicelib.backup.replicas import BucketReplica
-from chalicelib.backup.sync import SyncResult, sync_buckets
-from chalicelib.backup.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.replicas import BucketReplica
+from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.errors import Refused, Throttled, Unavailable
 from chalicelib.ports.buckets import CopySource, Written
-from chalicelib.recover.mend import Mended, mend_bucket
+from chalicelib.recover.bucket.mend import Mended, mend_bucket
 from tests.fakes import InMemoryObjectStore
 from tests.http_faults import fault_proxy
 from tests.s3_answers import answer, error, scripted_server

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chalicelib.adapters.postgres.database import PostgresDatabases
-from chalicelib.recover.failback import find_only_here
+from chalicelib.recover.sites.failback import find_only_here
 from tests.servers import RealServer, running_server
 
 

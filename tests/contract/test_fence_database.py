@@ -14,8 +14,8 @@ import pytest
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import BadInput, CheckFailed, Fenced, NotReady
-from chalicelib.recover.fence import open_writes, read_fence, stop_writes
-from chalicelib.recover.switch import retire_database
+from chalicelib.recover.database.fence import open_writes, read_fence, stop_writes
+from chalicelib.recover.database.switch import retire_database
 from tests.servers import RealServer, running_server
 
 CLOCK = SystemClock()

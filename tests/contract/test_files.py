@@ -42,7 +42,7 @@ from chalicelib.plan.files import FileEntry, Selection, to_line
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import Holdings
 from chalicelib.ports.sources import OpenFile, TreeNode
-from chalicelib.recover.restore_files import restore_files, verify_files
+from chalicelib.recover.folder.restore import restore_files, verify_files
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
 
 CLOCK = SystemClock()

@@ -17,10 +17,10 @@ from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.errors import BadInput, CheckFailed, Damaged
 from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_lsn
-from chalicelib.recover.changes import Activity, ChangeScan, Transaction
-from chalicelib.recover.find import Search, find_damage
+from chalicelib.recover.database.changes import Activity, ChangeScan, Transaction
+from chalicelib.recover.database.find import Search, find_damage
+from chalicelib.recover.database.relations import gather_relations, read_relations
 from chalicelib.recover.moment import named_transactions
-from chalicelib.recover.relations import gather_relations, read_relations
 from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server

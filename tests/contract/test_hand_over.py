@@ -31,16 +31,16 @@ from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import CheckFailed, Refused, Tampered, Unavailable
 from chalicelib.plan.records import RecoveryTarget, StoredObject, parse_lsn
 from chalicelib.ports import ObjectWriter
-from chalicelib.recover.digests import TableDigest, compare_digests, table_digests
-from chalicelib.recover.hand_over import (
+from chalicelib.recover.database.digests import TableDigest, compare_digests, table_digests
+from chalicelib.recover.database.hand_over import (
     HandOver,
     hand_over,
     host_commands,
     read_hand_over,
     tar_pieces,
 )
-from chalicelib.recover.replay import Replayed, replay
-from chalicelib.recover.restore import restore
+from chalicelib.recover.database.replay import Replayed, replay
+from chalicelib.recover.database.restore import restore
 from tests.servers import free_port, running_server
 
 PAGE = Path(__file__).parents[2] / "docs" / "hand-over.md"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
-from chalicelib.recover.hand_over import read_hand_over
+from chalicelib.recover.database.hand_over import read_hand_over
 from tests.scenarios.stages import COMPONENT, Stage, stage, steps_of
 
 HAND_OVER = {

@@ -21,12 +21,12 @@ from chalicelib.adapters.s3.streams import S3ObjectStreams
 from chalicelib.errors import LeewardError
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
-from chalicelib.verify.integrity import CheckResult
-from chalicelib.verify.location import verify_location
-from chalicelib.verify.locations import compare_locations, view_location
-from chalicelib.verify.repair import decide_repair
-from chalicelib.verify.repair_run import apply_repair
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.location import verify_location
+from chalicelib.verify.copies.locations import compare_locations, view_location
+from chalicelib.verify.copies.repair import decide_repair
+from chalicelib.verify.copies.repair_run import apply_repair
+from chalicelib.verify.copies.rotation import CheckPolicy
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_keys import sealed
 from tests.fakes_state import InMemoryState

@@ -17,7 +17,7 @@ from chalicelib.adapters.isolation.identities import AccessKeysBarrier, Sessions
 from chalicelib.adapters.isolation.servers import NetworkBarrier, SnapshotsBarrier
 from chalicelib.errors import NotReady
 from chalicelib.ports.isolation import Barrier, Planned
-from chalicelib.recover.isolate import (
+from chalicelib.recover.attack.isolate import (
     Barriers,
     Isolator,
     lower_barriers,

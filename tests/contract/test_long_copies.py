@@ -14,6 +14,9 @@ from itertools import pairwise
 
 import pytest
 
+from chalicelib.backup.bucket.replicas import StoreReplica
+from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.backup.long_copies import (
     LongPlace,
     Unfinished,
@@ -21,9 +24,6 @@ from chalicelib.backup.long_copies import (
     give_up_old,
     unfinished,
 )
-from chalicelib.backup.replicas import StoreReplica
-from chalicelib.backup.sync import SyncResult, sync_buckets
-from chalicelib.backup.sync_decision import SyncPolicy
 from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import StoredObject

@@ -29,7 +29,7 @@ from chalicelib.errors import Unavailable
 from chalicelib.plan.components import NameRecord
 from chalicelib.plan.model import Plan
 from chalicelib.ports.traffic import Switch
-from chalicelib.recover.traffic import look, wait_for_site
+from chalicelib.recover.sites.traffic import look, wait_for_site
 from leeward.local.cloud import STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Stack
 from leeward.plan_file import load_plan

@@ -21,7 +21,7 @@ from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.records import RecoveryTarget
-from chalicelib.recover.restore import restore
+from chalicelib.recover.database.restore import restore
 from tests.clusters import fresh_cluster, other_versions
 from tests.faults import stalling_proxy
 from tests.servers import RealServer, running_server

@@ -16,10 +16,10 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.s3.locks import S3Locks
 from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
-from chalicelib.backup.lock_objects import apply_locks
-from chalicelib.backup.locks import decide_locks
-from chalicelib.backup.prune import PruneResult, apply_prune
-from chalicelib.backup.prune_facts import PruneDecision, decide_prune, read_facts
+from chalicelib.backup.retention.lock_objects import apply_locks
+from chalicelib.backup.retention.locks import decide_locks
+from chalicelib.backup.retention.prune import PruneResult, apply_prune
+from chalicelib.backup.retention.prune_facts import PruneDecision, decide_prune, read_facts
 from chalicelib.errors import LeewardError, PruneTooLarge, Throttled, Unavailable
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import DatabasePoint

@@ -37,9 +37,9 @@ from chalicelib.errors import (
     Unavailable,
 )
 from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
-from chalicelib.recover.archive import DataFolder
-from chalicelib.recover.replay import Replayed, read_replayed, replay
-from chalicelib.recover.restore import Restored, read_restored, restore
+from chalicelib.recover.database.archive import DataFolder
+from chalicelib.recover.database.replay import Replayed, read_replayed, replay
+from chalicelib.recover.database.restore import Restored, read_restored, restore
 from chalicelib.recover.window import choose_points
 from tests.servers import RealServer, running_server
 
@@ -362,8 +362,8 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.records import RecoveryTarget
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
 
 root, kind = Path(sys.argv[1]), sys.argv[2]
 store = FolderObjectStore(root / "store")
@@ -372,11 +372,11 @@ folder = root / "work" / "data"
 end = RecoveryTarget("end", "")
 say = lambda *_: print("now", flush=True)
 if kind == "restore":
-    import chalicelib.recover.restore as module
+    import chalicelib.recover.database.restore as module
     unpack = module._unpack_point
     module._unpack_point = lambda *a: (unpack(*a), say(), signal.pause())
 restored = restore(store, catalogue, end, folder, servers=ThrowawayServer, clock=SystemClock())
-import chalicelib.recover.replay as module
+import chalicelib.recover.database.replay as module
 wait = ThrowawayServer.wait_until
 ThrowawayServer.wait_until = lambda *a, **k: (wait(*a, **k), say(), signal.pause())
 replay(store, catalogue, restored, folder, servers=ThrowawayServer, clock=SystemClock())
@@ -420,7 +420,7 @@ def test_a_full_disk_is_one_error_and_leaves_an_empty_folder(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("chalicelib.recover.archive._write_all", full)
+        patch.setattr("chalicelib.recover.database.archive._write_all", full)
         with pytest.raises(NotReady) as caught:
             world.restore(END)
     assert caught.value.instance_code == "no-disk-space"
@@ -485,7 +485,7 @@ def test_a_backup_without_a_copy_of_the_wal_is_refused_as_a_point(world: World) 
 
 def test_memory_does_not_grow_with_the_compression(tmp_path: Path) -> None:
     """256 MiB of zeros are 8 KiB of zstd; unpacked at once they would be 256 MiB of memory."""
-    from chalicelib.recover.archive import decompress
+    from chalicelib.recover.database.archive import decompress
 
     packed = zstandard.ZstdCompressor().compress(bytes(256 << 20))
     largest = max(len(piece) for piece in decompress(iter([packed]), "base"))
@@ -501,7 +501,7 @@ def test_errors_are_ours(world: World) -> None:
 def test_replay_overlaps_with_fetching_and_holds_a_few_segments(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalicelib.recover.replay.SEGMENTS_AHEAD", 2)
+    monkeypatch.setattr("chalicelib.recover.database.replay.SEGMENTS_AHEAD", 2)
     slow_get = world.store.get
 
     def get(key: str) -> bytes:

@@ -19,10 +19,10 @@ from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import CheckFailed
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
 from chalicelib.plan.wal import segment_start
-from chalicelib.recover.gone_rows import left_places
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
-from chalicelib.verify.row_samples import GoneRow, SamplePolicy, compare_rows
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
+from chalicelib.recover.rows.gone import left_places
+from chalicelib.verify.rows.samples import GoneRow, SamplePolicy, compare_rows
 from tests.row_worlds import CLOCK, STUDIO, RowWorld, row_world
 
 SHAPES = (

@@ -16,15 +16,15 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import CheckFailed, Refused
 from chalicelib.plan.records import RecoveryTarget, format_time
-from chalicelib.recover.access import (
+from chalicelib.recover.choose_copy import Candidate
+from chalicelib.recover.rows.access import (
     could_delete,
     grant_rights,
     read_rights,
     revoke_rights,
 )
-from chalicelib.recover.choose_copy import Candidate
-from chalicelib.recover.row_sources import Wish
-from chalicelib.recover.rows import remove_rows, take_rows_back, transaction_state
+from chalicelib.recover.rows.sources import Wish
+from chalicelib.recover.rows.take_back import remove_rows, take_rows_back, transaction_state
 from leeward.row_restoring import RowRestorer
 from tests.row_worlds import CLOCK, PASSWORD, STUDIO, Kept, RowWorld, row_world
 
@@ -204,8 +204,8 @@ def test_a_row_that_appears_in_between_stays(world: RowWorld) -> None:
 KILLED = """
 import sys, time
 from chalicelib.adapters.postgres.database import PostgresDatabases
-from chalicelib.recover.row_sources import Wish
-from chalicelib.recover.rows import take_rows_back
+from chalicelib.recover.rows.sources import Wish
+from chalicelib.recover.rows.take_back import take_rows_back
 
 def keep(back, xid, aside):
     print(xid, flush=True)

@@ -26,12 +26,12 @@ from chalicelib.adapters.s3.batch import (
 )
 from chalicelib.adapters.s3.bucket import S3Buckets
 from chalicelib.adapters.s3.store import S3ObjectStore
-from chalicelib.backup.batch_manifests import manifest_key, write_manifests
-from chalicelib.backup.replicas import BucketReplica
-from chalicelib.backup.shard_plan import Limits, plan_shards
-from chalicelib.backup.shards import count_results, do_shard
-from chalicelib.backup.sync import SyncResult
-from chalicelib.backup.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.batch_manifests import manifest_key, write_manifests
+from chalicelib.backup.bucket.replicas import BucketReplica
+from chalicelib.backup.bucket.shard_plan import Limits, plan_shards
+from chalicelib.backup.bucket.shards import count_results, do_shard
+from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.errors import CheckFailed, NotReady, Throttled
 from chalicelib.plan.shards import ShardPlan
 from tests.batch_server import BatchServer, batch_server

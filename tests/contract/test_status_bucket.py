@@ -16,9 +16,9 @@ from chalicelib.adapters.notify.status_object import StatusBucket
 from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import BadInput, Truncated
 from chalicelib.evidence.records import StoredRecords
-from chalicelib.incidents.status_desk import StatusDesk
-from chalicelib.incidents.status_page import Shown
-from chalicelib.incidents.status_sources import Update, key_of_day, key_of_update
+from chalicelib.incidents.status.desk import StatusDesk
+from chalicelib.incidents.status.page import Shown
+from chalicelib.incidents.status.sources import Update, key_of_day, key_of_update
 from leeward.status_by_hand import Operator, add_words
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 

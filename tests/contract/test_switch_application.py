@@ -17,7 +17,7 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.secrets import SecretAddresses, with_database
 from chalicelib.errors import CheckFailed, NotReady
-from chalicelib.recover.switch import (
+from chalicelib.recover.database.switch import (
     count_writes,
     reinstate_database,
     retire_database,

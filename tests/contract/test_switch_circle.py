@@ -30,15 +30,15 @@ from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks
 from chalicelib.plan.records import Damage, RecoveryTarget
 from chalicelib.plan.wal import follow
-from chalicelib.recover.changes import ChangeScan
-from chalicelib.recover.digests import TableDigest, compare_digests, table_digests
-from chalicelib.recover.fence import open_writes, stop_writes
-from chalicelib.recover.find import Search, find_damage
-from chalicelib.recover.load import load_database
-from chalicelib.recover.relations import gather_relations, read_relations
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import Restored, restore
-from chalicelib.recover.segments import read_segment
+from chalicelib.recover.database.changes import ChangeScan
+from chalicelib.recover.database.digests import TableDigest, compare_digests, table_digests
+from chalicelib.recover.database.fence import open_writes, stop_writes
+from chalicelib.recover.database.find import Search, find_damage
+from chalicelib.recover.database.load import load_database
+from chalicelib.recover.database.relations import gather_relations, read_relations
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import Restored, restore
+from chalicelib.recover.database.segments import read_segment
 from chalicelib.recover.window import find_window
 from chalicelib.verify.database import verify_database, verify_pages
 from chalicelib.verify.schema import Schema, read_schema

@@ -13,8 +13,8 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import CheckFailed, NotReady, Refused
-from chalicelib.recover.digests import compare_digests, table_digests
-from chalicelib.recover.load import Loaded, load_database, recovery_name
+from chalicelib.recover.database.digests import compare_digests, table_digests
+from chalicelib.recover.database.load import Loaded, load_database, recovery_name
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server
 

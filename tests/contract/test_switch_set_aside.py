@@ -14,9 +14,9 @@ from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
-from chalicelib.recover.changes import ChangeScan, Transaction
-from chalicelib.recover.relations import gather_relations, read_relations
-from chalicelib.recover.set_aside import SetAside, set_aside
+from chalicelib.recover.database.changes import ChangeScan, Transaction
+from chalicelib.recover.database.relations import gather_relations, read_relations
+from chalicelib.recover.database.set_aside import SetAside, set_aside
 from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server

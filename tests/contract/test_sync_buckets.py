@@ -22,10 +22,10 @@ from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.s3.bucket import S3Buckets
 from chalicelib.adapters.s3.http import Patience
 from chalicelib.adapters.s3.store import S3ObjectStore
-from chalicelib.backup.replicas import BucketReplica, StoreReplica
-from chalicelib.backup.sync import SyncResult, sync_buckets
-from chalicelib.backup.sync_decision import SyncPolicy
-from chalicelib.backup.take_inventory import bucket_entries, take_inventory
+from chalicelib.backup.bucket.replicas import BucketReplica, StoreReplica
+from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.take_inventory import bucket_entries, take_inventory
 from chalicelib.errors import Unavailable
 from chalicelib.plan.inventory import read_lines
 from chalicelib.ports import ObjectStore

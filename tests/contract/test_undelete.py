@@ -12,13 +12,13 @@ import pytest
 
 from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
 from chalicelib.adapters.s3.http import Patience
-from chalicelib.recover.bucket_undo import UndoRules
-from chalicelib.recover.deleted_objects import GoneObjects, survey_deleted, verify_undelete
+from chalicelib.recover.bucket.apply import apply_undo
+from chalicelib.recover.bucket.deleted_objects import GoneObjects, survey_deleted, verify_undelete
+from chalicelib.recover.bucket.fill import Filled, fill_bucket
+from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.survey import survey_undo
+from chalicelib.recover.bucket.undo import UndoRules
 from chalicelib.recover.deletion_scope import decide_burst, find_bursts
-from chalicelib.recover.fill import Filled, fill_bucket
-from chalicelib.recover.undo_apply import apply_undo
-from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_survey import survey_undo
 from chalicelib.services.steps.objects import undelete_rules
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 

@@ -16,7 +16,7 @@ from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.components import Assertion, DatabaseChecks, Freshness
 from chalicelib.plan.records import CheckResult
-from chalicelib.recover.digests import compare_digests, table_digests
+from chalicelib.recover.database.digests import compare_digests, table_digests
 from chalicelib.verify.database import verify_database, verify_pages
 from chalicelib.verify.schema import Schema, read_schema
 from leeward.local.damage import DAMAGES, Victim

@@ -16,8 +16,8 @@ from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.errors import Unavailable
 from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks
 from chalicelib.plan.records import parse_lsn
-from chalicelib.recover.relations import Relations, gather_relations, read_relations
-from chalicelib.recover.watch_wal import Look, WalMark, look_at_wal, tell_look
+from chalicelib.recover.database.relations import Relations, gather_relations, read_relations
+from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, tell_look
 from chalicelib.verify.checks import Outcome
 from chalicelib.verify.watch import watch_database
 from leeward.local.damage import DAMAGES, Injected, Victim

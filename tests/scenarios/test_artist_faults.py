@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from chalicelib.recover.servers import RUN_TAG
+from chalicelib.recover.sites.servers import RUN_TAG
 from leeward.commands.drill import load_runnable
 from leeward.local.drill import DrillOptions
 from leeward.local.stages.artist import ServerDrill

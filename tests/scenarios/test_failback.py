@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.plan.records import EvidenceRecord, format_time, parse_time
-from chalicelib.recover.failback import EARLY
+from chalicelib.recover.sites.failback import EARLY
 from leeward.commands.drill import load_runnable
 from leeward.local.cloud import PRIMARY_REGION
 from leeward.local.drill import DrillOptions

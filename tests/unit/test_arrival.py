@@ -7,10 +7,10 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.errors import Throttled, Unavailable
-from chalicelib.verify.arrival import Arrival, check_arrival
-from chalicelib.verify.ledger import load_ledger
-from chalicelib.verify.location import verify_location
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.arrival import Arrival, check_arrival
+from chalicelib.verify.copies.ledger import load_ledger
+from chalicelib.verify.copies.location import verify_location
+from chalicelib.verify.copies.rotation import CheckPolicy
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
 from tests.integrity_stores import Keeper, wal_content

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput
 from chalicelib.ports.infrastructure import Reach, Sighting
-from chalicelib.recover.assess import (
+from chalicelib.recover.sites.assess import (
     NO_COPY,
     CopyFacts,
     Facts,

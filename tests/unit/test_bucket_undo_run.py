@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput, CheckFailed, NotReady, OutsideWindow, Refused, Unavailable
 from chalicelib.ports.bucket_rules import BucketRules, Expiry
-from chalicelib.recover.bucket_history import (
+from chalicelib.recover.bucket.apply import apply_undo
+from chalicelib.recover.bucket.elsewhere import apply_copy, require_target, survey_copy
+from chalicelib.recover.bucket.history import (
     CutMeter,
     KeyHistory,
     for_each_range,
     for_each_shard,
 )
-from chalicelib.recover.bucket_undo import UndoRules
-from chalicelib.recover.undo_apply import apply_undo
-from chalicelib.recover.undo_elsewhere import apply_copy, require_target, survey_copy
-from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_proof import UndoProof, verify_copy, verify_undo
-from chalicelib.recover.undo_survey import require_history, require_sense, survey_undo
+from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.proof import UndoProof, verify_copy, verify_undo
+from chalicelib.recover.bucket.survey import require_history, require_sense, survey_undo
+from chalicelib.recover.bucket.undo import UndoRules
 from tests.fakes_versions import START, Thawing, VersionedBucket, failing_once, second
 
 T = second(10)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.recover.changes import ChangeScan, Relfile, Rows, Transaction
+from chalicelib.recover.database.changes import ChangeScan, Relfile, Rows, Transaction
 
 TEXTS = {
     path.stem: path.read_bytes()

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from chalicelib.errors import BadInput
 from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import RecoveryTarget, format_lsn
-from chalicelib.recover.bisect import bisect_states
-from chalicelib.recover.changes import Activity, CreatedFile, Relfile, Rows, Transaction
+from chalicelib.recover.database.bisect import bisect_states
+from chalicelib.recover.database.changes import Activity, CreatedFile, Relfile, Rows, Transaction
+from chalicelib.recover.database.relations import Relation, Relations
+from chalicelib.recover.database.set_aside import is_after
+from chalicelib.recover.database.suspects import decide_suspects
 from chalicelib.recover.moment import parse_moment, place_target
-from chalicelib.recover.relations import Relation, Relations
-from chalicelib.recover.set_aside import is_after
-from chalicelib.recover.suspects import decide_suspects
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TABLE, NEW, OTHER = Relfile(5, 16384), Relfile(5, 16500), Relfile(5, 16700)

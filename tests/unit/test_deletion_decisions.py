@@ -11,8 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import CheckFailed
-from chalicelib.recover.bucket_undo import UndoRules
-from chalicelib.recover.deleted_objects import survey_deleted, verify_undelete
+from chalicelib.recover.bucket.apply import apply_undo
+from chalicelib.recover.bucket.deleted_objects import survey_deleted, verify_undelete
+from chalicelib.recover.bucket.fill import fill_bucket
+from chalicelib.recover.bucket.survey import survey_undo
+from chalicelib.recover.bucket.undo import UndoRules
+from chalicelib.recover.database.suspects import Suspect
 from chalicelib.recover.deletion_scope import (
     Burst,
     DeletedRows,
@@ -21,10 +25,6 @@ from chalicelib.recover.deletion_scope import (
     find_bursts,
     largest,
 )
-from chalicelib.recover.fill import fill_bucket
-from chalicelib.recover.suspects import Suspect
-from chalicelib.recover.undo_apply import apply_undo
-from chalicelib.recover.undo_survey import survey_undo
 from tests.fakes_versions import START, VersionedBucket, second
 
 RULES = UndoRules(second(9), undelete_until=second(12))

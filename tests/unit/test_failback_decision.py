@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.errors import BadInput, LeewardError, Refused
 from chalicelib.plan.model import Plan
-from chalicelib.recover.failback import (
+from chalicelib.recover.sites.failback import (
     Standing,
     Window,
     choose_window,

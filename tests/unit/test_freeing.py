@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from chalicelib.backup.freeing import freed_after
+from chalicelib.backup.retention.freeing import freed_after
 from chalicelib.errors import CheckFailed
 from chalicelib.ports.bucket_rules import BucketRules, Expiry
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.recover.changes import Relfile
-from chalicelib.recover.gone_rows import GoneScan, Place
-from chalicelib.recover.row_schema import hang_in_last
-from chalicelib.recover.row_tables import ForeignKey, order_tables
+from chalicelib.recover.database.changes import Relfile
+from chalicelib.recover.rows.gone import GoneScan, Place
+from chalicelib.recover.rows.schema import hang_in_last
+from chalicelib.recover.rows.tables import ForeignKey, order_tables
 
 FILE = Relfile(5, 16385)
 HEAD = "rmgr: Heap        len (rec/tot):     54/    54, tx:        {}, lsn: 0/1, prev 0/0, desc: "

@@ -12,7 +12,7 @@ from chalicelib.adapters.trail_files import read_record
 from chalicelib.errors import CheckFailed
 from chalicelib.plan.signs import Judgement, Sign
 from chalicelib.ports.trail import TrailEvent
-from chalicelib.recover.infection import (
+from chalicelib.recover.attack.infection import (
     UNKNOWN_IDENTITY,
     DatabaseSign,
     Facts,

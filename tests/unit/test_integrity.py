@@ -16,9 +16,9 @@ from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import DigestMismatch, Refused, Throttled, Unavailable
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import StoredFacts
-from chalicelib.verify.integrity import CheckResult
-from chalicelib.verify.location import verify_location
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.location import verify_location
+from chalicelib.verify.copies.rotation import CheckPolicy
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
 from tests.integrity_stores import SEGMENT, Keeper, Shelf, SteppedClock, wal_content

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.backup.inventory_parts import cut_parts, find_parts, join_parts, take_part
-from chalicelib.backup.replicas import BucketReplica
-from chalicelib.backup.shard_plan import Limits, plan_shards
-from chalicelib.backup.sync_decision import SyncPolicy
-from chalicelib.backup.take_inventory import InventoryTaken, bucket_entries, take_inventory
+from chalicelib.backup.bucket.inventory_parts import cut_parts, find_parts, join_parts, take_part
+from chalicelib.backup.bucket.replicas import BucketReplica
+from chalicelib.backup.bucket.shard_plan import Limits, plan_shards
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.take_inventory import InventoryTaken, bucket_entries, take_inventory
 from chalicelib.errors import Truncated
 from chalicelib.plan.inventory import InventoryEntry, read_lines
 from chalicelib.plan.shards import part_key

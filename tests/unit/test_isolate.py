@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.errors import Refused
 from chalicelib.plan.components import Bucket, Server, Service
-from chalicelib.recover.isolate import (
+from chalicelib.recover.attack.isolate import (
     Cut,
     Isolator,
     decide_barriers,

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from chalicelib.backup.locks import (
+from chalicelib.backup.retention.decide import decide_retention
+from chalicelib.backup.retention.locks import (
     LockDecision,
     decide_locks,
     default_lock_days,
     lock_at_write,
 )
-from chalicelib.backup.retention import decide_retention
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding
 from tests.points import standing

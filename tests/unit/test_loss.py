@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chalicelib.evidence.entries import data_loss
-from chalicelib.recover.loss import Loss, bounded_loss
+from chalicelib.recover.database.loss import Loss, bounded_loss
 
 AT = datetime(2026, 3, 1, 2, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from chalicelib.recover.mend import Mended, mend_bucket
+from chalicelib.recover.bucket.mend import Mended, mend_bucket
 from tests.fakes_buckets import InMemoryBucket, InMemoryBuckets
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -18,7 +18,7 @@ from chalicelib.incidents.messages import (
     why_too_late,
 )
 from chalicelib.incidents.messages_text import OCCASIONS, facts_of, in_words, write_message
-from chalicelib.incidents.status_sources import update_of
+from chalicelib.incidents.status.sources import update_of
 from chalicelib.plan.model import Plan
 from chalicelib.plan.people import Audience, Channel
 from leeward.plan_file import load_plan

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import NotReady, Refused
 from chalicelib.plan.components import Infrastructure
-from chalicelib.recover.provision import decide_build, drill_workspace, shown_outputs
+from chalicelib.recover.sites.provision import decide_build, drill_workspace, shown_outputs
 
 SITE = Infrastructure(
     kind="infrastructure",

@@ -11,12 +11,17 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import Throttled
 from chalicelib.plan.records import canonical_json
-from chalicelib.verify.integrity import CheckResult
-from chalicelib.verify.location import verify_location
-from chalicelib.verify.locations import Comparison, LocationView, compare_locations, view_location
-from chalicelib.verify.repair import decide_repair
-from chalicelib.verify.repair_run import RepairResult, apply_repair
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.location import verify_location
+from chalicelib.verify.copies.locations import (
+    Comparison,
+    LocationView,
+    compare_locations,
+    view_location,
+)
+from chalicelib.verify.copies.repair import decide_repair
+from chalicelib.verify.copies.repair_run import RepairResult, apply_repair
+from chalicelib.verify.copies.rotation import CheckPolicy
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
 from tests.integrity_stores import SEGMENT, Keeper, wal_content

@@ -9,19 +9,19 @@ from datetime import timedelta
 
 import pytest
 
-from chalicelib.backup.take_inventory import bucket_entries, store_entries, take_inventory
+from chalicelib.backup.bucket.take_inventory import bucket_entries, store_entries, take_inventory
 from chalicelib.errors import Damaged, Throttled
 from chalicelib.plan.inventory import InventoryEntry
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.verify.replica import ReplicaResult, check_replica, load_slots, save_slots
-from chalicelib.verify.replica_contents import (
+from chalicelib.verify.copies.replica import ReplicaResult, check_replica, load_slots, save_slots
+from chalicelib.verify.copies.replica_contents import (
     BucketContents,
     ReplicaContents,
     StoreContents,
     inventory_entries,
 )
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.rotation import CheckPolicy
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_buckets import InMemoryBucket, InMemoryBuckets
 from tests.integrity_stores import Shelf, SteppedClock

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.backup.reasons import RetentionDecision
-from chalicelib.backup.retention import decide_retention
+from chalicelib.backup.retention.decide import decide_retention
+from chalicelib.backup.retention.reasons import RetentionDecision
 from chalicelib.errors import NothingWouldRemain
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding

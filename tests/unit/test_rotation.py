@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.verify.expected import Expected
-from chalicelib.verify.rotation import CheckPolicy, choose_reads
+from chalicelib.verify.copies.expected import Expected
+from chalicelib.verify.copies.rotation import CheckPolicy, choose_reads
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 EVERY = timedelta(hours=6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.verify.row_versions import XIDS, Horizon, Version, judge_row
+from chalicelib.verify.rows.versions import XIDS, Horizon, Version, judge_row
 
 HORIZON = Horizon(then=1000, now=1500)
 COMMITTED = {500, 900}

@@ -9,8 +9,8 @@ import pytest
 
 from chalicelib.errors import CheckFailed, NotReady, Refused, Unavailable
 from chalicelib.ports.servers import ServerFacts
-from chalicelib.recover.host_scripts import Download, clone_bundle, place_files, tell_settings
-from chalicelib.recover.servers import (
+from chalicelib.recover.sites.host_scripts import Download, clone_bundle, place_files, tell_settings
+from chalicelib.recover.sites.servers import (
     RUN_TAG,
     decide_groups,
     launch_token,

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given, settings
 
-from chalicelib.backup.replicas import BucketReplica, Copied
-from chalicelib.backup.shard_plan import Limits, plan_shards
-from chalicelib.backup.shards import count_results, do_shard, remove_old
-from chalicelib.backup.sync import SyncResult
-from chalicelib.backup.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.replicas import BucketReplica, Copied
+from chalicelib.backup.bucket.shard_plan import Limits, plan_shards
+from chalicelib.backup.bucket.shards import count_results, do_shard, remove_old
+from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.errors import LeewardError, NotReady, Refused, Tampered, Unavailable
 from chalicelib.plan.shards import Shard, ShardPlan, ShardResult, lines_key, result_key
 from chalicelib.ports.buckets import Bucket, Deleted, ObjectRow

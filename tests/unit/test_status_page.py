@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import LeewardError, Unavailable
-from chalicelib.incidents.status_desk import StatusDesk
-from chalicelib.incidents.status_page import RANK, Page, Shown, make_page
-from chalicelib.incidents.status_render import PUBLIC_KEYS, render_site
-from chalicelib.incidents.status_sources import (
+from chalicelib.incidents.status.desk import StatusDesk
+from chalicelib.incidents.status.page import RANK, Page, Shown, make_page
+from chalicelib.incidents.status.render import PUBLIC_KEYS, render_site
+from chalicelib.incidents.status.sources import (
     BAD,
     GOOD,
     MINUTES,

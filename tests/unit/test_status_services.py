@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chalicelib.incidents.messages import Notice, deliveries_of, posts_of
-from chalicelib.incidents.status_sources import update_of
+from chalicelib.incidents.status.sources import update_of
 from chalicelib.plan.model import Plan
 from chalicelib.services.people.status_page import services_of, shown_of, shows_drills, targets_of
 from leeward.plan_file import load_plan

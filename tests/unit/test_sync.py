@@ -13,11 +13,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.backup.replicas import BucketReplica, Copied, StoreReplica
-from chalicelib.backup.replicate import Replicated, replicate_object
-from chalicelib.backup.sync import SyncResult, sync_buckets
-from chalicelib.backup.sync_decision import KeyDecision, SyncPolicy
-from chalicelib.backup.take_inventory import bucket_entries, store_entries, take_inventory
+from chalicelib.backup.bucket.replicas import BucketReplica, Copied, StoreReplica
+from chalicelib.backup.bucket.replicate import Replicated, replicate_object
+from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
+from chalicelib.backup.bucket.sync_decision import KeyDecision, SyncPolicy
+from chalicelib.backup.bucket.take_inventory import bucket_entries, store_entries, take_inventory
 from chalicelib.errors import (
     BadInput,
     CheckFailed,

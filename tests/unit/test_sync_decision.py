@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.backup.sync_decision import SyncPolicy, check_deletions, decide_key
+from chalicelib.backup.bucket.sync_decision import SyncPolicy, check_deletions, decide_key
 from chalicelib.errors import Refused
 from chalicelib.ports.buckets import ObjectRow
 

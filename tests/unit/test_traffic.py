@@ -12,7 +12,7 @@ from chalicelib.adapters.traffic.switch_object import SwitchObject
 from chalicelib.errors import BadInput, CheckFailed, NotReady, Refused, Tampered, Unavailable
 from chalicelib.plan.components import NameRecord
 from chalicelib.ports.traffic import Answer, Moved, Switch
-from chalicelib.recover.traffic import (
+from chalicelib.recover.sites.traffic import (
     Decision,
     Wish,
     apply_switch,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.ports.buckets import VersionRow
-from chalicelib.recover.bucket_undo import KeyUndo, UndoRules, decide_undo
+from chalicelib.recover.bucket.undo import KeyUndo, UndoRules, decide_undo
 from tests.fakes_versions import second
 
 T = 10

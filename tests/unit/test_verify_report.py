@@ -7,12 +7,12 @@ from typing import Any
 
 from rich.console import Console
 
-from chalicelib.verify.check_run import CheckProgress
-from chalicelib.verify.findings import Finding, Unreached
-from chalicelib.verify.integrity import CheckResult
-from chalicelib.verify.locations import Comparison, Difference, PointCopies
-from chalicelib.verify.repair import RepairAction
-from chalicelib.verify.repair_run import Repaired, RepairResult
+from chalicelib.verify.copies.check_run import CheckProgress
+from chalicelib.verify.copies.findings import Finding, Unreached
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.locations import Comparison, Difference, PointCopies
+from chalicelib.verify.copies.repair import RepairAction
+from chalicelib.verify.copies.repair_run import Repaired, RepairResult
 from leeward.verify_report import CheckBar, show_checks, show_comparison, show_repair
 
 AT = datetime(2026, 11, 22, 8, tzinfo=UTC)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.backup.wal_retention import WalDecision, decide_wal, wal_ranges
+from chalicelib.backup.retention.wal import WalDecision, decide_wal, wal_ranges
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import DatabasePoint, PointStanding
 from chalicelib.plan.wal import (

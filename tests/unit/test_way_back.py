@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.plan.model import Plan
-from chalicelib.recover.way_back import ORDER, SOUND_FOR, WAYS, FailbackPlan, decide_way_back
+from chalicelib.recover.sites.way_back import ORDER, SOUND_FOR, WAYS, FailbackPlan, decide_way_back
 from leeward.plan_file import load_plan
 
 PLANS = Path(__file__).parents[2] / "policies/plans"

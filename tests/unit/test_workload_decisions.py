@@ -11,7 +11,7 @@ from chalicelib.adapters.kubernetes.kept import RUNS, bare, kept_of, with_enviro
 from chalicelib.adapters.kubernetes.rollout import has_failing, is_stuck, waits_for, why_not_ready
 from chalicelib.adapters.secrets import as_url
 from chalicelib.errors import BadInput, NotReady
-from chalicelib.recover.workloads import decide_replicas, may_stay_silent
+from chalicelib.recover.sites.workloads import decide_replicas, may_stay_silent
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from chalicelib.adapters.aws_errors import error_code, mapped
 from chalicelib.adapters.s3.store import S3ObjectStore
 
-# As many as read at once; see incidents/status_desk.py.
+# As many as read at once; see incidents/status/desk.py.
 READERS = 16
 # As long as a browser or a CDN may keep a page: less than the minute after which it is new.
 KEPT = "public, max-age=30"

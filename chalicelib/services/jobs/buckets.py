@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
+from chalicelib.backup.bucket.replicate import Replicated, replicate_object
+from chalicelib.backup.bucket.sync import SyncProgress, SyncResult, sync_buckets
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.backup.long_copies import PUT_DOWN, LongPlace
-from chalicelib.backup.replicas import BucketReplica, Replica, StoreReplica
-from chalicelib.backup.replicate import Replicated, replicate_object
-from chalicelib.backup.sync import SyncProgress, SyncResult, sync_buckets
-from chalicelib.backup.sync_decision import SyncPolicy
 from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import Bucket
@@ -30,7 +30,7 @@ from chalicelib.verify.signs.judge import SUSPICIOUS, points_to_quarantine
 if TYPE_CHECKING:
     from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
     from chalicelib.adapters.s3.copy_turns import CopyTurns
-    from chalicelib.backup.take_inventory import InventoryTaken
+    from chalicelib.backup.bucket.take_inventory import InventoryTaken
 
 # Lambda ends an invocation after 15 minutes; a first sync goes on where the last one was ended.
 SYNC_SECONDS = 13 * 60.0
@@ -271,8 +271,8 @@ async def _sync(
 
 async def write_inventory(component: str, replica: BucketReplica) -> InventoryTaken:
     """What the replica holds, below a new point's id; it is no point until it is entered."""
+    from chalicelib.backup.bucket.take_inventory import bucket_entries, take_inventory
     from chalicelib.backup.point_objects import free_point_id
-    from chalicelib.backup.take_inventory import bucket_entries, take_inventory
 
     store = build.backups(component)
     point_id = free_point_id(store, build.clock(), "objects")

@@ -10,15 +10,15 @@ from chalicelib.errors import CheckFailed, LeewardError
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import BaseComponent, Bucket
 from chalicelib.services import build
-from chalicelib.verify.arrival import check_arrival
-from chalicelib.verify.findings import Finding
-from chalicelib.verify.integrity import CheckResult
-from chalicelib.verify.ledger import load_ledger
-from chalicelib.verify.location import verify_location
-from chalicelib.verify.locations import LocationView, view_location
-from chalicelib.verify.repair import decide_repair
-from chalicelib.verify.repair_run import RepairResult, apply_repair
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.arrival import check_arrival
+from chalicelib.verify.copies.findings import Finding
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.ledger import load_ledger
+from chalicelib.verify.copies.location import verify_location
+from chalicelib.verify.copies.locations import LocationView, view_location
+from chalicelib.verify.copies.repair import decide_repair
+from chalicelib.verify.copies.repair_run import RepairResult, apply_repair
+from chalicelib.verify.copies.rotation import CheckPolicy
 
 if TYPE_CHECKING:
     from chalicelib.plan.model import Plan

@@ -14,10 +14,10 @@ from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.backup import inventory_parts, shard_plan, shards
+from chalicelib.backup.bucket import inventory_parts, shard_plan, shards
+from chalicelib.backup.bucket.replicas import BucketReplica
+from chalicelib.backup.bucket.sync import SyncResult
 from chalicelib.backup.long_copies import PUT_DOWN
-from chalicelib.backup.replicas import BucketReplica
-from chalicelib.backup.sync import SyncResult
 from chalicelib.errors import CheckFailed, Truncated
 from chalicelib.evidence.text import counted
 from chalicelib.plan.manifest import MANIFEST, point_key
@@ -216,7 +216,7 @@ async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bo
 
 def _start_batch(component: str, run: str) -> dict[str, str]:
     from chalicelib.adapters.s3 import batch as s3_batch
-    from chalicelib.backup.batch_manifests import manifest_key, write_manifests
+    from chalicelib.backup.bucket.batch_manifests import manifest_key, write_manifests
 
     here, store = build.environment(), build.backups(component)
     plan = _known_plan(component, run)

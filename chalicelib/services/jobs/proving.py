@@ -142,7 +142,7 @@ def _checks(
     if isinstance(found, Bucket):
         return (asyncio.run(_prove_objects(component, point, store, folder)),)
     if isinstance(found, Files):
-        from chalicelib.recover.rehearse import rehearse_files
+        from chalicelib.recover.folder.rehearse import rehearse_files
 
         return rehearse_files(store, point, folder, clock=build.clock())
     from chalicelib.services.jobs.taking import prove_point
@@ -169,7 +169,7 @@ async def _prove_objects(
 ) -> CheckResult:
     """From the replica, by the version that the inventory names."""
     from chalicelib.services.jobs.buckets import replica_of
-    from chalicelib.verify.replica_contents import BucketContents, inventory_entries
+    from chalicelib.verify.copies.replica_contents import BucketContents, inventory_entries
     from chalicelib.verify.samples import draw_sample, restore_sample
 
     sample = draw_sample(inventory_entries(store, point), random.Random())
@@ -189,8 +189,8 @@ def _prove_database(
 ) -> Proof:
     """A clean chain and the WAL after it up to its end, or of a spot check up to any point,
     replayed and looked at, as a recovery would."""
-    from chalicelib.recover.replay import replay
-    from chalicelib.recover.restore import restore
+    from chalicelib.recover.database.replay import replay
+    from chalicelib.recover.database.restore import restore
     from chalicelib.services.steps.rebuild import server_of
 
     data, clock, started_at = folder / "data", build.clock(), build.clock().now()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.backup.lock_objects import apply_locks
-from chalicelib.backup.locks import decide_locks
-from chalicelib.backup.prune import PruneResult, apply_prune
-from chalicelib.backup.prune_facts import decide_prune, read_facts
+from chalicelib.backup.retention.lock_objects import apply_locks
+from chalicelib.backup.retention.locks import decide_locks
+from chalicelib.backup.retention.prune import PruneResult, apply_prune
+from chalicelib.backup.retention.prune_facts import decide_prune, read_facts
 from chalicelib.errors import NotReady
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.incident import is_open

@@ -7,21 +7,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from chalicelib.backup.replicas import look
+from chalicelib.backup.bucket.replicas import look
 from chalicelib.evidence.text import counted
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.ports.buckets import Bucket
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import replica_of
-from chalicelib.verify.findings import Finding
-from chalicelib.verify.replica import ReplicaResult, Slots, check_replica, load_slots, save_slots
-from chalicelib.verify.replica_contents import (
+from chalicelib.verify.copies.findings import Finding
+from chalicelib.verify.copies.replica import (
+    ReplicaResult,
+    Slots,
+    check_replica,
+    load_slots,
+    save_slots,
+)
+from chalicelib.verify.copies.replica_contents import (
     BucketContents,
     ReplicaContents,
     StoreContents,
     inventory_entries,
 )
-from chalicelib.verify.rotation import CheckPolicy
+from chalicelib.verify.copies.rotation import CheckPolicy
 
 # Room for a budget that would keep the promise exactly: runs are late, and are lost.
 SPARE = 1.25

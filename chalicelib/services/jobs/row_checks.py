@@ -16,7 +16,7 @@ from chalicelib.plan.wal import follow, segment_start
 from chalicelib.ports import Databases
 from chalicelib.services import build
 from chalicelib.verify.checks import run_checks
-from chalicelib.verify.row_samples import GoneRow, compare_rows
+from chalicelib.verify.rows.samples import GoneRow, compare_rows
 
 if TYPE_CHECKING:
     from chalicelib.plan.records import Window
@@ -70,7 +70,7 @@ def left_since(
 
     Raises: as LambdaFunctions.call, when the newest WAL cannot be stored; Damaged.
     """
-    from chalicelib.recover.gone_rows import left_places
+    from chalicelib.recover.rows.gone import left_places
     from chalicelib.recover.window import find_window
     from chalicelib.services.steps.wal import wal_on_disk
 

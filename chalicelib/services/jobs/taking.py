@@ -120,7 +120,7 @@ def _checks(
     redis_program: str,
 ) -> tuple[CheckResult, ...]:
     if isinstance(component, Files):
-        from chalicelib.recover.restore_files import verify_files
+        from chalicelib.recover.folder.restore import verify_files
 
         return (verify_files(store, point, clock=clock),)
     if isinstance(component, Redis):

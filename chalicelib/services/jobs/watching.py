@@ -13,7 +13,7 @@ from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases
-from chalicelib.recover.watch_wal import Look, WalMark, look_at_wal, tell_look
+from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, tell_look
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.schemas import record_schema

@@ -16,9 +16,9 @@ from typing import Any
 
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.incidents.register import find_incident
-from chalicelib.incidents.status_desk import StatusDesk
-from chalicelib.incidents.status_page import Shown
-from chalicelib.incidents.status_sources import STATES, key_of_update, update_of
+from chalicelib.incidents.status.desk import StatusDesk
+from chalicelib.incidents.status.page import Shown
+from chalicelib.incidents.status.sources import STATES, key_of_update, update_of
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.components import Bucket, Service
 from chalicelib.plan.model import Plan

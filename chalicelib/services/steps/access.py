@@ -10,7 +10,8 @@ from chalicelib.evidence.entries import decision
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket
-from chalicelib.recover.access import (
+from chalicelib.recover.database.relations import UNNAMED
+from chalicelib.recover.rows.access import (
     RIGHTS,
     could_delete,
     grant_rights,
@@ -19,7 +20,6 @@ from chalicelib.recover.access import (
     rights_from_json,
     undo_words,
 )
-from chalicelib.recover.relations import UNNAMED
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say

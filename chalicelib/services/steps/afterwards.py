@@ -12,7 +12,7 @@ from chalicelib.evidence.pages import render_page
 from chalicelib.incidents.run import Run
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord, format_time
-from chalicelib.recover.way_back import decide_way_back, told
+from chalicelib.recover.sites.way_back import decide_way_back, told
 from chalicelib.services import build
 from chalicelib.services.steps.said import say
 
@@ -42,7 +42,7 @@ STORY: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def plan_failback_step(run: Run, inputs: Outputs) -> Outputs:
-    """Write down the way back; see recover/way_back.py."""
+    """Write down the way back; see recover/sites/way_back.py."""
     now = build.clock().now()
     plan = decide_way_back(build.plan(), run.scenario, site=run.site, drill=run.drill, now=now)
     stem = f"{run.incident_id}/failback-{run.run_id}"

@@ -8,8 +8,8 @@ from chalicelib.evidence import entries
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, RecoveryTarget
 from chalicelib.plan.wal import segment_start
-from chalicelib.recover.changes import ChangeScan
-from chalicelib.recover.set_aside import SetAside, set_aside
+from chalicelib.recover.database.changes import ChangeScan
+from chalicelib.recover.database.set_aside import SetAside, set_aside
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.steps.relations import relations_of

@@ -15,7 +15,8 @@ from chalicelib.evidence.text import in_units
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import BaseComponent, Infrastructure
 from chalicelib.plan.records import RecoveryTarget
-from chalicelib.recover.assess import (
+from chalicelib.recover.choose_copy import Candidate, choose_copy
+from chalicelib.recover.sites.assess import (
     HOLDS_DATA,
     Ask,
     Asked,
@@ -26,7 +27,6 @@ from chalicelib.recover.assess import (
     change_scope,
     decide_scope,
 )
-from chalicelib.recover.choose_copy import Candidate, choose_copy
 from chalicelib.services import build
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sightings import PROBE_SECONDS, probes_of, silent, unasked

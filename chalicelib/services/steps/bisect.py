@@ -17,9 +17,9 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import DatabaseChecks
 from chalicelib.plan.records import CheckResult, RecoveryTarget, Window
 from chalicelib.ports import WalText
-from chalicelib.recover.changes import ChangeScan, Transaction
-from chalicelib.recover.replay import replay
-from chalicelib.recover.restore import restore
+from chalicelib.recover.database.changes import ChangeScan, Transaction
+from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.restore import restore
 from chalicelib.recover.window import describe
 from chalicelib.services import build
 from chalicelib.services.steps.rebuild import START_SECONDS, databases_of, server_of

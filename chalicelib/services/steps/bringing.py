@@ -16,7 +16,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Redis
 from chalicelib.plan.records import CheckResult, Proof
 from chalicelib.ports.servers import Commands, Ran, ServerFacts
-from chalicelib.recover.host_scripts import (
+from chalicelib.recover.sites.host_scripts import (
     NO_DOWNLOAD,
     NO_PROGRAM,
     NO_UPLOAD,

@@ -17,9 +17,10 @@ from chalicelib.plan.components import Bucket, DamageThresholds, Postgres
 from chalicelib.plan.records import Damage, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports.trail import TrailEvent
-from chalicelib.recover.access import could_delete
-from chalicelib.recover.changes import NOTABLE_ROWS, Activity, ChangeScan, Transaction
-from chalicelib.recover.deleted_objects import GoneObjects, survey_deleted
+from chalicelib.recover.bucket.deleted_objects import GoneObjects, survey_deleted
+from chalicelib.recover.database.changes import NOTABLE_ROWS, Activity, ChangeScan, Transaction
+from chalicelib.recover.database.relations import UNNAMED, Relations
+from chalicelib.recover.database.suspects import decide_suspects
 from chalicelib.recover.deletion_scope import (
     Burst,
     DeletedRows,
@@ -30,9 +31,8 @@ from chalicelib.recover.deletion_scope import (
     largest,
 )
 from chalicelib.recover.moment import named_transactions
-from chalicelib.recover.relations import UNNAMED, Relations
-from chalicelib.recover.row_tables import keyed_tables
-from chalicelib.recover.suspects import decide_suspects
+from chalicelib.recover.rows.access import could_delete
+from chalicelib.recover.rows.tables import keyed_tables
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component, replica_of, source_of

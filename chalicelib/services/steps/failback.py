@@ -1,4 +1,4 @@
-"""The steps that go back to a site after a failover (recover/failback.py tells when one may).
+"""The steps that go back to a site after a failover (recover/sites/failback.py tells when one may).
 
 What runs at the other site is named by the plan's own steps (its components are ordinary ones); the
 steps here act on the component at home, or in a drill on what stands in for it there.
@@ -18,7 +18,7 @@ from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.scenario import Scenario
 from chalicelib.ports import Databases
 from chalicelib.ports.traffic import Switch
-from chalicelib.recover.failback import (
+from chalicelib.recover.sites.failback import (
     Standing,
     Verdict,
     choose_window,

@@ -12,8 +12,8 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, Window
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
-from chalicelib.recover.changes import ChangeScan
-from chalicelib.recover.find import Search, find_damage
+from chalicelib.recover.database.changes import ChangeScan
+from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.moment import named_transactions
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build

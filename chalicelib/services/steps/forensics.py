@@ -24,8 +24,8 @@ from chalicelib.evidence.attack_entries import forensics_kept
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.ports.trail import TrailEvent
-from chalicelib.recover.infection import Infection
-from chalicelib.recover.isolate import read_cuts
+from chalicelib.recover.attack.infection import Infection
+from chalicelib.recover.attack.isolate import read_cuts
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component
 from chalicelib.services.steps.infection import WRITES, found_by, judgement_of, trail

@@ -9,8 +9,8 @@ from chalicelib.errors import Refused
 from chalicelib.evidence.body import last_body
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Proof, RecoveryTarget, format_lsn
-from chalicelib.recover.hand_over import hand_over, host_commands
-from chalicelib.recover.load import LEFTOVER_SCHEMA
+from chalicelib.recover.database.hand_over import hand_over, host_commands
+from chalicelib.recover.database.load import LEFTOVER_SCHEMA
 from chalicelib.services import build
 from chalicelib.services.steps.rebuild import (
     START_SECONDS,

@@ -17,7 +17,7 @@ from chalicelib.plan.components import Bucket, Postgres, Service
 from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.records import CheckResult, format_time, parse_time
 from chalicelib.plan.units import parse_duration
-from chalicelib.recover.switch import count_writes, wait_for_application
+from chalicelib.recover.database.switch import count_writes, wait_for_application
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.verify.probes import Health, HealthPolicy, Target, policy_of, verify_targets

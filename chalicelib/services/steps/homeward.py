@@ -16,9 +16,9 @@ from chalicelib.incidents.fence import require_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, parse_time
 from chalicelib.ports import Databases
-from chalicelib.recover.failback import find_only_here
-from chalicelib.recover.fence import read_fence
-from chalicelib.recover.load import Loaded, drop_loaded, load_database, recovery_name
+from chalicelib.recover.database.fence import read_fence
+from chalicelib.recover.database.load import Loaded, drop_loaded, load_database, recovery_name
+from chalicelib.recover.sites.failback import find_only_here
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say

@@ -9,10 +9,10 @@ from chalicelib.evidence.entries import decision
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Git
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.recover.archive import read_verified
-from chalicelib.recover.files_stream import FilesStream
-from chalicelib.recover.host_scripts import clone_bundle, clone_repository, tell_revision
+from chalicelib.recover.database.archive import read_verified
+from chalicelib.recover.folder.stream import FilesStream
 from chalicelib.recover.points import use_newest
+from chalicelib.recover.sites.host_scripts import clone_bundle, clone_repository, tell_revision
 from chalicelib.services import build
 from chalicelib.services.jobs.taking import roots_of
 from chalicelib.services.steps.acting import acting_on

@@ -31,7 +31,8 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Redis
 from chalicelib.plan.records import CheckResult, PointKind, Proof, RecoveryPoint, format_time
 from chalicelib.ports.servers import Commands, Ran, ServerFacts
-from chalicelib.recover.host_scripts import (
+from chalicelib.recover.points import use_newest
+from chalicelib.recover.sites.host_scripts import (
     NO_DOWNLOAD,
     NO_PROGRAM,
     NO_REVISION,
@@ -41,7 +42,6 @@ from chalicelib.recover.host_scripts import (
     Download,
     place_files,
 )
-from chalicelib.recover.points import use_newest
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
@@ -334,7 +334,7 @@ _FAILURES = {
 
 def _require_whole(source: Source, point: RecoveryPoint) -> None:
     """Raises Damaged when the point is not what its list and its manifest say."""
-    from chalicelib.recover.restore_files import verify_files
+    from chalicelib.recover.folder.restore import verify_files
 
     check = verify_files(source.store, point, clock=build.clock())
     if not check.ok:

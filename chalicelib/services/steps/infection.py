@@ -15,7 +15,7 @@ from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_t
 from chalicelib.plan.signs import Judgement
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports.trail import TrailEvent
-from chalicelib.recover.infection import (
+from chalicelib.recover.attack.infection import (
     DatabaseSign,
     Facts,
     Infection,
@@ -243,8 +243,8 @@ def choose_writes(writes: list[TrailEvent]) -> list[TrailEvent]:
 
 def _database_signs(run: Run, database: str, since: datetime) -> list[DatabaseSign]:
     """Transactions since then that changed too much, of the WAL that is stored and of the rest."""
-    from chalicelib.recover.changes import ChangeScan
-    from chalicelib.recover.suspects import decide_suspects
+    from chalicelib.recover.database.changes import ChangeScan
+    from chalicelib.recover.database.suspects import decide_suspects
     from chalicelib.recover.window import find_window
     from chalicelib.services.steps.relations import relations_of
     from chalicelib.services.steps.sources import END, choose_source

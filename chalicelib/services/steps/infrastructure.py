@@ -9,7 +9,7 @@ from chalicelib.evidence.entries import decision
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Infrastructure
-from chalicelib.recover.provision import (
+from chalicelib.recover.sites.provision import (
     Action,
     Provisioned,
     TerraformBuild,
@@ -31,7 +31,7 @@ FOUND_CHARACTERS = 300
 
 
 def provision_step(run: Run, inputs: Outputs) -> Outputs:
-    """Apply the component's Terraform; see recover/provision.py for what a repetition finds.
+    """Apply the component's Terraform; see recover/sites/provision.py for what a repetition finds.
 
     Raises Fenced while another run makes the same site.
     """

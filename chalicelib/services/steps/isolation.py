@@ -11,7 +11,7 @@ from chalicelib.evidence.attack_entries import isolated, isolating, lifted
 from chalicelib.incidents.run import Run, load_run
 from chalicelib.plan.records import format_time
 from chalicelib.ports.isolation import Barrier, BarrierKind, Planned
-from chalicelib.recover.isolate import (
+from chalicelib.recover.attack.isolate import (
     Cut,
     Failure,
     Isolator,

@@ -14,7 +14,7 @@ from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import parse_time
 from chalicelib.ports.lasting import PUT_DOWN
-from chalicelib.recover.mend import Mended, mend_bucket
+from chalicelib.recover.bucket.mend import Mended, mend_bucket
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import replica_of, source_of
 from chalicelib.services.steps.acting import acting_on

@@ -12,7 +12,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import NameRecord, Names
 from chalicelib.plan.records import format_time
 from chalicelib.ports.traffic import Moved, Switch, Traffic
-from chalicelib.recover.traffic import (
+from chalicelib.recover.sites.traffic import (
     Decision,
     Seen,
     Wish,

@@ -16,18 +16,18 @@ from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_time, parse_time
-from chalicelib.recover.bucket_undo import UndoRules
-from chalicelib.recover.deleted_objects import verify_undelete
-from chalicelib.recover.fill import fill_bucket
-from chalicelib.recover.undo_apply import apply_undo
-from chalicelib.recover.undo_outcome import UndoOutcome
-from chalicelib.recover.undo_proof import UndoProof, verify_undo
-from chalicelib.recover.undo_survey import (
+from chalicelib.recover.bucket.apply import apply_undo
+from chalicelib.recover.bucket.deleted_objects import verify_undelete
+from chalicelib.recover.bucket.fill import fill_bucket
+from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.proof import UndoProof, verify_undo
+from chalicelib.recover.bucket.survey import (
     UndoPlan,
     require_history,
     require_sense,
     survey_undo,
 )
+from chalicelib.recover.bucket.undo import UndoRules
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component, replica_of, source_of
 from chalicelib.services.jobs.replica_checks import newest_inventory

@@ -30,10 +30,10 @@ from chalicelib.plan.records import (
 )
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, DatabaseServer
-from chalicelib.recover.load import drop_loaded, load_database, recovery_name
-from chalicelib.recover.loss import Loss, bounded_loss, measure_loss
-from chalicelib.recover.replay import Replayed, read_replayed, replay
-from chalicelib.recover.restore import Restored, read_restored, restore
+from chalicelib.recover.database.load import drop_loaded, load_database, recovery_name
+from chalicelib.recover.database.loss import Loss, bounded_loss, measure_loss
+from chalicelib.recover.database.replay import Replayed, read_replayed, replay
+from chalicelib.recover.database.restore import Restored, read_restored, restore
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.schemas import schema_before

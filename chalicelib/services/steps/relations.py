@@ -6,7 +6,7 @@ import json
 
 from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
 from chalicelib.ports import Databases, ObjectStore
-from chalicelib.recover.relations import Relations, gather_relations, read_relations
+from chalicelib.recover.database.relations import Relations, gather_relations, read_relations
 
 
 def relations_of(store: ObjectStore, databases: Databases) -> Relations:

@@ -17,14 +17,14 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, RecoveryTarget, Window
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, Inventory
-from chalicelib.recover.gone_rows import (
+from chalicelib.recover.rows.gone import (
     GoneScan,
     begins_too_late,
     find_transaction,
     rewrote,
 )
-from chalicelib.recover.row_sources import Wish
-from chalicelib.recover.rows import (
+from chalicelib.recover.rows.sources import Wish
+from chalicelib.recover.rows.take_back import (
     Aside,
     RowsBack,
     remove_rows,

@@ -11,7 +11,7 @@ from chalicelib.evidence.entries import proven, serving
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Postgres
 from chalicelib.plan.records import CheckResult, Proof, format_time
-from chalicelib.recover.servers import wait_for
+from chalicelib.recover.sites.servers import wait_for
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say

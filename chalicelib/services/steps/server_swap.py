@@ -12,7 +12,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Server
 from chalicelib.plan.records import format_time
 from chalicelib.ports.servers import ServerFacts
-from chalicelib.recover.servers import (
+from chalicelib.recover.sites.servers import (
     name_replaced,
     require_launched_by,
     tags_of,

@@ -17,8 +17,8 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Server
 from chalicelib.plan.records import format_time
 from chalicelib.ports.servers import ServerFacts
-from chalicelib.recover.host_scripts import tell_settings
-from chalicelib.recover.servers import (
+from chalicelib.recover.sites.host_scripts import tell_settings
+from chalicelib.recover.sites.servers import (
     decide_groups,
     launch_token,
     one_of_name,

@@ -12,8 +12,8 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Postgres
 from chalicelib.plan.records import format_time
 from chalicelib.ports import Databases
-from chalicelib.recover.fence import open_writes, stop_writes
-from chalicelib.recover.switch import (
+from chalicelib.recover.database.fence import open_writes, stop_writes
+from chalicelib.recover.database.switch import (
     count_writes,
     reinstate_database,
     retire_database,

@@ -14,7 +14,7 @@ from chalicelib.errors import NotReady, Unavailable
 from chalicelib.plan.records import Window
 from chalicelib.plan.wal import follow
 from chalicelib.ports import Inventory, ObjectStore
-from chalicelib.recover.segments import read_segment
+from chalicelib.recover.database.segments import read_segment
 from chalicelib.services import build
 
 

@@ -16,7 +16,7 @@ from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Service
 from chalicelib.ports.workloads import Standing, Workload
-from chalicelib.recover.workloads import decide_replicas, may_stay_silent
+from chalicelib.recover.sites.workloads import decide_replicas, may_stay_silent
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on, choose_target
 from chalicelib.services.steps.said import say

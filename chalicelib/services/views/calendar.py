@@ -6,15 +6,15 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.backup.calendar import MEANINGS, lay_out, letter_of
-from chalicelib.backup.reasons import RetentionDecision
-from chalicelib.backup.retention import decide_retention
+from chalicelib.backup.retention.calendar import MEANINGS, lay_out, letter_of
+from chalicelib.backup.retention.decide import decide_retention
+from chalicelib.backup.retention.reasons import RetentionDecision
 from chalicelib.plan.records import PointStanding, format_time
 from chalicelib.services import build
 from chalicelib.services.views.copies import answered_in_time, require_component
 
 if TYPE_CHECKING:
-    from chalicelib.backup.calendar import Calendar, Cell
+    from chalicelib.backup.retention.calendar import Calendar, Cell
     from chalicelib.plan.components import Retention
     from chalicelib.ports import Holdings
 

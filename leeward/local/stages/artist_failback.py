@@ -20,7 +20,7 @@ from chalicelib.errors import CheckFailed
 from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Postgres, Redis
 from chalicelib.plan.model import Plan
-from chalicelib.recover.failback import EARLY
+from chalicelib.recover.sites.failback import EARLY
 from leeward.local.artisttech import LEDGER, REDIS_PORT, UPLOADS
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
 from leeward.local.damage import Injected

@@ -24,7 +24,7 @@ from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Names, Postgres, Redis, Server
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
-from chalicelib.recover.servers import RUN_TAG
+from chalicelib.recover.sites.servers import RUN_TAG
 from leeward.local.artisttech import LEDGER, UPLOADS
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
 from leeward.local.damage import Injected

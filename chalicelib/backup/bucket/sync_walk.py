@@ -1,0 +1,148 @@
+"""Two sorted listings read side by side, whatever their length, in constant memory.
+
+A listing of up to SPLIT_AFTER keys is walked alone. What lies beyond is cut at folders found on
+the way, and the cuts are walked at once, each of which may be cut again: requests are spent on
+parallel listing only where there is something to gain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from chalicelib.backup.bucket.replicas import Replica
+from chalicelib.backup.bucket.sync_decision import KeyDecision, SyncPolicy, decide_key
+from chalicelib.ports.buckets import Bucket, ObjectRow
+
+SPLIT_AFTER = 16_000
+CUTS = 32
+# Folders that are asked for at one level, one page.
+FOLDERS = 1000
+
+Take = Callable[[KeyDecision, ObjectRow | None], Awaitable[None]]
+
+
+@dataclass
+class Span:
+    """Keys in (after, before); "" is no bound. `before` moves down when the rest is cut off."""
+
+    after: str = ""
+    before: str = ""
+
+    def holds(self, key: str) -> bool:
+        return not self.before or key < self.before
+
+
+class Walk:
+    """Gives each key's decision to `take`, from several walkers at once."""
+
+    def __init__(
+        self,
+        source: Bucket,
+        replica: Replica,
+        policy: SyncPolicy,
+        take: Take,
+        *,
+        split_after: int = SPLIT_AFTER,
+    ) -> None:
+        self._source, self._replica = source, replica
+        self._policy, self._take = policy, take
+        self._split_after = split_after
+        self._gate = asyncio.Semaphore(policy.walkers)
+        self._walkers = asyncio.TaskGroup()
+
+    async def run(self) -> None:
+        """Returns when every key was taken. The first error ends all walkers."""
+        try:
+            async with self._walkers:
+                self._start(Span())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    def _start(self, span: Span) -> None:
+        self._walkers.create_task(self._walk(span))
+
+    async def _walk(self, span: Span) -> None:
+        how = {"start_after": span.after, "end_before": span.before}
+        prefix = self._policy.prefix
+        async with (
+            self._gate,
+            aclosing(self._source.list(prefix, **how)) as sources,
+            aclosing(self._replica.list(prefix, **how)) as targets,
+        ):
+            await self._merge(span, _Cursor(sources), _Cursor(targets))
+
+    async def _merge(self, span: Span, sources: _Cursor, targets: _Cursor) -> None:
+        await _both(sources.advance(), targets.advance())
+        split_at, seen = self._split_after, 0
+        while (key := _least(sources.row, targets.row)) is not None and span.holds(key):
+            source, target = sources.at(key), targets.at(key)
+            if source and target is None and self._replica.hides(key):
+                target = await self._replica.look(key)
+            await self._take(decide_key(source, target, self._policy), source)
+            if source:
+                await sources.advance()
+            if targets.at(key):
+                await targets.advance()
+            seen += 1
+            if seen == split_at and self._replica.ranged:
+                split_at *= 2
+                await self._split(span, key)
+
+    async def _split(self, span: Span, key: str) -> None:
+        """A cut itself belongs to the span before it: listings begin after a key."""
+        cuts = [cut for cut in await self._find_cuts(key) if span.holds(cut)]
+        if not cuts:
+            return
+        ends = [*(f"{cut}\0" for cut in cuts[1:]), span.before]
+        span.before = f"{cuts[0]}\0"
+        for cut, end in zip(cuts, ends, strict=True):
+            self._start(Span(cut, end))
+
+    async def _find_cuts(self, key: str) -> list[str]:
+        """Folders after `key`, in order: of the top level first, then of those it lies in."""
+        found: set[str] = set()
+        level = self._policy.prefix
+        while len(found) < CUTS:
+            async with aclosing(self._source.prefixes(level, start_after=key)) as folders:
+                async for folder in folders:
+                    found.add(folder)
+                    if len(found) >= FOLDERS:
+                        break
+            folder, mark, _ = key[len(level) :].partition("/")
+            if not mark:
+                break
+            level += folder + mark
+        cuts = sorted(found)
+        return cuts[:: max(1, len(cuts) // CUTS)]
+
+
+class _Cursor:
+    """The next row of a listing, None at its end."""
+
+    def __init__(self, rows: AsyncIterator[ObjectRow]) -> None:
+        self._rows = rows
+        self.row: ObjectRow | None = None
+
+    async def advance(self) -> None:
+        self.row = await anext(self._rows, None)
+
+    def at(self, key: str) -> ObjectRow | None:
+        return self.row if self.row is not None and self.row.key == key else None
+
+
+async def _both(*first: Awaitable[None]) -> None:
+    """Ends when both have, also when one failed: a listing at work cannot be closed."""
+    for found in await asyncio.gather(*first, return_exceptions=True):
+        if isinstance(found, BaseException):
+            raise found
+
+
+def _least(one: ObjectRow | None, other: ObjectRow | None) -> str | None:
+    """Code points have the order of their UTF-8 bytes."""
+    if one is None or other is None:
+        found = one or other
+        return found.key if found else None
+    return min(one.key, other.key)

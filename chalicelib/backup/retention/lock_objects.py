@@ -1,0 +1,107 @@
+"""Extend the locks of what belongs to recovery points: their objects, their WAL, new WAL.
+
+A point's manifest is locked last, so that its lock tells the least that all of the point has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from chalicelib.backup.retention.locks import LockChange, LockDecision
+from chalicelib.errors import Truncated
+from chalicelib.plan.components import Retention
+from chalicelib.plan.manifest import MANIFEST, point_key
+from chalicelib.plan.records import DatabasePoint, Record, RecoveryPoint
+from chalicelib.plan.wal import WalObject, segment_start
+from chalicelib.ports.locks import ObjectLocks
+
+THREADS = 8
+# New WAL is looked at for this long: the extender runs daily, and may miss a day.
+NEW_WAL = timedelta(days=2)
+
+
+@dataclass(frozen=True)
+class LockResult(Record):
+    """`points`: (id, rule, until as text) in the order extended. `gone`: keys that were expected
+    and are not there any longer."""
+
+    extended: int
+    points: tuple[tuple[str, str, str], ...]
+    gone: tuple[str, ...]
+
+
+def apply_locks(
+    decision: LockDecision,
+    locks: ObjectLocks,
+    wal: Sequence[WalObject],
+    policy: Retention,
+    *,
+    now: datetime,
+) -> LockResult:
+    """Extend every lock that was decided, and lock new WAL for as long as `logs` promise it.
+
+    Safe to repeat: a lock is never shortened, and what was extended is passed over.
+
+    Args:
+        wal: what is stored, from the same listing as the points.
+    Raises:
+        NotReady: code "no-object-lock".
+        Unavailable, Throttled: some locks may be extended already; run it again.
+    """
+    run = _Run(locks)
+    for change in decision.extend:
+        point = change.standing.point
+        run.extend((item.key for item in point.objects), change.until)
+        run.extend(wal_of(point, wal), change.until)
+        run.extend([point_key(point.id, MANIFEST)], change.until)
+    for key, until in new_wal_locks(wal, policy, now=now):
+        run.extend([key], until)
+    return LockResult(run.extended, tuple(map(_told, decision.extend)), tuple(run.gone))
+
+
+def wal_of(point: RecoveryPoint, wal: Iterable[WalObject]) -> Iterator[str]:
+    """Keys of the WAL without which a base backup is not consistent."""
+    if isinstance(point, DatabasePoint):
+        start = segment_start(point.start_lsn, point.segment_bytes)
+        for one in wal:
+            if one.start_lsn < point.end_lsn and one.end_lsn > start:
+                yield one.key
+
+
+def new_wal_locks(
+    wal: Iterable[WalObject], policy: Retention, *, now: datetime
+) -> Iterator[tuple[str, datetime]]:
+    """Complete segments: a partial one is superseded within minutes."""
+    if policy.logs:
+        for one in wal:
+            if not one.partial and one.stored_at > now - NEW_WAL:
+                yield one.key, one.stored_at + policy.logs
+
+
+def _told(change: LockChange) -> tuple[str, str, str]:
+    return change.standing.point.id, change.rule, change.until.isoformat()
+
+
+class _Run:
+    def __init__(self, locks: ObjectLocks) -> None:
+        self._locks = locks
+        self.extended = 0
+        self.gone: list[str] = []
+
+    def extend(self, keys: Iterable[str], until: datetime) -> None:
+        with ThreadPoolExecutor(THREADS) as threads:
+            done: Iterator[bool] = threads.map(self._extend_one(until), list(keys))
+            self.extended += sum(done)
+
+    def _extend_one(self, until: datetime) -> Callable[[str], bool]:
+        def extend(key: str) -> bool:
+            try:
+                return self._locks.extend(key, until)
+            except Truncated:
+                self.gone.append(key)
+                return False
+
+        return extend

@@ -1,0 +1,1 @@
+"""An attack shut out, and the moment before it."""

@@ -1,0 +1,1 @@
+"""A bucket taken back to a moment, or filled again from its replica."""

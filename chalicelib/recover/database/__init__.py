@@ -1,0 +1,1 @@
+"""From a damaged database to one that serves again: find, fence, restore, replay, load, switch."""

@@ -1,0 +1,183 @@
+"""Find what damaged a database and the moment to go back to.
+
+In this order: a person's word; files and pages known to be bad; the transaction in the WAL that
+changed, emptied or dropped too much; every page and index; at last a bisection over restored
+states. Physical damage loses no transaction: its target is the end of the WAL on a clean backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from chalicelib.errors import CheckFailed, Damaged, LeewardError
+from chalicelib.plan.components import DamageThresholds
+from chalicelib.plan.records import Damage, RecoveryTarget, format_lsn, format_time
+from chalicelib.ports import Fault, Inspector
+from chalicelib.recover.database.bisect import bisect_states
+from chalicelib.recover.database.changes import Activity, Transaction
+from chalicelib.recover.database.relations import Relations
+from chalicelib.recover.database.suspects import Suspect, decide_suspects
+from chalicelib.recover.moment import parse_moment, place_target
+
+ALTERNATIVES = 10
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is known before the search.
+
+    activity: all stored WAL, also from before `since`. since: the last moment the database was
+    proven sound, None when never. commits: the transactions since then in the order of their
+    commits, asked for by a bisection alone. is_sound: restores to a target and runs the plan's
+    assertions there; None when that cannot be done.
+    """
+
+    activity: Activity
+    relations: Relations
+    inspector: Inspector
+    thresholds: DamageThresholds
+    timeline: int
+    now: datetime
+    since: datetime | None = None
+    commits: Callable[[], list[Transaction]] = list
+    is_sound: Callable[[RecoveryTarget], bool] | None = None
+
+
+@dataclass
+class _Looked:
+    """Which looks were taken, and which could not be."""
+
+    faults: list[Fault] = field(default_factory=list)
+    words: list[str] = field(default_factory=list)
+
+    def look(self, name: str, inspect: Callable[[], Iterable[Fault]]) -> list[Fault]:
+        found: list[Fault] = []
+        try:
+            found = list(inspect())
+            self.words.append(f"{name}: {len(found) or 'no'} faults")
+        except Damaged as error:
+            found = [Fault("page", "the database", error.message)]
+        except LeewardError as error:
+            self.words.append(f"{name}: could not look ({error.instance_code})")
+        self.faults += found
+        return found
+
+
+def find_damage(search: Search, *, moment: str = "") -> Damage:
+    """What was damaged, how it was found, and the target of a recovery.
+
+    Args:
+        moment: a person's override: a transaction id, an LSN, a time with its zone, or "".
+    Raises:
+        BadInput: the moment cannot be used.
+        CheckFailed: code "no-damage-found"; nothing was found and nothing could be bisected.
+    """
+    suspects = decide_suspects(
+        search.activity, search.relations, search.thresholds, since=search.since
+    )
+    if moment:
+        return _overridden(search, moment, suspects)
+    looked, inspector = _Looked(), search.inspector
+    looked.look("relation files", inspector.missing_files)
+    looked.look("checksum failures", lambda: inspector.failed_checksums(search.since))
+    if looked.faults:
+        return _physical(search, looked, suspects)
+    looked.words.append(f"WAL: {search.activity.transactions} transactions")
+    if suspects and suspects[0].strong:
+        return _logical(search, looked, suspects)
+    if looked.look("WAL of the slots", inspector.missing_wal):
+        return _physical(search, looked, suspects)
+    looked.look("every page", inspector.damaged_pages)
+    looked.look("every index", inspector.damaged_indexes)
+    if looked.faults:
+        return _physical(search, looked, suspects)
+    return _bisected(search, looked, suspects)
+
+
+def _overridden(search: Search, moment: str, suspects: tuple[Suspect, ...]) -> Damage:
+    target = parse_moment(moment, timeline=search.timeline, now=search.now)
+    target = place_target(target, search.activity.notable)
+    return Damage(
+        kind="suspected",
+        found=f"a person named the moment: {target.kind} {target.value}".rstrip(),
+        how="override",
+        target=target,
+        detected_at=search.now,
+        xid=int(target.value) if target.kind == "xid" else None,
+        commit_lsn=target.lsn or None,
+        alternatives=_alternatives(suspects),
+    )
+
+
+def _physical(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> Damage:
+    first = looked.faults[0]
+    more = f" and {len(looked.faults) - 1} more" if len(looked.faults) > 1 else ""
+    return Damage(
+        kind=first.kind,
+        found=f"{first.where}: {first.what}{more}",
+        how="; ".join(looked.words),
+        target=RecoveryTarget("end", "", timeline=search.timeline),
+        detected_at=search.now,
+        tables=tuple(dict.fromkeys(fault.where for fault in looked.faults)),
+        alternatives=_alternatives(suspects),
+    )
+
+
+def _logical(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> Damage:
+    first = suspects[0]
+    return Damage(
+        kind=first.kind,
+        found=f"transaction {first.xid}, committed {format_time(first.committed_at)} "
+        f"at {format_lsn(first.commit_lsn)}: {first.why}",
+        how="; ".join(looked.words),
+        target=RecoveryTarget("xid", str(first.xid), first.commit_lsn, search.timeline),
+        detected_at=search.now,
+        damaged_at=first.committed_at,
+        xid=first.xid,
+        commit_lsn=first.commit_lsn,
+        tables=first.tables,
+        rows=first.rows,
+        alternatives=_alternatives(suspects[1:]),
+    )
+
+
+def _bisected(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> Damage:
+    commits = search.commits() if search.is_sound else []
+    if search.is_sound is None or not commits:
+        raise _nothing_found(looked, suspects)
+    is_sound, targets = search.is_sound, [_before(commit, search.timeline) for commit in commits]
+    index = bisect_states(targets, is_sound)
+    first = commits[index]
+    return Damage(
+        kind="suspected",
+        found=f"transaction {first.xid}, committed {format_time(first.committed_at)}: "
+        f"the database is sound before it and not after it",
+        how="; ".join((*looked.words, f"bisection of {len(commits)} transactions")),
+        target=targets[index],
+        detected_at=search.now,
+        damaged_at=first.committed_at,
+        xid=first.xid,
+        commit_lsn=first.commit_lsn,
+        tables=tuple(dict.fromkeys(search.relations.name_of(file) for file in first.rows)),
+        rows=first.changed,
+        alternatives=_alternatives(suspects),
+    )
+
+
+def _nothing_found(looked: _Looked, suspects: tuple[Suspect, ...]) -> CheckFailed:
+    return CheckFailed(
+        f"expected to find what was damaged, found nothing ({'; '.join(looked.words)})",
+        code="no-damage-found",
+        hint="Name the moment to go back to: a transaction id, an LSN or a time.",
+        alternatives=list(_alternatives(suspects)),
+    )
+
+
+def _before(commit: Transaction, timeline: int) -> RecoveryTarget:
+    return RecoveryTarget("xid", str(commit.xid), commit.commit_lsn, timeline)
+
+
+def _alternatives(suspects: tuple[Suspect, ...]) -> tuple[dict[str, object], ...]:
+    return tuple(suspect.to_json() for suspect in suspects[:ALTERNATIVES])

@@ -1,0 +1,119 @@
+"""Names for the files that WAL speaks of, from the stored relation maps and the live source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.ports import Session
+from chalicelib.recover.database.changes import Relfile
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`kind` is pg_class.relkind; `rows` an estimate, None when nobody knows."""
+
+    name: str
+    kind: str
+    parent: str | None = None
+    rows: int | None = None
+
+    @property
+    def is_user_table(self) -> bool:
+        return self.kind == "r" and not self.name.startswith(_SYSTEM_SCHEMAS)
+
+
+# How a file is called that no map names.
+UNNAMED = "file "
+_SYSTEM_SCHEMAS = ("pg_catalog.", "pg_toast.", "information_schema.")
+
+
+class Relations:
+    """All files that ever carried a name in one database, and which names live now."""
+
+    def __init__(self, database_oid: int) -> None:
+        self.database_oid = database_oid
+        self._by_number: dict[int, Relation] = {}
+        self._rows: dict[str, int] = {}
+        self._living: frozenset[str] = frozenset()
+
+    def learn(self, numbered: dict[int, Relation]) -> None:
+        """Take in one map; the last one learnt is the newest."""
+        self._by_number |= numbered
+        self._living = frozenset(relation.name for relation in numbered.values())
+        for relation in numbered.values():
+            if relation.rows is not None:
+                self._rows[relation.name] = max(self._rows.get(relation.name, 0), relation.rows)
+
+    def get(self, relfile: Relfile) -> Relation | None:
+        if relfile.database != self.database_oid:
+            return None
+        return self._by_number.get(relfile.number)
+
+    def name_of(self, relfile: Relfile) -> str:
+        """The table's name, that of its table for a TOAST table, or its numbers."""
+        relation = self.get(relfile)
+        if relation is None:
+            return f"{UNNAMED}{relfile.database}/{relfile.number}"
+        return relation.parent or relation.name
+
+    def lives(self, name: str) -> bool:
+        return name in self._living
+
+    def rows_of(self, name: str) -> int | None:
+        """The most rows that any map saw in a table: what there was to lose."""
+        return self._rows.get(name)
+
+    @property
+    def total_rows(self) -> int:
+        return sum(self._rows.values())
+
+
+def parse_relation_map(content: dict[str, Any], database: str) -> dict[int, Relation]:
+    """One database's part of a stored relations/*.json: file number -> relation."""
+    files = content["databases"].get(database, {})
+    return {
+        int(number): Relation(entry["name"], entry["kind"], entry.get("parent"), entry.get("rows"))
+        for number, entry in files.items()
+    }
+
+
+def read_relations(session: Session) -> tuple[int, dict[int, Relation]]:
+    """The oid of the session's database, and what its files are now."""
+    [(oid,)] = session.query("SELECT oid FROM pg_database WHERE datname = current_database()")
+    rows = session.query(_LIVE)
+    return int(oid), {
+        int(number): Relation(name, kind, parent, None if rows_ is None else int(rows_))
+        for number, name, kind, parent, rows_ in rows
+    }
+
+
+def gather_relations(
+    database: str, maps: Iterable[dict[str, Any]], live: tuple[int, dict[int, Relation]]
+) -> Relations:
+    """`maps`: the stored ones, oldest first. `live` is empty when the database does not open."""
+    oid, now = live
+    relations = Relations(oid)
+    for numbered in (*(parse_relation_map(content, database) for content in maps), now):
+        if numbered:
+            relations.learn(numbered)
+    return relations
+
+
+_LIVE = """
+SELECT pg_relation_filenode(c.oid)::bigint,
+       format('%I.%I', n.nspname, c.relname),
+       c.relkind::text,
+       (SELECT format('%I.%I', pn.nspname, p.relname)
+          FROM pg_class p JOIN pg_namespace pn ON pn.oid = p.relnamespace
+         WHERE p.oid = coalesce(i.indrelid, t.oid)),
+       CASE WHEN c.relkind IN ('r', 'm')
+            THEN CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint
+                      ELSE pg_stat_get_live_tuples(c.oid) END END
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_index i ON i.indexrelid = c.oid
+  LEFT JOIN pg_class t ON t.reltoastrelid = c.oid
+ WHERE pg_relation_filenode(c.oid) IS NOT NULL
+"""

@@ -1,0 +1,1 @@
+"""A folder brought back from its copies, and nothing written outside it."""

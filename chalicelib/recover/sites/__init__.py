@@ -1,0 +1,1 @@
+"""A site lost, another one in its place, and the way back."""

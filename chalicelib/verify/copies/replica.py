@@ -1,0 +1,374 @@
+"""Is the replica of a bucket still what its inventory says? Streamed: memory does not grow with it.
+
+Without reading, two sequences in byte order are laid side by side: the inventory of a recovery
+point, and the replica's own listing. For reading, all keys are dealt into slots by a digest of
+their name; a run reads some slots, in turn, so that what has to be remembered is one time a slot
+and not one a key. What was written after the inventory is not judged by it, and is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from chalicelib.errors import LeewardError, Truncated
+from chalicelib.plan.inventory import InventoryEntry
+from chalicelib.plan.records import Record, RecoveryPoint, canonical_json, format_time, parse_time
+from chalicelib.ports import Clock, ObjectStore
+from chalicelib.ports.lasting import RunningDigest
+from chalicelib.verify.copies.begun import SPARE_SECONDS, Begun
+from chalicelib.verify.copies.findings import DEADLINE, Finding, Unreached, judge_error
+from chalicelib.verify.copies.replica_contents import ReplicaContents, ReplicaRow
+from chalicelib.verify.copies.rotation import CheckPolicy
+
+READS_AT_ONCE = 32
+# A replica that is lost as a whole would otherwise be a finding for each of its objects.
+MOST_FINDINGS = 1000
+
+
+@dataclass(frozen=True)
+class Slots:
+    """`read_at`: for each slot when all of it was last read, None: never. `average_bytes`: of a
+    slot, as the last run saw it, 0 when unknown. `begun`: long objects that were read in part."""
+
+    read_at: tuple[datetime | None, ...]
+    average_bytes: int = 0
+    begun: Mapping[str, Begun] = field(default_factory=dict)
+
+    def due(self, policy: CheckPolicy) -> frozenset[int]:
+        """Those to read now, the longest unread first: what the budget holds, at least one."""
+        if policy.read_bytes == 0:
+            return frozenset()
+        count = len(self.read_at)
+        if policy.read_bytes is not None:
+            count = min(count, max(1, policy.read_bytes // max(1, self.average_bytes)))
+            count = count if self.average_bytes else 1
+        order = sorted(range(len(self.read_at)), key=self._age)
+        return frozenset(order[:count])
+
+    def _age(self, slot: int) -> tuple[float, int]:
+        at = self.read_at[slot]
+        return (at.timestamp() if at else 0.0, slot)
+
+
+def slot_of(key: str, count: int) -> int:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % count
+
+
+def load_slots(store: ObjectStore, name: str, policy: CheckPolicy) -> Slots:
+    """Fresh ones when there are none, or were of another rotation: then nothing counts as read."""
+    fresh = Slots((None,) * policy.runs)
+    try:
+        data = json.loads(store.get(_slots_key(name)))
+        read_at = tuple(parse_time(at) if at else None for at in data["read_at"])
+        begun = {key: Begun.from_json(row) for key, row in data.get("begun", {}).items()}
+        found = Slots(read_at, int(data["average_bytes"]), begun)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return fresh
+    except Truncated as error:
+        if error.instance_code != "object-missing":
+            raise
+        return fresh
+    return found if len(found.read_at) == policy.runs else fresh
+
+
+def save_slots(store: ObjectStore, name: str, slots: Slots) -> None:
+    read_at = [format_time(at) if at else "" for at in slots.read_at]
+    begun = {key: it.to_json() for key, it in slots.begun.items()}
+    content = {"read_at": read_at, "average_bytes": slots.average_bytes, "begun": begun}
+    store.put(_slots_key(name), canonical_json(content))
+
+
+def _slots_key(name: str) -> str:
+    return f"checks/{name}-objects.json"
+
+
+@dataclass(frozen=True)
+class ReplicaResult(Record):
+    """`ok`: every object of the inventory is there as it says, and all that was to be read was;
+    a replica in which everything is newer than its inventory was not judged at all.
+
+    `newer`: objects written after the inventory, which it says nothing of. `unproven`: objects
+    that were read whole and of which no digest was recorded to compare them with. `unreached` as
+    in CheckResult; `more` findings than those that stand here.
+    """
+
+    location: str
+    component: str
+    point_id: str
+    checked_at: datetime
+    seconds: float
+    objects: int
+    total_bytes: int
+    read: int
+    read_bytes: int
+    newer: int
+    unproven: int
+    needed_bytes: int
+    oldest_unread_at: datetime | None
+    findings: tuple[Finding, ...]
+    more: int
+    unreached: tuple[Unreached, ...]
+
+    @property
+    def ok(self) -> bool:
+        judged = self.objects > 0 or not self.newer
+        return not self.findings and not self.unreached and judged
+
+
+async def check_replica(
+    entries: Iterable[InventoryEntry],
+    contents: ReplicaContents,
+    slots: Slots,
+    policy: CheckPolicy,
+    *,
+    point: RecoveryPoint,
+    location: str,
+    component: str,
+    clock: Clock,
+    until: datetime | None = None,
+) -> tuple[ReplicaResult, Slots]:
+    """Compare every object of an inventory with the replica, and read the slots that are due.
+
+    Args:
+        entries: of `inventory_entries`, in byte order.
+        point: whose inventory it is.
+        until: nothing is begun after it, and no reading is waited for.
+    Raises:
+        Unavailable, Refused, NotReady: the replica cannot be listed; nothing is known of it.
+        Damaged: the inventory cannot be read.
+    """
+    run = _Run(contents, slots, policy, point, clock, until)
+    async with aclosing(contents.rows()) as rows:
+        async for entry, found in _side_by_side(entries, rows):
+            await run.compare(entry, found)
+    await run.finish()
+    return run.result(location, component), run.slots_after()
+
+
+async def _side_by_side(
+    entries: Iterable[InventoryEntry], rows: AsyncGenerator[ReplicaRow, None]
+) -> AsyncGenerator[tuple[InventoryEntry, list[ReplicaRow]], None]:
+    """Each entry with the versions that the replica has of its key."""
+    row = await anext(rows, None)
+    for entry in entries:
+        while row is not None and row.key < entry.key:
+            row = await anext(rows, None)
+        found: list[ReplicaRow] = []
+        while row is not None and row.key == entry.key:
+            found.append(row)
+            row = await anext(rows, None)
+        yield entry, found
+
+
+@dataclass
+class _Run:
+    contents: ReplicaContents
+    slots: Slots
+    policy: CheckPolicy
+    point: RecoveryPoint
+    clock: Clock
+    until: datetime | None
+    reading: dict[asyncio.Task[None], tuple[InventoryEntry, int]] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    unreached: list[Unreached] = field(default_factory=list)
+    not_whole: set[int] = field(default_factory=set)
+    objects: int = 0
+    total_bytes: int = 0
+    read: int = 0
+    read_bytes: int = 0
+    newer: int = 0
+    unproven: int = 0
+    oldest: datetime | None = None
+    over: bool = False
+    begun: dict[str, Begun] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    since: dict[int, datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.started_at = self.clock.now()
+        self.due = self.slots.due(self.policy)
+
+    async def compare(self, entry: InventoryEntry, found: list[ReplicaRow]) -> None:
+        row = self._same(entry, found or [await self.contents.look(entry.key)])
+        if row is None:
+            return
+        self.objects += 1
+        self.total_bytes += entry.size_bytes
+        slot = slot_of(entry.key, len(self.slots.read_at))
+        if slot in self.due:
+            await self._begin(entry, slot)
+        else:
+            self._note_age(entry, slot)
+
+    def _same(
+        self, entry: InventoryEntry, found: list[ReplicaRow] | list[ReplicaRow | None]
+    ) -> ReplicaRow | None:
+        """The row that the entry speaks of, when it is as it says."""
+        rows = [row for row in found if row is not None]
+        if self.contents.keeps_versions:
+            rows = [row for row in rows if row.version == entry.version]
+        if not rows:
+            self._find(Finding("missing", entry.key, self.point.id, _told(entry), "none"))
+            return None
+        row = rows[0]
+        if not self.contents.keeps_versions and row.modified_at > self.point.taken_at:
+            self.newer += 1
+            return None
+        etags_differ = bool(row.etag and entry.etag and row.etag != entry.etag)
+        if row.size_bytes != entry.size_bytes or etags_differ:
+            code = "truncated" if row.size_bytes < entry.size_bytes else "damaged"
+            found_told = f"{row.size_bytes} bytes, {row.etag or 'no etag'}"
+            self._find(Finding(code, entry.key, self.point.id, _told(entry), found_told))
+            return None
+        return row
+
+    async def _begin(self, entry: InventoryEntry, slot: int) -> None:
+        if len(self.reading) >= READS_AT_ONCE and not self._is_over():
+            await self._wait(asyncio.FIRST_COMPLETED)
+        if self._is_over():
+            self._give_up(entry, slot)
+            return
+        self.reading[asyncio.create_task(self._read(entry, slot))] = (entry, slot)
+
+    async def _wait(self, until: str) -> None:
+        ended, _ = await asyncio.wait(self.reading, timeout=self._left(), return_when=until)
+        self.over = not ended
+        for task in ended:
+            del self.reading[task]
+            task.result()
+
+    async def _read(self, entry: InventoryEntry, slot: int) -> None:
+        digest, size_bytes = hashlib.sha256(), 0
+        try:
+            if entry.size_bytes >= self.policy.long_bytes:
+                await self._read_long(entry, slot)
+                return
+            async with aclosing(self.contents.read(entry)) as chunks:
+                async for chunk in chunks:
+                    digest.update(chunk)
+                    size_bytes += len(chunk)
+        except LeewardError as error:
+            self._note_failure(entry, slot, error)
+            return
+        self._judge(entry, slot, size_bytes, digest.hexdigest())
+
+    async def _read_long(self, entry: InventoryEntry, slot: int) -> None:
+        """From where an earlier check put it down; it is put down before the time is over."""
+        version = await self.contents.version(entry)
+        begun = self.slots.begun.get(entry.key)
+        if begun is None or begun.version != version or not begun.readable:
+            begun = Begun(version, 0, "", self.started_at)
+        digest, position = RunningDigest(state=begun.state), begun.position
+        async with aclosing(self.contents.read_on(entry, position, version)) as chunks:
+            async for chunk in chunks:
+                digest.update(chunk)
+                position += len(chunk)
+                left = self._left()
+                if left is not None and left <= SPARE_SECONDS and position < entry.size_bytes:
+                    self.begun[entry.key] = replace(begun, position=position, state=digest.state())
+                    self.not_whole.add(slot)
+                    self._note_age(entry, slot)
+                    return
+        self.ended.add(entry.key)
+        self.since[slot] = min(begun.begun_at, self.since.get(slot, self.started_at))
+        self._judge(entry, slot, position, digest.hexdigest())
+
+    def _judge(self, entry: InventoryEntry, slot: int, size_bytes: int, sha256: str) -> None:
+        self.read += 1
+        self.read_bytes += size_bytes
+        self.unproven += not entry.sha256
+        if size_bytes != entry.size_bytes or sha256 != (entry.sha256 or sha256):
+            told = f"{size_bytes} bytes, sha-256 {sha256}"
+            self._find(Finding("damaged", entry.key, self.point.id, _told(entry), told))
+            self.not_whole.add(slot)
+
+    def _note_failure(self, entry: InventoryEntry, slot: int, error: LeewardError) -> None:
+        self.not_whole.add(slot)
+        self._note_age(entry, slot)
+        found = judge_error(entry.key, self.point.id, error)
+        if isinstance(found, Unreached):
+            self.unreached.append(found)
+        else:
+            self._find(found)
+
+    def _give_up(self, entry: InventoryEntry, slot: int) -> None:
+        if slot not in self.not_whole:
+            self.unreached.append(
+                Unreached(entry.key, DEADLINE, "reading its slot stopped here; it is read again")
+            )
+        self.not_whole.add(slot)
+        self._note_age(entry, slot)
+
+    def _note_age(self, entry: InventoryEntry, slot: int) -> None:
+        at = self.slots.read_at[slot]
+        known_at = max(at, entry.modified_at) if at else entry.modified_at
+        self.oldest = min(self.oldest or known_at, known_at)
+
+    def _left(self) -> float | None:
+        if self.until is None:
+            return None
+        return max(0.0, (self.until - self.clock.now()).total_seconds())
+
+    def _is_over(self) -> bool:
+        return self.over or self._left() == 0.0
+
+    def _find(self, finding: Finding) -> None:
+        self.findings.append(finding)
+
+    async def finish(self) -> None:
+        if self.reading:
+            await self._wait(asyncio.ALL_COMPLETED)
+        late = dict(self.reading)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        for entry, slot in late.values():
+            self._give_up(entry, slot)
+
+    def slots_after(self) -> Slots:
+        read_at = list(self.slots.read_at)
+        for slot in self.due - self.not_whole:
+            read_at[slot] = self.since.get(slot, self.started_at)
+        known = {**self.slots.begun, **self.begun}
+        return Slots(
+            tuple(read_at),
+            self.total_bytes // len(read_at),
+            {key: it for key, it in known.items() if key not in self.ended},
+        )
+
+    def result(self, location: str, component: str) -> ReplicaResult:
+        oldest = self.oldest or (self.started_at if self.objects else None)
+        age = self.started_at - oldest if oldest else None
+        if age is not None and age > self.policy.read_within:
+            promised = f"read within {self.policy.read_within}"
+            self._find(Finding("unread-too-long", "", self.point.id, promised, f"unread for {age}"))
+        return ReplicaResult(
+            location=location,
+            component=component,
+            point_id=self.point.id,
+            checked_at=self.started_at,
+            seconds=round((self.clock.now() - self.started_at).total_seconds(), 3),
+            objects=self.objects,
+            total_bytes=self.total_bytes,
+            read=self.read,
+            read_bytes=self.read_bytes,
+            newer=self.newer,
+            unproven=self.unproven,
+            needed_bytes=-(-self.total_bytes // len(self.slots.read_at)),
+            oldest_unread_at=oldest,
+            findings=tuple(self.findings[:MOST_FINDINGS]),
+            more=max(0, len(self.findings) - MOST_FINDINGS),
+            unreached=tuple(self.unreached),
+        )
+
+
+def _told(entry: InventoryEntry) -> str:
+    version = f", version {entry.version}" if entry.version else ""
+    known = f", sha-256 {entry.sha256}" if entry.sha256 else ""
+    return f"{entry.size_bytes} bytes{version}{known}"

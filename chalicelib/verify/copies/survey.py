@@ -1,0 +1,199 @@
+"""What a location claims to hold: its listing and its manifests, and what is wrong with these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from chalicelib.errors import Damaged, LeewardError
+from chalicelib.plan.manifest import (
+    MANIFEST,
+    NOTES,
+    QUARANTINE,
+    digest_of_manifest,
+    parse_manifest,
+    point_key,
+    point_of_key,
+    tampered,
+)
+from chalicelib.plan.records import RecoveryPoint
+from chalicelib.plan.wal import parse_history, parse_history_key, parse_wal_key
+from chalicelib.ports import Listed, ObjectStore
+from chalicelib.verify.copies.findings import Finding, Unreached, judge_error
+
+History = tuple[tuple[int, int], ...]
+READ_THREADS = 8
+# What a backup or a copy that is still running has written so far belongs to nothing yet.
+SAFETY_AGE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """`rows`: everything below points/ and wal/ by key. `points`: those whose manifest is whole
+    and agrees with the index, oldest first, without the quarantined ones, whose ids stand in
+    `quarantined`. `index`: point id -> digest of its manifest, empty when there is none.
+    `histories`: of each timeline its ancestors, as `parse_history` reads them."""
+
+    rows: Mapping[str, Listed]
+    points: tuple[RecoveryPoint, ...] = ()
+    quarantined: frozenset[str] = frozenset()
+    findings: tuple[Finding, ...] = ()
+    unreached: tuple[Unreached, ...] = ()
+    index: Mapping[str, str] = field(default_factory=dict)
+    histories: Mapping[int, History] = field(default_factory=dict)
+
+
+def survey(
+    store: ObjectStore,
+    index: Mapping[str, str],
+    *,
+    now: datetime,
+    copied_within: timedelta = SAFETY_AGE,
+) -> Survey:
+    """List the location and read its manifests.
+
+    Args:
+        index: point id -> digest of its manifest; empty: nothing is compared with an index.
+        copied_within: a point that the index names may be missing for so long after it was taken.
+    Raises:
+        Unavailable, Refused, NotReady: the location could not be listed; nothing is known of it.
+    """
+    rows = {row.key: row for prefix in ("points/", "wal/") for row in store.list(prefix)}
+    ids = sorted(filter(None, map(_manifest_of, rows)))
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        found = list(threads.map(lambda point_id: _read_point(store, point_id, index), ids))
+    points = [item for item in found if isinstance(item, RecoveryPoint)]
+    histories = {key: _read_history(store, key) for key in rows if parse_history_key(key)}
+    failed = [item for item in (*found, *histories.values()) if isinstance(item, Unreached)]
+    quarantined = {item for item in ids if point_key(item, QUARANTINE) in rows}
+    sound = sorted(
+        (item for item in points if item.id not in quarantined),
+        key=lambda item: (item.taken_at, item.id),
+    )
+    return Survey(
+        rows=rows,
+        points=tuple(sound),
+        quarantined=frozenset(quarantined),
+        findings=(
+            *(
+                item
+                for item in found
+                if isinstance(item, Finding) and item.point_id not in quarantined
+            ),
+            *_against_index(ids, index, rows, now, copied_within),
+            *_without_parent(sound, {item.id for item in points}),
+            *_extra(rows, points, {*ids, *index}, now),
+            *(item for item in histories.values() if isinstance(item, Finding)),
+        ),
+        unreached=tuple(failed),
+        index=index,
+        histories={
+            parse_history_key(key) or 0: item
+            for key, item in histories.items()
+            if isinstance(item, tuple)
+        },
+    )
+
+
+def _manifest_of(key: str) -> str:
+    point_id = point_of_key(key)
+    return point_id if point_id and key == point_key(point_id, MANIFEST) else ""
+
+
+def _read_point(
+    store: ObjectStore, point_id: str, index: Mapping[str, str]
+) -> RecoveryPoint | Finding | Unreached | None:
+    """None when it was pruned since it was listed."""
+    try:
+        point = parse_manifest(point_id, store.get(point_key(point_id, MANIFEST)))
+        if index.get(point_id, digest_of_manifest(point)) != digest_of_manifest(point):
+            raise tampered(point_id, "the digest that the index recorded")
+    except LeewardError as error:
+        return judge_manifest(point_id, error)
+    return point
+
+
+def judge_manifest(point_id: str, error: LeewardError) -> Finding | Unreached | None:
+    """None when there is no manifest."""
+    found = judge_error(point_key(point_id, MANIFEST), point_id, error)
+    if isinstance(found, Finding) and found.code == "missing":
+        return None
+    if isinstance(found, Finding) and isinstance(error, Damaged):
+        return replace(found, code="tampered", expected="the manifest as it was written")
+    return found
+
+
+def _read_history(store: ObjectStore, key: str) -> History | Finding | Unreached:
+    try:
+        return parse_history(store.get(key))
+    except LeewardError as error:
+        return judge_error(key, "", error)
+
+
+def _against_index(
+    ids: list[str],
+    index: Mapping[str, str],
+    rows: Mapping[str, Listed],
+    now: datetime,
+    copied_within: timedelta,
+) -> list[Finding]:
+    if not index:
+        return []
+    missing = [
+        Finding("manifest-missing", point_key(item, MANIFEST), item, "the manifest", "none")
+        for item in sorted(index.keys() - set(ids))
+        if (taken_at := _taken_at(item)) is None or now - taken_at > copied_within
+    ]
+    unknown = [
+        Finding("not-indexed", key, item, "an entry of the index", "none")
+        for item in sorted(set(ids) - index.keys())
+        if now - rows[key := point_key(item, MANIFEST)].modified_at > SAFETY_AGE
+    ]
+    return [*missing, *unknown]
+
+
+def _taken_at(point_id: str) -> datetime | None:
+    try:
+        return datetime.strptime(f"{point_id.split('-')[0]}+0000", "%Y%m%dT%H%M%SZ%z")
+    except ValueError:
+        return None
+
+
+def _without_parent(points: list[RecoveryPoint], ids: set[str]) -> list[Finding]:
+    """A parent that is quarantined is there; that its children are too is its quarantine's part."""
+    return [
+        Finding(
+            "parent-missing", point_key(item.id, MANIFEST), item.id, item.parent_id, "no such point"
+        )
+        for item in points
+        if item.parent_id is not None and item.parent_id not in ids
+    ]
+
+
+def _extra(
+    rows: Mapping[str, Listed], points: list[RecoveryPoint], ids: set[str], now: datetime
+) -> list[Finding]:
+    """What belongs to nothing. Of a point whose manifest is lost or wrong, nothing can be said."""
+    belongs = {item.key for point in points for item in point.objects}
+    unknown = ids - {point.id for point in points}
+    return [
+        Finding("extra", row.key, point_of_key(row.key), "nothing", f"{row.size_bytes} bytes")
+        for row in rows.values()
+        if row.key not in belongs
+        and not is_known_name(row)
+        and point_of_key(row.key) not in unknown
+        and now - row.modified_at > SAFETY_AGE
+    ]
+
+
+def is_known_name(row: Listed) -> bool:
+    """Manifests, notes beside them, and what WAL is called."""
+    point_id = point_of_key(row.key)
+    if point_id:
+        return row.key in {point_key(point_id, name) for name in (MANIFEST, *NOTES)}
+    return (
+        parse_wal_key(row.key, row.modified_at) is not None
+        or parse_history_key(row.key) is not None
+    )

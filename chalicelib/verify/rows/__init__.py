@@ -1,0 +1,1 @@
+"""Rows of a restored database beside those of the living one."""
