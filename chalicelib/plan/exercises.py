@@ -21,6 +21,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Literal
 
+from chalicelib.plan.components import Component, Files, Git
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import Record
 from chalicelib.plan.schedule import Schedule
@@ -172,7 +173,7 @@ def planned_exercises(plan: Plan) -> tuple[PlannedExercise, ...]:
 def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
     by_messages = exercise.kind == BY_MESSAGES and not exercise.manual
     by_people = exercise.manual or exercise.kind in (*BY_PEOPLE, BY_MESSAGES)
-    tested = copied_components(plan) if exercise.kind == "restore-test" and not by_people else ()
+    tested = tested_components(plan, exercise)
     return PlannedExercise(
         name=name,
         kind=exercise.kind,
@@ -186,11 +187,28 @@ def _planned(plan: Plan, name: str, exercise: Exercise) -> PlannedExercise:
     )
 
 
+def tested_components(plan: Plan, exercise: Exercise) -> tuple[str, ...]:
+    """Those of which a restore test restores the newest point, left out by it or not."""
+    tests = exercise.kind == "restore-test" and not exercise.manual
+    return copied_components(plan) if tests else ()
+
+
 def copied_components(plan: Plan) -> tuple[str, ...]:
     """Those of which the plan has copies made; what only takes another's place has none."""
     return tuple(
         name for name, it in plan.components.items() if it.backups and name not in plan.stand_ins
     )
+
+
+def why_untested(component: Component) -> str:
+    """Why no restore test can try a component that is copied, "" when one can."""
+    if component.kind not in RESTORABLE:
+        return f"nothing of Leeward's restores the copies of a {component.kind}"
+    if isinstance(component, Git) and component.repository is None:
+        return "its `repository` is not named: Leeward takes no copy of it"
+    if isinstance(component, Files) and not component.paths:
+        return "its `paths` are not named: Leeward takes no copy of it"
+    return ""
 
 
 def _period(when: Schedule) -> str:

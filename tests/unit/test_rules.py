@@ -90,7 +90,8 @@ def test_severity_on_the_page_is_the_rules_own() -> None:
 
 
 def test_ids_are_unique_and_in_order() -> None:
-    assert list(ALL_IDS) == sorted(set(ALL_IDS))
+    assert len(ALL_IDS) == len(set(ALL_IDS))
+    assert [rule.id for rule in RULES] == sorted(rule.id for rule in RULES)
 
 
 def test_nothing_is_found_in_the_sound_plan() -> None:

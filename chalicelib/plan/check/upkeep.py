@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from chalicelib.plan.check.finding import Path
 from chalicelib.plan.check.rule import Hits, Rule
+from chalicelib.plan.exercises import tested_components, why_untested
 from chalicelib.plan.model import Plan
 from chalicelib.plan.units import format_duration as show
 from chalicelib.plan.units import parse_day
@@ -69,6 +70,15 @@ def find_untested_scenario(plan: Plan, now: datetime) -> Hits:
     for name, scenario in plan.scenarios.items():
         if name not in tested:
             yield ("scenarios", name), f"no exercise names {scenario.title}"
+
+
+def find_untestable(plan: Plan, now: datetime) -> Hits:
+    for path, exercise in _exercises(plan):
+        for name in tested_components(plan, exercise):
+            if name in exercise.leaves_out:
+                continue
+            if why := why_untested(plan.components[name]):
+                yield path, f"{exercise.says!r} fails for {name} each time: {why}"
 
 
 def find_unordered_levels(plan: Plan, now: datetime) -> Hits:
@@ -326,6 +336,13 @@ RULES = (
         "A lesson that nobody acted on",
         "give it an `owner`, and set `done: true` when it is",
         find_forgotten_lessons,
+    ),
+    Rule(
+        "LW110",
+        "warning",
+        "A restore test of what nothing can restore",
+        "name what is missing there, or leave it out of the test with a reason (`leaves_out`)",
+        find_untestable,
     ),
     Rule(
         "LW078",

@@ -15,11 +15,11 @@ from typing import Any
 
 from chalicelib.errors import LeewardError, NotReady, Unavailable
 from chalicelib.plan.exercises import (
-    RESTORABLE,
     ComponentTest,
     Occasion,
     PlannedExercise,
     judge_test,
+    why_untested,
 )
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
@@ -84,9 +84,7 @@ def prove_for(occasion: str, component: str, location: str) -> dict[str, Any]:
 
 
 def _begin(occasion: Occasion, component: str, now: datetime) -> ComponentTest:
-    kind = build.plan().components[component].kind
-    if kind not in RESTORABLE:
-        found = f"nothing of Leeward's restores the copies of a {kind}"
+    if found := why_untested(build.plan().components[component]):
         return ComponentTest(component, now, "not-tried", found=found)
     event = {"component": component, "location": "", "exercise": _name(occasion)}
     try:
