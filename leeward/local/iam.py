@@ -126,7 +126,8 @@ def needs_of(
 
 
 def _needs_of_instance(operation: str, parameters: dict[str, str], region: str) -> list[Need]:
-    """Those of calls that make, change or end one instance."""
+    """Those of calls that make, change or end one instance, which may be in another region."""
+    region = parameters.get("Region") or region
     own = f"arn:aws:ec2:{region}:{ACCOUNT}"
     if operation == "RunInstances":
         template = f"{own}:launch-template/{parameters.get('LaunchTemplate') or 'lt-named'}"

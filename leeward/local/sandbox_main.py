@@ -77,10 +77,14 @@ class Gate:
         self._lines = lines
         self._lock = threading.Lock()
 
-    def check(self, service: str, operation: str, parameters: dict[str, Any]) -> Any:
+    def check(
+        self, service: str, operation: str, parameters: dict[str, Any], region: str = ""
+    ) -> Any:
         texts = {key: _text_of(it) for key, it in parameters.items()}
         if entries := parameters.get("UpdateRoutingControlStateEntries"):
             texts["RoutingControlArn"] = entries[0]["RoutingControlArn"]
+        if service == "ec2":
+            texts["Region"] = region
         if operation == "CreateTags":
             texts["TagKeys"] = ",".join(sorted(it["Key"] for it in parameters["Tags"]))
         if service == "dynamodb":
@@ -111,7 +115,8 @@ def guard_botocore(module: ModuleType, gate: Gate) -> None:
 
     def make_api_call(self: Any, operation_name: str, api_params: dict[str, Any]) -> Any:
         model = self.meta.service_model
-        denied = gate.check(model.signing_name, operation_name, api_params)
+        region = self.meta.region_name or ""
+        denied = gate.check(model.signing_name, operation_name, api_params, region)
         if denied:
             code = "AccessDenied" if model.signing_name == "s3" else "AccessDeniedException"
             response = {
