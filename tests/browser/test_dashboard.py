@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import urllib3
 
-from tests.browsers import judge_page, open_browser, overflow
+from tests.browsers import judge_page, overflow
 from tests.clouds import wait_for
 from tests.dashboards import COMPONENT, HOSTILE, PERSON, Desk, set_desk
 
@@ -30,25 +30,6 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     with set_desk(tmp_path_factory.mktemp("drills")) as desk:
         desk.drill.prepare()
         yield desk
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A person's browser: it lets no page run a script."""
-    with browser.new_context(java_script_enabled=False) as context:
-        context.set_default_timeout(20_000)
-        yield context
-
-
-@pytest.fixture(scope="module")
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
 
 
 def still(desk: Desk) -> str:

@@ -29,11 +29,11 @@ from leeward.local.deploy import Deployed, deploy
 from leeward.package import build_package
 from leeward.plan_file import load_plan
 from tests.answering import Answering, answering
-from tests.browsers import judge_page, open_browser, overflow
+from tests.browsers import judge_page, overflow
 from tests.clouds import wait_for
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page
+    from playwright.sync_api import Browser, Page
 
 PLAN = Path(__file__).parents[2] / "policies/plans/nexus-studio.yaml"
 OUTAGE, PERSON = "regional-outage", "cto"
@@ -115,25 +115,6 @@ def scene() -> Iterator[Scene]:
             os.environ.clear()
             os.environ |= before
             boto3.DEFAULT_SESSION = None
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A person's browser: it lets no page run a script."""
-    with browser.new_context(java_script_enabled=False) as context:
-        context.set_default_timeout(60_000)
-        yield context
-
-
-@pytest.fixture(scope="module")
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
 
 
 def test_who_signs_in_at_the_standby_sees_what_it_knows_though_the_primary_hangs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import pytest
 
 from leeward.plan_file import load_plan
 from leeward.status import example_page
-from tests.browsers import judge_page, open_browser, overflow
+from tests.browsers import judge_page, overflow
 from tests.scenarios.drills import PLAN
 
 if TYPE_CHECKING:
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
 FILES = ("index.html", "history.html", "incidents/inc-example-now.html")
 # Half an hour after it was confirmed, and at once.
 AGES = {"old": timedelta(minutes=30), "fresh": timedelta(0)}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
