@@ -26,8 +26,8 @@ from chalicelib.recover.rows.gone import begins_too_late, find_transaction
 from chalicelib.recover.rows.sources import Wish
 from chalicelib.recover.rows.take_back import Aside, RowsBack, take_rows_back
 from chalicelib.recover.window import find_window
-from chalicelib.services.steps.rows import wal_starts, wish_of, write_aside
-from chalicelib.services.steps.wal import segments_on_disk
+from chalicelib.services.steps.database.wal import segments_on_disk
+from chalicelib.services.steps.deletion.rows import wal_starts, wish_of, write_aside
 from leeward.prove import START_SECONDS
 from leeward.restoring import REPLAY_SECONDS
 

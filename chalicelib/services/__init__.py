@@ -199,9 +199,9 @@ def run_step(event: Event) -> Event:
 
 
 def isolate(event: Event) -> Event:
-    """A step of a run, or a person's {"lift": {"component", ...}} (services/steps/isolation.py)."""
+    """A step of a run, or a person's {"lift": {"component", ...}} (steps/attack/isolation.py)."""
     if "lift" in event:
-        from chalicelib.services.steps.isolation import lift_by_hand
+        from chalicelib.services.steps.attack.isolation import lift_by_hand
 
         return lift_by_hand(event["lift"])
     return run_step(event)
@@ -294,9 +294,9 @@ def warm() -> Event:
     The modules are imported for that alone (F401): nothing of them is called here.
     """
     from chalicelib.services import build
-    from chalicelib.services.steps import (
+    from chalicelib.services.steps import closing  # noqa: F401
+    from chalicelib.services.steps.database import (
         aside,  # noqa: F401
-        closing,  # noqa: F401
         find,  # noqa: F401
         rebuild,  # noqa: F401
         target,  # noqa: F401

@@ -111,7 +111,7 @@ def _live(component: str, dsn: str, access: Access) -> PostgresDatabases:
             code="no-database",
         )
     from chalicelib.services import build
-    from chalicelib.services.steps.wal import fetch_last_wal
+    from chalicelib.services.steps.database.wal import fetch_last_wal
 
     fetch_last_wal(component)
     return build.operator(component)

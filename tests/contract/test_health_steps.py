@@ -17,7 +17,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.model import Plan
 from chalicelib.ports.health import Answer
 from chalicelib.services import build
-from chalicelib.services.steps import health
+from chalicelib.services.steps.sites import health
 from leeward.plan_file import load_plan
 from tests.answering import Answering, answering
 from tests.fakes_state import InMemoryState

@@ -12,7 +12,7 @@ import pytest
 from chalicelib.errors import CheckFailed
 from chalicelib.incidents.run import Run
 from chalicelib.services import build
-from chalicelib.services.steps import host_patches
+from chalicelib.services.steps.servers import host_patches
 from leeward.local.cloud import LocalCloud
 from leeward.plan_file import load_plan
 from tests.commands import ARTIST

@@ -10,7 +10,7 @@ import pytest
 from chalicelib.adapters.kubernetes.api import Place
 from chalicelib.errors import CheckFailed, NotReady
 from chalicelib.plan.components import Cluster, Service
-from chalicelib.services.steps.patching import NAMED, manifest_of
+from chalicelib.services.steps.attack.patching import NAMED, manifest_of
 from leeward.local.cloud import LocalCloud
 from leeward.local.kubernetes import LocalKubernetes
 from tests.kubernetes_clusters import CLUSTER, deployment, reach, tiny_cluster

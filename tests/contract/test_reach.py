@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from chalicelib.adapters.reach import reach_tcp
-from chalicelib.services.steps.sightings import PROBE_SECONDS, _health
+from chalicelib.services.steps.sites.sightings import PROBE_SECONDS, _health
 
 LOOPBACK = "127.0.0.1"
 

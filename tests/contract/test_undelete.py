@@ -19,7 +19,7 @@ from chalicelib.recover.bucket.outcome import UndoOutcome
 from chalicelib.recover.bucket.survey import survey_undo
 from chalicelib.recover.bucket.undo import UndoRules
 from chalicelib.recover.deletion_scope import decide_burst, find_bursts
-from chalicelib.services.steps.objects import undelete_rules
+from chalicelib.services.steps.deletion.objects import undelete_rules
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 
 PATIENCE = Patience(attempts=9, first_pause_seconds=0.02)

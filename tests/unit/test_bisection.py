@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from chalicelib.plan.records import RecoveryTarget, Window
-from chalicelib.services.steps.bisect import Bisection
+from chalicelib.services.steps.database.bisect import Bisection
 
 START = datetime(2026, 11, 22, 8, tzinfo=UTC)
 WINDOW = Window(1, 1000, 9000, START, START + timedelta(hours=1))

@@ -25,8 +25,8 @@ from chalicelib.plan.scenario import Scenario, SignalKind, Trigger
 from chalicelib.services import build
 from chalicelib.services.signals import open_incident
 from chalicelib.services.steps.acting import choose_target
-from chalicelib.services.steps.names import names_of
-from chalicelib.services.steps.traffic import switch_store
+from chalicelib.services.steps.sites.names import names_of
+from chalicelib.services.steps.sites.traffic import switch_store
 from chalicelib.verify.probes import HealthPolicy, Target, ask_all, policy_of
 from chalicelib.verify.quorum import FailoverDecision, Sign, decide_failover
 

@@ -191,7 +191,7 @@ def _prove_database(
     replayed and looked at, as a recovery would."""
     from chalicelib.recover.database.replay import replay
     from chalicelib.recover.database.restore import restore
-    from chalicelib.services.steps.rebuild import server_of
+    from chalicelib.services.steps.database.rebuild import server_of
 
     data, clock, started_at = folder / "data", build.clock(), build.clock().now()
     target, known_at = END, started_at
@@ -247,7 +247,7 @@ def _look_inside(
     """What the plan asserts, every table, index and page; first of all what `compare` finds, for
     which nothing may have been done on the server."""
     from chalicelib.adapters.postgres.inspect import PostgresInspector
-    from chalicelib.services.steps.rebuild import databases_of, server_of
+    from chalicelib.services.steps.database.rebuild import databases_of, server_of
     from chalicelib.verify.database import verify_database, verify_pages
 
     wanted, clock = build.database(component).checks, build.clock()

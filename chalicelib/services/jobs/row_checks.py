@@ -72,7 +72,7 @@ def left_since(
     """
     from chalicelib.recover.rows.gone import left_places
     from chalicelib.recover.window import find_window
-    from chalicelib.services.steps.wal import wal_on_disk
+    from chalicelib.services.steps.database.wal import wal_on_disk
 
     _fetch_newest_wal(component)
     inventory = build.catalogue(component).inventory()

@@ -17,8 +17,8 @@ from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, te
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.schemas import record_schema
-from chalicelib.services.steps.relations import relations_of
-from chalicelib.services.steps.wal import wal_on_disk
+from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.wal import wal_on_disk
 from chalicelib.verify.checks import Outcome
 from chalicelib.verify.schema import read_schema
 from chalicelib.verify.watch import watch_database

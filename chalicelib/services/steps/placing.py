@@ -27,7 +27,7 @@ from chalicelib.recover.placement import Placement, Work, decide_placement
 from chalicelib.recover.window import choose_points
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.services import build
-from chalicelib.services.steps.rebuild import read_target
+from chalicelib.services.steps.database.rebuild import read_target
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import choose_source
 

@@ -36,12 +36,12 @@ from chalicelib.recover.rows.tables import keyed_tables
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component, replica_of, source_of
-from chalicelib.services.steps.find import FIRST_SEARCH_SEGMENTS
-from chalicelib.services.steps.infection import trail
-from chalicelib.services.steps.relations import relations_of
+from chalicelib.services.steps.attack.infection import trail
+from chalicelib.services.steps.database.find import FIRST_SEARCH_SEGMENTS
+from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import END, choose_source
-from chalicelib.services.steps.wal import fetch_last_wal, wal_on_disk
 from chalicelib.telemetry import logger
 
 Outputs = dict[str, Any]

@@ -20,7 +20,7 @@ from chalicelib.recover.sites.workloads import decide_replicas, may_stay_silent
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on, choose_target
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.workload_inputs import manifests_of, value_of
+from chalicelib.services.steps.workloads.inputs import manifests_of, value_of
 
 Outputs = dict[str, Any]
 
@@ -235,7 +235,7 @@ def _deployment(found: Service) -> Workload:
 
 def _units(server: str, units: tuple[str, ...]) -> Workload:
     from chalicelib.adapters.servers.systemd import SystemdUnits
-    from chalicelib.services.steps.servers import commands_of, named_server, server_of
+    from chalicelib.services.steps.servers.launch import commands_of, named_server, server_of
 
     return SystemdUnits(commands_of(server_of(server)), named_server(server).id, units)
 

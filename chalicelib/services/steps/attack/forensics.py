@@ -28,7 +28,7 @@ from chalicelib.recover.attack.infection import Infection
 from chalicelib.recover.attack.isolate import read_cuts
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component
-from chalicelib.services.steps.infection import WRITES, found_by, judgement_of, trail
+from chalicelib.services.steps.attack.infection import WRITES, found_by, judgement_of, trail
 from chalicelib.services.steps.said import say
 
 FOLDER = "forensics"

@@ -16,7 +16,8 @@ from chalicelib.recover.sites.host_scripts import clone_bundle, clone_repository
 from chalicelib.services import build
 from chalicelib.services.jobs.taking import roots_of
 from chalicelib.services.steps.acting import acting_on
-from chalicelib.services.steps.host_restores import (
+from chalicelib.services.steps.said import say
+from chalicelib.services.steps.servers.host_restores import (
     Place,
     download_of,
     key_of,
@@ -25,8 +26,7 @@ from chalicelib.services.steps.host_restores import (
     run_script,
     use_point,
 )
-from chalicelib.services.steps.said import say
-from chalicelib.services.steps.servers import commands_of, named_server, server_of
+from chalicelib.services.steps.servers.launch import commands_of, named_server, server_of
 from chalicelib.services.steps.sources import Source, source_of
 
 Outputs = dict[str, Any]

@@ -22,7 +22,7 @@ from chalicelib.recover.sites.servers import (
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.servers import (
+from chalicelib.services.steps.servers.launch import (
     ec2_of,
     facts_of,
     kept_order,

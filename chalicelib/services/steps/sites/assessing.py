@@ -29,7 +29,7 @@ from chalicelib.recover.sites.assess import (
 )
 from chalicelib.services import build
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.sightings import PROBE_SECONDS, probes_of, silent, unasked
+from chalicelib.services.steps.sites.sightings import PROBE_SECONDS, probes_of, silent, unasked
 
 if TYPE_CHECKING:
     from chalicelib.plan.scenario import Scenario

@@ -18,7 +18,7 @@ from chalicelib.plan.components import Service
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.workloads import service_of, workload_of
+from chalicelib.services.steps.workloads.deployments import service_of, workload_of
 
 Outputs = dict[str, Any]
 # Of a step's 600 s: images that were never on these nodes.

@@ -12,11 +12,11 @@ from chalicelib.recover.database.changes import ChangeScan
 from chalicelib.recover.database.set_aside import SetAside, set_aside
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
-from chalicelib.services.steps.relations import relations_of
+from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.target import damaged_database
+from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import source_of
-from chalicelib.services.steps.target import damaged_database
-from chalicelib.services.steps.wal import fetch_last_wal, wal_on_disk
 
 FILE = "set-aside.jsonl"
 

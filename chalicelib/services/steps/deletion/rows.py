@@ -34,16 +34,16 @@ from chalicelib.recover.rows.take_back import (
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
-from chalicelib.services.steps.rebuild import (
+from chalicelib.services.steps.database.rebuild import (
     START_SECONDS,
     data_folder,
     databases_of,
     ensure_replayed,
     server_of,
 )
+from chalicelib.services.steps.database.wal import wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import source_of
-from chalicelib.services.steps.wal import wal_on_disk
 
 Outputs = dict[str, Any]
 

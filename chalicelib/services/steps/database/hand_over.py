@@ -12,7 +12,7 @@ from chalicelib.plan.records import Proof, RecoveryTarget, format_lsn
 from chalicelib.recover.database.hand_over import hand_over, host_commands
 from chalicelib.recover.database.load import LEFTOVER_SCHEMA
 from chalicelib.services import build
-from chalicelib.services.steps.rebuild import (
+from chalicelib.services.steps.database.rebuild import (
     START_SECONDS,
     data_folder,
     databases_of,

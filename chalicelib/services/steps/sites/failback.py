@@ -27,10 +27,10 @@ from chalicelib.recover.sites.failback import (
 )
 from chalicelib.services import build
 from chalicelib.services.jobs.outage import last_failing, note_home_again, release_latch
-from chalicelib.services.steps import traffic
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.asked import asked_by, reason_of
 from chalicelib.services.steps.said import say
+from chalicelib.services.steps.sites import traffic
 from chalicelib.verify.probes import Target, ask_all, policy_of
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _switched_away(names: str) -> Switch | None:
 
 
 def _stays_for(names: str) -> timedelta:
-    from chalicelib.services.steps.names import names_of
+    from chalicelib.services.steps.sites.names import names_of
 
     return names_of(names).stays_for
 
@@ -159,7 +159,7 @@ def _asked_at_home(scenario: Scenario) -> list[str]:
 
 def _problem_of(name: str, *, drill: bool) -> str:
     """Why it does not count as answering; "" when it does, or nobody can ask it."""
-    from chalicelib.services.steps.servers import ec2_of
+    from chalicelib.services.steps.servers.launch import ec2_of
 
     component = build.plan().components[name]
     try:
@@ -182,7 +182,7 @@ def _problem_of_database(databases: Databases) -> str:
 
 def _problem_of_service(name: str, component: Service, *, asked: bool) -> str:
     """Its cluster must answer, and itself where it is meant to run."""
-    from chalicelib.services.steps.workloads import workload_of
+    from chalicelib.services.steps.workloads.deployments import workload_of
 
     wanted = workload_of(name).status().wanted
     if not (asked and wanted and component.health):

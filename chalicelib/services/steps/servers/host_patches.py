@@ -13,7 +13,7 @@ from chalicelib.ports.servers import Patched, Patches
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.servers import commands_of, facts_of, server_of
+from chalicelib.services.steps.servers.launch import commands_of, facts_of, server_of
 
 Outputs = dict[str, Any]
 # Of a step's 900 s; what takes longer goes on in the next attempt.

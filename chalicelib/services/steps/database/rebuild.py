@@ -38,9 +38,9 @@ from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.schemas import schema_before
 from chalicelib.services.steps.acting import acting_on
+from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import choose_source, source_of
-from chalicelib.services.steps.wal import fetch_last_wal, wal_on_disk
 from chalicelib.verify.database import verify_database, verify_pages
 
 START_SECONDS = 60

@@ -15,7 +15,7 @@ from chalicelib.recover.sites.servers import wait_for
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.servers import commands_of, facts_of, server_of
+from chalicelib.services.steps.servers.launch import commands_of, facts_of, server_of
 from chalicelib.services.steps.sources import END
 
 Outputs = dict[str, Any]

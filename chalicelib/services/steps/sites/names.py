@@ -23,10 +23,10 @@ from chalicelib.recover.sites.traffic import (
     wait_for_site,
 )
 from chalicelib.services import build
-from chalicelib.services.steps import traffic
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.asked import asked_by, reason_of
 from chalicelib.services.steps.said import say
+from chalicelib.services.steps.sites import traffic
 
 Outputs = dict[str, Any]
 

@@ -21,7 +21,7 @@ from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
 
 SHOWN = 5
-# Written by forensics.keep; see services/steps/forensics.py.
+# Written by forensics.keep; see services/steps/attack/forensics.py.
 DAMAGED = "forensics/damaged.jsonl"
 
 

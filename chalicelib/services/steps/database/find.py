@@ -18,11 +18,11 @@ from chalicelib.recover.moment import named_transactions
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.watching import watched_until
-from chalicelib.services.steps.bisect import Bisection
-from chalicelib.services.steps.relations import relations_of
+from chalicelib.services.steps.database.bisect import Bisection
+from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import END, Source, choose_source
-from chalicelib.services.steps.wal import fetch_last_wal, wal_on_disk
 
 # WAL that is searched first: 1 GiB takes about 15 s to read (measured at 65 to 75 MiB/s).
 FIRST_SEARCH_SEGMENTS = 64

@@ -32,7 +32,8 @@ from chalicelib.recover.sites.host_scripts import (
 from chalicelib.services import build
 from chalicelib.services.jobs.taking import roots_of
 from chalicelib.services.steps.acting import acting_on
-from chalicelib.services.steps.host_restores import (
+from chalicelib.services.steps.said import say
+from chalicelib.services.steps.servers.host_restores import (
     RESTORE_SECONDS,
     key_of,
     move_secret,
@@ -41,8 +42,7 @@ from chalicelib.services.steps.host_restores import (
     require_empty_at_first,
     sign_object,
 )
-from chalicelib.services.steps.said import say
-from chalicelib.services.steps.servers import commands_of, named_server, server_of
+from chalicelib.services.steps.servers.launch import commands_of, named_server, server_of
 from chalicelib.services.steps.sources import END
 
 Outputs = dict[str, Any]

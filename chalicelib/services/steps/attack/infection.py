@@ -107,7 +107,7 @@ def found_by(run: Run) -> Infection | None:
 
 def _pretend(database: str) -> Outputs:
     """In a drill nobody attacked: as if it had begun at this instant."""
-    from chalicelib.services.steps.wal import fetch_last_wal
+    from chalicelib.services.steps.database.wal import fetch_last_wal
 
     now = build.clock().now()
     note = fetch_last_wal(database) if database else ""
@@ -246,9 +246,9 @@ def _database_signs(run: Run, database: str, since: datetime) -> list[DatabaseSi
     from chalicelib.recover.database.changes import ChangeScan
     from chalicelib.recover.database.suspects import decide_suspects
     from chalicelib.recover.window import find_window
-    from chalicelib.services.steps.relations import relations_of
+    from chalicelib.services.steps.database.relations import relations_of
+    from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
     from chalicelib.services.steps.sources import END, choose_source
-    from chalicelib.services.steps.wal import fetch_last_wal, wal_on_disk
 
     fetch_last_wal(database)
     source = choose_source(run, database, END)

@@ -22,7 +22,7 @@ from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import restore
 from chalicelib.recover.window import describe
 from chalicelib.services import build
-from chalicelib.services.steps.rebuild import START_SECONDS, databases_of, server_of
+from chalicelib.services.steps.database.rebuild import START_SECONDS, databases_of, server_of
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import Source
 from chalicelib.verify.database import verify_database

@@ -1,0 +1,1 @@
+"""The steps between sites: assess, provision, move names, watch health, and go back."""

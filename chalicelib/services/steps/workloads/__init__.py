@@ -1,0 +1,1 @@
+"""The steps on application servers: stop, start, configure, apply, verify."""
