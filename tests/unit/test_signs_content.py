@@ -20,26 +20,27 @@ from chalicelib.verify.signs.content import is_note, look_at
 from chalicelib.verify.signs.structure import check_body
 from chalicelib.verify.signs.versions import look_at_write
 from tests.contract.test_ransomware import NOTE, encrypt, png, zipped
+from tests.noise import noise
 
 TEXT = Path(os.__file__).read_bytes() * 4
-PICTURE = png(os.urandom(30000))
+PICTURE = png(noise(30000))
 HONEST = {
     "a.txt": TEXT,
     "a.zip": zipped(TEXT),
-    "a.docx": zipped(os.urandom(60000)),
+    "a.docx": zipped(noise(60000)),
     "a.png": PICTURE,
     "a.gz": gzip.compress(TEXT),
     "a.json": gzip.compress(TEXT),
     "a.bz2": bz2.compress(TEXT),
     "a.xz": lzma.compress(TEXT),
-    "a.zst": zstandard.compress(os.urandom(50000)),
-    "a.z": zlib.compress(os.urandom(9000)),
+    "a.zst": zstandard.compress(noise(50000)),
+    "a.z": zlib.compress(noise(9000)),
     "a.b64": base64.b64encode(zipped(TEXT)),
     "a.py": TEXT,
     "a.bin": bytes(5000),
     "utf16.csv": ("Straße;" * 200).encode("utf-16"),
     "greek.txt": ("αβγ δεζ " * 900).encode(),
-    "sealed": b"LWSEAL0120261122T084500Z" + os.urandom(70000),
+    "sealed": b"LWSEAL0120261122T084500Z" + noise(70000),
     "small.txt": b"x",
     "empty.txt": b"",
     "run.sh": TEXT[:9000] + gzip.compress(TEXT),
@@ -86,7 +87,7 @@ def test_base64_of_ciphertext_is_told_from_base64_of_a_file() -> None:
 
 
 def test_a_header_of_encrypted_files_does_not_excuse_a_picture_or_an_old_key() -> None:
-    age = b"age-encryption.org/v1\n" + os.urandom(9000)
+    age = b"age-encryption.org/v1\n" + noise(9000)
     assert look_at("a.age", age).flag == ""
     assert look_at("a.jpg", age).flag == "mismatch"
     assert look_at_write(write("a", TEXT, HONEST["sealed"])).flag == "kind-lost"
@@ -102,13 +103,13 @@ def jpeg(coded: bytes) -> bytes:
 
 
 def test_the_coded_part_of_a_jpeg_is_looked_at() -> None:
-    body = jpeg(os.urandom(20000)) + b"\xff\xd9"
+    body = jpeg(noise(20000)) + b"\xff\xd9"
     assert look_at("a.jpg", body).flag == ""
     assert look_at("a.jpg", body[:1000] + encrypt(body[1000:])).flag == "broken"
 
 
 def test_small_text_that_is_no_text_is_found() -> None:
-    assert look_at("settings.json", os.urandom(300)).flag == "mismatch"
+    assert look_at("settings.json", noise(300)).flag == "mismatch"
     assert look_at("settings.json", b'{"a": 1}' * 30).flag == ""
 
 
@@ -152,7 +153,7 @@ def test_honest_replacements_are_no_signs() -> None:
         (HONEST["a.zip"], zipped(TEXT + b"more")),
         (HONEST["a.png"], TEXT),
         (b'{"a": 1}' * 20, b'{"a": 2}' * 30),
-        (os.urandom(9000), os.urandom(9000)),
+        (noise(9000), noise(9000, 1)),
     ]
     assert [look_at_write(write("a", *pair)).weight for pair in pairs[:-1]] == [""] * 5
     assert look_at_write(write("a", *pairs[-1])).weight == "weak"
@@ -168,7 +169,7 @@ def test_encrypted_stretches_of_a_program_are_found_beside_the_version_before() 
 
 
 def test_a_new_upload_that_looks_encrypted_weighs_little() -> None:
-    look = look_at_write(write("vault/1.enc", None, os.urandom(9000)))
+    look = look_at_write(write("vault/1.enc", None, noise(9000)))
     assert (look.flag, look.weight) == ("unknown", "weak")
 
 

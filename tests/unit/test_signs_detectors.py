@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -25,6 +24,7 @@ from chalicelib.verify.signs.growth import Grown, find_growth
 from chalicelib.verify.signs.names import count_endings, count_notes, find_drift, find_notes
 from chalicelib.verify.signs.runs import Flagged, find_encryption, find_run
 from tests.fakes_bucket import SOUND
+from tests.noise import noise
 
 NOW = datetime(2026, 3, 30, 14, 2, tzinfo=UTC)
 BEGAN = NOW - timedelta(days=60)
@@ -246,7 +246,7 @@ def test_what_happens_to_a_canary() -> None:
     found = {
         "kept": judge_canary(canary, Sample(key, "1", body, len(body)), NOW),
         "edited": judge_canary(canary, Sample(key, "2", body + b"!", len(body) + 1), NOW),
-        "encrypted": judge_canary(canary, Sample(key, "2", os.urandom(9000), 9000), NOW),
+        "encrypted": judge_canary(canary, Sample(key, "2", noise(9000), 9000), NOW),
         "gone": judge_canary(canary, Sample(key, "", problem="gone"), NOW),
         "denied": judge_canary(canary, Sample(key, "", problem="denied"), NOW),
     }

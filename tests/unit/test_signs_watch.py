@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,6 +30,7 @@ from chalicelib.verify.signs.judge import INFECTED, judge, points_to_quarantine
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_bucket import InMemoryBucket
 from tests.fakes_state import InMemoryState, ManualClock
+from tests.noise import noise
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 TEXT = b"The quarter closed with a balance carried forward. " * 60
@@ -112,7 +112,7 @@ def test_nothing_is_blind_once_habits_are_known_and_canaries_planted(watch: Watc
 def test_overwritten_objects_are_an_infection_since_the_first_of_them(watch: Watch) -> None:
     keys = watch.fill()
     watch.look()
-    first = [watch.write(key, os.urandom(5000)) for key in keys[:12]][0]
+    first = [watch.write(key, noise(5000, key)) for key in keys[:12]][0]
     found = watch.look().judgement
     assert found.infected
     assert found.started_at == first
@@ -121,7 +121,7 @@ def test_overwritten_objects_are_an_infection_since_the_first_of_them(watch: Wat
 def test_an_infection_stays_one_until_a_person_clears_it(watch: Watch) -> None:
     keys = watch.fill()
     for key in keys:
-        watch.write(key, os.urandom(5000))
+        watch.write(key, noise(5000, key))
     first = watch.look().judgement
     watch.live(40)
     later = watch.look().judgement
@@ -132,7 +132,7 @@ def test_an_infection_stays_one_until_a_person_clears_it(watch: Watch) -> None:
     assert not watch.look().judgement.infected
     for key in keys[:12]:
         watch.write(key)
-        watch.write(key, os.urandom(5000))
+        watch.write(key, noise(5000, key))
     assert watch.look().judgement.infected
 
 
@@ -196,7 +196,7 @@ def test_a_flood_is_judged_by_its_sample_and_too_small_a_sample_is_said() -> Non
         watch.write(key)
     assert any("20 of 3000 writes" in it for it in watch.look().blind)
     for key in keys:
-        watch.write(key, os.urandom(3000))
+        watch.write(key, noise(3000, key))
     assert watch.look().judgement.infected
 
 
@@ -236,7 +236,7 @@ def test_encrypted_uploads_are_an_upload_until_what_they_replace_is_deleted(watc
     keys = watch.fill()
     watch.live(8)
     for key in keys:
-        watch.write(f"{key}.aes", os.urandom(5000))
+        watch.write(f"{key}.aes", noise(5000, f"{key}.aes"))
     uploaded = watch.look().judgement
     assert not uploaded.infected
     for key in keys:
@@ -260,7 +260,7 @@ def test_a_mass_deletion_is_a_burst_and_a_lifecycle_rules_is_none(watch: Watch) 
 def test_content_that_always_looked_encrypted_is_named_a_blind_spot(watch: Watch) -> None:
     for day in range(6):
         for number in range(200):
-            watch.write(f"vault/{day}-{number}.bin", os.urandom(2000))
+            watch.write(f"vault/{day}-{number}.bin", noise(2000, f"vault/{day}-{number}.bin"))
         watch.look()
         watch.clock.sleep(86400)
     found = watch.look()
@@ -285,7 +285,7 @@ def test_a_setting_that_was_hidden_meanwhile_is_compared_with_the_last_that_was_
 def test_state_stays_small_however_much_is_written(watch: Watch) -> None:
     for day in range(12):
         for number in range(300):
-            watch.write(f"f/{day}/{number}.e{number}", os.urandom(1100))
+            watch.write(f"f/{day}/{number}.e{number}", noise(1100, f"f/{day}/{number}.e{number}"))
         watch.look()
         watch.clock.sleep(40000)
     size = len(json.dumps(watch.state.get("signs#files", "profile")))
