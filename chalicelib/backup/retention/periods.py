@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zoneinfo
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import lru_cache
 from typing import Literal, get_args
 
 Tier = Literal["daily", "weekly", "monthly", "yearly"]
@@ -20,6 +21,8 @@ PERIOD_NAMES: dict[Tier, str] = {
     "yearly": "year",
 }
 _DAY = timedelta(days=1)
+# A prune a day asks for the same points again: the newest of ten years' periods are some hundred.
+_REMEMBERED = 4096
 
 
 def zone_of(name: str) -> tzinfo:
@@ -55,6 +58,7 @@ def instant(first: date, zone: tzinfo) -> datetime:
     return datetime.combine(first, time(), tzinfo=zone).astimezone(UTC)
 
 
+@lru_cache(_REMEMBERED)
 def period_start(tier: Tier, at: datetime, zone: tzinfo) -> datetime:
     """The first instant, in UTC, of the period that holds `at` (aware)."""
     return instant(first_day(tier, at.astimezone(zone).date()), zone)
@@ -66,6 +70,7 @@ def period_end(tier: Tier, at: datetime, zone: tzinfo, *, number: int = 1) -> da
     return instant(later_period(tier, first, number), zone)
 
 
+@lru_cache(_REMEMBERED)
 def period_label(tier: Tier, at: datetime, zone: tzinfo) -> str:
     """ "2026-11-22", "2026-W47", "2026-11" or "2026"."""
     formats = {"daily": "%Y-%m-%d", "weekly": "%G-W%V", "monthly": "%Y-%m", "yearly": "%Y"}

@@ -136,9 +136,14 @@ class Reasons:
         elif standing.quarantined:
             words = f"quarantined, until it is released: {standing.quarantined}"
             self.keep(place, "quarantined", words)
-        elif broken := self.link(place).broken:
-            self.keep(place, "broken-chain", broken)
-        elif self.link(place).bad_pages:
+        else:
+            self._look_below(place)
+
+    def _look_below(self, place: int) -> None:
+        link = self.link(place)
+        if link.broken:
+            self.keep(place, "broken-chain", link.broken)
+        elif link.bad_pages:
             self.unsound.append(place)
         else:
             self.usable.append(place)
@@ -149,14 +154,17 @@ class Reasons:
 
     def link(self, place: int) -> Link:
         """Each link is followed once, however long the chains are."""
-        waiting: list[int] = []
+        if place in self._links:
+            return self._links[place]
+        waiting: list[tuple[int, int | None]] = []
         at: int | None = place
         while at is not None and at not in self._links:
             self._links[at] = Link(at, "is part of a circle", bad_pages=False)
-            waiting.append(at)
-            at = self.parent(at)
-        for one in reversed(waiting):
-            self._links[one] = self._follow(one, self.parent(one))
+            below = self.parent(at)
+            waiting.append((at, below))
+            at = below
+        for one, below in reversed(waiting):
+            self._links[one] = self._follow(one, below)
         return self._links[place]
 
     def _follow(self, place: int, parent: int | None) -> Link:
