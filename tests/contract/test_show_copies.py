@@ -17,9 +17,11 @@ from moto import mock_aws
 
 from chalicelib.adapters.cloudwatch import CloudWatchMetrics
 from chalicelib.adapters.metric_history import CloudWatchHistory
+from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
 from chalicelib.services import build, showing
+from chalicelib.services.jobs.proving import note_failure
 from chalicelib.services.people import answers as people
 from chalicelib.services.views.copies import PATIENCE_SECONDS
 from leeward.plan_file import load_plan
@@ -104,6 +106,22 @@ def test_nothing_is_ready_that_was_not_proven() -> None:
     build.backups(COMPONENT).put(point_key(point, PROOF), b"{torn")
     torn = component("readiness")
     assert (torn["level"], torn["why"]) == ("not-ready", f"the proof of {point} cannot be read")
+
+
+def test_a_restore_test_that_failed_since_the_proof_counts_against_it() -> None:
+    """Also one that could not be tried, and only until the next one was sound."""
+    now = datetime.now(UTC)
+    point = take(now - timedelta(hours=9))
+    prove(point, now - timedelta(hours=3))
+    assert component("readiness")["level"] == "ready"
+    for location, level in (("gcp", "ready"), (build.locations().primary, "not-ready")):
+        note_failure(COMPONENT, location, Damaged("what came back is torn", hint="look"))
+        assert component("readiness")["level"] == level, location
+    assert component("readiness")["why"] == "its last restore test ended as failed"
+    prove(point, datetime.now(UTC))
+    assert component("readiness")["level"] == "ready"
+    note_failure(COMPONENT, build.locations().primary, NotReady("no redis-server", hint="add it"))
+    assert component("readiness")["why"] == "its last restore test ended as not tried"
 
 
 def test_a_point_that_lost_an_object_is_none() -> None:

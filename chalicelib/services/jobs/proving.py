@@ -2,8 +2,9 @@
 
 A day's test restores the newest point that is not proven yet, from one location, as a recovery
 would, into a folder or a throw-away server of this function. What was found is kept in the evidence
-bucket (`restore-tests/<component>/<time>.json`), also when it was nothing good; only what was sound
-is a proof and lies beside the point. Nothing of production is touched: no database, no bucket, no
+(`restore-tests/<component>/<location>/<time>,<outcome>.json`), also when it was nothing good: what
+was not sound since the last proof counts against it. Only what was sound is a proof and lies
+beside the point. Nothing of production is touched: no database, no bucket, no
 server of the plan is written to. A spot check reads rows of the living database besides.
 """
 
@@ -21,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.errors import CheckFailed, LeewardError
+from chalicelib.errors import CheckFailed, LeewardError, NotReady, Unavailable
 from chalicelib.plan.components import BaseComponent, Bucket, Files, Postgres
 from chalicelib.plan.records import (
     CheckResult,
@@ -87,7 +88,7 @@ def prove(
         how = How(spot, newest, rows or spot, _seed(seed))
         proof = _restore_and_look(component, location, how)
     except LeewardError as error:
-        _note_failure(component, location, error)
+        note_failure(component, location, error)
         raise
     _catalogue(component, location).note_proof(proof.point_id, proof)
     values = {f"Proven.{location}": 1.0, "ProofFailures": 0.0}
@@ -124,7 +125,8 @@ def _restore_and_look(component: str, location: str, how: How) -> Proof:
             standings = catalogue.holdings().standings
             point = choose_point(standings, draw=draw, newest=how.newest).point
             proof = _proof_of(point, _checks(component, found, point, store, folder))
-    _keep(component, location, {"proof": proof.to_json(), "ok": proof.ok})
+    outcome = "sound" if proof.ok else "failed"
+    _keep(component, location, outcome, {"proof": proof.to_json(), "ok": proof.ok})
     wrong = [f"{check.name}: {check.found}" for check in proof.checks if not check.ok]
     if wrong or not proof.checks:
         raise CheckFailed(
@@ -289,17 +291,24 @@ def _folder(component: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _note_failure(component: str, location: str, error: LeewardError) -> None:
+def note_failure(component: str, location: str, error: LeewardError) -> None:
     """That nothing is proven must be seen, whatever else fails."""
     if error.instance_code != "restore-test-failed":
-        _keep(component, location, {"ok": False, "error": error.to_json()})
+        outcome = "not-tried" if isinstance(error, (NotReady, Unavailable)) else "failed"
+        _keep(component, location, outcome, {"ok": False, "error": error.to_json()})
     _publish(component, location, {"ProofFailures": 1.0})
 
 
-def _keep(component: str, location: str, content: dict[str, Any]) -> None:
+def tests_of(component: str, location: str) -> str:
+    """The prefix of what the restore tests of a component in a location came to; the rest of a key
+    is "<time>,<outcome>.json", so that a listing tells how they stand."""
+    return f"restore-tests/{component}/{location}/"
+
+
+def _keep(component: str, location: str, outcome: str, content: dict[str, Any]) -> None:
     at = format_time(build.clock().now())
     told = {"component": component, "location": location, "at": at, **content}
-    key = f"restore-tests/{component}/{at}.json"
+    key = f"{tests_of(component, location)}{at},{outcome}.json"
     build.evidence_store().put(key, json.dumps(told, indent=1, default=str).encode())
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chalicelib.errors import BadInput, LeewardError, Unavailable
@@ -14,7 +14,7 @@ from chalicelib.evidence.readiness import CopyFacts, FailedTest
 from chalicelib.plan.exercises import Occasion, ScenarioResult
 from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.manifest import PROOF, point_key
-from chalicelib.plan.records import PointStanding, Proof
+from chalicelib.plan.records import PointStanding, Proof, parse_time
 from chalicelib.services import build
 
 if TYPE_CHECKING:
@@ -152,16 +152,28 @@ def _parse(note: bytes) -> Proof | None:
 def _failed(component: str) -> list[FailedTest]:
     """Drills of scenarios that restore the component, and that did not recover it; restore tests
     that failed on it, or did not try it."""
-    found = []
+    found = list(_failed_tests(component))
     for occasion in occasions():
         for test in occasion.tests:
             if test.component == component and test.outcome in ("failed", "not-tried"):
-                found.append(FailedTest(test.begun_at, occasion.exercise, "", test.outcome))
+                ended_at = test.begun_at + timedelta(seconds=test.seconds or 0)
+                found.append(FailedTest(ended_at, occasion.exercise, "", test.outcome))
         for result in occasion.results:
             if component in _not_recovered(result):
                 at = occasion.ended_at or occasion.started_at or occasion.due_at
                 found.append(FailedTest(at, result.scenario, result.incident, result.outcome))
     return found
+
+
+def _failed_tests(component: str) -> Iterator[FailedTest]:
+    """The restore tests by themselves in the primary location that were not sound."""
+    from chalicelib.services.jobs.proving import tests_of
+
+    prefix = tests_of(component, build.locations().primary)
+    for row in build.evidence_store().list(prefix):
+        at, _, outcome = row.key.removeprefix(prefix).removesuffix(".json").partition(",")
+        if outcome != "sound":
+            yield FailedTest(parse_time(at), "restore test", "", outcome)
 
 
 def _not_recovered(result: ScenarioResult) -> set[str]:
