@@ -44,7 +44,7 @@ class Call:
     """One AWS call that a function made: `service` and `operation` as botocore names them.
 
     `needs` are the rights it needed, `denied` says which of them the function's role lacks;
-    `sandbox` names the one that made it.
+    `sandbox` names the one that made it. `region`: which was called, "" for the function's own.
     """
 
     function: str
@@ -54,6 +54,7 @@ class Call:
     needs: tuple[Need, ...]
     denied: str | None = None
     sandbox: str = ""
+    region: str = ""
 
 
 @dataclass

@@ -6,8 +6,8 @@ with the runner over two inherited sockets:
 
     LEEWARD_CHANNEL_FD  in {"id", "event", "arn", "deadline"}   out {"ready"} or {"fatal"}, then
                         {"result"} or {"error"} per event
-    LEEWARD_GATE_FD     out {"service", "operation", "parameters"} for each AWS call before it is
-                        made; in {"denied": message or null}
+    LEEWARD_GATE_FD     out {"service", "operation", "parameters", "region"} of each AWS call
+                        before it is made, with the region called; in {"denied": message or null}
 
 Errors have the shape of AWS's own Python runtime: errorType is `type(error).__name__`.
 Source: https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html
@@ -70,6 +70,10 @@ class Context:
         return max(int((self._deadline - time.time()) * 1000), 0)
 
 
+# Where a call that makes something names the tags that it is to have.
+SPECIFIED = "TagSpecifications"
+
+
 class Gate:
     """Asks the runner before each AWS call, as IAM would be asked, and makes the call known."""
 
@@ -81,16 +85,18 @@ class Gate:
         self, service: str, operation: str, parameters: dict[str, Any], region: str = ""
     ) -> Any:
         texts = {key: _text_of(it) for key, it in parameters.items()}
+        texts |= _record_kind(operation, parameters)
         if entries := parameters.get("UpdateRoutingControlStateEntries"):
             texts["RoutingControlArn"] = entries[0]["RoutingControlArn"]
-        if service == "ec2":
-            texts["Region"] = region
-        if operation == "CreateTags":
-            texts["TagKeys"] = ",".join(sorted(it["Key"] for it in parameters["Tags"]))
+        if service in ("ec2", "ssm"):
+            texts |= _of_servers(parameters)
+        if operation == "CreateJob":
+            texts["JobOperation"] = next(iter(parameters["Operation"]))
         if service == "dynamodb":
             texts["LeadingKey"] = _leading_key(parameters)
+        asked = {"service": service, "operation": operation, "parameters": texts, "region": region}
         with self._lock:
-            self._lines.send({"service": service, "operation": operation, "parameters": texts})
+            self._lines.send(asked)
             answer = self._lines.receive()
         return answer["denied"] if answer else None
 
@@ -99,6 +105,29 @@ def _text_of(value: Any) -> str:
     """Text as it is; of a list of texts the first, as what is asked for together is alike."""
     first = value[0] if isinstance(value, (list, tuple)) and value else value
     return first if isinstance(first, str) else ""
+
+
+def _of_servers(parameters: dict[str, Any]) -> dict[str, str]:
+    """Each instance, resource and group that a call is about, its template, the tags it gives."""
+    found: dict[str, str] = {
+        name: ",".join(parameters[name])
+        for name in ("InstanceIds", "Resources", "Groups")
+        if name in parameters
+    }
+    if instance := parameters.get("InstanceSpecification", {}).get("InstanceId"):
+        found["InstanceId"] = instance
+    if template := parameters.get("LaunchTemplate"):
+        found["LaunchTemplate"] = template.get("LaunchTemplateName") or template["LaunchTemplateId"]
+    given = [parameters.get("Tags", []), *(it["Tags"] for it in parameters.get(SPECIFIED, []))]
+    found["Tags"] = json.dumps({it["Key"]: it["Value"] for tags in given for it in tags})
+    return found
+
+
+def _record_kind(operation: str, parameters: dict[str, Any]) -> dict[str, str]:
+    """Of a call that writes a record of an incident, its kind as RecordKind."""
+    if operation != "PutObject" or "/records/" not in parameters["Key"]:
+        return {}
+    return {"RecordKind": str(json.loads(parameters["Body"])["kind"])}
 
 
 def _leading_key(parameters: dict[str, Any]) -> str:
@@ -146,7 +175,7 @@ def guard_s3_http(module: ModuleType, gate: Gate) -> None:
             if value:
                 parameters[name] = value
         operation = s3_operation(method, key, query, headers)
-        if denied := gate.check("s3", operation, parameters):
+        if denied := gate.check("s3", operation, parameters, self.place.region):
             return Denied("" if method == "HEAD" else denied)
         return await original(self, method, key, *rest)
 

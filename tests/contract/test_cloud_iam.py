@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from leeward.local.cloud import LocalCloud
+from leeward.local.cloud import PRIMARY_REGION, LocalCloud
 from leeward.local.iam import role_documents, unused_grants
 from leeward.local.runner import Call
 from tests.clouds import CODE, create_function, create_role, invoke
 
+ELSEWHERE = "us-west-2"
 ROOT = Path(__file__).parents[2]
 # Requests that botocore does not make: S3's own client of users' buckets.
 READ = """
@@ -37,6 +38,13 @@ async def work(event):
             return (await bucket.copy_from(CopySource("hidden", "a b", size_bytes=1))).key
         return [row.key async for row in bucket.list()]
 """
+THERE = """
+def write_there(event, context):
+    import boto3
+    table = boto3.client("dynamodb", region_name=event["region"])
+    table.put_item(TableName="mine", Item={"pk": {"S": "there"}})
+    return event["region"]
+"""
 TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/"
 
 
@@ -44,7 +52,7 @@ TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/"
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     """From a working tree: the interpreter's own libraries are there, boto3 among them."""
     folder: Path = tmp_path_factory.mktemp("tree")
-    (folder / "app.py").write_text(CODE + READ)
+    (folder / "app.py").write_text(CODE + READ + THERE)
     (folder / "chalicelib").symlink_to(ROOT / "chalicelib")
     with LocalCloud(source=folder) as started:
         role = create_role(
@@ -57,9 +65,10 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
             },
         )
         create_function(started, "remember", role)
+        create_function(started, "write_there", _role_of_one_region(started))
         _create_buckets(started)
-        for name in ("mine", "other"):
-            started.client("dynamodb").create_table(
+        for name, region in (("mine", ""), ("other", ""), ("mine", ELSEWHERE)):
+            started.client("dynamodb", region or PRIMARY_REGION).create_table(
                 TableName=name,
                 KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
                 AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
@@ -91,6 +100,16 @@ def test_every_call_is_known_with_what_it_needed(cloud: LocalCloud) -> None:
     assert unused_grants(documents, cloud.calls("remember")) == ["dynamodb:DeleteItem"]
 
 
+def test_a_call_is_judged_in_the_region_that_it_goes_to(cloud: LocalCloud) -> None:
+    """The function runs in another one."""
+    assert invoke(cloud, "write_there", {"region": ELSEWHERE}) == (ELSEWHERE, None)
+    payload, error = invoke(cloud, "write_there", {"region": PRIMARY_REGION})
+    assert error == "Unhandled"
+    assert f"on resource: {TABLE}mine" in payload["errorMessage"]
+    made = [(it.region, it.denied is None) for it in cloud.calls("write_there")]
+    assert made == [(ELSEWHERE, True), (PRIMARY_REGION, False)]
+
+
 def test_a_worker_that_is_struck_at_a_call_dies_before_it_takes_effect(cloud: LocalCloud) -> None:
     struck: list[str] = []
     event = {"table": "mine", "key": "struck"}
@@ -108,6 +127,16 @@ def test_a_worker_that_is_struck_at_a_call_dies_before_it_takes_effect(cloud: Lo
     key = {"pk": {"S": "struck"}}
     assert "Item" not in cloud.client("dynamodb").get_item(TableName="mine", Key=key)
     assert invoke(cloud, "remember", event) == (key, None)
+
+
+def _role_of_one_region(cloud: LocalCloud) -> str:
+    statement = {
+        "Effect": "Allow",
+        "Action": "dynamodb:PutItem",
+        "Resource": "arn:aws:dynamodb:*:123456789012:table/mine",
+        "Condition": {"StringEquals": {"aws:RequestedRegion": ELSEWHERE}},
+    }
+    return create_role(cloud, "one-region", statement)
 
 
 def _create_buckets(cloud: LocalCloud) -> None:
