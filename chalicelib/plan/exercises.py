@@ -15,7 +15,7 @@ Pure: reads no clock, calls nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -241,14 +241,22 @@ def _isolates(plan: Plan, name: str) -> bool:
 
 
 def due_between(
-    planned: Iterable[PlannedExercise], after: datetime, until: datetime
+    planned: Iterable[PlannedExercise],
+    after: datetime,
+    until: datetime,
+    *,
+    last_due: Mapping[str, datetime],
 ) -> Iterator[Occasion]:
     """Every time that one was due in (after, until], oldest first within each.
 
-    A rate has no place on the clock: it is due one interval after `after`.
+    Args:
+        last_due: by exercise, when it was due last, or looked after first: a rate has no place on
+            the clock, and is due one interval after that. Counted from `after`, which moves with
+            every look, it never would be.
     """
     for exercise in planned:
-        firings = takewhile(lambda at: at <= until, exercise.when.firings_after(after))
+        start = last_due[exercise.name] if exercise.when.is_rate else after
+        firings = takewhile(lambda at: at <= until, exercise.when.firings_after(start))
         for number, at in enumerate(firings):
             if number == MOST_AT_ONCE:
                 break

@@ -21,6 +21,7 @@ from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
 from chalicelib.services import build, showing
+from chalicelib.services.jobs import exercises
 from chalicelib.services.jobs.proving import note_failure
 from chalicelib.services.people import answers as people
 from chalicelib.services.views.copies import PATIENCE_SECONDS
@@ -199,3 +200,18 @@ def test_findings_and_exercises_are_the_deployed_plans() -> None:
     rules = {it["rule"] for it in told("findings")["findings"]}
     assert "LW001" in rules
     assert {it["name"] for it in told("exercises")["exercises"]}
+
+
+def test_an_exercise_with_a_rate_becomes_due_however_often_somebody_looks() -> None:
+    """Counted from the last look, which comes each quarter of an hour, it never would."""
+    path = Path(os.environ["LEEWARD_PLAN"])
+    plan = json.loads(path.read_text())
+    plan["testing"][0]["when"] = "rate(7 days)"
+    path.write_text(json.dumps(plan))
+    build.plan.cache_clear()
+    began = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    [rated] = [it for it in exercises.planned_exercises(build.plan()) if it.when.is_rate]
+    for hours in range(0, 24 * 22, 6):
+        exercises._create_due(began + timedelta(hours=hours))
+    found = [it.due_at - began for it in exercises._occasions() if it.exercise == rated.name]
+    assert found == [timedelta(days=7), timedelta(days=14), timedelta(days=21)]

@@ -57,7 +57,8 @@ class Stage:
     def kept(self, component: str) -> list[dict[str, Any]]:
         store = S3ObjectStore(self.cloud.client("s3"), self.deployed.names["EvidenceBucket"])
         rows = [it.key for it in store.list(f"restore-tests/{component}/")]
-        return [json.loads(store.get(key)) for key in sorted(rows, key=lambda it: it.split("/")[-1])]
+        rows.sort(key=lambda it: it.split("/")[-1])
+        return [json.loads(store.get(key)) for key in rows]
 
 
 @pytest.fixture(scope="module")

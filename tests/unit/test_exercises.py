@@ -58,10 +58,10 @@ def test_every_exercise_of_the_document_is_there_with_what_it_runs() -> None:
 
 
 def test_what_became_due_is_found_however_long_nobody_looked() -> None:
-    found = list(due_between([WEEKLY], NOON, after(days=22)))
+    found = list(due_between([WEEKLY], NOON, after(days=22), last_due={}))
     assert [it.due_at.day for it in found] == [29, 6, 13]
-    assert list(due_between([WEEKLY], NOON, NOON)) == []
-    [again] = due_between([WEEKLY], found[0].due_at, found[1].due_at)
+    assert list(due_between([WEEKLY], NOON, NOON, last_due={})) == []
+    [again] = due_between([WEEKLY], found[0].due_at, found[1].due_at, last_due={})
     assert again == found[1]
 
 

@@ -94,15 +94,18 @@ def _named(name: str) -> PlannedExercise:
 
 def _create_due(now: datetime) -> None:
     """The first look begins at its own time: what was due before is nobody's fault."""
-    state = build.state()
-    if state.create(PARTITION, WATERMARK, {"until": format_time(now)}):
+    state, said = build.state(), format_time(now)
+    if state.create(PARTITION, WATERMARK, {"since": said, "until": said}):
         return
     kept = state.get(PARTITION, WATERMARK)
     assert kept is not None
-    for occasion in due_between(_mine(), parse_time(kept["until"]), now):
+    since = kept.get("since", kept["until"])
+    last_due = {it.name: parse_time(since) for it in _mine()}
+    last_due |= {it.exercise: it.due_at for it in _occasions()}
+    for occasion in due_between(_mine(), parse_time(kept["until"]), now, last_due=last_due):
         _create(occasion)
     expected = {"until": kept["until"]}
-    state.replace(PARTITION, WATERMARK, {"until": format_time(now)}, expected=expected)
+    state.replace(PARTITION, WATERMARK, {"since": since, "until": said}, expected=expected)
 
 
 def _occasions() -> list[Occasion]:
