@@ -1,9 +1,11 @@
 """The state of a replica at a recovery point: one JSON object a line, in byte order of the key.
 
     {"key": "a/b.jpg", "size": 4096, "etag": "...", "version": "...", "modified_at": "...",
-     "checksums": {"SHA256": "<base64>"}, "checksum_type": "FULL_OBJECT", "sha256": "<hex>"}
+     "checksums": {"SHA256": "<base64>"}, "checksum_type": "FULL_OBJECT", "sha256": "<hex>",
+     "source": {"version": "...", "modified_at": "...", "size": 4096, "etag": "..."}}
 
-Empty fields are left out. The lines are cut into objects `points/<id>/inventory-<n>.jsonl.zst`,
+Empty fields are left out. `source` is the version that the user's bucket itself had at the moment:
+a later look tells from it whether somebody has removed that version since. The lines are cut into objects `points/<id>/inventory-<n>.jsonl.zst`,
 which together, in the order of their names, are the inventory.
 """
 
@@ -21,9 +23,31 @@ from chalicelib.plan.records import format_time, parse_time
 
 
 @dataclass(frozen=True)
+class SourceVersion:
+    """The current version of a key in the user's bucket. Times are whole seconds."""
+
+    version: str
+    modified_at: datetime
+    size_bytes: int
+    etag: str
+
+    def to_json(self) -> dict[str, Any]:
+        at = format_time(self.modified_at)
+        return {"version": self.version, "modified_at": at, "size": self.size_bytes,
+                "etag": self.etag}  # fmt: skip
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> SourceVersion:
+        """Raises ValueError or KeyError when it is none."""
+        at = parse_time(fields["modified_at"])
+        return cls(fields["version"], at, int(fields["size"]), fields["etag"])
+
+
+@dataclass(frozen=True)
 class InventoryEntry:
     """One object of the replica. `version` is the replica's own, "" without versions.
 
+    `source`: None where the user's bucket had no such object, or was not asked.
     `checksums`: as its server stored them, base64 by algorithm. `sha256`: of the whole content in
     hex, "" when nobody computed it.
     """
@@ -36,6 +60,7 @@ class InventoryEntry:
     checksums: Mapping[str, str] = field(default_factory=dict)
     checksum_type: str = ""
     sha256: str = ""
+    source: SourceVersion | None = None
 
     def to_line(self) -> bytes:
         fields: dict[str, Any] = {
@@ -47,6 +72,7 @@ class InventoryEntry:
             "checksums": dict(self.checksums),
             "checksum_type": self.checksum_type,
             "sha256": self.sha256,
+            "source": self.source.to_json() if self.source else None,
         }
         kept = {name: value for name, value in fields.items() if value or name == "size"}
         return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
@@ -55,6 +81,7 @@ class InventoryEntry:
     def from_line(cls, line: bytes) -> InventoryEntry:
         """Raises ValueError or KeyError when it is no entry."""
         fields = json.loads(line)
+        source = fields.get("source")
         return cls(
             key=fields["key"],
             size_bytes=int(fields["size"]),
@@ -64,6 +91,7 @@ class InventoryEntry:
             checksums=fields.get("checksums", {}),
             checksum_type=fields.get("checksum_type", ""),
             sha256=fields.get("sha256", ""),
+            source=SourceVersion.from_json(source) if source else None,
         )
 
 

@@ -25,7 +25,7 @@ RUN, POINT = "run", "20261122T080000Z-objects"
 def in_parts(world: World, store: InMemoryObjectStore, cuts: list[str]) -> InventoryTaken:
     parts = cut_parts(store, RUN, POINT, cuts)
     for part in reversed(parts):
-        asyncio.run(take_part(world.replica, store, RUN, part))
+        asyncio.run(take_part(world.replica, store, RUN, part, source=world.source))
     return join_parts(store, RUN, parts)
 
 
@@ -40,12 +40,15 @@ def test_parts_that_meet_name_every_object_once(keys: set[str], cuts: set[str]) 
     world = World(versioned=True)
     for key in keys:
         asyncio.run(world.replica.put(key, key.encode()))
+        asyncio.run(world.source.put(key, key.encode()))
     store, whole = InMemoryObjectStore(), InMemoryObjectStore()
     taken = in_parts(world, store, sorted(cuts, key=str.encode))
-    expected = asyncio.run(take_inventory(bucket_entries(world.replica), whole, POINT))
+    entries = bucket_entries(world.replica, source=world.source)
+    expected = asyncio.run(take_inventory(entries, whole, POINT))
     assert entries_of(taken, store) == entries_of(expected, whole)
     assert (taken.entries, taken.bytes) == (expected.entries, expected.bytes)
     assert len(taken.objects) == len(cuts) + 1
+    assert all(it.source is not None for it in entries_of(taken, store))
 
 
 def test_a_part_without_a_result_is_no_inventory_and_one_that_died_is_taken_again() -> None:

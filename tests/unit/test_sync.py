@@ -26,7 +26,7 @@ from chalicelib.errors import (
     Refused,
     Unavailable,
 )
-from chalicelib.plan.inventory import read_lines
+from chalicelib.plan.inventory import SourceVersion, read_lines
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.ports.buckets import Bucket, Deleted, ObjectRow
 from tests.fakes import InMemoryObjectStore
@@ -507,6 +507,27 @@ def test_an_inventory_is_the_state_of_the_replica() -> None:
         facts = world.replica.versions[entry.key][0].facts
         assert (entry.version, entry.etag) == (facts.version_id, facts.etag)
         assert len(entry.sha256) == 64
+
+
+def test_an_inventory_names_the_version_of_the_bucket_itself() -> None:
+    """Of the newest one; a key that the bucket has deleted, or never had, has none."""
+    world, store = World(versioned=True), InMemoryObjectStore()
+    world.put(world.source, a="1", deleted="1", twice="1")
+    world.sync()
+    world.put(world.source, twice="22", new="1")
+    world.put(world.replica, foreign="1")
+    asyncio.run(world.source.delete([("deleted", "")]))
+    entries = bucket_entries(world.replica, source=world.source)
+    taken = asyncio.run(take_inventory(entries, store, "p"))
+    [written] = taken.objects
+    named = {it.key: it.source for it in read_lines([unpack(store.get(written.key))])}
+    assert named.keys() == {"a", "deleted", "foreign", "twice"}
+    assert named["deleted"] is named["foreign"] is None
+    for key in ("a", "twice"):
+        facts = world.source.versions[key][0].facts
+        assert named[key] == SourceVersion(
+            facts.version_id, facts.modified_at, facts.size_bytes, facts.etag
+        )
 
 
 def test_a_replica_that_the_next_sync_overwrites_is_no_recovery_point() -> None:

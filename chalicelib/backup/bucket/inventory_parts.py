@@ -50,16 +50,23 @@ def find_parts(store: ObjectStore, run: str) -> tuple[InventoryPart, ...]:
 
 
 async def take_part(
-    replica: Bucket, store: ObjectStore, run: str, part: InventoryPart
+    replica: Bucket,
+    store: ObjectStore,
+    run: str,
+    part: InventoryPart,
+    *,
+    source: Bucket | None = None,
 ) -> PartTaken:
     """One object of the inventory, then its result; one that has a result is not taken again.
+
+    `source`: as in bucket_entries.
 
     Raises: as take_inventory and bucket_entries; no result is written.
     """
     known = await asyncio.to_thread(find_object, store, part_key(run, part.number))
     if known is not None:
         return PartTaken.from_json(json.loads(known))
-    entries = bucket_entries(replica, after=part.after, through=part.through)
+    entries = bucket_entries(replica, source=source, after=part.after, through=part.through)
     taken = await take_inventory(
         entries, store, part.point_id, entries_per_object=sys.maxsize, first=part.number
     )

@@ -9,15 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chalicelib.backup.point_objects import PackedWriter, PointObjects
 from chalicelib.errors import NotReady, Truncated
-from chalicelib.plan.inventory import InventoryEntry, inventory_name, sha256_of_checksums
+from chalicelib.plan.inventory import (
+    InventoryEntry,
+    SourceVersion,
+    inventory_name,
+    sha256_of_checksums,
+)
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import ObjectStore
-from chalicelib.ports.buckets import Bucket, ObjectFacts
+from chalicelib.ports.buckets import Bucket, ObjectFacts, VersionRow
 
 ENTRIES_PER_OBJECT = 100_000
 HEADS_AT_ONCE = 256
@@ -75,11 +80,17 @@ async def take_inventory(
 
 
 async def bucket_entries(
-    replica: Bucket, prefix: str = "", *, after: str = "", through: str = ""
+    replica: Bucket,
+    prefix: str = "",
+    *,
+    source: Bucket | None = None,
+    after: str = "",
+    through: str = "",
 ) -> Entries:
     """Each current object as one HEAD tells it: version, stored checksums.
 
     Args:
+        source: the user's bucket, whose own versions are named beside the replica's.
         after, through: only keys behind the one, up to and with the other; "" is no bound.
     Raises:
         NotReady: code "replica-not-versioned": the next sync would overwrite what the point names.
@@ -94,8 +105,33 @@ async def bucket_entries(
     # The smallest key behind `through`.
     end = through and through + "\0"
     keys = (row.key async for row in replica.list(prefix, start_after=after, end_before=end))
-    async for entry in _in_order(keys, lambda key: _bucket_entry(replica, key), HEADS_AT_ONCE):
-        yield entry
+    entries = _in_order(keys, lambda key: _bucket_entry(replica, key), HEADS_AT_ONCE)
+    if source is not None:
+        rows = source.list_versions(prefix, key_marker=after, through=through)
+        entries = _with_source(entries, rows)
+    async with aclosing(entries):
+        async for entry in entries:
+            yield entry
+
+
+async def _with_source(entries: Entries, rows: AsyncGenerator[VersionRow, None]) -> Entries:
+    """Both in byte order of the key; a key that is deleted in the bucket has no version there."""
+    async with aclosing(entries), aclosing(rows):
+        row = await anext(rows, None)
+        async for entry in entries:
+            while entry and row and (row.key < entry.key or _is_hidden(row, entry.key)):
+                row = await anext(rows, None)
+            if entry and row and row.key == entry.key:
+                entry = replace(entry, source=_source_version(row))
+            yield entry
+
+
+def _is_hidden(row: VersionRow, key: str) -> bool:
+    return row.key == key and (row.is_marker or not row.is_latest)
+
+
+def _source_version(row: VersionRow) -> SourceVersion:
+    return SourceVersion(row.version_id, row.modified_at, row.size_bytes, row.etag)
 
 
 async def store_entries(source: Bucket, store: ObjectStore, prefix: str = "") -> Entries:

@@ -266,17 +266,20 @@ async def _sync(
         )
         if dry_run or not result.ok or not isinstance(replica, BucketReplica):
             return result, None
-        return result, await write_inventory(component, replica)
+        return result, await write_inventory(component, replica, source)
 
 
-async def write_inventory(component: str, replica: BucketReplica) -> InventoryTaken:
-    """What the replica holds, below a new point's id; it is no point until it is entered."""
+async def write_inventory(
+    component: str, replica: BucketReplica, source: S3Bucket
+) -> InventoryTaken:
+    """What the replica holds, and of which version of the bucket, below a new point's id; it is
+    no point until it is entered."""
     from chalicelib.backup.bucket.take_inventory import bucket_entries, take_inventory
     from chalicelib.backup.point_objects import free_point_id
 
     store = build.backups(component)
     point_id = free_point_id(store, build.clock(), "objects")
-    return await take_inventory(bucket_entries(replica.bucket), store, point_id)
+    return await take_inventory(bucket_entries(replica.bucket, source=source), store, point_id)
 
 
 def enter_point(component: str, taken: InventoryTaken, started_at: datetime) -> RecoveryPoint:

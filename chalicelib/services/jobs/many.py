@@ -145,8 +145,10 @@ def _cut(component: str, run: str, where: str, plan: ShardPlan) -> int:
 def _write_part(component: str, run: str, part: InventoryPart) -> dict[str, Any]:
     async def take() -> PartTaken:
         async with build.buckets() as buckets:
-            replica = replica_of(buckets, component)
-            return await inventory_parts.take_part(replica, build.backups(component), run, part)
+            return await inventory_parts.take_part(
+                replica_of(buckets, component), build.backups(component), run, part,
+                source=source_of(buckets, component),
+            )  # fmt: skip
 
     taken = asyncio.run(take())
     return {"found": f"part {taken.number}: {counted(taken.entries, 'object')} written down"}
