@@ -14,6 +14,8 @@ from chalicelib.errors import OutsideWindow
 from chalicelib.plan.records import PointStanding
 
 NEVER = datetime.min.replace(tzinfo=UTC)
+# A clock that is ahead by more tells nothing about ages.
+CLOCK_ERROR = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def stand_proofs(
     standings: Iterable[PointStanding], *, valid_for: timedelta | None, now: datetime
 ) -> ProofStanding:
     """How a component's proofs stand at `now` (aware UTC). What a quarantined point proved counts
-    no more; without a period in the plan any proof stands."""
-    known = [it.proven_at for it in standings if it.proven_at is not None and not it.quarantined]
+    no more, and what is dated after `now` nothing; without a period in the plan any proof stands."""
+    free = [it.proven_at for it in standings if not it.quarantined]
+    known = [at for at in free if at is not None and at <= now + CLOCK_ERROR]
     if not known:
         return ProofStanding(None, None, False)
     age = now - max(known)

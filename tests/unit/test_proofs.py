@@ -53,6 +53,14 @@ def test_a_proof_stands_for_as_long_as_the_plan_says(days_ago: float, stands: bo
     assert (found.stands, found.age) == (stands, days_ago * DAY)
 
 
+def test_a_proof_that_is_dated_after_now_does_not_stand() -> None:
+    """A clock that was ahead for one night would keep everything proven for ever."""
+    found = stand_proofs([taken(20, 19), taken(2, -1)], valid_for=8 * DAY, now=NOW)
+    assert (found.stands, found.age) == (False, 19 * DAY)
+    assert stand_proofs([taken(2, -0.003)], valid_for=8 * DAY, now=NOW).stands
+    assert stand_proofs([taken(2, -1)], valid_for=None, now=NOW).proven_at is None
+
+
 def test_a_spot_check_takes_any_point() -> None:
     points = [taken(days) for days in range(5)]
     drawn = {choose_point(points, draw=random.Random(seed)).point.id for seed in range(60)}
