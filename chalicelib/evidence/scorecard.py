@@ -194,7 +194,8 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
         last_commit_before_at=moment_of(worst, "last_commit_before_at"),
         last_commit_recovered_at=(
             moment_of(worst, "last_commit_recovered_at")
-            or (moment_of(proofs[-1], "last_commit_at") if proofs else None)
+            # Of several, another component's proof would tell nothing of this one.
+            or (moment_of(proofs[0], "last_commit_at") if len(proofs) == len(losses) == 1 else None)
         ),
         rows_lost=sum(known) if known and len(known) == len(counts) else None,
         loss_is_bounded=bool(losses) and all(loss.get("bounded") is True for loss in losses),

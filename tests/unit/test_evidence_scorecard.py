@@ -188,6 +188,11 @@ def test_of_several_components_the_worst_counts_and_one_without_proof_is_enough(
     damaged = ("two", "proof", {"checks": [{"name": "a", "ok": False, "found": "gone"}]})
     assert not run_with(*two, damaged).proven
     assert run_with(loss("one", 29, 3), loss("two", 10, None)).rows_lost is None
+    # What one component lost is not known, whatever another one's proof says.
+    unsaid = loss("two", 10, 4, last_commit_recovered_at=None)
+    dated = sound[2] | {"last_commit_at": "2026-11-22T08:30:00.000000Z"}
+    assert run_with(unsaid, ("two", "proof", dated)).rpo_seconds == 0
+    assert run_with(loss("one", 29, 3), unsaid, ("one", "proof", dated)).rpo_met is None
     assert not run_with(loss("one", 29, None)).loss_is_bounded
     assert run_with(loss("one", 29, None, bounded=True)).loss_is_bounded
 
