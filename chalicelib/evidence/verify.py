@@ -228,6 +228,8 @@ def _check_other(files: Files, names: list[str], head: Head) -> Iterator[Finding
 
 
 def _check_end(chain: list[EvidenceRecord], bundle: Bundle) -> Iterator[Finding]:
+    if not bundle.chain_length:
+        yield Finding("no-records", BUNDLE_NAME, "seals no record, so that it tells of nothing")
     head = chain[-1].digest if chain else ""
     if (len(chain), head) != (bundle.chain_length, bundle.chain_head):
         yield Finding(

@@ -150,6 +150,15 @@ def test_chain_cut_off_at_its_end_is_found_even_under_a_new_seal():
     assert ("chain-truncated", "records") in found
 
 
+def test_a_seal_over_no_record_at_all_is_not_whole():
+    """Everything agrees with everything where there is nothing."""
+    nothing = {"bundle.json": SMALL["bundle.json"], "report.html": b"all was well"}
+    changes = {"chain_length": 0, "chain_head": "", "plan_sha256": ""}
+    bundle, _ = parse_bundle(reseal(nothing, **changes)["bundle.json"])
+    unsigned = nothing | {"bundle.json": encode_bundle(bundle, None)}
+    assert findings(unsigned) == {("no-records", "bundle.json")}
+
+
 def test_record_rewritten_with_its_digest_under_a_new_seal_breaks_the_chain():
     records = InMemoryRecords()
     chain = [
