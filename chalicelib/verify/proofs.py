@@ -62,7 +62,7 @@ def stand_proofs(
     standings: Iterable[PointStanding], *, valid_for: timedelta | None, now: datetime
 ) -> ProofStanding:
     """How a component's proofs stand at `now` (aware UTC). What a quarantined point proved counts
-    no more, and what is dated after `now` nothing; without a period in the plan any proof stands."""
+    no more, what is dated after `now` nothing; without a period in the plan any proof stands."""
     free = [it.proven_at for it in standings if not it.quarantined]
     known = [at for at in free if at is not None and at <= now + CLOCK_ERROR]
     if not known:
