@@ -17,14 +17,15 @@ from moto import mock_aws
 
 from chalicelib.adapters.cloudwatch import CloudWatchMetrics
 from chalicelib.adapters.metric_history import CloudWatchHistory
-from chalicelib.errors import Damaged, NotReady
+from chalicelib.errors import Damaged, NotReady, Unavailable
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
 from chalicelib.services import build, showing
-from chalicelib.services.jobs import exercises
+from chalicelib.services.jobs import checking, exercises
 from chalicelib.services.jobs.proving import note_failure
 from chalicelib.services.people import answers as people
 from chalicelib.services.views.copies import PATIENCE_SECONDS
+from chalicelib.verify.copies.findings import Finding
 from leeward.plan_file import load_plan
 from tests.contract.test_people_door import NAMES
 
@@ -215,3 +216,13 @@ def test_an_exercise_with_a_rate_becomes_due_however_often_somebody_looks() -> N
         exercises._create_due(began + timedelta(hours=hours))
     found = [it.due_at - began for it in exercises._occasions() if it.exercise == rated.name]
     assert found == [timedelta(days=7), timedelta(days=14), timedelta(days=21)]
+
+
+def test_a_repair_of_what_does_not_answer_is_not_told_as_done() -> None:
+    found = (Finding("missing", "wal/00000001.history", "", "5 bytes", "none"),)
+    _, *others = build.locations().of("nexus-db")
+    with pytest.raises(Unavailable) as silent:  # no login is stored for it
+        checking.repair("nexus-db", others[0], found)
+    assert silent.value.instance_code == "location-silent"
+    metrics = boto3.client("cloudwatch").list_metrics(MetricName="Unrepaired")["Metrics"]
+    assert metrics == [], "nothing is known, so that nothing is told"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.errors import CheckFailed, LeewardError
+from chalicelib.errors import CheckFailed, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import BaseComponent, Bucket
 from chalicelib.services import build
@@ -174,9 +174,19 @@ def repair(
 def repair_now(
     component: str, location: str = "", findings: tuple[Finding, ...] = ()
 ) -> RepairResult:
-    """Decide and do it; see `repair`."""
+    """Decide and do it; see `repair`.
+
+    Raises Unavailable (code "location-silent"): what was found there cannot be looked at now.
+    """
     places = build.locations()
     views, unknown = look_at_all(places, component, ledgers=build.ledgers())
+    if location in unknown:
+        raise Unavailable(
+            f"expected {location} to answer, so that what is wrong with {component} there can be "
+            "repaired; it did not",
+            hint="the next check begins the repair again; look whether the location answers",
+            code="location-silent",
+        )
     views = [
         replace(view, findings=tuple(dict.fromkeys((*view.findings, *findings))))
         if view.name == location
