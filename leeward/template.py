@@ -178,7 +178,7 @@ def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources |= _watch_silence_alarm(name)
     resources |= sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
     resources |= sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
-    resources |= sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP)
+    resources |= sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP, holds=True)
     for backup in component.backups:
         if backup.when is None or backup.kind not in TAKEN_AS:
             continue

@@ -35,6 +35,8 @@ SIGNS = {
     "sync-failing": ("SyncFailures", "a sync stopped, or left objects behind; see its log"),
     "events-missed": ("MissedEvents", "the sync brought what events should have brought before"),
 }
+# Each sync and each look says how it is, and none of these starts a run.
+TOLD_BOTH_WAYS = ("watch-blind", "sync-failing", "events-missed")
 
 
 def replicated(plan: Plan) -> dict[str, Bucket]:
@@ -55,7 +57,8 @@ def replica_resources(plan: Plan) -> Resources:
         resources |= _syncs(plan, name, component) | _watch(plan, name)
         resources |= _lag_alarms(plan, name) | copy_resources(plan, name, component)
         for what, (metric, found) in SIGNS.items():
-            resources |= sign_alarm(name, what, metric, found)
+            holds = what in TOLD_BOTH_WAYS
+            resources |= sign_alarm(name, what, metric, found, holds=holds)
     return resources
 
 

@@ -114,7 +114,8 @@ def _checks(plan: Plan, name: str, component: BaseComponent) -> Resources:
             f"not every object in {location} was looked at when the plan says so",
         )
         damaged = f"what {location} holds is not what was stored; see the function check's log"
-        resources |= sign_alarm(name, f"copy-{location}-damaged", f"Damaged.{location}", damaged)
+        what, metric = f"copy-{location}-damaged", f"Damaged.{location}"
+        resources |= sign_alarm(name, what, metric, damaged, holds=True)
     return resources
 
 

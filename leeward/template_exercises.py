@@ -16,9 +16,8 @@ def exercise_resources(plan: Plan) -> Resources:
     resources = schedule(
         plan, SUBJECT, "tick", "exercise", f"rate({TICK.seconds // 60} minutes)", {}
     )
-    resources |= sign_alarm(
-        SUBJECT, "failing", "ExercisesFailing", "an exercise was missed, or did not succeed"
-    )
+    failing = "an exercise was missed, or did not succeed"
+    resources |= sign_alarm(SUBJECT, "failing", "ExercisesFailing", failing, holds=True)
     resources |= silence_alarm(
         SUBJECT, "tick-silent", "Taken.exercises", TICK, "nobody looks whether exercises are due"
     )

@@ -89,12 +89,21 @@ def require_utc(component: str, when: Schedule) -> None:
         )
 
 
-def sign_alarm(component: str, what: str, metric: str, description: str) -> Resources:
+def sign_alarm(
+    component: str, what: str, metric: str, description: str, *, holds: bool = False
+) -> Resources:
+    """Fires when `metric` is 1 or more.
+
+    Args:
+        holds: it stays as it is until `metric` is published again: for what is told good or bad at
+            each look, and looked at once an hour or a day. Without it the alarm is over after a
+            minute of silence, and fires anew with each sign, as what starts a run should.
+    """
     properties = alarm(component, what, metric, CLOUDWATCH_PERIOD_SECONDS) | {
         "AlarmDescription": f"{component}: {description}",
         "Statistic": "Maximum",
         "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-        "TreatMissingData": "notBreaching",
+        "TreatMissingData": "ignore" if holds else "notBreaching",
     }
     return alarm_resource(component, what, properties)
 

@@ -34,7 +34,7 @@ def is_provable(component: BaseComponent) -> bool:
 
 
 def _proofs(plan: Plan, name: str, component: BaseComponent) -> Resources:
-    resources = sign_alarm(name, "restore-test-failing", "ProofFailures", FAILED)
+    resources = sign_alarm(name, "restore-test-failing", "ProofFailures", FAILED, holds=True)
     locations = reachable_locations(plan, component)
     # The copies of a bucket's objects in other clouds keep no versions to restore a point from.
     for location in locations[:1] if isinstance(component, Bucket) else locations:
@@ -46,7 +46,8 @@ def _proofs(plan: Plan, name: str, component: BaseComponent) -> Resources:
         silent = f"no copy in {location} was restored to see whether it works"
         resources |= silence_alarm(name, f"{what}-silent", f"Proven.{location}", every, silent)
         unproven = UNPROVEN.format(location)
-        resources |= sign_alarm(name, f"unproven-{location}", f"Unproven.{location}", unproven)
+        what, metric = f"unproven-{location}", f"Unproven.{location}"
+        resources |= sign_alarm(name, what, metric, unproven, holds=True)
     return resources | _spot_checks(plan, name)
 
 
