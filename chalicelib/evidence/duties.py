@@ -30,12 +30,19 @@ _ABOUT_WRITES = ("fenced", "unfenced", "first-write")
 
 def list_duties(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Duty]:
     """What is left to do after the run, the most urgent first."""
+    yield from _left_behind(run)
     yield from _open_fence(score, run)
     yield from _unrecovered(score, run)
     yield from _lost(score)
     yield from _aside(last_body(run, "set-aside"))
     yield from _refused(run)
     yield Duty(REVIEW, f"leeward review show {score.incident}")
+
+
+def _left_behind(run: Sequence[EvidenceRecord]) -> Iterator[Duty]:
+    for body in (it.body for it in run if it.kind == "left-behind"):
+        what = f"Remove what the drill's step {text_of(body, 'left')} left: {text_of(body, 'what')}"
+        yield Duty(what, text_of(body, "how", UNKNOWN), urgent=True)
 
 
 def _open_fence(score: Scorecard, run: Sequence[EvidenceRecord]) -> Iterator[Duty]:

@@ -193,6 +193,11 @@ def serving(*, at: datetime, how: str) -> Entry:
     return Entry("serving", {"at": format_time(at), "how": how})
 
 
+def left_behind(*, step: str, what: str, how: str) -> Entry:
+    """A drill could not take back what a step did; `how` a person removes it."""
+    return Entry("left-behind", {"left": step, "what": what, "how": how})
+
+
 def not_recovered(*, component: str, why: str, rule: str) -> Entry:
     """Something the scenario was to bring back is lost for good; `rule` of `leeward check` told
     so before."""

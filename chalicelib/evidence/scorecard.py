@@ -49,6 +49,7 @@ class Scorecard(Record):
     Of several components the worst counts. `loss_is_bounded`: the source is lost, nobody can count
     rows; the times then say the most that can be lost. `first_write_at`: or, where that was later,
     when the service was seen to answer. `not_recovered`: what is lost for good, "name: why".
+    `left_behind`: what a drill did and could not take back, "step: what; how to remove it".
     """
 
     incident: str
@@ -69,6 +70,7 @@ class Scorecard(Record):
     transactions_set_aside: int | None = None
     proven: bool = False
     not_recovered: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
     steps: tuple[StepScore, ...] = field(default=())
 
     @property
@@ -117,6 +119,7 @@ class Scorecard(Record):
         return [
             *([] if self._is_named() else [f"the run {say_outcome(self.outcome)}"]),
             *(f"not recovered: {lost}" for lost in self.not_recovered),
+            *(f"left behind: {left}" for left in self.left_behind),
             *([] if self.proven else ["the recovered data is not proven"]),
             *_missed("RTO", self.rto_seconds, self.rto_objective_seconds),
             *_missed("RPO", self.rpo_seconds, self.rpo_objective_seconds),
@@ -205,6 +208,12 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
             f"{text_of(it.body, 'component')}: {text_of(it.body, 'why')}"
             for it in of_run
             if it.kind == "not-recovered"
+        ),
+        left_behind=tuple(
+            f"{text_of(it.body, 'left')}: {text_of(it.body, 'what')};"
+            f" to remove it: {text_of(it.body, 'how')}"
+            for it in of_run
+            if it.kind == "left-behind"
         ),
         steps=score_steps(of_run),
     )

@@ -8,7 +8,7 @@ the records have keys, so that the second time leaves one record of each kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -77,7 +77,7 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     if kept is not None:
         return dict(kept["outputs"])
     run = load_run(run_id, desk=desk, step=step)
-    attempt = _count_attempt(desk, run_id, step)
+    attempt = _count_attempt(desk, run_id, f"attempts#{step}")
     started_at = desk.clock.now()
     _say(desk, run, "step-started", {"attempt": attempt, "does": event.get("does", "")})
     try:
@@ -97,29 +97,49 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
 def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]:
     """Take back what the step in `event` did; nothing when it never began, once when it did.
 
+    started (record) -> work -> undone (record) -> kept (state); a death in between has it done
+    again, which finds things as the dead attempt left them.
+
     Args:
         event: as for `run_step`; its inputs are those that the plan gives as constants.
+    Raises:
+        LeewardError: what `work` raised, after it was recorded.
     """
     run_id, step = event["run_id"], event["step"]
     if desk.state.get(f"run#{run_id}", f"attempts#{step}") is None:
         return {"found": "it never began"}
     kept = desk.state.get(f"run#{run_id}", f"undone#{step}")
     if kept is not None:
-        return dict(kept)
+        return {"found": kept["found"]}
     run = load_run(run_id, desk=desk, step=step)
+    attempt = _count_attempt(desk, run_id, f"undoing#{step}")
+    _say(desk, run, "undo-started", {"attempt": attempt})
     try:
         outputs = work(run, event["inputs"])
     except LeewardError as error:
-        _say(desk, run, "undo-failed", error.to_json())
+        _say(desk, run, "undo-failed", error.to_json() | {"attempt": attempt})
         raise
-    _say(desk, run, "step-undone", {"found": outputs["found"]}, key=f"{run_id}/{step}/undone")
-    desk.state.create(f"run#{run_id}", f"undone#{step}", {"found": outputs["found"]})
-    return {"found": outputs["found"]}
+    body = {"found": outputs["found"], "attempt": attempt}
+    said = _say(desk, run, "step-undone", body, key=f"{run_id}/{step}/undone")
+    result = {"found": said["found"]}
+    desk.state.create(f"run#{run_id}", f"undone#{step}", result)
+    return result
 
 
-def _count_attempt(desk: Desk, run_id: str, step: str) -> int:
-    """1 for the first attempt at the step, and one more for each that began before this one."""
-    partition, sort = f"run#{run_id}", f"attempts#{step}"
+def find_left_behind(run_id: str, steps: Iterable[str], *, desk: Desk) -> list[str]:
+    """Of steps that are to be taken back, those that began and were not: something may be left."""
+    partition = f"run#{run_id}"
+    return [
+        step
+        for step in steps
+        if desk.state.get(partition, f"attempts#{step}") is not None
+        and desk.state.get(partition, f"undone#{step}") is None
+    ]
+
+
+def _count_attempt(desk: Desk, run_id: str, sort: str) -> int:
+    """1 for the first attempt, and one more for each that began before this one."""
+    partition = f"run#{run_id}"
     while True:
         at = format_time(desk.clock.now())
         found = desk.state.get(partition, sort)

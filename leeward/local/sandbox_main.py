@@ -125,9 +125,10 @@ def _of_servers(parameters: dict[str, Any]) -> dict[str, str]:
 
 def _record_kind(operation: str, parameters: dict[str, Any]) -> dict[str, str]:
     """Of a call that writes a record of an incident, its kind as RecordKind."""
-    if operation != "PutObject" or "/records/" not in parameters["Key"]:
+    key, body = str(parameters.get("Key", "")), parameters.get("Body")
+    if operation != "PutObject" or "/records/" not in key or not key.startswith("inc-"):
         return {}
-    return {"RecordKind": str(json.loads(parameters["Body"])["kind"])}
+    return {"RecordKind": str(json.loads(body)["kind"])} if isinstance(body, bytes) else {}
 
 
 def _leading_key(parameters: dict[str, Any]) -> str:

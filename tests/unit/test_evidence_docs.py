@@ -48,6 +48,7 @@ EVERY_ENTRY = [
     entries.unfenced(token=1, seconds=1),
     entries.set_aside(transactions=1, rows=1, object_key="o"),
     entries.first_write(at=NOW),
+    entries.left_behind(step="s", what="w", how="h"),
     entries.run_finished(outcome="recovered"),
     entries.incident_closed(why="w"),
 ]

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.errors import BadInput, CheckFailed, Refused
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.incidents.incident import Desk, Incident, Signal, declare, end_run, handle_signal
-from chalicelib.incidents.run import Run, run_step
+from chalicelib.incidents.run import Run, find_left_behind, run_step, undo_step
 from tests.fakes_records import AtomicObjectStore
 from tests.fakes_state import InMemoryState, InMemoryWorkflows, ManualClock
 
@@ -215,6 +215,64 @@ def test_a_failed_step_is_recorded_and_tried_again(desk: Desk) -> None:
     assert attempts == [1, 2]
     kinds = [record.kind for record in desk.records.read(incident.id)]
     assert kinds[2:] == ["step-started", "step-failed", "step-started", "step-finished"]
+
+
+class Made:
+    """What a step makes in the world, and its undo takes out of it; both may be repeated."""
+
+    def __init__(self) -> None:
+        self.there: set[str] = set()
+
+    def make(self, run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+        self.there.add(run.step)
+        return {"found": "it is there"}
+
+    def take_back(self, run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+        self.there.discard(run.step)
+        return {"found": "it is gone"}
+
+
+@pytest.mark.parametrize("last", range(8))
+def test_a_death_after_any_call_of_an_undo_is_healed_by_the_next_one(desk: Desk, last: int) -> None:
+    incident, made, calls = raise_alarm(desk), Made(), iter(range(1000))
+    run_step(step_event(incident), made.make, desk=desk)
+    mortal = Desk(
+        Mortal(desk.state, calls, last), Mortal(desk.records, calls, last), desk.workflows,
+        desk.clock,
+    )  # fmt: skip
+    for of in (mortal, desk, desk):
+        try:
+            undone = undo_step(step_event(incident), made.take_back, desk=of)
+        except Died:
+            desk.clock.sleep(30)
+    assert (undone, made.there) == ({"found": "it is gone"}, set())
+    told = [it for it in desk.records.read(incident.id) if it.kind == "step-undone"]
+    assert [it.body["found"] for it in told] == ["it is gone"]
+    assert find_left_behind(incident.run_id, ["identify"], desk=desk) == []
+
+
+def test_a_step_that_began_and_was_not_taken_back_is_left_behind(desk: Desk) -> None:
+    """Whether its undo failed, or died each time and could say nothing."""
+    incident, made = raise_alarm(desk), Made()
+    steps = ["identify", "load", "never-begun"]
+    for name in steps[:2]:
+        run_step(step_event(incident) | {"step": name}, made.make, desk=desk)
+    assert find_left_behind(incident.run_id, steps, desk=desk) == ["identify", "load"]
+
+    def fail(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
+        raise CheckFailed("it stays")
+
+    with pytest.raises(CheckFailed):
+        undo_step(step_event(incident), fail, desk=desk)
+    undo_step(step_event(incident) | {"step": "load"}, made.take_back, desk=desk)
+    assert undo_step(step_event(incident) | {"step": "never-begun"}, fail, desk=desk) == {
+        "found": "it never began"
+    }
+    assert find_left_behind(incident.run_id, steps, desk=desk) == ["identify"]
+    said = [(it.kind, it.body.get("attempt")) for it in desk.records.read(incident.id)]
+    assert said[-4:] == [
+        ("undo-started", 1), ("undo-failed", 1), ("undo-started", 1), ("step-undone", 1),
+    ]  # fmt: skip
 
 
 def test_a_step_of_no_run_is_refused(desk: Desk) -> None:

@@ -229,9 +229,18 @@ class Isolator:
 
 
 def lower_barriers(
-    cuts: Sequence[Cut], *, open_: Open, state: StateStore, clock: Clock, as_found: bool = False
+    cuts: Sequence[Cut],
+    *,
+    open_: Open,
+    state: StateStore,
+    clock: Clock,
+    tell: Tell = lambda _: None,
+    as_found: bool = False,
 ) -> Outcome:
-    """Lower each, the last raised first, whatever became of the others. Safe to repeat."""
+    """Lower each, the last raised first, whatever became of the others. Safe to repeat.
+
+    `tell` hears of each before it counts as lowered: none is lowered that nobody heard of.
+    """
     done: list[Cut] = []
     failed: list[Failure] = []
     left: list[str] = []
@@ -241,6 +250,7 @@ def lower_barriers(
         try:
             lowered = open_(cut.planned).lower(cut.before, as_found=as_found)
             down = replace(cut, standing="lowered", at=clock.now(), found=lowered.found)
+            tell(down)
             done.append(_save(down, cut, state))
             left += lowered.kept
         except LeewardError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -116,7 +117,14 @@ def undo_isolate(run: Run, inputs: dict[str, Any]) -> Outputs:
     outcome = lift(component, as_found=True, tell=partial(_tell_lifted, run))
     if outcome.failed:
         raise _unfinished(f"the isolation of {component} to be lifted", outcome.failed)
-    return {"found": tell_lifted(outcome)}
+    return {"found": _tell_all_lifted(run, component, outcome)}
+
+
+def _tell_all_lifted(run: Run, component: str, outcome: Outcome) -> str:
+    """With what a dead attempt lowered."""
+    cuts = [it for it in read_cuts(build.state(), component) if it.run_id == run.run_id]
+    lowered = tuple(it for it in cuts if it.standing == "lowered")
+    return tell_lifted(replace(outcome, done=lowered))
 
 
 def lift(
@@ -136,13 +144,10 @@ def lift(
     else:
         require_attack_cut_off(component, cuts)
     chosen = [cut for cut in cuts if (not only or cut.kind in only) and target in ("", cut.target)]
-    outcome = lower_barriers(
+    return lower_barriers(
         chosen, open_=partial(open_barrier, run_id=""), state=state, clock=build.clock(),
-        as_found=as_found,
+        tell=tell, as_found=as_found,
     )  # fmt: skip
-    for cut in outcome.done:
-        tell(cut)
-    return outcome
 
 
 def tell_lifted(outcome: Outcome) -> str:

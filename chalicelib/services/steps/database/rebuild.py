@@ -362,4 +362,4 @@ def undo_load(run: Run, inputs: dict[str, Any]) -> Outputs:
     operator = build.operator(acting_on(run, inputs["component"]))
     name = _recovery_name(run, operator)
     dropped = drop_loaded(operator, name, run_id=run.run_id)
-    return {"found": f"{name} is dropped" if dropped else f"there was no {name}"}
+    return {"found": f"{name} is dropped" if dropped else f"there is no {name}"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.errors import LeewardError, NotReady, Unavailable
+from chalicelib.errors import Fenced, LeewardError, NotReady, Unavailable
 from chalicelib.evidence.entries import fenced, first_write, unfenced
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence, require_fence
@@ -76,9 +76,13 @@ def _fenced_by_loss(component: str, token: int, error: LeewardError) -> Outputs:
 
 
 def undo_fence(run: Run, inputs: dict[str, Any]) -> Outputs:
-    """Let the application's role in again, as it was; nothing where it never answered the run."""
+    """Let the application's role in again, as it was; nothing where it never answered the run, or
+    where another run held the component, so that this one closed nothing."""
     closed = choose_target(build.plan(), inputs["component"], site="", drill=run.drill)
-    token = require_fence(build.state(), acting_on(run, inputs["component"]), run.run_id)
+    try:
+        token = require_fence(build.state(), acting_on(run, inputs["component"]), run.run_id)
+    except Fenced as error:
+        return {"found": f"the run never held it, so nothing was closed: {error.message}"}
     role = build.database(closed).application_role
     try:
         opened = open_writes(build.operator(closed), role, token=token)
@@ -86,7 +90,11 @@ def undo_fence(run: Run, inputs: dict[str, Any]) -> Outputs:
         if build.state().get(f"run#{run.run_id}", DAMAGED) is not None:
             raise
         return {"found": f"{closed} does not answer now either; nothing was changed there"}
-    return {"found": f"{role} may log in again" if opened else f"{role} was not refused"}
+    return {
+        "found": f"{role} may log in again"
+        if opened
+        else f"{role} may log in: nothing of this run refuses it"
+    }
 
 
 def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:

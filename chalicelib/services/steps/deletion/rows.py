@@ -102,9 +102,19 @@ def undo_restore(run: Run, inputs: dict[str, Any]) -> Outputs:
     live = build.operator(acting_on(run, inputs["component"]))
     removed = 0
     for kept in build.state().query(f"run#{run.run_id}", f"rows#{run.step}#"):
-        if transaction_state(live, str(kept["xid"])) == "committed":
+        state = transaction_state(live, str(kept["xid"]))
+        if state == "in progress":
+            raise Unavailable(
+                f"expected transaction {kept['xid']} of the run to have ended, it goes on",
+                hint="it is tried again; its worker is gone, and PostgreSQL ends it by itself",
+                code="still-committing",
+            )
+        if state == "committed":
             removed += remove_rows(live, RowsBack.from_json(kept["back"]), str(kept["xid"]))
-    return {"found": f"{counted(removed, 'row')} taken out again"}
+    return {
+        "found": f"no row is left of those that the run put in and nobody wrote since;"
+        f" {counted(removed, 'row')} taken out just now"
+    }
 
 
 def _take_back(

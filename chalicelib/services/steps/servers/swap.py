@@ -77,11 +77,18 @@ def undo_isolate(run: Run, inputs: dict[str, Any]) -> Outputs:
     old = before["instance"]
     servers.set_groups(old, tuple(before["groups"]))
     if before["state"] == "running":
-        _wait_stopped(servers, old)
-        servers.start(old)
+        _start_again(servers, old)
     if found.target_group and before["registered"]:
         targets_of(found).register(found.target_group, old)
     return {"found": f"{old} is {before['state']} again, with its groups"}
+
+
+def _start_again(servers: Ec2Servers, server: str) -> None:
+    """A dead attempt may have started it already; the step may have died before it stopped it."""
+    if servers.facts(server).state == "stopping":
+        _wait_stopped(servers, server)
+    if servers.facts(server).state == "stopped":
+        servers.start(server)
 
 
 def _before_isolation(run: Run, name: str, found: Server, facts: ServerFacts) -> dict[str, Any]:

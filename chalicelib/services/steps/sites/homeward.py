@@ -179,9 +179,7 @@ def undo_load(run: Run, inputs: dict[str, Any]) -> Outputs:
     """Drop the databases that the run made, at home and, in a drill, at the other site."""
     target, source = acting_on(run, inputs["component"]), acting_on(run, inputs["from"])
     made = ((target, _home_name(run, target)), (source, _away_name(run, target)))
-    dropped = [
-        f"{name} at {server}"
-        for server, name in made
-        if drop_loaded(build.operator(server), name, run_id=run.run_id)
-    ]
-    return {"found": f"dropped: {', '.join(dropped) or 'nothing, as nothing was made'}"}
+    for server, name in made:
+        drop_loaded(build.operator(server), name, run_id=run.run_id)
+    gone = " and ".join(f"{name} at {server}" for server, name in made)
+    return {"found": f"there is no {gone}"}

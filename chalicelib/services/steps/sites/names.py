@@ -164,7 +164,8 @@ def undo_move(run: Run, inputs: dict[str, Any]) -> Outputs:
     found, driver, switches = names_of(name), traffic.driver_of(name), traffic.switches_of(name)
     own = [it for it in switches.past() if (it.run_id, it.step) == (run.run_id, run.step)]
     if not own:
-        return {"found": f"{name} was not switched"}
+        at = driver.state() or "several sites"
+        return {"found": f"{name} leads to {at}: no switch of this step stands"}
     back = own[0].came_from or traffic.home_of(name)
     driver.switch(
         Switch(build.clock().now(), own[0].to, back, run.run_id, f"{run.step}-undo", "drill")
