@@ -70,6 +70,20 @@ def choose_points(inventory: Inventory, target: RecoveryTarget) -> Choice:
     return Choice(tuple(chains), tuple(rejected))
 
 
+def newest_moment(inventory: Inventory) -> datetime | None:
+    """The newest moment to which a clean chain leads; None when none leads anywhere.
+
+    A window alone promises nothing: it may begin with an incremental whose full backup is gone.
+    """
+    by_id, end = {point.id: point for point in inventory.points}, RecoveryTarget("end", "")
+    ends = (
+        window.end_at
+        for window in inventory.windows
+        if any(not _why_not(it, by_id, inventory, window, end) for it in inventory.points)
+    )
+    return max(ends, default=None)
+
+
 def _require_free_point(inventory: Inventory) -> None:
     """Without one there is no window either, and the windows would be what is complained of."""
     quarantined = [it for it in inventory.rejected if it.code == Quarantined.code]

@@ -29,7 +29,7 @@ from chalicelib.plan.wal import (
     stretches,
 )
 from chalicelib.ports import Inventory, SourceFacts
-from chalicelib.recover.window import choose_points
+from chalicelib.recover.window import choose_points, newest_moment
 
 MIB = 1 << 20
 S = SEGMENT_BYTES
@@ -256,3 +256,16 @@ def test_slot_names_are_what_postgresql_allows(component: str) -> None:
     name = slot_name(component)
     assert len(name) <= 63
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+def test_the_newest_moment_is_one_that_a_clean_chain_leads_to() -> None:
+    """What the RPO is measured by: WAL behind a backup that cannot be restored is worth nothing."""
+    segments = [segment(1), segment(2), segment(4), segment(5)]
+    full, child = point(1), point(4, kind="incremental", parent_id="p1")
+    assert newest_moment(inventory([full, child], segments)) == segment(5).stored_at
+    # The full backup was quarantined, or is not whole: its incremental leads nowhere.
+    assert newest_moment(inventory([child], segments)) is None
+    older = point(1, id="older")
+    assert newest_moment(inventory([older, child], segments)) == segment(2).stored_at
+    assert newest_moment(inventory([full], [])) is None, "a base backup needs its own WAL"
+    assert newest_moment(inventory([], segments)) is None

@@ -15,6 +15,7 @@ from chalicelib.plan.exercises import Occasion, ScenarioResult
 from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import PointStanding, Proof, parse_time
+from chalicelib.recover.window import newest_moment
 from chalicelib.services import build
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def _read(component: str) -> Copies:
         unreadable=tuple(unreadable),
         failed=tuple(_failed(component)),
     )
-    moments = [it.point.taken_at for it in held.standings if not it.quarantined]
     if build.plan().components[component].kind == "postgres":
-        moments += [window.end_at for window in catalogue.inventory().windows]
+        return Copies(facts, newest_moment(catalogue.inventory()))
+    moments = [it.point.taken_at for it in held.standings if not it.quarantined]
     return Copies(facts, max(moments, default=None))
 
 
