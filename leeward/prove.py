@@ -189,7 +189,7 @@ def verify_all(
     server: ThrowawayServer, clock: SystemClock
 ) -> tuple[tuple[CheckResult, ...], tuple[str, ...]]:
     """Every check that the data alone allows, of each database; and what was not checked, why."""
-    not_checked = []
+    not_checked = [f"database {it}: nobody may connect to it" for it in _closed_databases(server)]
     amcheck = (server.binaries.bin_dir / "pg_amcheck").is_file() and _offers_amcheck(server)
     if not amcheck:
         not_checked.append(f"amcheck: it is not in {server.binaries.bin_dir.parent}")
@@ -216,6 +216,16 @@ def _verify_one(
 
 def _databases_of(server: ThrowawayServer) -> list[str]:
     query = "SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY 1"
+    with PostgresDatabases(server.dsn("template1")).session() as session:
+        return [str(name) for (name,) in session.query(query)]
+
+
+def _closed_databases(server: ThrowawayServer) -> list[str]:
+    """Without template0, which PostgreSQL itself made and keeps closed."""
+    query = (
+        "SELECT datname::text FROM pg_database"
+        " WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1"
+    )
     with PostgresDatabases(server.dsn("template1")).session() as session:
         return [str(name) for (name,) in session.query(query)]
 

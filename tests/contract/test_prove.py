@@ -78,12 +78,15 @@ def test_each_version_is_proven(major: int, temp: Path) -> None:
         with psycopg.connect(with_role, autocommit=True) as connection:
             connection.execute(ROLE)
             connection.execute("create database shop")
+            connection.execute("create database archived with allow_connections false")
         with psycopg.connect(server.dsn("shop", user="owner_of_all")) as connection:
             connection.execute("create table orders as select generate_series(1, 1000) as id")
         status, found = prove(as_backup(server), temp)
         assert status == 0
         assert found["ok"] is True
         assert found["databases"] == ["postgres", "shop", "template1"]
+        # What could not be looked into is never silently part of what is proven.
+        assert "database archived: nobody may connect to it" in found["not_checked"]
         names = [check["name"] for check in found["proof"]["checks"]]
         assert "shop: tables-readable" in names
         assert "page-checksums" in names or found["not_checked"]
