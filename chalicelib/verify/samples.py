@@ -70,7 +70,7 @@ async def restore_sample(
 
     Raises Unavailable when the replica does not answer: that says nothing about the point.
     """
-    started_at, wrong, restored, size_bytes = clock.now(), [], 0, 0
+    started_at, wrong, restored, size_bytes, by_size = clock.now(), [], 0, 0, 0
     for number, entry in enumerate(sample.entries):
         if clock.now() >= until:
             break
@@ -79,7 +79,9 @@ async def restore_sample(
         found = await _restore(entry, contents, folder / f"{number:06d}")
         wrong += [found] if found else []
         restored, size_bytes = restored + 1, size_bytes + entry.size_bytes
+        by_size += not _digest_of(entry)[1]
     told = f"{restored} of {sample.objects} objects restored, drawn by lot, {size_bytes} bytes"
+    told += f"; {by_size} of them by their size alone" if by_size else ""
     if wrong:
         told += f"; WRONG: {'; '.join(wrong[:NAMED])}"
         told += f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
@@ -108,16 +110,23 @@ async def _restore(entry: InventoryEntry, contents: ReplicaContents, path: Path)
 
 
 def _compare(entry: InventoryEntry, path: Path) -> None:
-    """By the SHA-256 of the inventory; where nobody computed it, by an ETag that is an MD5."""
     size_bytes = path.stat().st_size
-    algorithm, expected = ("sha256", entry.sha256) if entry.sha256 else ("md5", entry.etag)
+    algorithm, expected = _digest_of(entry)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, algorithm).hexdigest()
-    tells = bool(entry.sha256) or len(expected) == hashlib.md5().digest_size * 2
-    if size_bytes != entry.size_bytes or (tells and digest != expected):
+    if size_bytes != entry.size_bytes or (expected and digest != expected):
         raise Damaged(
             f"expected {entry.size_bytes} bytes, {algorithm} {expected}, "
             f"found {size_bytes} bytes, {digest}",
             code="object-differs",
             hint="copy it back from another location",
         )
+
+
+def _digest_of(entry: InventoryEntry) -> tuple[str, str]:
+    """The SHA-256 of the inventory; where nobody computed it, an ETag that is an MD5; "" when
+    nothing tells the content, as of what was uploaded in parts."""
+    if entry.sha256:
+        return "sha256", entry.sha256
+    is_md5 = len(entry.etag) == hashlib.md5(usedforsecurity=False).digest_size * 2
+    return "md5", entry.etag if is_md5 else ""
