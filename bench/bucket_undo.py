@@ -116,6 +116,8 @@ def pit_restore(bucket: str, to_at: datetime) -> list[str | Path]:
 
 # What is measured runs elsewhere.
 FINDS_BENCH = {"PYTHONPATH": str(ROOT)}
+# 3: as the versions say; there is no plan here whose inventories could witness it.
+GOOD = (0, 3)
 UNPROVEN = "leeward, without proof"
 TOOLS: dict[str, Undo] = {"leeward": leeward, "s3-pit-restore": pit_restore}
 
@@ -130,7 +132,7 @@ def _undo_late(keys: int, tool: Undo, right: list[bool]) -> Cost:
     process = subprocess.Popen(words, cwd=ROOT)
     try:
         poll(lambda: _late_state(url), 30)
-        cost = measure(tool("undo", MOMENT), environment=login | where)
+        cost = measure(tool("undo", MOMENT), environment=login | where, good=GOOD)
         right.append(_late_state(url) == state_then(keys))
     finally:
         process.kill()
@@ -155,7 +157,7 @@ def _undo_stored(store: Store, keys: int, tool: Undo, right: list[bool]) -> Cost
     overwritten = [name for name in names if fate[name] == 1]
     _put(store, bucket, dict.fromkeys(overwritten, OBJECT_BYTES + ADDED_BYTES))
     _put(store, bucket, {f"{n % 97:02}/READ_ME_{n:03}": 100 for n in range(NOTES)})
-    cost = measure(tool(bucket, to_at), environment=store.environment | FINDS_BENCH)
+    cost = measure(tool(bucket, to_at), environment=store.environment | FINDS_BENCH, good=GOOD)
     right.append(_state(bucket) == wanted)
     return cost
 
@@ -171,7 +173,7 @@ def _case(store: Store, make: Make, tool: Undo) -> bool:
 
     to_at = make(store, bucket, remember)
     try:
-        measure(tool(bucket, to_at), environment=store.environment | FINDS_BENCH)
+        measure(tool(bucket, to_at), environment=store.environment | FINDS_BENCH, good=GOOD)
     except RuntimeError as error:
         print(error, file=sys.stderr)
     return _state(bucket) == wanted

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -231,8 +231,9 @@ def measure(
     source: Cluster | None = None,
     environment: Mapping[str, str] | None = None,
     account: Account | None = None,
+    good: Collection[int] = (0,),
 ) -> Cost:
-    """Run a process to its end. Raises RuntimeError with what it said when it fails."""
+    """Run a process to its end. Raises RuntimeError with what it said unless its status is good."""
     before = source.cpu_seconds() if source else 0.0
     started = time.monotonic()
     with tempfile.TemporaryFile() as said:
@@ -245,7 +246,7 @@ def measure(
             _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - started
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
+        if process.returncode not in good:
             said.seek(0)
             raise RuntimeError(f"{command}: {said.read().decode(errors='replace')[-3000:]}")
     server = source.cpu_seconds() - before if source else 0.0

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from chalicelib.adapters.s3.ambient import ambient_s3
 from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
@@ -21,8 +21,10 @@ from chalicelib.plan.units import parse_duration
 from chalicelib.ports.bucket_rules import BucketControl, BucketRules
 from chalicelib.recover.bucket.apply import apply_undo
 from chalicelib.recover.bucket.elsewhere import CopyPlan, apply_copy, require_target, survey_copy
+from chalicelib.recover.bucket.grade import Grade, grade_restore, rules_in_reach
 from chalicelib.recover.bucket.outcome import UndoOutcome
 from chalicelib.recover.bucket.proof import READ_LIMIT_BYTES, UndoProof, verify_copy, verify_undo
+from chalicelib.recover.bucket.refill import NOTHING, Refilled, refill, still_there
 from chalicelib.recover.bucket.survey import (
     Tell,
     UndoPlan,
@@ -31,6 +33,16 @@ from chalicelib.recover.bucket.survey import (
     survey_undo,
 )
 from chalicelib.recover.bucket.undo import KeyUndo, UndoRules
+from chalicelib.recover.bucket.witness import (
+    UNWITNESSED,
+    Vanished,
+    Witnessed,
+    hear_witnesses,
+    without,
+)
+
+if TYPE_CHECKING:
+    from chalicelib.services.jobs.witnesses import Known
 
 T = TypeVar("T")
 # What AWS has ever allowed; S3 says more precisely what is wrong with a name.
@@ -58,13 +70,18 @@ class Wish:
 
 @dataclass
 class Undoing:
-    """The phases, in order, then `close`. `facts` is known after `look`, `plan` after `survey`.
+    """The phases, in order, then `close`. `facts` is known after `look`, `testimony` after `hear`,
+    `plan` after `survey`.
 
-    In place the plan is an UndoPlan, else a CopyPlan.
+    In place the plan is an UndoPlan, else a CopyPlan. `known`: of the bucket, by the plan's
+    deployment; None where no plan was named, so that nothing witnesses what was removed.
     """
 
     wish: Wish
+    known: Known | None = None
     facts: BucketRules = field(init=False)
+    testimony: Witnessed = UNWITNESSED
+    refilled: Refilled = NOTHING
     plan: UndoPlan | CopyPlan = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,6 +111,11 @@ class Undoing:
         """Keys of the bucket itself that are to be changed."""
         return self.plan.changes if isinstance(self.plan, UndoPlan) else 0
 
+    @property
+    def writes(self) -> int:
+        """Keys of the bucket itself that are brought back from the replica."""
+        return len(self.fillable) if self.in_place else 0
+
     def look(self) -> None:
         """Read the bucket's configuration. Raises what require_history raises."""
         self.facts = self._run(lambda one, _: one.rules())
@@ -103,6 +125,24 @@ class Undoing:
         )  # fmt: skip
         if self.facts.mfa_delete:
             self._rules = replace(self._rules, remove_markers=False)
+
+    def hear(self) -> None:
+        """Ask the inventories, when some are known, which versions of the moment are gone."""
+        if self.known is None:
+            return
+        before, after, prefix = self.known.before, self.known.after, self.wish.prefix
+        self.testimony = self._run(
+            lambda one, _: hear_witnesses(one, before, after, self.wish.to_at, prefix=prefix)
+        )
+        aside = self.testimony.keys
+        if self.wish.accept_gaps:
+            aside = frozenset(one.key for one in self.fillable)
+        self._rules = replace(self._rules, aside=aside)
+
+    @property
+    def fillable(self) -> tuple[Vanished, ...]:
+        """The vanished versions that the replica has."""
+        return self.testimony.with_copy if self.known and self.known.replica else ()
 
     def survey(self, tell: Tell) -> None:
         async def look(one: S3Bucket, other: S3Bucket | None) -> UndoPlan | CopyPlan:
@@ -148,6 +188,29 @@ class Undoing:
                 )
             )
 
+    def refill(self) -> Refilled:
+        """Bring back what has vanished, as far as the replica has it."""
+        if self.fillable:
+            in_place, missing = self.in_place, self.fillable
+            self.refilled = self._run_beside(
+                lambda place, replica: refill(place, replica, missing, in_place=in_place)
+            )
+        return self.refilled
+
+    def grade(self, *, as_listed: bool) -> Grade:
+        """What is proven. What was brought back is read again, and counts when it is there."""
+        found: frozenset[str] = frozenset()
+        if self.fillable:
+            missing = self.fillable
+            found = self._run_beside(lambda place, replica: still_there(place, replica, missing))
+        rules = rules_in_reach(
+            self.known.rules if self.known else (), prefix=self.wish.prefix, to_at=self.wish.to_at
+        )
+        return grade_restore(
+            as_listed=as_listed, testimony=without(self.testimony, found), to_at=self.wish.to_at,
+            rules=rules,
+        )  # fmt: skip
+
     def verify(self, tell: Tell) -> UndoProof:
         state = self.plan.state
         cuts = self.plan.cuts if isinstance(self.plan, UndoPlan) else ()
@@ -184,6 +247,16 @@ class Undoing:
 
         return self._loop.run(run())
 
+    def _run_beside(self, work: Callable[[S3Bucket, S3Bucket], Awaitable[T]]) -> T:
+        """With the bucket that is written, and the replica."""
+        replica = self.known.replica if self.known else ""
+
+        async def run(one: S3Bucket, target: S3Bucket | None) -> T:
+            assert self._buckets is not None
+            return await work(target or one, self._open(self._buckets, replica))
+
+        return self._run(run)
+
     def close(self) -> None:
         if self._buckets is not None:
             self._loop.run(self._buckets.__aexit__())
@@ -197,6 +270,23 @@ class Undoing:
         from chalicelib.adapters.s3.store import connect_s3
 
         return S3Control(connect_s3(self.wish.region, self.wish.endpoint_url), self.wish.bucket)
+
+
+@contextmanager
+def knowing(plan_path: Path, wish: Wish) -> Iterator[Known]:
+    """What the plan's deployment knows of the bucket at the moment.
+
+    Raises:
+        BadInput: code "unknown-bucket": no component of the plan is that bucket.
+        NotReady: code "not-deployed".
+    """
+    from chalicelib.services.jobs.buckets import component_of
+    from chalicelib.services.jobs.witnesses import know_bucket
+    from leeward.deployed import Access, reach
+    from leeward.plan_file import load_plan
+
+    with reach(load_plan(plan_path).plan, Access({}, None, None, without_aws=False)):
+        yield know_bucket(component_of(wish.bucket), wish.to_at)
 
 
 def require_name(name: str) -> None:

@@ -17,6 +17,12 @@ from chalicelib.plan.records import format_time
 from chalicelib.plan.units import format_size
 from chalicelib.recover.bucket.cost import Cost
 from chalicelib.recover.bucket.elsewhere import CopyPlan
+from chalicelib.recover.bucket.grade import (
+    Grade,
+    rules_in_reach,
+    tell_rule,
+    tell_vanished,
+)
 from chalicelib.recover.bucket.outcome import UndoOutcome
 from chalicelib.recover.bucket.proof import UndoProof
 from chalicelib.recover.bucket.survey import Tell, UndoPlan
@@ -47,6 +53,11 @@ DONE = {
     "archived": "left in an archive",
     "unknown": "left, unknown",
     "failed": "FAILED",
+}
+VERDICTS = {
+    "proven": ("PROVEN", "bold green"),
+    "versions-alone": ("AS THE VERSIONS SAY, NOT WITNESSED", "bold yellow"),
+    "not-proven": ("NOT PROVEN", "bold red"),
 }
 NAMED = 20
 
@@ -84,10 +95,36 @@ def warnings_of(undoing: Undoing) -> Iterator[str]:
         yield "MFA delete is on: versions are copied on top of markers, none is removed"
     for what in facts.unread:
         yield f"the {what} of the bucket could not be read: nothing is known of them"
+    yield from _vanished_lines(undoing)
+
+
+def _vanished_lines(undoing: Undoing) -> Iterator[str]:
+    """What the inventories, and the watch, know better than the list of versions."""
+    known, testimony = undoing.known, undoing.testimony
+    if known is None:
+        yield "no --plan: no inventory witnesses that no version was removed"
+        return
+    for point_id in known.unread:
+        yield f"the inventory {point_id} is not what its manifest says: it was not asked"
+    if said := tell_vanished(testimony):
+        yield printable(said)
+        back, left = len(undoing.fillable), len(testimony.vanished) - len(undoing.fillable)
+        if back:
+            yield f"{back:,} of them come back from the replica {known.replica}"
+        if left:
+            done = "acted on without them" if undoing.wish.accept_gaps else "left alone"
+            yield f"{left:,} of them are in no replica: {done}, and the result is not proven"
+    for rule in rules_in_reach(known.rules, prefix=undoing.wish.prefix, to_at=undoing.wish.to_at):
+        yield tell_rule(rule)
 
 
 def show_end(
-    console: Console, undoing: Undoing, outcome: UndoOutcome, proof: UndoProof, seconds: float
+    console: Console,
+    undoing: Undoing,
+    outcome: UndoOutcome,
+    proof: UndoProof,
+    grade: Grade,
+    seconds: float,
 ) -> None:
     parts = [f"{outcome.counts[name]:,} {said}" for name, said in DONE.items()
              if outcome.counts.get(name)]  # fmt: skip
@@ -99,8 +136,17 @@ def show_end(
     console.print(f"  proof  {found}", markup=False)
     for line in _wrong(outcome, proof):
         console.print(Text(f"  ! {line}", style="red"))
-    ok = outcome.ok and proof.ok
-    console.print(Text("PROVEN" if ok else "NOT PROVEN", "bold green" if ok else "bold red"))
+    if undoing.refilled.brought:
+        back = undoing.refilled.counts.get("back", 0)
+        console.print(
+            f"  refill {back:,} brought back from the replica, and compared", markup=False
+        )
+    for failure in undoing.refilled.failures[:NAMED]:
+        line = f"{printable(failure.key)}: {failure.code}: {printable(failure.message)}"
+        console.print(Text(f"  ! {line}", style="red"))
+    verdict, style = VERDICTS[grade.level]
+    console.print(Text(verdict, style))
+    console.print(Text(f"  {printable(grade.why)}", "dim"))
     if undo := undo_command(undoing, outcome):
         console.print(f"to undo it: {undo}", markup=False, soft_wrap=True)
         if outcome.counts.get("unmarked"):
@@ -114,6 +160,7 @@ def undo_command(undoing: Undoing, outcome: UndoOutcome) -> str:
     """
     plan = undoing.plan
     changed = outcome.counts.get("copied", 0) + outcome.counts.get("marked", 0)
+    changed += undoing.refilled.counts.get("back", 0)
     if not isinstance(plan, UndoPlan) or plan.newest_at is None or not changed:
         return ""
     words = ["leeward", "restore", "bucket", plan.bucket, "--to", format_time(plan.newest_at)]
@@ -222,9 +269,11 @@ def _wrong(outcome: UndoOutcome, proof: UndoProof) -> Iterator[str]:
 
 
 def to_json(
-    undoing: Undoing, outcome: UndoOutcome | None, proof: UndoProof | None
+    undoing: Undoing, outcome: UndoOutcome | None, proof: UndoProof | None, grade: Grade | None
 ) -> dict[str, Any]:
     wish = undoing.wish
+    testimony = undoing.testimony.to_json()
+    named = testimony.pop("vanished")
     return {
         "bucket": wish.bucket,
         "prefix": wish.prefix,
@@ -234,6 +283,9 @@ def to_json(
         "warnings": list(warnings_of(undoing)),
         "outcome": outcome.to_json() if outcome else None,
         "proof": proof.to_json() if proof else None,
-        "proven": bool(outcome and proof and outcome.ok and proof.ok),
+        "witness": testimony | {"vanished": len(named), "named": named[:NAMED]},
+        "refilled": undoing.refilled.to_json(),
+        "proven": bool(grade and grade.ok),
+        "grade": grade.to_json() if grade else None,
         "undo": undo_command(undoing, outcome) if outcome else "",
     }

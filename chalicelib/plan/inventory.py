@@ -5,8 +5,9 @@
      "source": {"version": "...", "modified_at": "...", "size": 4096, "etag": "..."}}
 
 Empty fields are left out. `source` is the version that the user's bucket itself had at the moment:
-a later look tells from it whether somebody has removed that version since. The lines are cut into objects `points/<id>/inventory-<n>.jsonl.zst`,
-which together, in the order of their names, are the inventory.
+a later look tells from it whether somebody has removed that version since. The lines are cut into
+objects `points/<id>/inventory-<n>.jsonl.zst`, which together, in the order of their names, are the
+inventory.
 """
 
 from __future__ import annotations

@@ -39,6 +39,17 @@ class Sign(Record):
 
 
 @dataclass(frozen=True)
+class SeenRule(Record):
+    """A lifecycle rule that removes versions `days` after they were replaced, and when the watch
+    saw it first and last. It may be gone by now."""
+
+    prefix: str
+    days: int
+    from_at: datetime
+    until_at: datetime
+
+
+@dataclass(frozen=True)
 class Judgement(Record):
     """What all signs of a bucket amount to.
 

@@ -15,12 +15,16 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import Unavailable
-from chalicelib.plan.signs import BucketEvent, Judgement, Sign, Watched
+from chalicelib.plan.signs import BucketEvent, Judgement, SeenRule, Sign, Watched
 from chalicelib.ports import Clock, StateStore
 from chalicelib.ports.samples import SampledWrite, SampleReader, Settings
 from chalicelib.verify.canaries import check_canaries, partition, read_canaries
 from chalicelib.verify.signs.canaries import Canary, find_touched
-from chalicelib.verify.signs.configuration import compare_settings, find_blind_settings
+from chalicelib.verify.signs.configuration import (
+    compare_settings,
+    find_blind_settings,
+    note_rules,
+)
 from chalicelib.verify.signs.content import SAMPLE_BYTES
 from chalicelib.verify.signs.judge import judge
 from chalicelib.verify.signs.names import is_note_name
@@ -206,9 +210,23 @@ def _save(bucket: str, profile: Profile, stored: dict[str, Any] | None, state: S
 
 def _save_settings(bucket: str, settings: Settings, state: StateStore) -> None:
     """The last look wins: both have compared with what was there before."""
-    where = (partition(bucket), "settings", settings.to_json())
+    _put(state, bucket, "settings", settings.to_json())
+    known = seen_rules(bucket, state=state)
+    rules = note_rules(known, settings)
+    if rules != known:
+        _put(state, bucket, "rules", {"seen": [one.to_json() for one in rules]})
+
+
+def _put(state: StateStore, bucket: str, sort: str, item: dict[str, Any]) -> None:
+    where = (partition(bucket), sort, item)
     if not state.create(*where):
         state.replace(*where, expected={})
+
+
+def seen_rules(bucket: str, *, state: StateStore) -> tuple[SeenRule, ...]:
+    """The lifecycle rules that the looks ever saw removing older versions; most may be gone."""
+    stored = state.get(partition(bucket), "rules") or {}
+    return tuple(SeenRule.from_json(one) for one in stored.get("seen", ()))
 
 
 def last_judgement(bucket: str, *, state: StateStore) -> Judgement | None:

@@ -14,7 +14,9 @@ from rich.console import Console
 
 from chalicelib.errors import Refused
 from chalicelib.plan.units import parse_size
-from leeward.options import FORMAT, writing_to
+from leeward.options import FORMAT, PLAN_PATH, writing_to
+
+STATUSES = {"proven": 0, "not-proven": 1, "versions-alone": 3}
 
 
 class SizeText(click.ParamType):
@@ -65,6 +67,12 @@ def command() -> None:
     metavar="TIME",
     help="2026-11-22T08:45:00Z, another offset, or '2h ago'.",
 )
+@click.option(
+    "--plan",
+    "plan_path",
+    type=PLAN_PATH,
+    help="The plan's YAML that names the bucket: its inventories witness what was removed.",
+)
 @click.option("--prefix", default="", help="Only the keys that begin with this.")
 @click.option("--in-place", is_flag=True, help="Change the bucket itself (unless --to-bucket).")
 @click.option(
@@ -108,6 +116,7 @@ def command() -> None:
 def bucket(
     name: str,
     moment: str,
+    plan_path: Path | None,
     prefix: str,
     in_place: bool,
     target: str,
@@ -122,20 +131,22 @@ def bucket(
     endpoint_url: str | None,
     form: str,
 ) -> None:
-    """Take bucket NAME back to TIME, from its versions and delete markers alone.
+    """Take bucket NAME back to TIME, from its versions and delete markers.
 
     Shows the plan with its cost, asks, does it on S3's side, and proves each key against the
-    versions of that moment. No data is deleted. Safe to repeat: what a killed run left to do is
-    done.
+    versions of that moment. With --plan, the inventories of the nights around TIME are asked
+    which versions there were: what has been removed for good since is named, and brought back
+    from the replica. No data is deleted. Safe to repeat: what a killed run left to do is done.
 
     Exit status: 0 proven, or a plan that is possible; 1 refused, failed or not proven; 2 the
-    input cannot be used; 130 after Ctrl-C.
+    input cannot be used; 3 every key is as the versions say, and no inventory witnesses that
+    none was removed; 130 after Ctrl-C.
 
     \b
     Example:
     leeward restore bucket uploads --to 2026-11-22T08:45:00Z --dry-run
     """
-    from leeward.bucket_undo import Undoing, Wish, read_moment
+    from leeward.bucket_undo import Undoing, Wish, knowing, read_moment
     from leeward.bucket_undo_screen import progress, show_end, show_plan, to_json
     from leeward.garbage import expect_many_rows
 
@@ -150,18 +161,21 @@ def bucket(
     screen = Console(stderr=form == "json", quiet=form == "json")
     bar = Console(stderr=True, quiet=form == "json")
     expect_many_rows()
-    undoing = Undoing(wish)
-    click.get_current_context().call_on_close(undoing.close)
+    context = click.get_current_context()
+    known = context.with_resource(knowing(plan_path, wish)) if plan_path else None
+    undoing = Undoing(wish, known)
+    context.call_on_close(undoing.close)
     undoing.look()
+    undoing.hear()
     with progress(bar, "reading versions") as tell:
         undoing.survey(tell)
     show_plan(screen, undoing)
     undoing.require_possible()
     if dry_run:
         if form == "json":
-            click.echo(json.dumps(to_json(undoing, None, None)))
+            click.echo(json.dumps(to_json(undoing, None, None, None)))
         return
-    if undoing.changes and not yes:
+    if (undoing.changes or undoing.writes) and not yes:
         _ask(name, form)
     if log_path is not None:
         with writing_to(log_path.parent), log_path.open("a"):
@@ -170,14 +184,16 @@ def bucket(
     begun = time.monotonic()
     with progress(bar, "taking back", undoing.plan.keys) as tell:
         outcome = undoing.apply(tell, log_path)
+    undoing.refill()
     seconds = time.monotonic() - begun
     with progress(bar, "proving", undoing.plan.keys) as tell:
         proof = undoing.verify(tell)
+    grade = undoing.grade(as_listed=outcome.ok and proof.ok and undoing.refilled.ok)
     if form == "json":
-        click.echo(json.dumps(to_json(undoing, outcome, proof)))
+        click.echo(json.dumps(to_json(undoing, outcome, proof, grade)))
     else:
-        show_end(screen, undoing, outcome, proof, seconds)
-    sys.exit(0 if outcome.ok and proof.ok else 1)
+        show_end(screen, undoing, outcome, proof, grade, seconds)
+    sys.exit(STATUSES[grade.level])
 
 
 def _ask(name: str, form: str) -> None:

@@ -12,11 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput
-from chalicelib.plan.signs import BucketEvent, Sign
+from chalicelib.plan.signs import BucketEvent, SeenRule, Sign
 from chalicelib.ports.samples import Sample, SampledWrite, Settings
 from chalicelib.verify.signs.bursts import FLOOR, count_slots, find_burst, hour_name, limit_at
 from chalicelib.verify.signs.canaries import Canary, find_touched, judge_canary, make_canary
-from chalicelib.verify.signs.configuration import compare_settings, find_blind_settings
+from chalicelib.verify.signs.configuration import (
+    compare_settings,
+    find_blind_settings,
+    note_rules,
+)
 from chalicelib.verify.signs.content import look_at
 from chalicelib.verify.signs.encryption_keys import count_keys, find_key_switch
 from chalicelib.verify.signs.events import bucket_of, read_event
@@ -206,6 +210,26 @@ def test_settings_that_protect_more_are_no_signs() -> None:
     assert compared() == []
     assert compared(lock=lock, lifecycle={"Rules": [harmless]}) == []
     assert compared(lifecycle={"Rules": [EXPIRE | {"Status": "Disabled"}]}) == []
+
+
+def test_rules_that_remove_older_versions_are_remembered_when_they_are_gone() -> None:
+    """A restore asks which were there since; the list of versions does not tell what they took."""
+    older = {"NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
+    rule = {"Status": "Enabled", "Filter": {"Prefix": "logs/"}, **older}
+
+    def at(day: int, *rules: Any, unknown: dict[str, str] | None = None) -> Settings:
+        parts = {"lifecycle": {"Rules": list(rules)} if rules else None}
+        return Settings("b", NOW + timedelta(days=day), parts, unknown or {})
+
+    seen = note_rules((), at(0, rule, {**rule, "Status": "Disabled"}, EXPIRE))
+    seen = note_rules(seen, at(1, rule))
+    seen = note_rules(seen, at(2))
+    assert seen == (SeenRule("logs/", 1, NOW, NOW + timedelta(days=1)),)
+    assert note_rules(seen, at(3, rule, unknown={"lifecycle": "access-denied"})) == seen
+    whole = {"Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 9}}
+    fresh = SeenRule("", 9, NOW + timedelta(days=4), NOW + timedelta(days=4))
+    assert note_rules(seen, at(4, whole)) == (*seen, fresh)
+    assert note_rules(seen, at(4, whole), most=1) == (fresh,)
 
 
 def test_a_lock_that_protects_less_is_found() -> None:

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from chalicelib.adapters.s3.samples import S3Samples
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.plan.signs import BucketEvent, Judgement, Sign, Watched
+from chalicelib.plan.signs import BucketEvent, Judgement, SeenRule, Sign, Watched
 from chalicelib.verify.canaries import plant_canaries
 from chalicelib.verify.ransomware import (
     WatchPolicy,
     choose_samples,
     clear_signs,
     note_events,
+    seen_rules,
     watch_bucket,
     watch_noted,
 )
@@ -280,6 +281,20 @@ def test_a_setting_that_was_hidden_meanwhile_is_compared_with_the_last_that_was_
     assert "settings versioning: access-denied" in hidden.blind
     watch.bucket.parts, watch.bucket.unknown = parts | {"versioning": {"Status": "Suspended"}}, {}
     assert watch.look().judgement.suspicion == 0.85
+
+
+def test_a_rule_that_came_and_went_is_kept_with_its_times(watch: Watch) -> None:
+    rule = {"Status": "Enabled", "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
+    watch.look()
+    assert seen_rules(watch.bucket.name, state=watch.state) == ()
+    watch.bucket.parts["lifecycle"] = {"Rules": [rule]}
+    first = watch.look().looked_at
+    watch.clock.sleep(300)
+    last = watch.look().looked_at
+    watch.bucket.parts["lifecycle"] = None
+    watch.clock.sleep(300)
+    watch.look()
+    assert seen_rules(watch.bucket.name, state=watch.state) == (SeenRule("", 1, first, last),)
 
 
 def test_state_stays_small_however_much_is_written(watch: Watch) -> None:

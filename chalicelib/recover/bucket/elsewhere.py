@@ -126,6 +126,9 @@ async def apply_copy(
 
 def judge_copy(history: KeyHistory | None, row: ObjectRow | None, rules: UndoRules) -> str:
     """copy, there, foreign or unknown. Pure."""
+    key = history.key if history is not None else row.key if row is not None else ""
+    if key in rules.aside:
+        return "left"
     if history is not None and history.gaps and not rules.accept_gaps:
         return "unknown"
     wanted = history.wanted if history is not None else None

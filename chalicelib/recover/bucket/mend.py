@@ -50,7 +50,7 @@ async def mend_bucket(
             gone.append(key)
             continue
         try:
-            await _bring_back(bucket, replica, theirs.wanted)
+            await bring_back(bucket, replica, theirs.wanted)
             back.append(key)
         except LeewardError as error:
             if error.instance_code == PUT_DOWN:
@@ -67,8 +67,9 @@ async def _history(bucket: Bucket, key: str, moment: datetime) -> KeyHistory | N
     return None
 
 
-async def _bring_back(bucket: Bucket, replica: Bucket, row: VersionRow) -> None:
-    """Raises DigestMismatch when the copy is not what was copied."""
+async def bring_back(bucket: Bucket, replica: Bucket, row: VersionRow) -> None:
+    """Copy one version on top of what is there, and compare. Raises DigestMismatch when the copy
+    is not what was copied."""
     source = CopySource(
         replica.name, row.key, replica.region, row.version_id, row.etag, row.size_bytes,
         row.storage_class,

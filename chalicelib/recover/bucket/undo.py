@@ -11,7 +11,7 @@ wanted. A key whose history is not whole is left alone and named.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -36,12 +36,15 @@ class UndoRules:
     `accept_gaps` acts on what is left where a history is not whole, instead of leaving the key.
     `undelete_until`: bring back only what was deleted after `to_at` and up to then, as it was when
     it was deleted; what is there now stays, whoever wrote it. None: everything goes back.
+    `aside`: keys whose version of the moment has vanished (witness.py): what is left of their
+    history would take them back to something else, so that they are left alone.
     """
 
     to_at: datetime
     remove_markers: bool = True
     accept_gaps: bool = False
     undelete_until: datetime | None = None
+    aside: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ def decide_undo(rows: Iterable[VersionRow], rules: UndoRules) -> Iterator[KeyUnd
 
 def decide_key(history: KeyHistory, rules: UndoRules) -> KeyUndo:
     """What makes readers of this key get what they got then. Pure."""
+    if history.key in rules.aside:
+        return KeyUndo(history, "leave", "vanished")
     if rules.undelete_until is not None:
         return _undelete(history, rules.undelete_until)
     if history.gaps and not rules.accept_gaps:

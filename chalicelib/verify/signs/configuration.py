@@ -6,16 +6,17 @@ alone as a suspicion, and together with any other strong sign as an infection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from chalicelib.plan.records import digest_of
-from chalicelib.plan.signs import Sign
+from chalicelib.plan.signs import SeenRule, Sign
 from chalicelib.ports.samples import Settings
 
 # An attacker who marks everything for deletion gives its owner a week to pay.
 SOON_DAYS = 7
+MOST_RULES = 50
 UNREADABLE = "may not be read any more"
 
 Part = Any
@@ -85,6 +86,33 @@ def _expiry_days(rule: Mapping[str, Any]) -> list[int]:
     days = [current["Days"]] if "Days" in current else [0] if "Date" in current else []
     older = rule.get("NoncurrentVersionExpiration", {})
     return [*days, *([older["NoncurrentDays"]] if "NoncurrentDays" in older else [])]
+
+
+def note_rules(
+    known: Sequence[SeenRule], settings: Settings, *, most: int = MOST_RULES
+) -> tuple[SeenRule, ...]:
+    """The rules that remove older versions, each with when it was seen first and last. Pure.
+
+    A rule that comes again counts as if it had been there all the time. Of more than `most`, those
+    that were seen last are kept.
+    """
+    now, seen = settings.taken_at, {(one.prefix, one.days): one for one in known}
+    if "lifecycle" in settings.unknown:
+        return tuple(known)
+    for rule in (settings.parts.get("lifecycle") or {}).get("Rules", ()):
+        older = rule.get("NoncurrentVersionExpiration", {})
+        if rule.get("Status") == "Enabled" and "NoncurrentDays" in older:
+            place = (_prefix(rule), int(older["NoncurrentDays"]))
+            first = seen[place].from_at if place in seen else now
+            seen[place] = SeenRule(*place, first, now)
+    return tuple(sorted(seen.values(), key=lambda one: one.until_at)[-most:])
+
+
+def _prefix(rule: Mapping[str, Any]) -> str:
+    chosen = rule.get("Filter", {})
+    return str(
+        chosen.get("Prefix") or chosen.get("And", {}).get("Prefix") or rule.get("Prefix", "")
+    )
 
 
 def _lock(was: Part, now: Part) -> Finding:

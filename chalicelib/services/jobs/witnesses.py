@@ -1,0 +1,84 @@
+"""What is known of a bucket's past besides its own versions: inventories, a replica, old rules."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from chalicelib.errors import Damaged, NotReady, Tampered, Truncated
+from chalicelib.plan.records import RecoveryPoint
+from chalicelib.plan.signs import SeenRule
+from chalicelib.ports import ObjectStore
+from chalicelib.recover.bucket.witness import Witness, choose_witnesses
+from chalicelib.services import build
+from chalicelib.services.jobs.buckets import bucket_component
+
+
+@dataclass(frozen=True)
+class Known:
+    """Of one bucket, for one moment. `replica`: its name, "" without one. `unread`: inventories
+    that should have been asked and cannot be read."""
+
+    component: str
+    replica: str
+    before: Witness | None
+    after: Witness | None
+    rules: tuple[SeenRule, ...]
+    unread: tuple[str, ...] = ()
+
+
+def know_bucket(component: str, to_at: datetime) -> Known:
+    """What can be said of the component's bucket at a moment.
+
+    An inventory that is not what its manifest says is passed over for the next one. A quarantined
+    one is asked too: what it names was there, whoever wrote it.
+    """
+    from chalicelib.verify.ransomware import seen_rules
+
+    standings = build.catalogue(component).holdings().standings
+    points = [it.point for it in standings if it.point.kind == "objects"]
+    store, unread = build.backups(component), []
+    while True:
+        chosen = [point for point in choose_witnesses(points, to_at) if point is not None]
+        broken = [point for point in chosen if not _is_sound(store, point)]
+        if not broken:
+            break
+        unread += [point.id for point in broken]
+        points = [point for point in points if point not in broken]
+    before, after = choose_witnesses(points, to_at)
+    bucket = bucket_component(component).bucket
+    return Known(
+        component, _replica(component), _witness(store, before), _witness(store, after),
+        seen_rules(bucket, state=build.state()), tuple(unread),
+    )  # fmt: skip
+
+
+def _is_sound(store: ObjectStore, point: RecoveryPoint) -> bool:
+    try:
+        return all(_digest(store, it.key) == it.sha256 for it in point.objects)
+    except (Damaged, Tampered, Truncated):
+        return False
+
+
+def _digest(store: ObjectStore, key: str) -> str:
+    digest = hashlib.sha256()
+    for chunk in store.read(key):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _witness(store: ObjectStore, point: RecoveryPoint | None) -> Witness | None:
+    from chalicelib.verify.copies.replica_contents import inventory_entries
+
+    if point is None:
+        return None
+    return Witness(point.id, point.taken_at, partial(inventory_entries, store, point))
+
+
+def _replica(component: str) -> str:
+    try:
+        return build.replica_bucket(component)
+    except NotReady:
+        return ""
