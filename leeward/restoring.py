@@ -7,20 +7,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.server import ThrowawayServer
-from chalicelib.errors import BadInput, CheckFailed
+from chalicelib.errors import BadInput, CheckFailed, LeewardError
 from chalicelib.evidence.text import in_units
 from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redis
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
-from chalicelib.recover.choose_copy import CopyChoice, choose_copy
+from chalicelib.recover.choose_copy import Candidate, CopyChoice, choose_copy
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import restore
 from chalicelib.services.locations import Locations
+from chalicelib.verify.database import verify_promises
+from chalicelib.verify.schema import Schema, read_schema
 from leeward.prove import START_SECONDS, verify_all
 
 REPLAY_SECONDS = 24 * 3600.0
@@ -29,7 +33,8 @@ REPLAY_SECONDS = 24 * 3600.0
 @dataclass(frozen=True)
 class Restored:
     """What was brought back. `folder`: where it lies, None when it was only tried. `next_step`:
-    what a person does with it."""
+    what a person does with it. `point_id`: which point it came from, where a damaged one was
+    passed over."""
 
     choice: CopyChoice
     found: str
@@ -37,6 +42,7 @@ class Restored:
     not_checked: tuple[str, ...] = ()
     folder: Path | None = None
     next_step: str = ""
+    point_id: str = ""
 
     @property
     def ok(self) -> bool:
@@ -46,7 +52,7 @@ class Restored:
         return {
             "ok": self.ok,
             "location": self.choice.location,
-            "point": self.choice.point_id,
+            "point": self.point_id or self.choice.point_id,
             "why": self.choice.why,
             "others": [{"location": it, "why_not": why} for it, why in self.choice.others],
             "found": self.found,
@@ -77,7 +83,9 @@ class Restorer:
         """Ask every location, and take the best. Raises as `choose_copy`, and BadInput."""
         with self._step("choose"):
             if self.location:
-                candidates = (self.places.ask(self.location, self.component),)
+                candidates: tuple[Candidate, ...] = (
+                    self.places.ask(self.location, self.component),
+                )
             else:
                 candidates = self.places.candidates(self.component)
             choice = choose_copy(candidates, self.target)
@@ -155,7 +163,10 @@ class Restorer:
         with self._step("verify"), ThrowawayServer(folder) as server:
             server.start()
             server.wait_until("ready", timeout_seconds=START_SECONDS)
-            checks, not_checked = verify_all(server, self._clock)
+            moment = replayed.last_commit_at or self._clock.now()
+            promised, unread = self._promises(server, store, moment)
+            found, not_checked = verify_all(server, self._clock)
+            checks = (*promised, *found)
             self._found = f"{len(checks)} checks, {sum(not it.ok for it in checks)} failed"
         at = replayed.last_commit_at
         last = f"last commit {at:%Y-%m-%d %H:%M:%S.%f} UTC" if at else "no commit was replayed"
@@ -163,10 +174,28 @@ class Restorer:
             choice,
             f"recovered to {format_lsn(replayed.recovered_lsn)}, {last}",
             checks,
-            not_checked,
+            (*unread, *not_checked),
             folder if keep else None,
             f"put your configuration in place, then: pg_ctl -D {folder} start" if keep else "",
+            restored.point_id,
         )
+
+    def _promises(
+        self, server: ThrowawayServer, store: ObjectStore, moment: datetime
+    ) -> tuple[tuple[CheckResult, ...], tuple[str, ...]]:
+        """What the plan asks of the component's own database; and what of it cannot be asked."""
+        from chalicelib.services import build
+
+        kind = self._kind
+        assert isinstance(kind, Postgres)
+        deployed = self.places.deployed
+        name = build.database_name(self.component) if deployed else kind.database
+        databases, wanted = PostgresDatabases(server.dsn(name), server.binaries), kind.checks
+        schema, why = _schema_near(store, databases, moment) if wanted.schema_digest else (None, "")
+        if why:
+            wanted = wanted.model_copy(update={"schema_digest": False})
+        checks = verify_promises(databases, wanted, moment=moment, clock=self._clock, schema=schema)
+        return checks, (f"schema of {name}: {why}",) if why else ()
 
     def _try(self, choice: CopyChoice, store: ObjectStore, catalogue: Catalogue) -> Restored:
         from chalicelib.services.jobs.taking import prove_point
@@ -222,15 +251,17 @@ class Restorer:
         return Restored(choice, self._found, ())
 
     def _note(self, restored: Restored) -> None:
-        """A restore that was only tried, and that went well, is a proof of its point."""
-        if not restored.checks or not restored.ok:
+        """A restore that was only tried, and that went well, is a proof of its point: of the one
+        that it came from, and only when all was looked at that the plan and the daily test do."""
+        if not restored.checks or not restored.ok or restored.not_checked:
             return
+        point_id = restored.point_id or restored.choice.point_id
         catalogue = self.places.catalogue(restored.choice.location, self.component)
         catalogue.note_proof(
-            restored.choice.point_id,
+            point_id,
             Proof(
                 component=self.component,
-                point_id=restored.choice.point_id,
+                point_id=point_id,
                 proven_at=self._clock.now(),
                 target=self.target,
                 recovered_lsn=0,
@@ -245,6 +276,20 @@ class Restorer:
         started = time.monotonic()
         yield
         self.tell(name, f"{self._found} in {in_units(round(time.monotonic() - started, 3))}")
+
+
+def _schema_near(
+    store: ObjectStore, databases: PostgresDatabases, moment: datetime
+) -> tuple[Schema | None, str]:
+    """What the database should have; or why nobody can tell."""
+    from chalicelib.services.jobs.schemas import schema_near
+
+    try:
+        with databases.session(read_only=True) as session:
+            found = schema_near(store, moment, read_schema(session))
+    except LeewardError as error:
+        return None, error.message
+    return found, "" if found else "none was recorded there"
 
 
 def _require_empty(folder: Path) -> None:

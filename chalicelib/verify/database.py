@@ -55,6 +55,25 @@ def verify_database(
     return run_checks(planned, clock).results
 
 
+def verify_promises(
+    databases: Databases,
+    checks: DatabaseChecks,
+    *,
+    moment: datetime,
+    clock: Clock,
+    schema: Schema | None = None,
+) -> tuple[CheckResult, ...]:
+    """Only what the plan itself asks of the database that `databases` names: its assertions, its
+    freshness, its schema. Arguments as of verify_database."""
+    planned = [
+        *_assertions(databases, checks.assertions),
+        *_freshness(databases, checks.freshness, moment),
+    ]
+    if checks.schema_digest:
+        planned.append(("schema-digest", partial(_compare_schema, databases, schema)))
+    return run_checks(planned, clock).results
+
+
 def verify_pages(server: DatabaseServer, *, clock: Clock) -> CheckResult:
     """Every page's checksum, by pg_checksums on the folder of the server, which it stops."""
     return run_checks([("page-checksums", partial(_check_pages, server))], clock).results[0]
