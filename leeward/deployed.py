@@ -102,17 +102,26 @@ def copies_of(
     """Component and location of every copy that is named, or that the plan has.
 
     `primary`: whether the location that backups are taken to is one of them.
+
+    Raises BadInput (code "no-copies"): there is none, so that nothing would be done.
     """
     kept = [
         name
         for name, it in places.plan.components.items()
         if it.kind in HAVE_POINTS and any(backup.to for backup in it.backups)
     ]
-    return [
+    found = [
         (component, location)
         for component in components or kept
         for location in locations or places.of(component)[0 if primary else 1 :]
     ]
+    if not found and not primary:
+        raise BadInput(
+            f"the plan has no copy of {', '.join(components) or 'anything'} in another location",
+            hint="say under `backups` where its copies go `to`",
+            code="no-copies",
+        )
+    return found
 
 
 def _locations(plan: Plan, access: Access) -> Locations:

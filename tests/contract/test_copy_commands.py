@@ -290,6 +290,8 @@ def test_a_point_that_was_tried_is_proven(cloud: Cloud) -> None:
     ("words", "status", "said"),
     [
         (["copy", NEXUS, "--to", "nowhere"], 1, "the plan has no location 'nowhere'"),
+        (["copy", NEXUS, "--component", "nexus-config"], 2, "no-copies"),
+        (["keys", "update", NEXUS, "--component", "nexus-config"], 2, "no-copies"),
         (["catalogue", "list", "nope", "--plan", NEXUS], 2, "unknown-component"),
         (["catalogue", "hold", "nexus-db", "nope", "--reason", "x", "--plan", NEXUS], 2,
          "unknown-point"),
