@@ -123,6 +123,8 @@ def test_a_key_that_opens_nothing_is_no_success(copy: Path, pair: tuple[Path, Pa
     )
     assert done.returncode == 1
     assert "opens" not in done.stdout
+    # Asked to open it with KMS, where no KMS key could: nothing was opened.
+    assert run("keys", "show", "--store", copy, "--kms").returncode == 1
 
 
 def test_a_data_key_that_was_exchanged_is_shown_as_such(copy: Path) -> None:
