@@ -109,7 +109,17 @@ def _ask(plan: Plan) -> tuple[list[dict[str, Any]], list[str]]:
             rows += invoke(function, {"list": True}, region=region)["exercises"]
         except LeewardError as error:
             silent.append(f"{function}: {error.message}")
-    return rows, silent
+    return rows, silent or _unheard(plan, rows)
+
+
+def _unheard(plan: Plan, rows: list[dict[str, Any]]) -> list[str]:
+    """Exercises of the plan that no region looks after: nobody begins them, or sees them missed."""
+    known = {row["name"] for row in rows}
+    return [
+        f"{it.name}: no region looks after it; deploy this plan"
+        for it in planned_exercises(plan)
+        if it.name not in known
+    ]
 
 
 def _print(rows: list[dict[str, Any]], silent: list[str], console: Console) -> None:

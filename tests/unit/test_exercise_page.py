@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from chalicelib.pages.render import Frame, render
-from chalicelib.plan.exercises import ComponentTest, Occasion, PlannedExercise, ScenarioResult
-from leeward.commands.exercises import _cells
+from chalicelib.plan.exercises import (
+    ComponentTest,
+    Occasion,
+    PlannedExercise,
+    ScenarioResult,
+    planned_exercises,
+)
+from leeward.commands.exercises import _cells, _unheard
+from leeward.plan_file import load_plan
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 PLANNED = PlannedExercise(
@@ -41,3 +49,14 @@ def test_the_command_lists_every_component() -> None:
     assert cells["db"][3:6] == ("failed", "1 min 1 s", "30 s")
     assert cells["cache"][3] == "running"
     assert cells["cdn"][3] == "not-tried"
+
+
+def test_an_exercise_that_nothing_deployed_looks_after_is_not_silently_left_out() -> None:
+    """As when the plan has one more than the stacks that were deployed before."""
+    plan = load_plan(Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml").plan
+    rows = [it.to_json() for it in planned_exercises(plan)]
+    assert _unheard(plan, rows) == []
+    assert _unheard(plan, rows[1:]) == [
+        f"{rows[0]['name']}: no region looks after it; deploy this plan"
+    ]
+    assert len(_unheard(plan, [])) == len(rows)
