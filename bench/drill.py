@@ -3,7 +3,8 @@ that is not a step at work.
 
 Whole drills in the local cloud, one after the other; medians. A step's own seconds are its work:
 PostgreSQL, the object store, the WAL. The rest is alarms, state machine, starts of functions,
-records and state.
+records and state. Functions start as with Lambda's SnapStart (leeward/local/sandbox_mother.py);
+what a start takes without it, bench/cold_start.py measures.
 
     python -m bench.drill [--rounds N]
 """
@@ -68,6 +69,9 @@ def main() -> None:
         ["of it, orchestration", f"{middle['orchestration']:.1f} ({share:.0%})"],
     ]
     text = "## The drill and its orchestration\n\n" + table(["what", "seconds"], lines)
+    text += (
+        "\nFunctions start from memory, as with Lambda's SnapStart; without it see the next part.\n"
+    )
     publish("drill", text, {"rounds": rounds, "median": middle})
 
 

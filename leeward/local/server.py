@@ -93,7 +93,10 @@ class Server:
             with without_batch() if service == "stepfunctions" else nullcontext():
                 shim = importlib.import_module(f"leeward.local.shims.{service}")
             self._shims.enter_context(shim.install(self._cloud))
-        return create_backend_app(service)
+        application = create_backend_app(service)
+        # Of Flask's help for debugging only this is wanted; it makes a class for each request.
+        application.debug, application.config["PROPAGATE_EXCEPTIONS"] = False, True
+        return application
 
 
 def forget_everything() -> None:

@@ -1,4 +1,4 @@
-"""How a sandbox's process comes to be: started anew, or forked from one that has the libraries.
+"""How a sandbox's process comes to be: started anew, or forked from one that has much in memory.
 
 A fresh interpreter takes half a second of processor time until a function begins to work, and a
 drill has some forty of them. What is forked differs in nothing that the function can see: its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,13 +15,35 @@ from pathlib import Path
 import pytest
 
 from leeward.local.reaper import Reaper
-from leeward.local.spawner import LOST, Forked, Spawner
+from leeward.local.spawner import LOST, MOTHER, Forked, Spawner
+from leeward.plan_file import load_plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are forked on Linux")
 APP = """
 import os, time
 def leave(event, context):
     os._exit(7)
+"""
+ROOT = Path(__file__).parents[2]
+# What a sandbox would find in memory that depends on more than the package.
+REMEMBERED = """
+import json, runpy, sys
+mother = runpy.run_path(sys.argv[1])
+mother["import_libraries"]()
+mother["read_models"]()
+names = mother["APPLICATION"]
+# What the plan's modules remember follows from the plan, which is the package's.
+own = {name: module for name, module in sys.modules.items()
+       if name.startswith("chalicelib") and not name.startswith("chalicelib.plan")}
+calls = {f"{name}.{key}": it.cache_info().currsize for name, module in own.items()
+         for key, it in vars(module).items() if hasattr(it, "cache_info")}
+import boto3
+print(json.dumps({
+    "missing": [name for name in names if name not in sys.modules],
+    "too_early": [name for name in ("app", "chalicelib.telemetry") if name in sys.modules],
+    "remembered": [name for name, size in calls.items() if size],
+    "session": boto3.DEFAULT_SESSION is not None,
+}))
 """
 
 
@@ -136,3 +159,19 @@ os.kill(os.getpid(), signal.SIGKILL)
     pids = [int(it) for it in done.stdout.split()]
     assert len(pids) == 2, done.stderr
     until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_nothing_of_a_function_is_in_memory_before_its_sandbox_is_forked(tmp_path: Path) -> None:
+    plan = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml").plan
+    (tmp_path / "plan.json").write_text(json.dumps(plan.to_json()))
+    found = subprocess.run(
+        [sys.executable, "-c", REMEMBERED, str(MOTHER)],
+        cwd=ROOT,
+        env={"LAMBDA_TASK_ROOT": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(found.stdout) == {
+        "missing": [], "too_early": [], "remembered": [], "session": False
+    }  # fmt: skip

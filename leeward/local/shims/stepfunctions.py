@@ -2,6 +2,7 @@
 
 A definition is parsed once, where moto parses it for its creation and for each execution; and with
 the cheaper of ANTLR's strategies, which finds the same tree or an error, on which moto's follows.
+One that was found valid is valid in the next cloud of the process too.
 
 moto calls the services of a task at a port taken from the environment, with a new client each
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
@@ -50,6 +51,8 @@ from leeward.local.shims import replaced
 if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
 
+_valid: set[str] = set()
+
 
 @contextmanager
 def install(cloud: LocalCloud) -> Iterator[None]:
@@ -92,6 +95,9 @@ def install(cloud: LocalCloud) -> Iterator[None]:
         for caller in (lambda_eval_utils, resource_eval_s3):
             stack.enter_context(replaced(caller, "boto_client_for", lambda _: boto_client_for))
         stack.enter_context(replaced(AmazonStateLanguageParser, "parse", _parsed_once))
+        stack.enter_context(
+            replaced(StepFunctionsParserBackend, "_validate_definition", _validated_once)
+        )
         stack.enter_context(replaced(execution_worker, "ExecutionData", with_text))
         stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
         yield
@@ -141,6 +147,15 @@ def _parsed_once(original: Any) -> Any:
         return original(definition) if tree is None else (Preprocessor().visit(tree), tree)
 
     return parse
+
+
+def _validated_once(original: Any) -> Any:
+    def validate(definition: str) -> None:
+        if definition not in _valid:
+            original(definition)
+            _valid.add(definition)
+
+    return staticmethod(validate)
 
 
 @lru_cache(maxsize=64)
