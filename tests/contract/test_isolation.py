@@ -176,6 +176,19 @@ def test_what_somebody_put_into_the_policy_meanwhile_stays(cloud: LocalCloud) ->
     s3.delete_bucket_policy(Bucket=BUCKET)
 
 
+def test_a_bucket_without_a_policy_has_none_again_however_often_it_is_lowered(
+    cloud: LocalCloud,
+) -> None:
+    s3 = cloud.client("s3")
+    s3.delete_bucket_policy(Bucket=BUCKET)
+    barrier = BucketPolicyBarrier(s3, BUCKET, [LEEWARD])
+    before = barrier.look()
+    barrier.raise_up(before)
+    barrier.lower(before)
+    assert barrier.lower(before).found == f"{BUCKET} has no policy, as before"
+    assert policy_of(cloud) is None
+
+
 def test_without_roles_that_may_write_a_bucket_is_not_closed(cloud: LocalCloud) -> None:
     """It could not be opened again by anybody but the account's root user."""
     with pytest.raises(NotReady) as caught:
@@ -375,8 +388,24 @@ def test_one_barrier_that_fails_keeps_no_other_down_and_a_retry_forgets_nothing(
     assert {it.standing for it in read_cuts(state, "uploads")} == {"raised"}
     assert user.puts() == "InvalidAccessKeyId"
 
-    lowered = lower_barriers(read_cuts(state, "uploads"), open_=open_, state=state, clock=clock)
+    heard: list[tuple[str, str]] = []
+
+    def die_once(cut: Any) -> None:
+        heard.append((cut.kind, cut.standing))
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+
+    def lower() -> Any:
+        cuts = read_cuts(state, "uploads")
+        return lower_barriers(cuts, open_=open_, state=state, clock=clock, tell=die_once)
+
+    with pytest.raises(KeyboardInterrupt):
+        lower()
+    lowered = lower()
     assert lowered.failed == ()
+    # What the dead one lowered is told too: it counts as lowered when somebody heard of it.
+    assert heard[1] == heard[0]
+    assert len(set(heard)) == len(heard) - 1 == len(lowered.done)
     assert policy_of(cloud) == OTHERS, "what stood before the first attempt"
     assert user.puts() == ""
     again = lower_barriers(read_cuts(state, "uploads"), open_=open_, state=state, clock=clock)

@@ -81,6 +81,8 @@ class StatementBarrier(Barrier):
 
     def lower(self, before: dict[str, Any], *, as_found: bool = False) -> Lowered:
         text, now = before["policy"], self._read()
+        if now is None and text is None:  # a dead attempt may have lowered it
+            return Lowered(f"{self._bucket} has no policy, as before")
         if now is None:
             return Lowered(f"{self._bucket} has no policy any more: somebody removed it")
         document = json.loads(now)
