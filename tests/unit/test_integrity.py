@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,8 @@ from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import DigestMismatch, Refused, Throttled, Unavailable
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import StoredFacts
+from chalicelib.verify.copies.content import QUICK_BYTES, SURE_BYTES_A_SECOND, read_at_once
+from chalicelib.verify.copies.expected import Expected
 from chalicelib.verify.copies.integrity import CheckResult
 from chalicelib.verify.copies.location import verify_location
 from chalicelib.verify.copies.rotation import CheckPolicy
@@ -26,6 +28,7 @@ from tests.integrity_stores import SEGMENT, Keeper, Shelf, SteppedClock, wal_con
 ALL = CheckPolicy(read_within=timedelta(days=30))
 NONE = dataclasses.replace(ALL, read_bytes=0)
 DAY = timedelta(days=1)
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 class Guard:
@@ -318,6 +321,54 @@ def test_what_one_check_does_not_reach_the_next_ones_do() -> None:
         assert not guard.check(NONE, seconds=60).ok
     assert len(looked) == 200
     assert guard.check(NONE, seconds=1000).ok
+
+
+class FeedingShelf(Shelf):
+    """Each request takes a second."""
+
+    def __init__(self, clock: SteppedClock) -> None:
+        super().__init__(clock)
+        self.asked: list[str] = []
+
+    def facts(self, key: str) -> StoredFacts:
+        self.clock.at += timedelta(seconds=1)
+        self.asked.append(key)
+        return super().facts(key)
+
+    def feed(self, key: str, take: Callable[[memoryview], None]) -> StoredFacts:
+        for piece in self.read(key):
+            take(memoryview(piece))
+        return self.facts(key)
+
+
+def test_what_takes_its_time_does_not_keep_a_check_from_looking_at_the_others() -> None:
+    keeper = Keeper()
+    keeper.store = slow = FeedingShelf(keeper.clock)
+    keeper.catalogue = StoredCatalogue(slow, "db")
+    contents = [b"%d" % number for number in range(200)]
+    contents[100:110] = [bytes(QUICK_BYTES + 1)] * 10
+    keys = [item.key for item in keeper.add(*contents).objects]
+    guard = Guard(keeper)
+    for _ in range(9):
+        assert not guard.check(seconds=60).ok
+    assert {*keys} - {*slow.asked} <= {*keys[100:110]}
+    whole = guard.check(seconds=1000)
+    assert (whole.ok, whole.read) == (True, 200)
+
+
+def test_only_what_can_surely_be_read_in_time_is_not_looked_at_before() -> None:
+    def chosen(store: Shelf, seconds: float | None) -> set[str]:
+        late = SURE_BYTES_A_SECOND
+        sizes = {"a": late, "b": 1, "c": late, "d": late, "e": 10 * late}
+        items = [Expected(key, "p", size, "aa", NOW, "new") for key, size in sizes.items()]
+        wal = Expected("wal", "", 1, "", NOW, "new")
+        return {*read_at_once(store, [*items, wal], long_bytes=10 * late, seconds=seconds)}
+
+    feeding = FeedingShelf(SteppedClock())
+    assert chosen(feeding, None) == {"a", "b", "c", "d"}
+    assert chosen(feeding, 2) == {"a", "b", "c"}
+    assert chosen(feeding, 0) == {"b"}
+    assert chosen(Shelf(SteppedClock()), None) == set()
 
 
 def test_a_point_pruned_during_the_check_is_no_loss(guard: Guard) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.verify.copies.expected import Expected
-from chalicelib.verify.copies.rotation import CheckPolicy, choose_reads
+from chalicelib.verify.copies.rotation import CheckPolicy, choose_reads, order_turns
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 EVERY = timedelta(hours=6)
@@ -104,3 +104,25 @@ def test_a_budget_that_does_not_suffice_says_so_before_the_promise_is_broken(
     rotation = choose_reads(objects, limit, now=NOW)
     assert rotation.needed_bytes > 1
     assert rotation.needed_bytes * limit.runs >= sum(sizes)
+
+
+def turns(sizes: dict[str, int], reads: str, slots: int) -> str:
+    objects = {key: stored(key, size) for key, size in sizes.items()}
+    late = [objects[key] for key in reads]
+    return "".join(it.key for it in order_turns(list(objects.values()), late, slots=slots))
+
+
+def test_what_takes_its_time_comes_after_all_that_is_only_looked_at() -> None:
+    assert turns({"a": 50, "b": 1, "c": 60, "d": 1}, "ca", 1) == "bdca"
+
+
+def test_what_would_be_left_alone_at_the_end_is_begun_first() -> None:
+    sizes = {"a": 1, "b": 20, "c": 70, "d": 20, "e": 1, "f": 60}
+    assert turns(sizes, "bdcf", 4) == "cfaebd"
+    assert turns(sizes, "bdcf", 2) == "aebdcf", "none of them is half of all bytes"
+    assert turns({**sizes, "g": 200}, "bdcfg", 2) == "gaebdcf"
+
+
+def test_half_of_the_slots_are_left_to_what_is_only_looked_at() -> None:
+    sizes = dict.fromkeys("abc", 100) | dict.fromkeys("xyz", 1)
+    assert turns(sizes, "abc", 4) == "abxyzc"

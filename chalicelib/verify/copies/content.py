@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 from typing import IO, cast
 
 import zstandard
@@ -18,7 +19,11 @@ from chalicelib.verify.copies.flight import TimeLimit
 
 PIECE_BYTES = 1 << 20
 # A request that brings so much takes hardly longer than one that only asks about it.
-AT_ONCE_BYTES = 4 << 20
+QUICK_BYTES = 4 << 20
+# So much is read while it is waited for: the network is the limit, not the processor.
+LITTLE_BYTES = 256 << 10
+# Half of what a Lambda with one processor reads of S3.
+SURE_BYTES_A_SECOND = 40 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ def read_content(store: ObjectStore, item: Expected, limit: TimeLimit) -> Conten
 
     Raises: as ObjectStore.read; Damaged (code "wal-unreadable").
     """
+    if limit.over.is_set() or limit.passed:
+        return None
     chunks, facts = _Hashing(limit), None
     try:
         if item.is_wal and item.key.endswith(".zst") and not item.sha256:
@@ -55,9 +62,28 @@ def read_content(store: ObjectStore, item: Expected, limit: TimeLimit) -> Conten
     return Content(chunks.digest.hexdigest(), chunks.size_bytes, facts)
 
 
-def is_read_at_once(store: ObjectStore, item: Expected) -> bool:
-    """It is to be read and need not be looked at before: one request instead of two."""
-    return isinstance(store, FeedsPieces) and item.size_bytes <= AT_ONCE_BYTES and bool(item.sha256)
+def read_at_once(
+    store: ObjectStore, reads: Iterable[Expected], *, long_bytes: int, seconds: float | None
+) -> frozenset[str]:
+    """Which of those to be read are not looked at before: one request tells both.
+
+    Others are looked at first, lest nothing is known of them when the time is over.
+
+    Args:
+        seconds: that are left, None: as many as it takes.
+    """
+    if not isinstance(store, FeedsPieces):
+        return frozenset()
+    left = inf if seconds is None else seconds * SURE_BYTES_A_SECOND
+    chosen = set()
+    for item in reads:
+        if not item.sha256 or item.size_bytes >= long_bytes:
+            continue
+        if item.size_bytes > QUICK_BYTES:
+            left -= item.size_bytes
+        if left >= 0 or item.size_bytes <= QUICK_BYTES:
+            chosen.add(item.key)
+    return frozenset(chosen)
 
 
 def read_long(store: ReadsOn, item: Expected, limit: TimeLimit, begun: Begun) -> Content | Begun:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from chalicelib.errors import LeewardError
@@ -47,35 +48,39 @@ def in_flight(
     """
     pool = ThreadPoolExecutor(threads)
     running: dict[Future[Result], Item] = {}
+    ended: SimpleQueue[Future[Result]] = SimpleQueue()
     try:
         for item in items:
-            if limit.passed:
+            if limit.over.is_set() or limit.passed:
                 yield item, None
                 continue
-            running[pool.submit(work, item)] = item
+            begun = pool.submit(work, item)
+            running[begun] = item
+            begun.add_done_callback(ended.put)
             if len(running) >= 2 * threads:
-                yield from _ended(running, limit)
+                yield from _next_ended(ended, running, limit)
         while running:
-            yield from _ended(running, limit)
+            yield from _next_ended(ended, running, limit)
     finally:
         if running:
             limit.over.set()
         pool.shutdown(wait=not limit.over.is_set(), cancel_futures=True)
 
 
-def _ended(
-    running: dict[Future[Result], Item], limit: TimeLimit
+def _next_ended(
+    ended: SimpleQueue[Future[Result]], running: dict[Future[Result], Item], limit: TimeLimit
 ) -> Iterator[tuple[Item, Result | LeewardError | None]]:
-    ended, _ = wait(running, timeout=limit.left_seconds(), return_when=FIRST_COMPLETED)
-    if not ended:
+    """One that ended; all that are running, as not reached, when the time is over before."""
+    try:
+        one = ended.get(timeout=limit.left_seconds())
+    except Empty:
         limit.over.set()
         abandoned = list(running.values())
         running.clear()
         yield from ((item, None) for item in abandoned)
         return
-    for one in ended:
-        item = running.pop(one)
-        try:
-            yield item, one.result()
-        except LeewardError as error:
-            yield item, error
+    item = running.pop(one)
+    try:
+        yield item, one.result()
+    except LeewardError as error:
+        yield item, error

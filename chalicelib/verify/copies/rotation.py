@@ -74,6 +74,28 @@ def choose_reads(objects: Iterable[Expected], policy: CheckPolicy, *, now: datet
     return Rotation(tuple(picked), needed)
 
 
+def order_turns(
+    looks: Sequence[Expected], reads: Sequence[Expected], *, slots: int
+) -> tuple[Expected, ...]:
+    """In which order to begin, where `slots` objects are read at a time.
+
+    Pure. All that is only looked at or read in an instant comes before the `reads` that take their
+    time, so that a check which ends early has looked at as much as it can. Before everything come
+    at most half as many reads as there are slots: those that are more than one slot's share of all
+    bytes, which would be left alone at the end while the other slots have nothing to do.
+
+    Args:
+        looks: all objects, each once.
+        reads: those of them that take their time, in the order of their promises.
+    """
+    share = sum(item.size_bytes for item in looks) / slots
+    long = sorted(reads, key=lambda item: -item.size_bytes)[: slots // 2]
+    ahead = [item for item in long if item.size_bytes > share]
+    late = {item.key for item in reads}
+    quick = (item for item in looks if item.key not in late)
+    return tuple({item.key: item for item in (*ahead, *quick, *reads)}.values())
+
+
 def _due_bytes(queue: Sequence[Expected], policy: CheckPolicy, now: datetime) -> int:
     """How much must be read now so that later runs, each with the same budget, can do the rest.
 
