@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.s3.bucket import S3Buckets
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.adapters.s3.rules import S3Control
 from chalicelib.errors import NotReady
 from chalicelib.ports.bucket_rules import BucketControl, BucketRules, Expiry

@@ -15,7 +15,7 @@ import pytest
 
 from chalicelib.adapters.s3.bucket import S3Buckets
 from chalicelib.adapters.s3.copy import CopyLimits
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.errors import BadInput, DigestMismatch, NotReady, Refused, Truncated
 from chalicelib.ports.buckets import Bucket, CopySource
 from tests.fakes_buckets import InMemoryBuckets

@@ -16,7 +16,7 @@ import pytest
 from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
 from chalicelib.adapters.s3.copy import CopyLimits
 from chalicelib.adapters.s3.copy_turns import KEPT, CopyTurns
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.backup.bucket.replicas import BucketReplica
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
 from chalicelib.backup.bucket.sync_decision import SyncPolicy

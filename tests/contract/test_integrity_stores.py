@@ -15,7 +15,7 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.read_ahead import MIB
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.adapters.s3.signing import Credentials
 from chalicelib.adapters.s3.streams import S3ObjectStreams
 from chalicelib.errors import LeewardError

@@ -15,7 +15,7 @@ from botocore.session import get_session
 
 from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
 from chalicelib.adapters.s3.copy import CopyLimits
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
 from chalicelib.errors import (
     DigestMismatch,

@@ -12,7 +12,7 @@ import pytest
 from botocore.config import Config
 
 from chalicelib.adapters.read_ahead import MIB
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.adapters.s3.signing import Credentials
 from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.adapters.s3.streams import PIECE_BYTES, S3ObjectStreams

@@ -20,7 +20,7 @@ import pytest
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.s3.bucket import S3Buckets
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.backup.bucket.replicas import BucketReplica, StoreReplica
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
-from chalicelib.adapters.s3.http import Patience
+from chalicelib.adapters.s3.place import Patience
 from chalicelib.recover.bucket.apply import apply_undo
 from chalicelib.recover.bucket.deleted_objects import GoneObjects, survey_deleted, verify_undelete
 from chalicelib.recover.bucket.fill import Filled, fill_bucket

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.adapters.s3.http import Patience, Place
+from chalicelib.adapters.s3.place import Patience, Place
 
 
 @pytest.mark.parametrize(

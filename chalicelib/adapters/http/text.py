@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 
 from chalicelib.errors import BadInput
 
+# S3 closes a connection that nobody uses after some 20 s.
+IDLE_SECONDS = 15.0
+
 
 class Origin(NamedTuple):
     host: str

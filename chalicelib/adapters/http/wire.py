@@ -16,12 +16,10 @@ from typing import Any, NamedTuple
 
 import httptools
 
-from chalicelib.adapters.http.text import Headers, Origin
+from chalicelib.adapters.http.text import IDLE_SECONDS, Headers, Origin
 
 MIB = 1 << 20
 CONNECT_SECONDS = 10.0
-# S3 closes a connection that nobody uses after some 20 s.
-IDLE_SECONDS = 15.0
 DNS_SECONDS = 60.0
 # So much of a body waits for its reader before the server has to.
 READ_AHEAD_BYTES = MIB

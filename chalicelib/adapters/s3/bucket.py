@@ -18,15 +18,9 @@ from chalicelib.adapters.http.wire import Connections
 from chalicelib.adapters.s3.copy import CopyLimits, S3Copier
 from chalicelib.adapters.s3.copy_turns import CopyTurns
 from chalicelib.adapters.s3.facts import read_facts, read_written
-from chalicelib.adapters.s3.http import (
-    Answer,
-    Patience,
-    Place,
-    Query,
-    S3Http,
-    sha256_header,
-)
+from chalicelib.adapters.s3.http import Answer, S3Http, sha256_header
 from chalicelib.adapters.s3.pages import pages_of, unordered
+from chalicelib.adapters.s3.place import Patience, Place, Query
 from chalicelib.adapters.s3.read import Reading
 from chalicelib.adapters.s3.rules_direct import read_rules
 from chalicelib.adapters.s3.signing import Credentials

@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 
 from chalicelib.adapters.s3.copy_turns import CopyTurns, Upload
 from chalicelib.adapters.s3.facts import CHECKSUMS, META, read_facts
-from chalicelib.adapters.s3.http import Answer, Place, S3Http
+from chalicelib.adapters.s3.http import Answer, S3Http
+from chalicelib.adapters.s3.place import Place
 from chalicelib.adapters.s3.signing import encode_path, encode_query
 from chalicelib.adapters.s3.xml import parse, parse_tags, render_parts
 from chalicelib.errors import DigestMismatch, LeewardError, Unavailable

@@ -16,10 +16,15 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from chalicelib.adapters.http.blocking import Answer, Connection
-from chalicelib.adapters.http.text import Headers, Origin, origin_of, render_request
-from chalicelib.adapters.http.wire import IDLE_SECONDS
+from chalicelib.adapters.http.text import (
+    IDLE_SECONDS,
+    Headers,
+    Origin,
+    origin_of,
+    render_request,
+)
 from chalicelib.adapters.s3.errors import error_of
-from chalicelib.adapters.s3.http import Patience, Place, Query, unreadable
+from chalicelib.adapters.s3.place import Patience, Place, Query, unreadable
 from chalicelib.adapters.s3.signing import (
     EMPTY_SHA256,
     Credentials,

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import random
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, NoReturn, TypeVar
 
 from chalicelib.adapters.http.text import origin_of, render_request
 from chalicelib.adapters.http.wire import Connections, Response
 from chalicelib.adapters.s3.errors import error_of, region_of
+from chalicelib.adapters.s3.place import Patience, Place, Query, unreadable
 from chalicelib.adapters.s3.signing import (
     EMPTY_SHA256,
     Credentials,
@@ -31,55 +30,14 @@ from chalicelib.adapters.s3.xml import parse_error
 from chalicelib.errors import BadInput, LeewardError, Unavailable
 
 T = TypeVar("T")
-Query = Sequence[tuple[str, str]]
 # Longest key in S3, in bytes of UTF-8.
 KEY_BYTES = 1024
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long a failing server is waited for: the defaults make about 35 s of pauses.
-
-    Copies are read with `copy_seconds` of silence: S3 sends nothing while it copies a large part.
-    """
-
-    attempts: int = 10
-    first_pause_seconds: float = 0.1
-    longest_pause_seconds: float = 20.0
-    read_seconds: float = 60.0
-    copy_seconds: float = 600.0
-
-    def pause(self, failures: int) -> float:
-        longest = min(self.first_pause_seconds * 2.0 ** (failures - 1), self.longest_pause_seconds)
-        return float(longest * random.uniform(0.5, 1))
 
 
 class Answer(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-@dataclass
-class Place:
-    """Where a bucket is. `endpoint_url` "" is AWS itself; the region is corrected by S3."""
-
-    bucket: str
-    region: str
-    endpoint_url: str = ""
-
-    def address(self) -> tuple[str, str]:
-        """(origin, path before the key): virtual-hosted in AWS, in the path everywhere else.
-
-        A dot in the name would not match the certificate, so such a bucket goes into the path.
-        """
-        if self.endpoint_url:
-            return self.endpoint_url.rstrip("/"), f"/{self.bucket}"
-        suffix = "amazonaws.com.cn" if self.region.startswith("cn-") else "amazonaws.com"
-        host = f"s3.{self.region}.{suffix}"
-        if "." in self.bucket:
-            return f"https://{host}", f"/{self.bucket}"
-        return f"https://{self.bucket}.{host}", ""
 
 
 class S3Http:
@@ -205,19 +163,6 @@ class S3Http:
         )
         failure.__cause__ = error
         return failure
-
-
-def unreadable(bucket: str, key: str, error: Exception) -> LeewardError:
-    """A field is missing, or holds what S3 never puts there."""
-    failure = Unavailable(
-        f"expected an answer as S3 gives it for {bucket}, found {error!r}",
-        code="answer-unreadable",
-        hint="It is tried again; look at what stands between here and S3 when it repeats.",
-        bucket=bucket,
-        key=key,
-    )
-    failure.__cause__ = error
-    return failure
 
 
 def sha256_header(body: bytes) -> dict[str, str]:

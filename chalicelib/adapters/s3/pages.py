@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from chalicelib.adapters.s3.http import Query
+from chalicelib.adapters.s3.place import Query
 from chalicelib.errors import LeewardError, NotReady
 
 

@@ -19,7 +19,7 @@ from chalicelib.adapters.http.text import Headers
 from chalicelib.adapters.refusals import changed_meanwhile
 from chalicelib.adapters.s3.answers import CHECKSUM_FIELDS, checksums_of
 from chalicelib.adapters.s3.direct import S3Direct
-from chalicelib.adapters.s3.http import Patience, Place
+from chalicelib.adapters.s3.place import Patience, Place
 from chalicelib.adapters.s3.read import Reading
 from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
 from chalicelib.adapters.s3.store import (
