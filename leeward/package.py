@@ -164,12 +164,13 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
 
     Six question marks: Secrets Manager ends each ARN with a dash and six characters.
     """
-    from leeward.template import machine_name
+    from leeward.template import machine_name, step_parameters
     from leeward.template_buckets import bucket_parameters
     from leeward.template_infrastructure import infrastructure_parameters
     from leeward.template_isolation import isolation_parameters
     from leeward.template_names import names_parameters
     from leeward.template_people import message_secrets
+    from leeward.template_servers import server_parameters
     from leeward.template_workloads import workload_parameters
 
     databases = [it for it in plan.components.values() if it.kind == "postgres"]
@@ -195,7 +196,7 @@ def plan_parameters(plan: Plan) -> dict[str, Any]:
     given |= bucket_parameters(plan) | names_parameters(plan)
     given |= infrastructure_parameters(plan)
     given |= workload_parameters(plan)
-    given |= isolation_parameters(plan)
+    given |= isolation_parameters(plan) | server_parameters(plan) | step_parameters(plan)
     return given
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from chalicelib.plan.components import Postgres, Redis
 from chalicelib.plan.model import Plan
@@ -48,6 +49,15 @@ SIGN_OF_BLINDNESS = "a check of the source could not run; nothing is known until
 SIGN_OF_GAP = "WAL was lost before it was stored; a new full backup is being taken"
 
 STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask", "record"})
+
+
+def step_parameters(plan: Plan) -> dict[str, Any]:
+    """The functions that the plan's scenarios call, in either stack: who opens an incident warms
+    them, and may invoke no others."""
+    steps = (step for it in plan.scenarios.values() for step in it.all_steps())
+    used = {STEP_KINDS[step.uses].function for step in steps if step.uses} | {"record"}
+    arns = [f"arn:aws:lambda:*:*:function:leeward-*-{name}" for name in sorted(used)]
+    return {"StepFunctions": {"Type": "CommaDelimitedList", "Default": ",".join(arns)}}
 
 
 def plan_resources(plan: Plan) -> Resources:

@@ -71,11 +71,20 @@ def names_parameters(plan: Plan) -> dict[str, Any]:
     zones = [it.hosted_zone for it in moved_by(plan, "change-records").values() if it.hosted_zone]
     groups = [it.target_group for it in names if it.target_group]
     controls = [arn for it in names for arn in it.routing_controls.values()]
+    records = [
+        it.name for found in moved_by(plan, "change-records").values() for it in found.records
+    ]
     return {
+        "RecordNames": _list([_normalized(it) for it in records] or ["leeward-none"]),
         "HostedZones": _list([f"arn:aws:route53:::hostedzone/{it}" for it in zones or [NOBODYS]]),
         "TargetGroups": _list(groups or [NOBODYS_GROUP]),
         "RoutingControls": _list(controls or [NOBODYS_CONTROL]),
     }
+
+
+def _normalized(name: str) -> str:
+    """As Route 53 gives a record's name to IAM: the star is its octal code."""
+    return name.rstrip(".").lower().replace("*", "\\052")
 
 
 NOBODYS = "LEEWARDNONE"

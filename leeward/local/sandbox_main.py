@@ -90,6 +90,8 @@ class Gate:
             texts["RoutingControlArn"] = entries[0]["RoutingControlArn"]
         if service in ("ec2", "ssm"):
             texts |= _of_servers(parameters)
+        if operation == "ChangeResourceRecordSets":
+            texts["Changes"] = json.dumps(parameters["ChangeBatch"]["Changes"])
         if operation == "CreateJob":
             texts["JobOperation"] = next(iter(parameters["Operation"]))
         if service == "dynamodb":

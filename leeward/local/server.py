@@ -34,6 +34,7 @@ SHIMS = (
     "ec2",
     "elb",
     "events",
+    "iam",
     "kms",
     "route53",
     "s3",

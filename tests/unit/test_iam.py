@@ -149,6 +149,8 @@ def test_a_copy_reads_its_source_under_the_source_s_own_key() -> None:
         ("s3:GetObjectVersion", "arn:aws:s3:::other/a/b"),
         ("kms:Decrypt", KEY),
     ]
+    owners = [it.values("s3:ResourceAccount") for it in needs[:2]]
+    assert owners == [["123456789012"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -192,3 +194,39 @@ def test_a_condition_on_partitions_is_judged() -> None:
         assert (allows(some, need), allows(others, need)) == (first, second), partition
     with pytest.raises(BadInput):
         allows(some, Need("dynamodb:GetItem", TABLE))  # a call whose partition is not known
+
+
+def test_what_is_absent_is_judged_by_the_request() -> None:
+    null = {"Null": {"codebuild:source.buildspec": "true"}}
+    project = "arn:aws:codebuild:us-east-1:123456789012:project/terraform"
+    documents = [document(allow("codebuild:StartBuild", project) | {"Condition": null})]
+    asked = {"projectName": "terraform"}
+    [as_it_is] = needs_of("codebuild", "StartBuild", asked, "us-east-1")
+    [changed] = needs_of(
+        "codebuild", "StartBuild", asked | {"buildspecOverride": "rm"}, "us-east-1"
+    )
+    assert (allows(documents, as_it_is), allows(documents, changed)) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"StringEquals": {"aws:SourceIp": "192.0.2.1"}},  # a key that nobody knows here
+        {"IpAddress": {"aws:RequestedRegion": "us-east-1"}},  # an operator likewise
+        {"ForAllValues:StringEquals": {"aws:TagKeys": ["Name"]}},  # IAM lets it pass without any
+        {"StringNotLike": {"aws:RequestTag/Name": "web"}},  # the same
+        {"StringEquals": {"aws:RequestedRegion": "eu-west-1", "aws:SourceIp": "192.0.2.1"}},
+    ],
+)
+def test_what_cannot_be_judged_is_an_error_whatever_else_holds(condition: dict[str, Any]) -> None:
+    statement = allow("ec2:CreateTags", "*") | {"Condition": condition}
+    [need] = needs_of("ec2", "CreateTags", {"Resources": "i-1"}, "us-east-1")
+    with pytest.raises(BadInput):
+        allows([document(statement)], need)
+
+
+def test_a_denial_with_a_condition_is_not_judged() -> None:
+    deny = {"Effect": "Deny", "Action": "s3:*", "Resource": "*"}
+    named = deny | {"Condition": {"StringEquals": {"aws:RequestedRegion": "eu-west-1"}}}
+    with pytest.raises(BadInput):
+        allows([document(allow("s3:*", "*"), named)], Need("s3:GetObject", "arn:aws:s3:::b/k"))

@@ -19,11 +19,13 @@ OPERATORS = {
     "StringLike": True,
     "StringNotLike": False,
 }
-OF_ALL = "ForAllValues:"
+OF_ALL, IS_ABSENT = "ForAllValues:", "Null"
 KEYS = re.compile(
     r"(aws|ssm):[Rr]esourceTag/.+|aws:(RequestTag/.+|TagKeys|RequestedRegion)"
     r"|ec2:(CreateAction|LaunchTemplate|IsLaunchTemplateResource)|cloudwatch:namespace"
-    r"|dynamodb:LeadingKeys|ecs:cluster|iam:PassedToService|s3:RequestJobOperation"
+    r"|codebuild:(environment\.image|secondarySources|serviceRole|source\.(buildspec|location))"
+    r"|dynamodb:LeadingKeys|ecs:cluster|iam:PassedToService|s3:(RequestJobOperation|ResourceAccount)"
+    r"|route53:ChangeResourceRecordSets(Actions|NormalizedRecordNames|RecordTypes)"
 )
 
 
@@ -68,9 +70,11 @@ def _key_holds(operator: str, key: str, patterns: list[str], need: Need) -> bool
     IAM lets ForAllValues, and what is negated, pass without the key: here that is an error, as
     either the local cloud does not know the request's value or the document asks for too little.
     """
+    values = need.values(key)
+    if operator == IS_ABSENT and KEYS.fullmatch(key):
+        return patterns == ["false" if values else "true"]
     of_all = operator.startswith(OF_ALL)
     wanted = OPERATORS.get(operator.removeprefix(OF_ALL))
-    values = need.values(key)
     if wanted is None or not KEYS.fullmatch(key) or (not values and (of_all or not wanted)):
         raise BadInput(f"the condition cannot be judged here: {operator} of {key} for {need}")
     if len(values) > 1 and not of_all:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 ACCOUNT = "123456789012"
 """The account of a caller that moto has no user for."""
+Facts = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Need:
 
     action: str
     resource: str
-    facts: tuple[tuple[str, str], ...] = ()
+    facts: Facts = ()
 
     def values(self, key: str) -> list[str]:
         return [value for name, value in self.facts if name == key]

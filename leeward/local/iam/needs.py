@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 from leeward.local.iam.arns import resource_of
-from leeward.local.iam.need import ACCOUNT, Need
+from leeward.local.iam.need import ACCOUNT, Facts, Need
 from leeward.local.iam.servers import ABOUT_SERVERS, needs_of_servers
 
 PREFIXES = {"monitoring": "cloudwatch"}
@@ -49,6 +51,16 @@ VERSIONED = {
 # Services without regions are called, for a condition, in this one.
 # Source: IAM user guide, "AWS global condition context keys", aws:RequestedRegion.
 GLOBAL, GLOBAL_IS_CALLED_IN = "aws-global", "us-east-1"
+# Every bucket of the local cloud is the account's own.
+OF_BUCKETS: Facts = (("s3:ResourceAccount", ACCOUNT),)
+# Of StartBuild: what is there when the call names something in the project's stead.
+OVERRIDES = {
+    "buildspecOverride": "codebuild:source.buildspec",
+    "imageOverride": "codebuild:environment.image",
+    "secondarySourcesOverride": "codebuild:secondarySources",
+    "serviceRoleOverride": "codebuild:serviceRole",
+    "sourceLocationOverride": "codebuild:source.location",
+}
 # Condition key of an action, and the parameter that its value comes from.
 FACTS = {
     "cloudwatch:PutMetricData": ("cloudwatch:namespace", "Namespace"),
@@ -102,10 +114,16 @@ def _needs_of(service: str, operation: str, parameters: dict[str, str], region: 
     return needs
 
 
-def _facts_of(name: str, parameters: dict[str, str], region: str) -> tuple[tuple[str, str], ...]:
+def _facts_of(name: str, parameters: dict[str, str], region: str) -> Facts:
     if name in FACTS:
         key, parameter = FACTS[name]
         return ((key, parameters.get(parameter, "")),)
+    if name.startswith("s3:"):
+        return OF_BUCKETS
+    if name == "codebuild:StartBuild":
+        return tuple((key, "given") for it, key in OVERRIDES.items() if it in parameters)
+    if name == "route53:ChangeResourceRecordSets":
+        return _of_records(json.loads(parameters["Changes"]))
     if name.startswith("dynamodb:") and parameters.get("LeadingKey"):
         return (("dynamodb:LeadingKeys", parameters["LeadingKey"]),)
     if name.startswith("ecs:") and parameters.get("cluster"):
@@ -115,8 +133,25 @@ def _facts_of(name: str, parameters: dict[str, str], region: str) -> tuple[tuple
     return ()
 
 
+def _of_records(changes: list[dict[str, Any]]) -> Facts:
+    """Names without their last dot, in small letters, a star as its octal code.
+
+    Source: Route 53 developer guide, "Using IAM policy conditions for fine-grained access control".
+    """
+    prefix = "route53:ChangeResourceRecordSets"
+    found = []
+    for change in changes:
+        record = change["ResourceRecordSet"]
+        name = record["Name"].rstrip(".").lower().replace("*", "\\052")
+        found.append((f"{prefix}Actions", change["Action"]))
+        found.append((f"{prefix}NormalizedRecordNames", name))
+        found.append((f"{prefix}RecordTypes", record["Type"]))
+    return tuple(found)
+
+
 def _needs_of_source(copied: str, key: str | None) -> list[Need]:
     """Of a copy's source, "bucket/key" or "bucket/key?versionId=..."."""
     path, _, version = copied.lstrip("/").partition("?versionId=")
-    read = Need("s3:GetObjectVersion" if version else "s3:GetObject", f"arn:aws:s3:::{path}")
+    action = "s3:GetObjectVersion" if version else "s3:GetObject"
+    read = Need(action, f"arn:aws:s3:::{path}", OF_BUCKETS)
     return [read, Need("kms:Decrypt", key)] if key else [read]

@@ -14,9 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from leeward.local.iam.need import ACCOUNT, Need
-
-Facts = tuple[tuple[str, str], ...]
+from leeward.local.iam.need import ACCOUNT, Facts, Need
 
 # Beside the instance and the template a launch asks for the use of these.
 LAUNCHED_WITH = ("image", "network-interface", "security-group", "subnet", "volume")
@@ -27,7 +25,13 @@ OVERRIDING = frozenset(
 )  # fmt: skip
 # Images and snapshots have no account in their ARN.
 OF_NOBODY = ("image", "snapshot")
-KINDS = {"i-": "instance", "snap-": "snapshot", "vol-": "volume", "eni-": "network-interface"}
+KINDS = {
+    "*": "instance",
+    "i-": "instance",
+    "snap-": "snapshot",
+    "vol-": "volume",
+    "eni-": "network-interface",
+}
 
 
 def needs_of_servers(
@@ -158,10 +162,10 @@ def _lent_role(template: Any) -> list[Need]:
     """The role of the profile that the template names is passed to EC2."""
     from moto.iam.models import iam_backends
 
-    version = template.default_version() if template else None
-    profile = version.data.get("IamInstanceProfile", {}).get("Name") if version else None
-    found = iam_backends[ACCOUNT]["aws"].instance_profiles if profile else {}
-    roles = [role for it in found.values() if it.name == profile for role in it.roles]
+    named = template.default_version().data.get("IamInstanceProfile", {}) if template else {}
+    wanted = set(named.values())
+    found = iam_backends[ACCOUNT]["aws"].instance_profiles.values() if wanted else ()
+    roles = [role for it in found if wanted & {it.name, it.arn} for role in it.roles]
     return [Need("iam:PassRole", role.arn, (_TO_EC2,)) for role in roles]
 
 
