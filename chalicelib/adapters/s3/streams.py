@@ -7,10 +7,9 @@ copied; one object alone is as fast as one connection.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -61,7 +60,7 @@ class S3ObjectStreams(S3ObjectStore):
     ) -> None:
         super().__init__(client, bucket, prefix, kms_key_id=kms_key_id)
         place = Place(bucket, client.meta.region_name, _endpoint_of(client))
-        self._own = threading.local()
+        self._buffers: list[memoryview] = []
         self._direct = S3Direct(place, credentials or ambient_credentials(), patience)
 
     def get(self, key: str) -> bytes:
@@ -80,14 +79,17 @@ class S3ObjectStreams(S3ObjectStore):
         )
 
     def feed(self, key: str, take: Callable[[memoryview], None]) -> StoredFacts:
-        """Through one buffer a thread: a quarter less processor time than a new one a piece.
+        """Through buffers that are used again, the warmest first: a quarter less processor time
+        than with a new one a piece.
 
         A read that was begun again is of the same ETag, so that the first answer speaks for all.
         """
-        buffer = getattr(self._own, "buffer", None)
-        if buffer is None:
-            buffer = self._own.buffer = memoryview(bytearray(PIECE_BYTES))
+        with self._buffer() as buffer:
+            return self._feed(key, take, buffer)
 
+    def _feed(
+        self, key: str, take: Callable[[memoryview], None], buffer: memoryview
+    ) -> StoredFacts:
         told: list[Headers] = []
 
         def pieces(answer: Answer) -> Iterator[memoryview]:
@@ -98,6 +100,15 @@ class S3ObjectStreams(S3ObjectStore):
         for piece in self._all_of(key, Reading(key, 0, -1, ""), pieces, TELL):
             take(piece)
         return _facts_of(told[0])
+
+    @contextmanager
+    def _buffer(self) -> Iterator[memoryview]:
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = memoryview(bytearray(PIECE_BYTES))
+        yield buffer
+        self._buffers.append(buffer)
 
     def _all_of(
         self, key: str, reading: Reading, cut: Cut[P], asked: Mapping[str, str] = NOTHING_ELSE

@@ -6,9 +6,8 @@ next one goes on with what was read longest ago.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -38,9 +37,9 @@ from chalicelib.verify.copies.ledger import Ledger, Seen
 from chalicelib.verify.copies.rotation import order_turns
 
 LOOK_THREADS = 16
-# S3 sends some 80 MB/s over one connection, so that these bring what two cores hash; twice as many
-# take a tenth longer (measured).
-BODIES = 8
+# S3 sends some 80 MB/s over one connection, so that these bring what two cores can hash; with 16 a
+# check takes a tenth longer (measured).
+BODY_THREADS = 6
 # One object in ranges and two cores: more threads cost memory and win nothing.
 READ_THREADS = 4
 SAVE_EVERY = timedelta(seconds=60)
@@ -104,7 +103,6 @@ class _Run:
     seen: dict[str, Seen] = field(default_factory=dict)
     begun: dict[str, Begun] = field(default_factory=dict)
     at_once: frozenset[str] = frozenset()
-    bodies: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(BODIES))
     contents: set[str] = field(default_factory=set)
     read_objects: int = 0
     read_bytes: int = 0
@@ -125,9 +123,14 @@ class _Run:
     def look(self) -> None:
         """What is to be read and whose digest is known is read in place of being looked at."""
         self.to_read_bytes = sum(item.size_bytes for item in self.decision.reads)
-        turns = order_turns(self.decision.looks, list(self._late()), slots=BODIES)
+        turns = order_turns(self.decision.looks, list(self._late()), slots=BODY_THREADS)
         for item, outcome in in_flight(
-            turns, self._look_at, threads=LOOK_THREADS, limit=self.limit
+            turns,
+            self._look_at,
+            threads=LOOK_THREADS,
+            limit=self.limit,
+            is_heavy=self._is_body,
+            heavy_threads=BODY_THREADS,
         ):
             if isinstance(outcome, StoredFacts):
                 self._note_facts(item, outcome)
@@ -147,12 +150,12 @@ class _Run:
     def _look_at(self, item: Expected) -> StoredFacts | Content | None:
         """What cannot be read is looked at, and read in its turn, which tells why."""
         if item.key in self.at_once:
-            with suppress(LeewardError), self._turn(item):
+            with suppress(LeewardError):
                 return read_content(self.store, item, self.limit)
         return self.store.facts(item.key)
 
-    def _turn(self, item: Expected) -> AbstractContextManager[object]:
-        return nullcontext() if item.size_bytes <= LITTLE_BYTES else self.bodies
+    def _is_body(self, item: Expected) -> bool:
+        return item.key in self.at_once and item.size_bytes > LITTLE_BYTES
 
     def _note_facts(self, item: Expected, facts: StoredFacts) -> None:
         self.facts[item.key] = facts

@@ -32,7 +32,7 @@ class TimeLimit:
 
     @property
     def passed(self) -> bool:
-        return self.left_seconds() == 0.0
+        return self.until is not None and self.left_seconds() == 0.0
 
 
 def in_flight(
@@ -41,12 +41,18 @@ def in_flight(
     *,
     threads: int,
     limit: TimeLimit,
+    is_heavy: Callable[[Item], bool] = lambda item: False,
+    heavy_threads: int = 1,
 ) -> Iterator[tuple[Item, Result | LeewardError | None]]:
     """Each item once, as it ends, with its result, the error it raised, or None: not reached.
 
     A thread that hangs is left behind; it ends with the time limit of what it waits for.
+
+    Args:
+        is_heavy: what has threads of its own, `heavy_threads`.
     """
-    pool = ThreadPoolExecutor(threads)
+    pools = ThreadPoolExecutor(threads), ThreadPoolExecutor(heavy_threads)
+    most = 2 * (threads + heavy_threads)
     running: dict[Future[Result], Item] = {}
     ended: SimpleQueue[Future[Result]] = SimpleQueue()
     try:
@@ -54,17 +60,18 @@ def in_flight(
             if limit.over.is_set() or limit.passed:
                 yield item, None
                 continue
-            begun = pool.submit(work, item)
+            begun = pools[is_heavy(item)].submit(work, item)
             running[begun] = item
             begun.add_done_callback(ended.put)
-            if len(running) >= 2 * threads:
+            if len(running) >= most:
                 yield from _next_ended(ended, running, limit)
         while running:
             yield from _next_ended(ended, running, limit)
     finally:
         if running:
             limit.over.set()
-        pool.shutdown(wait=not limit.over.is_set(), cancel_futures=True)
+        for pool in pools:
+            pool.shutdown(wait=not limit.over.is_set(), cancel_futures=True)
 
 
 def _next_ended(
