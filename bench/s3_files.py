@@ -10,80 +10,134 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+import httptools
+
 FOLDER = Path(sys.argv[2]) if len(sys.argv) > 2 else Path()
+RECEIVED_BYTES = 64 << 10
+REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 404: "Not Found"}
+NO_SUCH_KEY = b"<Error><Code>NoSuchKey</Code></Error>"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+@dataclass
+class _Request:
+    """What the parser calls while it reads one request. Names of headers are in lower case."""
 
-    def do_GET(self) -> None:
-        path, query = self._asked()
-        if path.parent == FOLDER:
-            self._reply(200, _listing(path, query).encode())
+    url: bytes = b""
+    headers: dict[bytes, str] = field(default_factory=dict)
+    body: list[bytes] = field(default_factory=list)
+    whole: bool = False
+
+    def on_url(self, url: bytes) -> None:
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers[name.lower()] = value.decode()
+
+    def on_body(self, body: bytes) -> None:
+        self.body.append(body)
+
+    def on_message_complete(self) -> None:
+        self.whole = True
+
+
+class _Handler(BaseRequestHandler):
+    """One connection: one request after the other, each answered before the next is read."""
+
+    request: socket.socket
+
+    def handle(self) -> None:
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            asked = _Request()
+            parser = httptools.HttpRequestParser(asked)
+            while not asked.whole:
+                try:
+                    data = self.request.recv(RECEIVED_BYTES)
+                except ConnectionError:
+                    return
+                if not data:
+                    return
+                parser.feed_data(data)
+                if asked.headers.pop(b"expect", ""):
+                    self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            try:
+                self._answer(parser.get_method().decode(), asked)
+            except ConnectionError:
+                return
+
+    def _answer(self, method: str, asked: _Request) -> None:
+        parts = urlsplit(asked.url.decode())
+        path = FOLDER / unquote(parts.path).strip("/")
+        if method == "PUT":
+            self._put(path, asked)
+        elif method == "DELETE":
+            path.unlink(missing_ok=True)
+            self._reply(204)
+        elif path.parent == FOLDER:
+            query = {name: found[0] for name, found in parse_qs(parts.query).items()}
+            self._reply(200, _listing(path, query).encode(), bodiless=method == "HEAD")
         elif path.is_file():
-            self._send_file(path)
+            self._send_file(path, asked.headers.get(b"range", ""), bodiless=method == "HEAD")
         else:
-            self._reply(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            self._reply(404, NO_SUCH_KEY, bodiless=method == "HEAD")
 
-    do_HEAD = do_GET
-
-    def do_PUT(self) -> None:
-        path, _ = self._asked()
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+    def _put(self, path: Path, asked: _Request) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(body)
-        sent = self.headers.get("x-amz-checksum-sha256", "")
+        path.write_bytes(b"".join(asked.body))
+        sent = asked.headers.get(b"x-amz-checksum-sha256", "")
         self._reply(200, b"", {"ETag": _etag(path), "x-amz-checksum-sha256": sent})
 
-    def do_DELETE(self) -> None:
-        self._asked()[0].unlink(missing_ok=True)
-        self._reply(204, b"")
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-    def _asked(self) -> tuple[Path, dict[str, str]]:
-        parts = urlsplit(self.path)
-        query = {name: found[0] for name, found in parse_qs(parts.query).items()}
-        return FOLDER / unquote(parts.path).strip("/"), query
-
-    def _send_file(self, path: Path) -> None:
-        size = path.stat().st_size
-        start, end = 0, size
-        if span := self.headers.get("Range"):
-            first, _, last = span.removeprefix("bytes=").partition("-")
-            start, end = int(first), int(last or size - 1) + 1
-        self.send_response(206 if span else 200)
-        self.send_header("Content-Length", str(end - start))
-        self.send_header("Last-Modified", formatdate(path.stat().st_mtime, usegmt=True))
-        self.send_header("ETag", _etag(path))
-        if span:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        self.end_headers()
-        if self.command == "HEAD":
-            return
-        self.wfile.flush()
+    def _send_file(self, path: Path, span: str, *, bodiless: bool) -> None:
+        """The head goes with the first bytes of the body."""
         with path.open("rb") as file:
-            while start < end:
-                start += os.sendfile(self.connection.fileno(), file.fileno(), start, end - start)
+            found = os.stat(file.fileno())
+            start, end = 0, found.st_size
+            headers = {
+                "Last-Modified": formatdate(found.st_mtime, usegmt=True),
+                "ETag": _etag(path),
+            }
+            if span:
+                first, _, last = span.removeprefix("bytes=").partition("-")
+                start, end = int(first), int(last or end - 1) + 1
+                headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.st_size}"
+            head = _head(206 if span else 200, end - start, headers)
+            more = 0 if bodiless or start == end else socket.MSG_MORE
+            self.request.sendall(head, more)
+            while start < end and not bodiless:
+                start += os.sendfile(self.request.fileno(), file.fileno(), start, end - start)
 
-    def _reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    def _reply(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        bodiless: bool = False,
+    ) -> None:
+        head = _head(status, len(body), headers or {})
+        self.request.sendall(head if bodiless else head + body)
+
+
+def _head(status: int, length: int, headers: dict[str, str]) -> bytes:
+    told = {"Content-Length": str(length), **headers}
+    lines = (f"{name}: {value}\r\n" for name, value in told.items())
+    return f"HTTP/1.1 {status} {REASONS[status]}\r\n{''.join(lines)}\r\n".encode()
+
+
+class _Server(ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
 
 
 def _listing(bucket: Path, query: dict[str, str]) -> str:
@@ -124,6 +178,4 @@ def _etag(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), _Handler)
-    server.daemon_threads = True
-    server.serve_forever()
+    _Server(("127.0.0.1", int(sys.argv[1])), _Handler).serve_forever()
