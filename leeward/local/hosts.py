@@ -13,12 +13,9 @@ A host whose image is not known here is moto's alone. All processes are known to
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +27,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.errors import NotReady
 from leeward.local.host_paths import OWN, on_this_machine
-from leeward.local.reaper import end_group
+from leeward.local.reaper import end_group, kill_group
 
 if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
@@ -135,8 +132,7 @@ class Hosts:
         host.online = False
         process, host.process = host.process, None
         for group in (*host.commands, *((process.pid,) if process else ())):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, signal.SIGKILL)
+            kill_group(group)
         if process:
             process.wait()
             self._cloud.reaper.forget_group(process.pid)

@@ -4,7 +4,9 @@ It holds the read end of a pipe. While the cloud lives it is told of process gro
 when the pipe closes (a normal stop, an exception, kill -9) it kills the groups and removes the
 folders. It runs in a session of its own, so that Ctrl-C in a terminal does not reach it.
 
-Invariant: every process group is announced before the cloud does anything else with it.
+Invariants: every process group is announced before the cloud does anything else with it. A group
+is signalled only while its number is its own: numbers are given again within minutes on a busy
+machine, and a signal meant for a sandbox that is long gone must not end somebody's database.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from pathlib import Path
 from typing import IO
 
 GRACE_SECONDS = 2.0
+# Watched group -> when its leader began. A group that nobody watches is never signalled.
+_born: dict[int, str] = {}
 
 
 class Reaper:
@@ -37,10 +41,14 @@ class Reaper:
         )
 
     def watch_group(self, pgid: int) -> None:
-        """Raises BrokenPipeError when the reaper is gone: nothing may run unwatched."""
-        self._tell(f"watch {pgid}")
+        """Of a leader that has just been started, whether it still runs or not.
+
+        Raises BrokenPipeError when the reaper is gone: nothing may run unwatched."""
+        _born[pgid] = _began(pgid)
+        self._tell(f"watch {pgid} {_born[pgid]}")
 
     def forget_group(self, pgid: int) -> None:
+        _born.pop(pgid, None)
         with contextlib.suppress(BrokenPipeError):
             self._tell(f"forget {pgid}")
 
@@ -66,6 +74,11 @@ def end_group(pgid: int) -> None:
     end_groups({pgid})
 
 
+def kill_group(pgid: int) -> None:
+    """As `end_group`, at once: what leaks stays leaked."""
+    _signal_group(pgid, signal.SIGKILL)
+
+
 def end_groups(pgids: set[int]) -> None:
     """End process groups, all at the same time.
 
@@ -80,7 +93,30 @@ def end_groups(pgids: set[int]) -> None:
         _signal_group(pgid, signal.SIGKILL)
 
 
+def is_watched(pgid: int) -> bool:
+    """Whether the number is still that of the group that is watched under it.
+
+    While a group has members its number is given to no process. A process that has it and began
+    at another time is somebody else's.
+    """
+    return pgid in _born and _began(pgid) in (_born[pgid], "")
+
+
+def _began(pid: int) -> str:
+    """Ticks since the machine started; "" when there is no such process, or no /proc.
+
+    Source: field 22 of proc_pid_stat(5).
+    """
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 def _signal_group(pgid: int, number: int) -> bool:
+    if not is_watched(pgid):
+        return False
     try:
         os.killpg(pgid, number)
     except (ProcessLookupError, PermissionError):  # macOS: EPERM when only zombies are left
@@ -107,17 +143,17 @@ def _group_of(pid: int) -> int | None:
 
 
 def _reap(lines: IO[str]) -> None:
-    groups: set[int] = set()
     folders: list[str] = []
     for line in lines:
         word, _, rest = line.rstrip("\n").partition(" ")
         if word == "watch":
-            groups.add(int(rest))
+            pgid, _, born = rest.partition(" ")
+            _born[int(pgid)] = born
         elif word == "forget":
-            groups.discard(int(rest))
+            _born.pop(int(rest), None)
         else:
             folders.append(rest)
-    end_groups(groups)
+    end_groups(set(_born))
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
 

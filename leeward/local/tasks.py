@@ -166,6 +166,8 @@ class Tasks:
     def _end(self, task: Task) -> None:
         while not task.pid and not task.ended.wait(0.02):
             pass
+        if task.ended.is_set():  # its number may be another process's by now
+            return
         try:
             os.kill(task.pid, signal.SIGTERM)
         except ProcessLookupError:
