@@ -158,5 +158,7 @@ class Git:
 def _end(process: subprocess.Popen[bytes], late: threading.Event | None = None) -> None:
     if late is not None:
         late.set()
+    if process.poll() is not None:  # its number may be another's by now
+        return
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
