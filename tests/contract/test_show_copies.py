@@ -21,7 +21,7 @@ from chalicelib.errors import Damaged, NotReady, Unavailable
 from chalicelib.plan.manifest import PROOF, point_key
 from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
 from chalicelib.services import build, showing
-from chalicelib.services.jobs import checking, exercises
+from chalicelib.services.jobs import checking, exercises, restore_tests
 from chalicelib.services.jobs.proving import note_failure
 from chalicelib.services.people import answers as people
 from chalicelib.services.views.copies import PATIENCE_SECONDS
@@ -226,3 +226,16 @@ def test_a_repair_of_what_does_not_answer_is_not_told_as_done() -> None:
     assert silent.value.instance_code == "location-silent"
     metrics = boto3.client("cloudwatch").list_metrics(MetricName="Unrepaired")["Metrics"]
     assert metrics == [], "nothing is known, so that nothing is told"
+
+
+def test_the_first_answer_of_a_restore_test_counts() -> None:
+    """Lambda may deliver an event twice, and the second attempt draws another sample."""
+    key = f"{restore_tests.PREFIX}weekly/2026-11-22T12:00:00Z/{COMPONENT}.json"
+    assert restore_tests.prove_for("weekly/2026-11-22T12:00:00Z", COMPONENT, "")["outcome"] == (
+        "failed"
+    )
+    first = build.evidence_store().get(key)
+    take(datetime.now(UTC))
+    again = restore_tests.prove_for("weekly/2026-11-22T12:00:00Z", COMPONENT, "")
+    assert json.dumps(again, indent=1).encode() != first
+    assert build.evidence_store().get(key) == first
