@@ -70,7 +70,9 @@ def _ready(readiness: list[Json], rpo: list[Json]) -> Headline:
     if not judged:
         return Headline("Ready to recover", "Unknown", "the plan copies nothing", "bad", "unknown",
                         "#components")  # fmt: skip
-    says = f"over RPO or unknown: {', '.join(late)}" if late else "all within their RPO"
+    free = [it["component"] for it in rpo if it["level"] == "not-promised"]
+    within = f"no RPO promised: {', '.join(free)}" if free else "all within their RPO"
+    says = f"over RPO or unknown: {', '.join(late)}" if late else within
     good = len(ready) == len(judged) and not late
     tone, shape = ("good", "good") if good else ("bad", "bad")
     return Headline("Ready to recover", told, says, tone, shape, "#components")

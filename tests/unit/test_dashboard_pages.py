@@ -53,6 +53,13 @@ def test_a_quiet_night_is_three_times_green() -> None:
     assert [it.tone for it in headlines(seen(), "cto")] == ["good", "good", "good"]
 
 
+def test_what_was_never_promised_is_not_told_as_kept() -> None:
+    assert headlines(seen(), "cto")[2].says == "all within their RPO"
+    free = seen()["rpo"]["components"][0] | {"level": "not-promised", "objective_seconds": None}
+    found = headlines(seen(rpo={"components": [free]}), "cto")[2]
+    assert found.says == "no RPO promised: db"
+
+
 @pytest.mark.parametrize(
     ("found", "which", "answer", "tone"),
     [
