@@ -21,7 +21,7 @@ from chalicelib.plan.units import parse_duration
 from chalicelib.ports.bucket_rules import BucketControl, BucketRules
 from chalicelib.recover.bucket.apply import apply_undo
 from chalicelib.recover.bucket.elsewhere import CopyPlan, apply_copy, require_target, survey_copy
-from chalicelib.recover.bucket.grade import Grade, grade_restore, rules_in_reach
+from chalicelib.recover.bucket.grade import Grade
 from chalicelib.recover.bucket.outcome import UndoOutcome
 from chalicelib.recover.bucket.proof import READ_LIMIT_BYTES, UndoProof, verify_copy, verify_undo
 from chalicelib.recover.bucket.refill import NOTHING, Refilled, refill, still_there
@@ -37,7 +37,6 @@ from chalicelib.recover.bucket.witness import (
     UNWITNESSED,
     Vanished,
     Witnessed,
-    hear_witnesses,
     without,
 )
 
@@ -130,10 +129,10 @@ class Undoing:
         """Ask the inventories, when some are known, which versions of the moment are gone."""
         if self.known is None:
             return
-        before, after, prefix = self.known.before, self.known.after, self.wish.prefix
-        self.testimony = self._run(
-            lambda one, _: hear_witnesses(one, before, after, self.wish.to_at, prefix=prefix)
-        )
+        from chalicelib.services.jobs.witnesses import hear
+
+        known, wish = self.known, self.wish
+        self.testimony = self._run(lambda one, _: hear(one, known, wish.to_at, prefix=wish.prefix))
         aside = self.testimony.keys
         if self.wish.accept_gaps:
             aside = frozenset(one.key for one in self.fillable)
@@ -203,13 +202,10 @@ class Undoing:
         if self.fillable:
             missing = self.fillable
             found = self._run_beside(lambda place, replica: still_there(place, replica, missing))
-        rules = rules_in_reach(
-            self.known.rules if self.known else (), prefix=self.wish.prefix, to_at=self.wish.to_at
-        )
-        return grade_restore(
-            as_listed=as_listed, testimony=without(self.testimony, found), to_at=self.wish.to_at,
-            rules=rules,
-        )  # fmt: skip
+        from chalicelib.services.jobs.witnesses import grade_of
+
+        left, wish = without(self.testimony, found), self.wish
+        return grade_of(self.known, left, wish.to_at, as_listed=as_listed, prefix=wish.prefix)
 
     def verify(self, tell: Tell) -> UndoProof:
         state = self.plan.state

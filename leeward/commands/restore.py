@@ -188,7 +188,7 @@ def bucket(
     seconds = time.monotonic() - begun
     with progress(bar, "proving", undoing.plan.keys) as tell:
         proof = undoing.verify(tell)
-    grade = undoing.grade(as_listed=outcome.ok and proof.ok and undoing.refilled.ok)
+    grade = undoing.grade(as_listed=outcome.ok and proof.ok)
     if form == "json":
         click.echo(json.dumps(to_json(undoing, outcome, proof, grade)))
     else:

@@ -29,6 +29,7 @@ from tests.clouds import wait_for
 from tests.commands import run
 from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.contract.test_ransomware import NOTE, documents, encrypt
+from tests.ruined import end_of_second
 from tests.scenarios.drills import PLAN
 from tests.unit.test_sync import unpack
 
@@ -172,7 +173,7 @@ def test_what_the_application_does_is_in_the_replica_within_seconds(here: Stage)
     assert here.in_step
     lags = here.metric("ReplicationLag")
     assert len(lags) >= len(keys)
-    assert max(lags) < 60
+    assert max(lags) < 300, "the plan warns from here on"
 
 
 def test_an_event_of_another_bucket_is_refused(here: Stage) -> None:
@@ -254,6 +255,54 @@ def test_what_a_point_names_comes_back_into_another_bucket(here: Stage) -> None:
     assert (red.returncode, "NOT PROVEN" in red.stdout) == (1, True)
     unknown = run(*words, "--point", "20000101T000000Z-objects", **here.cloud.environment())
     assert (unknown.returncode, "none of id" in unknown.stderr) == (2, True)
+
+
+def test_a_version_that_was_removed_for_good_is_missed_and_brought_back(here: Stage) -> None:
+    """By a rule or a hand that is gone by now: the list of versions has no trace of it."""
+    here.put("twice", b"first")
+    here.put("twice", b"second")
+    here.put("once", b"only")
+    # Until each copy is younger than its source by what tells them apart.
+    wait_for(lambda: ", 0 objects copied" in here.run("sync")["found"], "it never was the same")
+    then, moment = here.contents(BUCKET), end_of_second()
+    for key in ("twice", "once"):
+        version = here.s3.head_object(Bucket=BUCKET, Key=key)["VersionId"]
+        here.s3.delete_object(Bucket=BUCKET, Key=key, VersionId=version)
+    assert here.cloud.wait_idle()
+    assert here.contents(BUCKET)["twice"] == b"first"
+    words = ("restore", "bucket", BUCKET, "--to", moment, "--yes", "--format", "json")
+    unwitnessed = run(*words, "--dry-run", **here.cloud.environment())
+    assert json.loads(unwitnessed.stdout)["plan"]["changes"] == 0, "the list is all that it sees"
+
+    witnessed = (*words, "--plan", here.plan)
+    planned = run(*witnessed, "--dry-run", **here.cloud.environment())
+    told = json.loads(planned.stdout)
+    assert (told["proven"], told["witness"]["vanished"]) == (False, 2), planned.stderr
+    assert any("'once', 'twice'" in line for line in told["warnings"])
+    assert here.contents(BUCKET)["twice"] == b"first"
+    done = run(*witnessed, **here.cloud.environment())
+    told = json.loads(done.stdout)
+    assert (done.returncode, told["grade"]["level"]) == (0, "proven"), told["grade"]
+    assert told["refilled"]["counts"] == {"back": 2}
+    assert here.contents(BUCKET) == then
+    assert here.cloud.wait_idle()
+    assert here.in_step
+
+    _remove_copies(here, "once")
+    red = run(*words[:-3], "--yes", "--plan", here.plan, **here.cloud.environment())
+    assert (red.returncode, "NOT PROVEN" in red.stdout.splitlines()) == (1, True), red.stdout
+    assert "'once'" in red.stdout
+    here.delete("once")
+    here.delete("twice")
+
+
+def _remove_copies(here: Stage, key: str) -> None:
+    """Every version of it, in the bucket and in the replica."""
+    for bucket in (BUCKET, here.deployed.names[REPLICA]):
+        found = here.s3.list_object_versions(Bucket=bucket, Prefix=key)
+        for row in [*found.get("Versions", ()), *found.get("DeleteMarkers", ())]:
+            here.s3.delete_object(Bucket=bucket, Key=key, VersionId=row["VersionId"])
+        assert here.cloud.wait_idle()
 
 
 def test_the_copy_in_another_cloud_is_brought_to_the_same(here: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -16,6 +17,7 @@ from chalicelib.recover.bucket.deleted_objects import survey_deleted, verify_und
 from chalicelib.recover.bucket.fill import fill_bucket
 from chalicelib.recover.bucket.survey import survey_undo
 from chalicelib.recover.bucket.undo import UndoRules
+from chalicelib.recover.bucket.witness import Vanished
 from chalicelib.recover.database.suspects import Suspect
 from chalicelib.recover.deletion_scope import (
     Burst,
@@ -135,6 +137,44 @@ def test_a_recovery_bucket_is_filled_from_the_bucket_and_its_replica() -> None:
     assert again.outcome.counts == {"same": 3, "copied": 1}
     target.write("foreign", b"x")
     assert not asyncio.run(fill_bucket(bucket, replica, target, second(10))).ok
+
+
+def test_a_bucket_is_filled_with_what_vanished_and_not_with_the_version_below_it() -> None:
+    bucket = VersionedBucket()
+    replica = VersionedBucket("replica", bucket.world)
+    target = VersionedBucket("target", bucket.world)
+    for data in (b"1", b"22"):
+        for key in ("older", "rewritten", "deleted", "lost"):
+            bucket.write(key, data)
+            replica.write(key, data)
+        bucket.now += timedelta(seconds=2)
+    vanished = []
+    for key in ("older", "rewritten", "deleted", "lost"):
+        facts = bucket.versions[key].pop(0).facts
+        copy = replica.versions[key][0].facts.version_id if key != "lost" else ""
+        vanished.append(Vanished(key, facts.version_id, facts.modified_at, 2, "p", copy))
+    bucket.now = second(30)
+    bucket.write("rewritten", b"333")
+    bucket.remove("deleted")
+    filled = asyncio.run(fill_bucket(bucket, replica, target, second(10), vanished))
+    assert (filled.ok, filled.objects, filled.from_replica) == (True, 3, 2)
+    assert target.state() == {"older": b"22", "rewritten": b"333", "lost": b"22"}
+    del replica.versions["older"]
+    del target.versions["older"]
+    assert not asyncio.run(fill_bucket(bucket, replica, target, second(10), vanished)).ok
+
+
+def test_an_undelete_leaves_aside_what_would_come_back_as_something_older() -> None:
+    bucket = VersionedBucket()
+    bucket.write("vanished", b"1")
+    bucket.write("deleted", b"1")
+    bucket.now = second(10)
+    bucket.remove("vanished")
+    bucket.remove("deleted")
+    bucket.now = second(20)
+    rules = replace(RULES, aside=frozenset({"vanished"}))
+    assert undelete(bucket, rules) == (1, True)
+    assert bucket.state() == {"deleted": b"1"}
 
 
 def burst(start: int, objects: int, seconds: int = 0) -> Burst:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from chalicelib.ports.buckets import VersionRow
 from chalicelib.recover.bucket.mend import Mended, mend_bucket
 from tests.fakes_buckets import InMemoryBucket, InMemoryBuckets
 
@@ -66,3 +67,35 @@ def test_what_is_in_neither_is_named_and_what_came_later_stays() -> None:
     mended = world.mend("later", "never", "unheard-of", moment=moment)
     assert (mended.there, mended.gone) == (("later",), ("never", "unheard-of"))
     assert world.get("later") == b"new"
+
+
+def test_an_older_version_that_is_left_is_not_taken_for_the_one_that_is_gone() -> None:
+    """An inventory names the version; whoever removed it left the one before."""
+    world = World()
+    world.put("a", b"first")
+    world.put("a", b"second")
+    world.put("b", b"only")
+    moment = world.at
+    named: dict[str, VersionRow | None] = {}
+    for key in ("a", "b"):
+        version = world.replica.versions[key][0].facts
+        named[key] = VersionRow(
+            key, version.version_id, is_latest=True, is_marker=False,
+            modified_at=version.modified_at, size_bytes=version.size_bytes,
+        )  # fmt: skip
+    del world.bucket.versions["a"][0]
+    world.at += timedelta(minutes=1)
+    world.put("a", b"noise", world.replica)
+
+    def mend(vanished: dict[str, VersionRow | None]) -> Mended:
+        return asyncio.run(mend_bucket(world.bucket, world.replica, [], moment, vanished))
+
+    mended = mend(named)
+    assert (mended.back, mended.there) == (("a",), ("b",))
+    assert world.get("a") == b"second"
+    assert mend(named).back == ()
+    del world.replica.versions["a"][1]
+    world.put("a", b"noise", world.bucket)
+    assert mend(named).gone == ("a",)
+    assert mend({"a": None}).back == ("a",)
+    assert world.get("a") == b"first"

@@ -75,7 +75,7 @@ async def verify_undelete(bucket: Bucket, rules: UndoRules, *, prefix: str = "")
     """Whether everything that was deleted between the two moments of the rules can be read.
 
     All versions are listed again, from the first key to the last: it is proven when no marker of
-    that time is the newest entry of a key that has a version.
+    that time is the newest entry of a key that has a version; keys aside are not looked at.
     """
     assert rules.undelete_until is not None
     keys = objects = differing = 0
@@ -84,6 +84,8 @@ async def verify_undelete(bucket: Bucket, rules: UndoRules, *, prefix: str = "")
     async for row in bucket.list_versions(prefix):
         keys += row.is_latest
         objects += row.is_latest and not row.is_marker
+        if row.key in rules.aside:
+            continue
         if row.is_latest and row.is_marker:
             of_then = rules.to_at < row.modified_at <= rules.undelete_until
             hidden_key = row.key if of_then else None

@@ -8,7 +8,7 @@ target is deleted, and nothing that somebody else put there is overwritten.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -21,9 +21,11 @@ from chalicelib.recover.bucket.flight import IN_FLIGHT, Flight
 from chalicelib.recover.bucket.history import KeyHistory, read_histories
 from chalicelib.recover.bucket.outcome import Copies, OutcomeMeter, UndoOutcome
 from chalicelib.recover.bucket.same_content import Place, heads_of, read_and_compare, same_bytes
+from chalicelib.recover.bucket.witness import Vanished, of_copy
 
 NAMED = 20
 READ_AT_ONCE = 1000
+Lost = Mapping[str, Vanished]
 
 
 @dataclass(frozen=True)
@@ -53,16 +55,25 @@ class Filled:
         return self.outcome.ok and not self.missing
 
 
-async def fill_bucket(bucket: Bucket, replica: Bucket, target: Bucket, moment: datetime) -> Filled:
+async def fill_bucket(
+    bucket: Bucket,
+    replica: Bucket,
+    target: Bucket,
+    moment: datetime,
+    vanished: Sequence[Vanished] = (),
+) -> Filled:
     """Copy what is not there, then compare every object. Safe to repeat.
 
     Args:
         moment: of the replica; what came into the bucket later is taken from there.
+        vanished: versions that the bucket lost for good; what is left of such a key there is older,
+            so that it is taken from the replica, unless somebody wrote it again since.
     """
-    outcome = await _copy(bucket, replica, target, moment)
+    lost = {one.key: one for one in vanished}
+    outcome = await _copy(bucket, replica, target, moment, lost)
     objects = from_replica = 0
     missing: list[str] = []
-    async for wanted, there in _pairs(bucket, replica, target, moment):
+    async for wanted, there in _pairs(bucket, replica, target, moment, lost):
         if wanted is None:
             continue
         objects += 1
@@ -129,11 +140,13 @@ def _version(entry: InventoryEntry) -> VersionRow:
     )  # fmt: skip
 
 
-async def _copy(bucket: Bucket, replica: Bucket, target: Bucket, moment: datetime) -> UndoOutcome:
+async def _copy(
+    bucket: Bucket, replica: Bucket, target: Bucket, moment: datetime, lost: Lost
+) -> UndoOutcome:
     meter = OutcomeMeter(None)
     copies = {name.name: Copies(name.name, target, meter, None) for name in (bucket, replica)}
     async with Flight(IN_FLIGHT) as flight:
-        async for wanted, there in _pairs(bucket, replica, target, moment):
+        async for wanted, there in _pairs(bucket, replica, target, moment, lost):
             if wanted is None:
                 if there is not None:
                     meter.fail(there.key, "target-not-empty", FOREIGN)
@@ -172,7 +185,7 @@ async def _same(wanted: Wanted, place: Place, there: ObjectRow) -> bool:
 
 
 async def _pairs(
-    bucket: Bucket, replica: Bucket, target: Bucket, moment: datetime
+    bucket: Bucket, replica: Bucket, target: Bucket, moment: datetime, lost: Lost
 ) -> AsyncIterator[tuple[Wanted | None, ObjectRow | None]]:
     """(what is to be there, what is there) for every key of the three, in order; never neither."""
     own, copies = read_histories(bucket, "", moment), read_histories(replica, "", moment)
@@ -185,6 +198,7 @@ async def _pairs(
         wanted = _wanted(
             bucket, mine if mine and mine.key == key else None,
             replica, theirs if theirs and theirs.key == key else None,
+            lost.get(key),
         )  # fmt: skip
         there = row if row and row.key == key else None
         if wanted or there:
@@ -198,8 +212,15 @@ async def _pairs(
 
 
 def _wanted(
-    bucket: Bucket, mine: KeyHistory | None, replica: Bucket, theirs: KeyHistory | None
+    bucket: Bucket,
+    mine: KeyHistory | None,
+    replica: Bucket,
+    theirs: KeyHistory | None,
+    lost: Vanished | None,
 ) -> Wanted | None:
+    if lost is not None and (mine is None or mine.now.modified_at <= lost.modified_at):
+        row = of_copy(lost) if lost.copy else theirs.wanted if theirs else None
+        return Wanted(replica, row) if row else None
     if mine is not None:
         return Wanted(bucket, mine.live) if mine.live else None
     return Wanted(replica, theirs.wanted) if theirs and theirs.wanted else None

@@ -2,16 +2,17 @@
 
 Only keys that somebody is known to have taken versions from: a replica also holds what was deleted
 rightly long ago. A key is brought back when the bucket knows nothing of it as of the moment, nobody
-wrote it since, and the replica held it then. Each copy is compared with what it was copied from.
+wrote it since, and the replica held it then; or when an inventory names a version that is gone,
+whatever older one is left below it. Each copy is compared with what it was copied from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from chalicelib.errors import DigestMismatch, LeewardError
+from chalicelib.errors import DigestMismatch, LeewardError, Truncated
 from chalicelib.ports.buckets import Bucket, CopySource, VersionRow
 from chalicelib.ports.lasting import PUT_DOWN
 from chalicelib.recover.bucket.history import KeyHistory, read_histories
@@ -32,26 +33,43 @@ class Mended:
 
 
 async def mend_bucket(
-    bucket: Bucket, replica: Bucket, keys: Iterable[str], moment: datetime
+    bucket: Bucket,
+    replica: Bucket,
+    keys: Iterable[str],
+    moment: datetime,
+    vanished: Mapping[str, VersionRow | None] | None = None,
 ) -> Mended:
-    """Safe to repeat: a key that was brought back is there."""
+    """Safe to repeat: a key that was brought back is there.
+
+    Args:
+        vanished: keys whose version of the moment is gone -> the replica's version of it, None
+            where no copy is known to be of that very version.
+    """
+    lost = vanished or {}
     back: list[str] = []
     there: list[str] = []
     gone: list[str] = []
     failed: list[tuple[str, str]] = []
     put_down: list[str] = []
-    for key in sorted(set(keys)):
+    for key in sorted({*keys, *lost}):
         mine = await _history(bucket, key, moment)
-        if mine is not None and (mine.then is not None or mine.live is not None):
+        known = mine is not None and (mine.then is not None or mine.live is not None)
+        if known and key not in lost:
             there.append(key)
             continue
         theirs = await _history(replica, key, moment)
-        if theirs is None or theirs.wanted is None:
+        wanted = lost.get(key) or (theirs.wanted if theirs else None)
+        if wanted is None:
             gone.append(key)
             continue
         try:
-            await bring_back(bucket, replica, theirs.wanted)
+            if await _reads_as(bucket, replica, wanted):
+                there.append(key)
+                continue
+            await bring_back(bucket, replica, wanted)
             back.append(key)
+        except Truncated:
+            gone.append(key)
         except LeewardError as error:
             if error.instance_code == PUT_DOWN:
                 put_down.append(key)
@@ -65,6 +83,17 @@ async def _history(bucket: Bucket, key: str, moment: datetime) -> KeyHistory | N
     async for history in read_histories(bucket, key, moment):
         return history if history.key == key else None
     return None
+
+
+async def _reads_as(bucket: Bucket, replica: Bucket, row: VersionRow) -> bool:
+    """Raises Truncated when the replica has no such version."""
+    original, found = Place(replica, row.key, row.version_id), Place(bucket, row.key)
+    await replica.head(row.key, version_id=row.version_id)
+    try:
+        same = same_bytes(*await heads_of(original, found))
+    except Truncated:
+        return False
+    return await read_and_compare(original, found) if same is None else same
 
 
 async def bring_back(bucket: Bucket, replica: Bucket, row: VersionRow) -> None:

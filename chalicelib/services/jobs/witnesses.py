@@ -11,7 +11,15 @@ from chalicelib.errors import Damaged, NotReady, Tampered, Truncated
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.plan.signs import SeenRule
 from chalicelib.ports import ObjectStore
-from chalicelib.recover.bucket.witness import Witness, choose_witnesses
+from chalicelib.ports.buckets import Bucket
+from chalicelib.recover.bucket.grade import Grade, grade_restore, rules_in_reach
+from chalicelib.recover.bucket.witness import (
+    UNWITNESSED,
+    Witness,
+    Witnessed,
+    choose_witnesses,
+    hear_witnesses,
+)
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component
 
@@ -53,6 +61,23 @@ def know_bucket(component: str, to_at: datetime) -> Known:
         component, _replica(component), _witness(store, before), _witness(store, after),
         seen_rules(bucket, state=build.state()), tuple(unread),
     )  # fmt: skip
+
+
+async def hear(
+    bucket: Bucket, known: Known | None, to_at: datetime, *, prefix: str = ""
+) -> Witnessed:
+    """What the inventories say of the bucket's versions; raises as hear_witnesses."""
+    if known is None:
+        return UNWITNESSED
+    return await hear_witnesses(bucket, known.before, known.after, to_at, prefix=prefix)
+
+
+def grade_of(
+    known: Known | None, heard: Witnessed, to_at: datetime, *, as_listed: bool, prefix: str = ""
+) -> Grade:
+    """`heard`: without what was brought back and compared."""
+    rules = rules_in_reach(known.rules if known else (), prefix=prefix, to_at=to_at)
+    return grade_restore(as_listed=as_listed, testimony=heard, to_at=to_at, rules=rules)
 
 
 def _is_sound(store: ObjectStore, point: RecoveryPoint) -> bool:

@@ -34,6 +34,8 @@ from leeward.local.production import APPLICATION, DATABASE, SUPERUSER
 from leeward.local.stages.database import DatabaseDrill
 
 OBJECTS, DELETED, LATER = 60, 30, 10
+# By so much, and a second, a replica's copy must be younger than its source to be known for one.
+YOUNGER_SECONDS = 3.1
 INTERN = "nexus-intern"
 # Of the projects, so many of a hundred are deleted, with their assets.
 SHARE = 10
@@ -123,12 +125,17 @@ class DeletionDrill(DatabaseDrill):
         client.start_logging(Name="studio")
 
     def prepare(self) -> None:
+        """And the night's sync, which leaves an inventory that witnesses the uploads."""
         began = time.monotonic()
         for number in range(OBJECTS):
             self._put(f"upload-{number:04}")
         self.cloud.wait_idle()
         self.say("application", f"{OBJECTS} uploads", began)
         super().prepare()
+        began = time.monotonic()
+        component = next(n for n, it in self.plan.components.items() if it is self.uploads)
+        time.sleep(YOUNGER_SECONDS)
+        self.say("backup", self.invoke("sync", {"component": component})["found"], began)
 
     def harm(self) -> tuple[Injected, ...]:
         began = time.monotonic()

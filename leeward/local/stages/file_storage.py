@@ -51,14 +51,6 @@ class FileStorageDrill(DeletionDrill):
             self.clusters.deploy(self.pods)
             self.say("application", f"its pods use {self.used_by(self.pods)}", began)
 
-    def prepare(self) -> None:
-        """And the night's sync, which leaves an inventory of the replica."""
-        super().prepare()
-        if self.is_for_good:
-            began = time.monotonic()
-            component = next(n for n, it in self.plan.components.items() if it is self.uploads)
-            self.say("backup", self.invoke("sync", {"component": component})["found"], began)
-
     @property
     def pods(self) -> str:
         """The service whose setting the scenario changes."""

@@ -35,6 +35,7 @@ from leeward.local.damage import Injected
 from leeward.local.drill import Fact
 from leeward.local.production import APPLICATION
 from leeward.local.stages.database import DatabaseDrill
+from leeward.local.stages.deletion import YOUNGER_SECONDS
 from leeward.template_parts import rule_name
 
 ALARM_SECONDS = 60.0
@@ -177,6 +178,7 @@ class RansomwareDrill(DatabaseDrill):
         assert self.cloud.wait_idle(SETTLE_SECONDS)
         self.say("uploads", f"{UPLOADS} objects, each brought to the replica", began)
         began = time.monotonic()
+        time.sleep(YOUNGER_SECONDS)
         told = self.invoke("sync", {"component": self.options.component})
         self.say("backup", told["found"], began)
         self.invoke("watch_bucket", {"component": self.options.component})

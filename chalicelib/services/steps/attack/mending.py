@@ -13,10 +13,13 @@ from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import parse_time
+from chalicelib.ports.buckets import VersionRow
 from chalicelib.ports.lasting import PUT_DOWN
 from chalicelib.recover.bucket.mend import Mended, mend_bucket
+from chalicelib.recover.bucket.witness import of_copy
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import replica_of, source_of
+from chalicelib.services.jobs.witnesses import Known, hear, know_bucket
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
 
@@ -34,16 +37,18 @@ def mend_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     """
     component, moment = inputs["component"], parse_time(inputs["moment"])
     keys = [] if run.drill else _taken_from(run)
-    if not keys:
-        return {"found": "nobody took a version away", "back": 0, "gone": []}
     target = acting_on(run, component)
+    known = know_bucket(component, moment) if target == component and not run.drill else None
+    vanished = asyncio.run(_vanished(component, known, moment))
+    if not keys and not vanished:
+        return {"found": "nobody took a version away", "back": 0, "gone": []}
     acquire_fence(build.state(), target, run.run_id, clock=build.clock())
-    mended = asyncio.run(_mend(component, keys, moment))
+    mended = asyncio.run(_mend(component, keys, moment, vanished))
     if mended.failed:
         named = "; ".join(f"{key}: {why}" for key, why in mended.failed[:SHOWN])
         raise CheckFailed(
-            f"expected {len(keys)} objects to come back from the replica, {len(mended.failed)} did"
-            f" not: {named}",
+            f"expected {len({*keys, *vanished})} objects to come back from the replica,"
+            f" {len(mended.failed)} did not: {named}",
             hint="what came back stays; remove the cause and run it again",
             code="not-mended",
         )
@@ -60,11 +65,23 @@ def mend_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _mend(component: str, keys: list[str], moment: datetime) -> Mended:
+async def _vanished(
+    component: str, known: Known | None, moment: datetime
+) -> dict[str, VersionRow | None]:
+    """By the inventories, which miss what a trail may not tell of."""
+    async with build.buckets() as buckets:
+        heard = await hear(source_of(buckets, component), known, moment)
+    return {one.key: of_copy(one) if one.copy else None for one in heard.vanished}
+
+
+async def _mend(
+    component: str, keys: list[str], moment: datetime, vanished: dict[str, VersionRow | None]
+) -> Mended:
     async with build.buckets() as buckets:
         bucket = source_of(buckets, component, turns=True)
         await bucket.give_up_copies()
-        return await mend_bucket(bucket, replica_of(buckets, component), keys, moment)
+        replica = replica_of(buckets, component)
+        return await mend_bucket(bucket, replica, keys, moment, vanished)
 
 
 def _taken_from(run: Run) -> list[str]:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.errors import BadInput, CheckFailed, NotReady, Refused
+from chalicelib.errors import BadInput, NotReady, Refused
 from chalicelib.evidence.deletion_entries import objects_back
-from chalicelib.evidence.entries import Entry, data_loss, proven, serving
+from chalicelib.evidence.entries import proven, serving
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.fence import acquire_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Bucket
-from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_time, parse_time
+from chalicelib.plan.records import format_time, parse_time
 from chalicelib.recover.bucket.apply import apply_undo
 from chalicelib.recover.bucket.deleted_objects import verify_undelete
-from chalicelib.recover.bucket.fill import fill_bucket
-from chalicelib.recover.bucket.outcome import UndoOutcome
+from chalicelib.recover.bucket.fill import Filled, fill_bucket
 from chalicelib.recover.bucket.proof import UndoProof, verify_undo
+from chalicelib.recover.bucket.refill import NOTHING, refill, still_there
 from chalicelib.recover.bucket.survey import (
     UndoPlan,
     require_history,
@@ -28,10 +28,23 @@ from chalicelib.recover.bucket.survey import (
     survey_undo,
 )
 from chalicelib.recover.bucket.undo import UndoRules
+from chalicelib.recover.bucket.witness import Witnessed, without
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component, replica_of, source_of
-from chalicelib.services.jobs.replica_checks import newest_inventory
+from chalicelib.services.jobs.witnesses import Known, grade_of, hear, know_bucket
 from chalicelib.services.steps.acting import acting_on
+from chalicelib.services.steps.deletion.object_proofs import (
+    Undone,
+    as_proof,
+    lost_with_versions,
+    not_back,
+    nothing_lost,
+    proof_of,
+    tell_proof,
+    tell_witnessed,
+    vanished_for_good,
+    with_missing,
+)
 from chalicelib.services.steps.said import say
 
 if TYPE_CHECKING:
@@ -42,15 +55,6 @@ Outputs = dict[str, Any]
 SECOND = timedelta(seconds=1.05)
 INSTANT = timedelta(microseconds=1)
 SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Undone:
-    """What was done to a bucket, and the proof of it."""
-
-    plan: UndoPlan
-    outcome: UndoOutcome
-    proof: UndoProof
 
 
 def undelete_step(run: Run, inputs: dict[str, Any]) -> Outputs:
@@ -65,17 +69,20 @@ def undelete_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     if not scope.get("from_at"):
         said = "no object lies below a delete marker of this deletion"
         say(run, serving(at=build.clock().now(), how=said))
-        return {"found": _with_missing(said, missing), "undeleted": 0, "missing": missing}
+        return {"found": with_missing(said, missing), "undeleted": 0, "missing": missing}
     rules = undelete_rules(parse_time(scope["from_at"]), parse_time(scope["until_at"]))
     target = acting_on(run, component)
-    done = _take_back(run, target, rules)
+    done = _take_back(run, target, rules, _known(run, component, rules.to_at))
+    missing = max(missing, len(done.heard.vanished))
     undeleted = done.outcome.counts.get("unmarked", 0)
     say(run, serving(at=build.clock().now(), how=f"{undeleted:,} objects are readable again"))
-    if not missing:
-        say(run, _nothing_lost(parse_time(scope["from_at"])))
+    if not missing and (done.grade is None or done.grade.ok):
+        say(run, nothing_lost(parse_time(scope["from_at"])))
     found = f"{counted(undeleted, 'object')} of {bucket_component(target).bucket} undeleted"
     return {
-        "found": _with_missing(f"{found}; {_proof(done.proof)}", missing),
+        "found": with_missing(
+            f"{found}; {tell_proof(done.proof)}; {tell_witnessed(done)}", missing
+        ),
         "undeleted": undeleted,
         "missing": missing,
     }
@@ -86,15 +93,19 @@ def undo_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
     Raises CheckFailed (code "objects-not-back"): what went back stays.
     """
-    target = acting_on(run, inputs["component"])
+    component = inputs["component"]
+    target = acting_on(run, component)
     to_at = read_moment(inputs["target"])
-    done = _take_back(run, target, UndoRules(to_at))
+    done = _take_back(run, target, UndoRules(to_at), _known(run, component, to_at))
     counts, name = done.outcome.counts, bucket_component(target).bucket
     changed = sum(counts.get(what, 0) for what in ("copied", "unmarked", "marked"))
+    changed += done.refilled.counts.get("back", 0)
+    if done.heard.vanished:
+        say(run, vanished_for_good(to_at, done.heard))
     say(run, serving(at=build.clock().now(), how=f"{name} is as of {format_time(to_at)}"))
     return {
         "found": f"{name} is as it was at {format_time(to_at)}: {counted(changed, 'object')}"
-        f" changed, {_proof(done.proof)}",
+        f" changed, {tell_proof(done.proof)}; {tell_witnessed(done)}",
         "changed": changed,
         "objects": done.proof.objects,
     }
@@ -122,15 +133,19 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     name = _recovery_bucket(target, found)
     acquire_fence(build.state(), target, run.run_id, clock=build.clock())
     moment = str(inputs.get("moment") or "")
-    filled = asyncio.run(_fill(component, name, parse_time(moment) if moment else None))
+    at = parse_time(moment) if moment else None
+    known = _known(run, component, at or run.alarm_at)
+    filled, heard = asyncio.run(_fill(component, name, at, known, at or run.alarm_at))
     if not filled.ok:
-        raise _not_back(name, filled.outcome, filled.missing)
+        raise not_back(name, filled.outcome, filled.missing)
     body = {"keys": filled.objects, "complete": True, "differing": 0}
     say(run, objects_back(component=target, counts=filled.outcome.counts, proof=body))
     compared = f"{filled.objects:,} objects compared with what they were copied from"
-    say(run, proven(_proof_of(component, run.alarm_at, compared)))
+    to_at = at or run.alarm_at
+    grade = None if run.drill else grade_of(known, heard, to_at, as_listed=True)
+    say(run, proven(proof_of(component, run.alarm_at, compared, grade)))
     if filled.from_replica:
-        say(run, _lost_with_versions(run, component))
+        say(run, lost_with_versions(run, component))
     return {
         "found": f"{counted(filled.objects, 'object')} in {name}, {filled.from_replica:,} of them"
         f" from the replica; every one compared with what it was copied from",
@@ -138,20 +153,6 @@ def recover_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "setting": name,
         "objects": filled.objects,
     }
-
-
-def _lost_with_versions(run: Run, component: str) -> Entry:
-    """What was written after the replica was last seen to be the bucket may have gone with it;
-    without an inventory nobody knows since when."""
-    point = newest_inventory(component)
-    return data_loss(
-        last_commit_before_at=max(run.alarm_at, point.taken_at) if point else run.alarm_at,
-        last_commit_recovered_at=point.taken_at if point else None,
-        rows_lost=None,
-        how="objects from the replica: what was written since its newest inventory and was not "
-        "brought there by its event, at most",
-        bounded=point is not None,
-    )
 
 
 def undelete_rules(from_at: datetime, until_at: datetime) -> UndoRules:
@@ -179,51 +180,30 @@ def read_moment(given: Any) -> datetime:
         ) from error
 
 
-def _take_back(run: Run, component: str, rules: UndoRules) -> Undone:
+def _take_back(run: Run, component: str, rules: UndoRules, known: Known | None) -> Undone:
     """Look, survey, apply, prove; the moment before is kept for the way forward."""
     acquire_fence(build.state(), component, run.run_id, clock=build.clock())
     _remember_before(run)
-    done = asyncio.run(_undo(component, rules))
+    done = asyncio.run(_undo(component, rules, known, graded=not run.drill))
     say(
         run,
         objects_back(component=component, counts=done.outcome.counts, proof=done.proof.to_json()),
     )
-    say(run, proven(_as_proof(component, rules, done)))
+    if rules.undelete_until is None or not done.heard.vanished:
+        # What vanished is not back until `bucket.recover` says so, and has its own proof.
+        say(run, proven(as_proof(component, rules, done)))
     if not done.outcome.ok or not done.proof.ok:
         missing = [it.key for it in done.proof.differences]
-        raise _not_back(bucket_component(component).bucket, done.outcome, missing)
+        raise not_back(bucket_component(component).bucket, done.outcome, missing)
     return done
 
 
-def _nothing_lost(deleted_at: datetime) -> Entry:
-    """The newest version of every object is back: also what was written just before."""
-    return data_loss(
-        last_commit_before_at=deleted_at,
-        last_commit_recovered_at=deleted_at,
-        rows_lost=0,
-        how="objects: the newest version of each is readable again",
-    )
+def _known(run: Run, component: str, to_at: datetime) -> Known | None:
+    """None of a stand-in, of which nobody takes inventories."""
+    return know_bucket(component, to_at) if acting_on(run, component) == component else None
 
 
-def _as_proof(component: str, rules: UndoRules, done: Undone) -> Proof:
-    """What the second look at every key said, as the proofs of databases say it."""
-    found = f"{done.proof.keys:,} keys compared, {done.proof.differing:,} differ"
-    return _proof_of(component, rules.to_at, found, ok=done.outcome.ok and done.proof.ok)
-
-
-def _proof_of(component: str, moment: datetime, found: str, *, ok: bool = True) -> Proof:
-    return Proof(
-        component=component,
-        point_id="",
-        proven_at=build.clock().now(),
-        target=RecoveryTarget("time", format_time(moment)),
-        recovered_lsn=0,
-        last_commit_at=None,
-        checks=(CheckResult("objects", ok, found),),
-    )
-
-
-async def _undo(component: str, rules: UndoRules) -> Undone:
+async def _undo(component: str, rules: UndoRules, known: Known | None, *, graded: bool) -> Undone:
     from chalicelib.adapters.s3.rules import S3Control
 
     name, now = bucket_component(component).bucket, build.clock().now()
@@ -231,12 +211,23 @@ async def _undo(component: str, rules: UndoRules) -> Undone:
     require_history(facts, rules, bucket=name, prefix="", in_place=True, now=now)
     async with build.buckets() as buckets:
         bucket = source_of(buckets, component)
+        heard = await hear(bucket, known, rules.to_at)
+        rules = replace(rules, aside=heard.keys)
         plan = await survey_undo(bucket, rules)
         if rules.undelete_until is None:
             require_sense(plan)
         _require_thawed(plan)
         outcome = await apply_undo(bucket, rules, plan=plan)
-        return Undone(plan, outcome, await _prove(bucket, rules, plan))
+        refilled = NOTHING
+        # What was deleted is brought back beside what is there; see `bucket.recover`.
+        if rules.undelete_until is None and known and known.replica and heard.with_copy:
+            replica = replica_of(buckets, component)
+            refilled = await refill(bucket, replica, heard.with_copy, in_place=True)
+            heard = without(heard, await still_there(bucket, replica, heard.with_copy))
+        proof = await _prove(bucket, rules, plan)
+        as_listed = outcome.ok and proof.ok
+        grade = grade_of(known, heard, rules.to_at, as_listed=as_listed) if graded else None
+        return Undone(plan, outcome, proof, refilled, heard, grade)
 
 
 async def _prove(bucket: S3Bucket, rules: UndoRules, plan: UndoPlan) -> UndoProof:
@@ -245,14 +236,19 @@ async def _prove(bucket: S3Bucket, rules: UndoRules, plan: UndoPlan) -> UndoProo
     return await verify_undo(bucket, rules, plan.state, cuts=plan.cuts)
 
 
-async def _fill(component: str, name: str, moment: datetime | None) -> Any:
+async def _fill(
+    component: str, name: str, moment: datetime | None, known: Known | None, to_at: datetime
+) -> tuple[Filled, Witnessed]:
+    """Also what the inventories name and is in neither bucket."""
     async with build.buckets() as buckets:
-        return await fill_bucket(
-            source_of(buckets, component),
-            replica_of(buckets, component),
-            buckets.bucket(name, "", endpoint_url=build.environment().endpoint_url),
-            moment or build.clock().now(),
+        bucket = source_of(buckets, component)
+        heard = await hear(bucket, known, to_at)
+        replica = replica_of(buckets, component)
+        target = buckets.bucket(name, "", endpoint_url=build.environment().endpoint_url)
+        filled = await fill_bucket(
+            bucket, replica, target, moment or build.clock().now(), heard.vanished
         )
+        return filled, without(heard, await still_there(target, replica, heard.with_copy))
 
 
 def _remember_before(run: Run) -> None:
@@ -267,9 +263,9 @@ def _go_forward(run: Run, component: str) -> Outputs:
     if kept is None:
         return {"found": "the bucket had not been changed"}
     target = acting_on(run, component)
-    done = asyncio.run(_undo(target, UndoRules(parse_time(kept["at"]))))
+    done = asyncio.run(_undo(target, UndoRules(parse_time(kept["at"])), None, graded=False))
     if not done.outcome.ok:
-        raise _not_back(bucket_component(target).bucket, done.outcome, [])
+        raise not_back(bucket_component(target).bucket, done.outcome, [])
     return {"found": f"{bucket_component(target).bucket} is as before the step"}
 
 
@@ -290,24 +286,3 @@ def _require_thawed(plan: UndoPlan) -> None:
             hint="`leeward restore bucket --archived thaw` has them restored, and tells the price",
             code="archived-versions",
         )
-
-
-def _not_back(bucket: str, outcome: UndoOutcome, missing: list[str]) -> CheckFailed:
-    failed = [f"{it.key}: {it.message}" for it in outcome.failures[:SHOWN]]
-    counts = ", ".join(f"{count} {what}" for what, count in sorted(outcome.counts.items()))
-    return CheckFailed(
-        f"expected every object of {bucket} to be back, found {counts}"
-        + "".join(f"; {it}" for it in [*failed, *missing[:SHOWN]]),
-        hint="what came back stays; remove the cause and run it again",
-        code="objects-not-back",
-        failed=len(outcome.failures),
-        missing=missing[:SHOWN],
-    )
-
-
-def _proof(proof: UndoProof) -> str:
-    return f"{proof.keys:,} keys looked at again, {proof.objects:,} objects"
-
-
-def _with_missing(found: str, missing: int) -> str:
-    return f"{found}; {counted(missing, 'object')} gone for good" if missing else found
