@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.evidence.scorecard import score_run
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import EvidenceRecord
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
@@ -23,6 +24,7 @@ from leeward.local.drill import Drill, DrillOptions
 from leeward.local.infrastructure import create_projects
 from leeward.local.locations import create_application_buckets
 from leeward.local.production import Production, store_secrets
+from leeward.local.runner import Call
 from leeward.plan_file import load_plan
 from tests.clouds import wait_for
 from tests.scenarios.drills import PLAN
@@ -192,6 +194,34 @@ def test_no_site_is_made_twice_at_once(
     assert [it for it in records if "terraform apply" in str(it.body)] == []
     assert here.states() == states
     record_property("survived", survived("nexus-studio", SCENARIO, "two at once", 1))
+
+
+def test_what_no_clean_up_could_take_back_is_named_loudly(here: Stage) -> None:
+    """Its worker dies at every attempt, so that it can say nothing itself."""
+    states, undos = here.states(), []
+
+    def strikes(call: Call, event: Any) -> bool:
+        if event.get("undo"):
+            undos.append(event)
+        return bool(event.get("undo"))
+
+    here.cloud.strike(strikes)
+    incident, records = here.run_here(drill=True)
+    here.cloud.strike(lambda *_: False)
+    assert ended(records)["outcome"] == "failed"
+    assert "LEFT BEHIND, to be removed by a person: provision" in ended(records)["why"]
+    [left] = [it.body for it in records if it.kind == "left-behind"]
+    assert left["left"] == "provision"
+    assert left["what"].startswith("infrastructure.provision on site-drill: no attempt")
+    [workspace] = here.states() - states
+    assert workspace in left["what"]
+    assert "terraform destroy in the workspace" in left["how"]
+    score = score_run(incident, records)
+    assert any(it.startswith("left behind: provision: ") for it in score.shortfalls)
+    assert "Remove what the drill's step provision left" in here.page(f"{incident}/report.md")
+    # And what is named is all that is left: taken back, the drill was never there.
+    assert "is destroyed" in here.invoke("provision", undos[0])["found"]
+    assert here.states() == states
 
 
 def test_a_real_run_stops_where_nothing_is_lost(
