@@ -179,6 +179,7 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
     run = opened | last_body(of_run, "run-started")
     losses, proofs = _last_of_each_step(of_run, "data-loss"), _last_of_each_step(of_run, "proof")
     worst = max(losses, key=_lost_seconds, default={})
+    alone = len(proofs) == 1 and len(losses) <= 1
     counts = [count_of(loss, "rows_lost") for loss in losses]
     known = [count for count in counts if count is not None]
     served = [moment_of(last_body(of_run, kind), "at") for kind in ("first-write", "serving")]
@@ -198,7 +199,7 @@ def score_run(incident: str, records: Iterable[EvidenceRecord], *, run_id: str =
         last_commit_recovered_at=(
             moment_of(worst, "last_commit_recovered_at")
             # Of several, another component's proof would tell nothing of this one.
-            or (moment_of(proofs[0], "last_commit_at") if len(proofs) == len(losses) == 1 else None)
+            or (moment_of(proofs[0], "last_commit_at") if alone else None)
         ),
         rows_lost=sum(known) if known and len(known) == len(counts) else None,
         loss_is_bounded=bool(losses) and all(loss.get("bounded") is True for loss in losses),
