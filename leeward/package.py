@@ -429,9 +429,11 @@ def compile_tree(folder: Path) -> None:
     """Put bytecode beside every module: Lambda's folder of code is read-only, so that without it
     each cold start would compile all that it imports.
 
-    Valid without looking at the source (unchecked hash), and the same for the same source.
+    Valid without looking at the source (unchecked hash), and the same for the same source: it names
+    where that lies in Lambda, not where it was compiled.
     """
     command = [sys.executable, "-S", "-m", "compileall", "-q", "-j", "0"]
+    command += ["-s", str(folder), "-p", "/var/task"]
     subprocess.run(
         [*command, "--invalidation-mode", "unchecked-hash", str(folder)],
         cwd="/",

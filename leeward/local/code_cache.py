@@ -1,10 +1,12 @@
 """Unpacked zips of functions, one folder per content, shared by the clouds of a machine.
 
 The 6,000 files of a package take 1.5 s of processor time to unpack and half a second to remove; a
-day of tests starts hundreds of clouds with the same. What lies here is read and never written, as a
-function's code in AWS: a folder in which a file was added, removed or written to is made anew.
+day of tests starts hundreds of clouds with the same. Packages for different plans differ in a few
+of them: the libraries are a folder of their own, to which a package's links. What lies here is read
+and never written, as a function's code in AWS: a folder in which a file was added, removed or
+written to is made anew.
 
-    code-<digest>        the files, each with the time EPOCH_SECONDS
+    code-<digest>        the files and links, each with the time EPOCH_SECONDS
     code-<digest>.json   how many files of how many bytes; flock: shared by who uses the folder,
                          exclusive for who makes or removes it
 """
@@ -12,22 +14,36 @@ function's code in AWS: a folder in which a file was added, removed or written t
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import io
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 EPOCH_SECONDS = 946_684_800
-KEPT_FOLDERS = 4
+KEPT_FOLDERS = 8
+APPLICATION = ("chalicelib", "__pycache__")
+# Unpacks a whole zip; or some of its folders; or, told where those lie, the rest and links to them.
 UNPACK = f"""
 import os, sys, zipfile
-with zipfile.ZipFile(sys.argv[1]) as archive:
-    archive.extractall(sys.argv[2])
-for parent, _, names in os.walk(sys.argv[2]):
+source, target, beside, *folders = sys.argv[1:]
+with zipfile.ZipFile(source) as archive:
+    archive.extractall(target, [
+        name for name in archive.namelist()
+        if not folders or (name.partition("/")[0] in folders) != bool(beside)
+    ])
+for parent, _, names in os.walk(target):
     for name in names:
         os.utime(os.path.join(parent, name), ({EPOCH_SECONDS}, {EPOCH_SECONDS}))
+for folder in folders if beside else ():
+    link = os.path.join(target, folder)
+    os.symlink(os.path.join("..", beside, folder), link)
+    os.utime(link, ({EPOCH_SECONDS}, {EPOCH_SECONDS}), follow_symlinks=False)
 """
 
 Unpack = Callable[[Path], None]
@@ -42,6 +58,28 @@ class Held:
 
     def release(self) -> None:
         self._lock.close()
+
+
+@dataclass(frozen=True)
+class Libraries:
+    """The folders at the top of a zip that are not the application's; `digest`: of their bytes."""
+
+    digest: str
+    folders: tuple[str, ...]
+
+
+def libraries_of(code: bytes) -> Libraries:
+    """Those of a package, as they are packed: equal bytes are equal files under equal names."""
+    digest, folders = hashlib.sha256(), set()
+    with zipfile.ZipFile(io.BytesIO(code)) as archive:
+        entries = sorted(archive.infolist(), key=lambda it: it.header_offset)
+        ends = [*(it.header_offset for it in entries[1:]), archive.start_dir]
+    for entry, end in zip(entries, ends, strict=True):
+        top, below, _ = entry.filename.partition("/")
+        if below and top not in APPLICATION:
+            digest.update(code[entry.header_offset : end])
+            folders.add(top)
+    return Libraries(digest.hexdigest()[:24], tuple(sorted(folders)))
 
 
 def hold(cache: Path, digest: str, unpack: Unpack) -> Held | None:

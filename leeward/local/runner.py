@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.errors import NotReady, Throttled
-from leeward.local.code_cache import UNPACK, Held, hold, remove_old
+from leeward.local.code_cache import UNPACK, Held, Libraries, hold, libraries_of, remove_old
 from leeward.local.iam import Judgement, Need
 from leeward.local.reaper import Reaper
 from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
@@ -192,9 +192,8 @@ class Runner:
     def _unpacked(self, name: str, code: bytes) -> Path:
         unpack = partial(self._unpack_into, code=code)
         if len(code) >= SHARED_BYTES:
-            held = hold(self._cache, name, unpack)
+            held = self._hold(name, code)
             if held is not None:
-                self._held.append(held)
                 if sys.platform == "linux":
                     self._spawners[held.folder] = Spawner(held.folder, self._reaper)
                 remove_old(self._cache)
@@ -204,14 +203,30 @@ class Runner:
         unpack(folder)
         return folder
 
-    def _unpack_into(self, folder: Path, *, code: bytes) -> None:
+    def _hold(self, name: str, code: bytes) -> Held | None:
+        """The shared folder of a zip, and that of its libraries, until the runner stops."""
+        unpack = partial(self._unpack_into, code=code)
+        libraries = _libraries_of(name, code)
+        if libraries.folders and self._libraries is None:
+            parts = ("", *libraries.folders)
+            below = hold(self._cache, libraries.digest, partial(unpack, part=parts))
+            if below is None:
+                return None
+            self._held.append(below)
+            unpack = partial(unpack, part=(below.folder.name, *libraries.folders))
+        held = hold(self._cache, name, unpack)
+        if held is not None:
+            self._held.append(held)
+        return held
+
+    def _unpack_into(self, folder: Path, *, code: bytes, part: tuple[str, ...] = ("",)) -> None:
         """Another process unpacks: it takes a second and a half of this one's time. Ctrl-C in a
         terminal does not reach it: `stop` waits for its end, the reaper ends it after a crash."""
         archive = self._folder / f"{folder.name}.zip"
         archive.write_bytes(code)
         over = [self._libraries] if self._libraries and len(code) >= SHARED_BYTES else []
         for source in (archive, *over):
-            self._run([sys.executable, "-I", "-S", "-c", UNPACK, str(source), str(folder)])
+            self._run([sys.executable, "-I", "-S", "-c", UNPACK, str(source), str(folder), *part])
         archive.unlink()
 
     def _run(self, command: list[str]) -> None:
@@ -309,6 +324,16 @@ class Runner:
         except Throttled as error:
             return error.message
         return json.loads(outcome.payload)["errorMessage"] if outcome.failed else ""
+
+
+_known: dict[str, Libraries] = {}
+
+
+def _libraries_of(name: str, code: bytes) -> Libraries:
+    """Looked for once in a process: it reads the list of 6,000 files."""
+    if name not in _known:
+        _known[name] = libraries_of(code)
+    return _known[name]
 
 
 def is_named(name: str, wanted: tuple[str, ...]) -> bool:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from leeward.local.code_cache import EPOCH_SECONDS, KEPT_FOLDERS, hold, remove_old
+from leeward.local.iam import judge
+from leeward.local.reaper import Reaper
+from leeward.local.runner import Runner
+from tests.noise import noise
 
 DIGEST = "0123456789abcdef"
 
@@ -106,3 +116,74 @@ def test_old_folders_go_but_for_those_in_use(tmp_path: Path, unpack: Unpacking) 
     remove_old(tmp_path)
     left = {int(it.name.removeprefix("code-"), 16) for it in tmp_path.iterdir() if it.is_dir()}
     assert left == {1, *range(3, KEPT_FOLDERS + 3)}
+
+
+Unpack = Callable[..., Path]
+
+
+@pytest.fixture
+def unpacked(tmp_path: Path) -> Iterator[Unpack]:
+    """Unpacks a package's files, each time in a cloud of its own; returns where they lie."""
+    with ExitStack() as stack:
+        reaper = Reaper()
+        stack.callback(reaper.stop)
+        reaper.start()
+
+        def unpack(**files: bytes) -> Path:
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w") as archive:
+                for name, data in files.items():
+                    archive.writestr(zipfile.ZipInfo(name.replace("__", "/")), data)
+            code = packed.getvalue()
+            runner = Runner(
+                tmp_path / str(len(code)),
+                reaper,
+                environment=lambda _: {},
+                on_log=lambda *_: None,
+                judge=judge,
+                cache=tmp_path / "cache",
+            )
+            (tmp_path / str(len(code))).mkdir()
+            stack.callback(runner.stop)
+            digest = base64.b64encode(hashlib.sha256(code).digest()).decode()
+            return runner.unpack(digest, code)
+
+        yield unpack
+
+
+LIBRARY = noise(1 << 20)
+
+
+def test_packages_with_the_same_libraries_share_them(unpacked: Unpack) -> None:
+    first = unpacked(lib__a=LIBRARY, lib__b=b"b", chalicelib__c=b"one", plan=b"1")
+    second = unpacked(lib__a=LIBRARY, lib__b=b"b", chalicelib__c=b"another", plan=b"22")
+    assert first != second
+    assert (first / "lib").resolve() == (second / "lib").resolve()
+    found = [
+        {it: (folder / it).read_bytes() for it in ("lib/b", "chalicelib/c", "plan")}
+        for folder in (first, second)
+    ]
+    assert found == [
+        {"lib/b": b"b", "chalicelib/c": b"one", "plan": b"1"},
+        {"lib/b": b"b", "chalicelib/c": b"another", "plan": b"22"},
+    ]
+    assert (second / "lib" / "a").read_bytes() == LIBRARY
+
+
+def test_one_other_byte_in_a_library_is_another_library(unpacked: Unpack) -> None:
+    first = unpacked(lib__a=LIBRARY, lib__b=b"b", plan=b"1")
+    second = unpacked(lib__a=LIBRARY, lib__b=b"c", plan=b"22")
+    assert [(it / "lib" / "b").read_bytes() for it in (first, second)] == [b"b", b"c"]
+
+
+def test_packages_without_libraries_share_nothing(unpacked: Unpack) -> None:
+    first, second = unpacked(app=LIBRARY), unpacked(app=LIBRARY + b"more")
+    assert (first / "app").read_bytes() == LIBRARY
+    assert (second / "app").read_bytes() == LIBRARY + b"more"
+
+
+def test_a_library_that_was_written_to_in_use_serves_no_other(unpacked: Unpack) -> None:
+    first = unpacked(lib__a=LIBRARY, plan=b"1")
+    (first / "lib" / "a").write_bytes(b"another")
+    second = unpacked(lib__a=LIBRARY, plan=b"22")
+    assert (second / "lib" / "a").read_bytes() == LIBRARY
