@@ -1,4 +1,5 @@
-"""The order of the tests, and what they say at their end: the faults that each scenario survived.
+"""The order of the tests, and what they say at their end: the faults that each scenario survived,
+and after how many drills of it production was what it was.
 
 Hypothesis judges no times: a busy machine is not a defect.
 """
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.survived import table_of
+from tests import drilled, survived
 
 settings.register_profile("leeward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leeward")
@@ -29,13 +30,20 @@ def _place(folder: str) -> int:
     return LONGEST_FIRST.index(folder) if folder in LONGEST_FIRST else 0
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "untouched(plan, scenario, how): see tests/drilled.py")
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Of `record_property("survived", ...)`, whichever process ran the test."""
+    """Of `record_property("survived", ...)` and "untouched", whichever process ran the test."""
+    tables = {
+        "survived": ("survived: how many faults, by scenario", survived.table_of),
+        "untouched": ("untouched: production byte for byte as it was after", drilled.table_of),
+    }
     passed = terminalreporter.stats.get("passed", ())
-    told = [
-        text for report in passed for name, text in report.user_properties if name == "survived"
-    ]
-    if told:
-        terminalreporter.section("survived: how many faults, by scenario")
-        for line in table_of(told):
-            terminalreporter.line(line)
+    for kind, (title, table_of) in tables.items():
+        told = [text for it in passed for name, text in it.user_properties if name == kind]
+        if told:
+            terminalreporter.section(title)
+            for line in table_of(told):
+                terminalreporter.line(line)

@@ -1,14 +1,13 @@
-"""The way back of Artist Tech: first as a drill on stand-ins, then for real, after a lost site.
+"""Artist Tech: a lost site and the way back as drills on stand-ins, then the way back for real.
 
 For real the worker of each step dies once, also of those that took over.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -27,15 +26,16 @@ from leeward.local.sample_app import create_schema
 from leeward.local.stages.artist import KEYS, wait_until
 from leeward.local.stages.artist_failback import ArtistFailbackDrill
 from tests.commands import ARTIST
+from tests.scenarios.other_run import held_by_another
 from tests.scenarios.striker import Striker, undisturbed
-from tests.scenarios.test_artist_drill import digest_of
-from tests.scenarios.untouched import state_of
+from tests.scenarios.untouched import Declining, State, Untouched, drill_of, state_of
+from tests.scenarios.untouched_machines import still, unit_of
 
 SCENARIO = "failback"
 AT_HOME, AWAY = "artist-db-drill", "artist-db-secondary-drill"
 
 
-class Standing(ArtistFailbackDrill):
+class Standing(Declining, ArtistFailbackDrill):
     """With what stands in for drills at both sites: a database and a server each."""
 
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
@@ -84,17 +84,25 @@ class Standing(ArtistFailbackDrill):
         store_secrets(self.cloud.client("secretsmanager", region), server, **self._logins(name))
         return server
 
-    def everything(self) -> dict[str, Any]:
-        """Production, byte for byte: nobody writes while a drill is tried here."""
-        found = state_of(self.cloud, self.plan, self.production, self.spare)
-        for region in (PRIMARY_REGION, STANDBY_REGION):
-            servers = map(json.loads, found[f"instances {region}"])
-            found[f"instances {region}"] = [it for it in servers if it["state"] != "terminated"]
-        return found | {"files": digest_of(self.cloud.hosts.root(self.host))}
+    def everything(self) -> State:
+        """Production at both sites, and what of it is there to be read."""
+        return state_of(
+            self.cloud, self.plan, self.production, self.spare, hosts=[self.host], caches=["redis"]
+        )
 
-    def tried(self, reason: str, *, drill: bool = False) -> tuple[Scorecard, list[EvidenceRecord]]:
-        self.options = replace(self.options, scenario=SCENARIO)
-        incident = self.declare(reason, drill=drill)
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Production's application holds its breath."""
+        with still([unit_of(self.cloud, self.host, "artisttech")]):
+            yield
+
+    def tried(
+        self, reason: str, *, scenario: str = SCENARIO, drill: bool = False
+    ) -> tuple[Scorecard, list[EvidenceRecord]]:
+        self.options = replace(self.options, scenario=scenario)
+        if drill:
+            return drill_of(self, reason)
+        incident = self.declare(reason)
         score = self.follow(incident)
         chain = self.records.read(incident)
         return score, [it for it in chain if it.run_id == score.run_id]
@@ -137,28 +145,97 @@ def done(records: list[EvidenceRecord]) -> dict[str, Any]:
     return {it.step: it.body["outputs"] for it in records if it.kind == "step-finished"}
 
 
-def test_a_drill_of_the_way_back_leaves_no_trace(here: Standing) -> None:
-    here.run_on_host("systemctl stop nginx artisttech")
-    before = here.everything()
+def undone(records: list[EvidenceRecord]) -> set[str]:
+    return {it.step for it in records if it.kind == "step-undone"}
+
+
+@pytest.mark.untouched("artist-tech", SCENARIO, "drill")
+def test_a_drill_of_the_way_back_leaves_no_trace(here: Standing, untouched: Untouched) -> None:
     servers = (here.drill_home, here.drill_away)
     databases = [databases_of(it) for it in servers]
-    score, records = here.tried("the yearly drill", drill=True)
-    assert failures(records) == []
+    with here.quiet(), untouched(here, here.everything):
+        score, records = here.tried("the yearly drill", drill=True)
+        assert failures(records) == []
     assert (score.outcome, score.rpo_seconds) == ("recovered", 0)
     assert score.proven
     outputs = done(records)
     assert outputs["load"]["rows"] > 40 * 4
     assert outputs["bring-files"]["files"] == UPLOADS + 1
     assert outputs["bring-redis"]["keys"] == KEYS
-    assert {it.step for it in records if it.kind == "step-undone"} == {
+    assert undone(records) == {
         "server", "isolate-old", "fence-home", "stop-secondary", "fence-secondary", "load",
         "open-home", "take-name", "names",
     }  # fmt: skip
-    assert here.everything() == before
     assert [databases_of(it) for it in servers] == databases
     wait_until(lambda: here.page(here.there).get("healthy"), "the stand-in is not as it was")
-    here.run_on_host("systemctl start artisttech nginx")
-    wait_until(lambda: here.page(here.host).get("healthy"), "the site did not come up")
+
+
+@pytest.mark.untouched("artist-tech", SCENARIO, "failed step")
+def test_a_drill_of_the_way_back_is_taken_back_when_a_person_declines(
+    here: Standing, untouched: Untouched
+) -> None:
+    servers = (here.drill_home, here.drill_away)
+    databases = [databases_of(it) for it in servers]
+    with here.quiet(), here.declining("decide"), untouched(here, here.everything):
+        score, records = here.tried("a drill that is declined", drill=True)
+    assert score.outcome == "failed"
+    assert {it.step for it in records if it.kind == "undo-failed"} == set()
+    assert undone(records) >= {"server", "isolate-old", "fence-home"}
+    assert [databases_of(it) for it in servers] == databases
+
+
+MADE = {"server", "hold-database", "load-database", "open-database"}
+
+
+@pytest.mark.untouched("artist-tech", "infrastructure-failure", "drill")
+def test_a_drill_of_a_complete_failure_makes_a_site_of_its_own(
+    here: Standing, untouched: Untouched
+) -> None:
+    """At the site that would take over, whose own database and servers are left alone."""
+    with here.quiet(), untouched(here, here.everything):
+        score, records = here.tried(
+            "the quarterly drill", scenario="infrastructure-failure", drill=True
+        )
+        assert failures(records) == []
+    assert (score.outcome, score.serves) == ("recovered", True)
+    assert undone(records) >= MADE | {"provision", "take-name"}
+
+
+@pytest.mark.untouched("artist-tech", "data-center-disaster", "drill")
+def test_a_drill_of_a_lost_data_center_moves_names_that_lead_nobody(
+    here: Standing, untouched: Untouched
+) -> None:
+    with here.quiet(), untouched(here, here.everything):
+        score, records = here.tried(
+            "the quarterly drill", scenario="data-center-disaster", drill=True
+        )
+        assert failures(records) == []
+    assert (score.outcome, score.serves) == ("recovered", True)
+    assert undone(records) >= MADE | {"activate", "take-name", "update-dns"}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "made"),
+    [
+        pytest.param(name, made, marks=pytest.mark.untouched("artist-tech", name, "failed step"))
+        for name, made in (
+            ("infrastructure-failure", "provision"),
+            ("data-center-disaster", "activate"),
+        )
+    ],
+)
+def test_a_site_that_a_drill_made_is_destroyed_when_its_server_is_held(
+    here: Standing, untouched: Untouched, scenario: str, made: str
+) -> None:
+    with (
+        here.quiet(),
+        held_by_another(here.state(), "app-server-secondary-drill"),
+        untouched(here, here.everything),
+    ):
+        score, records = here.tried("its server is held", scenario=scenario, drill=True)
+    assert score.outcome == "failed"
+    assert [step for step, _ in failures(records)] == ["server"]
+    assert undone(records) >= {made}
 
 
 def test_everything_goes_home_though_workers_die_at_every_step(

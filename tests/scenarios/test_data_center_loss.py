@@ -20,7 +20,7 @@ from leeward.local.drill import DrillOptions
 from leeward.local.production import SUPERUSER
 from leeward.local.stages.site_loss import SiteLossDrill
 from tests.scenarios.drills import LOST_FOR_GOOD, PARTIAL, PLAN
-from tests.scenarios.untouched import state_of
+from tests.scenarios.production_state import state_of
 from tests.survived import survived
 
 SCENARIO = "data-center-loss"

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from leeward.commands.drill import load_runnable
 from leeward.local.drill import DrillOptions
@@ -17,14 +15,14 @@ from leeward.local.sample_app import create_schema
 from leeward.local.stages.deletion import DeletionDrill
 from tests.scenarios.drills import PLAN
 from tests.scenarios.other_run import held_by_another
-from tests.scenarios.untouched import state_of
+from tests.scenarios.untouched import Declining, State, Untouched, changed, drill_of, state_of
 from tests.survived import survived
 
 SCENARIO = "accidental-deletion"
 STAGING = "nexus-assets-staging"
 
 
-class Standing(DeletionDrill):
+class Standing(Declining, DeletionDrill):
     """With the staging environment: a database with fewer rows, a bucket with two uploads."""
 
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
@@ -47,18 +45,8 @@ class Standing(DeletionDrill):
     def _is_healthy(self, path: str) -> bool:
         return True
 
-    def everything(self) -> dict[str, Any]:
-        found = state_of(self.cloud, self.plan, self.production, self.second)
-        # The trail tells of the drill too.
-        assert self.plan.trail
-        found["objects"].pop(self.plan.trail.bucket)
-        return found | {name: self.policy(name) for name in (self.uploads.bucket, STAGING)}
-
-    def policy(self, bucket: str) -> str:
-        try:
-            return str(self.s3.get_bucket_policy(Bucket=bucket)["Policy"])
-        except ClientError:
-            return ""
+    def everything(self) -> State:
+        return state_of(self.cloud, self.plan, self.production, self.second)
 
 
 @pytest.fixture(scope="module")
@@ -75,11 +63,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
         yield made
 
 
-def test_a_drill_brings_rows_into_the_stand_in_and_takes_them_out_again(stage: Standing) -> None:
-    before = stage.everything()
-    incident = stage.declare("a drill", drill=True)
-    score = stage.follow(incident)
-    records = stage.records.read(incident)
+@pytest.mark.untouched("nexus-studio", SCENARIO, "drill")
+def test_a_drill_brings_rows_into_the_stand_in_and_takes_them_out_again(
+    stage: Standing, untouched: Untouched
+) -> None:
+    with untouched(stage, stage.everything):
+        score, records = drill_of(stage, "a drill")
     failed = [it.body for it in records if it.kind in ("step-failed", "undo-failed")]
     assert not failed, [(it["code"], it["message"]) for it in failed]
     assert score.outcome == "recovered", records[-3:]
@@ -90,7 +79,18 @@ def test_a_drill_brings_rows_into_the_stand_in_and_takes_them_out_again(stage: S
     restored = {it["table"]: it["restored"] for it in back["tables"]}
     assert restored["public.projects"] == 200
     assert restored["public.assets"] >= 800
-    assert stage.everything() == before
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "failed step")
+def test_rows_are_taken_out_again_too_when_a_person_declines(
+    stage: Standing, untouched: Untouched
+) -> None:
+    with stage.declining("update-access"), untouched(stage, stage.everything):
+        score, records = drill_of(stage, "a drill that is declined")
+    assert score.outcome == "failed"
+    assert [it.step for it in records if it.kind == "rows-back"] == ["take-back"]
+    assert [it.body for it in records if it.kind == "undo-failed"] == []
+    assert "take-back" in {it.step for it in records if it.kind == "step-undone"}
 
 
 def test_a_bucket_that_another_run_holds_is_left_to_it(
@@ -98,15 +98,13 @@ def test_a_bucket_that_another_run_holds_is_left_to_it(
 ) -> None:
     """Deletion and ransomware at once: the second says whose the bucket is, and takes back what it
     did elsewhere."""
-    before = stage.everything()
     with held_by_another(stage.state(), "nexus-uploads-staging") as other:
-        incident = stage.declare("another drill", drill=True)
-        score = stage.follow(incident)
+        before = stage.everything()
+        score, records = drill_of(stage, "another drill")
+        assert changed(stage.plan, before, stage.everything()) == []
     assert score.outcome == "failed"
-    records = stage.records.read(incident)
     [failed] = [it.body for it in records if it.kind == "step-failed"]
     assert (failed["code"], failed["context"]["holder"]) == ("fenced", other)
     assert "nexus-uploads-staging is held by run" in failed["message"]
     assert [it for it in records if it.kind == "undo-failed"] == []
-    assert stage.everything() == before
     record_property("survived", survived("nexus-studio", SCENARIO, "two at once", 1))

@@ -16,8 +16,9 @@ from leeward.local.production import APPLICATION, SUPERUSER, Production, store_s
 from leeward.local.sample_app import create_schema
 from leeward.template_parts import alarm_name
 from tests.clouds import wait_for
+from tests.scenarios.drills import SCENARIO
 from tests.scenarios.stages import COMPONENT, Stage, stage
-from tests.scenarios.untouched import state_of
+from tests.scenarios.untouched import Untouched, state_of
 
 STAGING = "nexus-db-staging"
 TEST = "restore-test-weekly"
@@ -88,11 +89,13 @@ def databases(server: Production) -> set[str]:
         return {str(name) for (name,) in connection.execute("SELECT datname FROM pg_database")}
 
 
+@pytest.mark.untouched("nexus-studio", SCENARIO, "drill")
 def test_a_restore_test_is_the_real_machine_and_leaves_no_trace(
-    here: Stage, staging: Production
+    here: Stage, staging: Production, untouched: Untouched
 ) -> None:
-    before, databases_before = state_of(here.cloud, here.plan, here.production), databases(staging)
-    occasion = carried_out(here)
+    databases_before = databases(staging)
+    with untouched(here, lambda: state_of(here.cloud, here.plan, here.production)):
+        occasion = carried_out(here)
     [result] = occasion["results"]
     records = here.records.read(result["incident"])
     failed = [it.body for it in records if it.kind in ("step-failed", "undo-failed")]
@@ -112,7 +115,6 @@ def test_a_restore_test_is_the_real_machine_and_leaves_no_trace(
         [(assets,)] = connection.execute("SELECT count(*) FROM assets").fetchall()
     [rows] = [int(word.replace(",", "")) for word in re.findall(r"([\d,]+) rows", loaded)]
     assert rows > assets > 4000
-    assert state_of(here.cloud, here.plan, here.production) == before
     assert databases(staging) == databases_before
     secret = here.cloud.client("secretsmanager").get_secret_value(
         SecretId=here.plan.components[STAGING].application_secret  # type: ignore[union-attr]
@@ -144,11 +146,15 @@ def test_the_database_is_proven_by_a_restore_that_touches_no_server(
     assert (databases(here.production), databases(staging)) == before
 
 
-def test_what_a_drill_did_is_taken_back_when_a_step_fails(here: Stage, staging: Production) -> None:
+@pytest.mark.untouched("nexus-studio", SCENARIO, "failed step")
+def test_what_a_drill_did_is_taken_back_when_a_step_fails(
+    here: Stage, staging: Production, untouched: Untouched
+) -> None:
     with psycopg.connect(here.production.dsn(SUPERUSER)) as connection:
         connection.execute("TRUNCATE projects CASCADE")
-    before, databases_before = state_of(here.cloud, here.plan, here.production), databases(staging)
-    occasion = carried_out(here, WHOLE_TEST)
+    databases_before = databases(staging)
+    with untouched(here, lambda: state_of(here.cloud, here.plan, here.production)):
+        occasion = carried_out(here, WHOLE_TEST)
     [result] = occasion["results"]
     records = here.records.read(result["incident"])
     assert [it.step for it in records if it.kind == "step-failed"] == ["verify"]
@@ -168,7 +174,6 @@ def test_what_a_drill_did_is_taken_back_when_a_step_fails(here: Stage, staging: 
     named = [alarm_name("exercises", "failing")]
     [alarm] = here.cloud.client("cloudwatch").describe_alarms(AlarmNames=named)["MetricAlarms"]
     assert alarm["StateValue"] == "ALARM"
-    assert state_of(here.cloud, here.plan, here.production) == before
     assert databases(staging) == databases_before
     assert COMPONENT in result["incident"]
 

@@ -21,7 +21,7 @@ from leeward.local.sample_app import create_schema
 from leeward.local.stages.outage import OutageDrill
 from tests.clouds import wait_for
 from tests.scenarios.drills import PARTIAL, PLAN
-from tests.scenarios.untouched import state_of
+from tests.scenarios.production_state import state_of
 
 SCENARIO, WAY_BACK = "regional-outage", "failback"
 EXERCISE = "failover-quarterly"
