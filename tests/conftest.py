@@ -1,11 +1,14 @@
 """The order of the tests, and what they say at their end: the faults that each scenario survived,
 and after how many drills of it production was what it was.
 
-Hypothesis judges no times: a busy machine is not a defect.
+Hypothesis judges no times: a busy machine is not a defect. What is there when all tests are
+collected, and after each file, stays to the end: it is kept out of every later garbage collection,
+which took a tenth of the time of a file that starts a cloud.
 """
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,22 @@ def _place(folder: str) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "untouched(plan, scenario, how): see tests/drilled.py")
+
+
+def pytest_collection_finish() -> None:
+    _keep_for_good()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None or nextitem.path != item.path:
+        _keep_for_good()
+
+
+def _keep_for_good() -> None:
+    """What is garbage goes first."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
