@@ -4,25 +4,32 @@ byte for byte, also when a step fails."""
 from __future__ import annotations
 
 import json
-import time
+import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+
+import pytest
 
 from chalicelib.evidence.scorecard import Scorecard
+from chalicelib.plan.records import EvidenceRecord
 from leeward.commands.drill import load_runnable
-from leeward.local.damage import Injected
-from leeward.local.drill import DrillOptions, Fact, Told
+from leeward.local.drill import DrillOptions
 from leeward.local.production import APPLICATION, Production, store_secrets
 from leeward.local.sample_app import create_schema
-from leeward.local.stages.ransomware import RansomwareDrill
+from leeward.local.stages.ransomware import SETTLE_SECONDS, RansomwareDrill
+from tests.clouds import wait_for
 from tests.scenarios.drills import PLAN
+from tests.scenarios.untouched import Declining, State, Untouched, drill_of, state_of
 
+SCENARIO = "ransomware"
 STAND_IN = "nexus-db-staging"
+ISOLATED = {
+    "nexus-assets-staging", "nexus-staging", "user/nexus-staging", "nexus-node-staging",
+}  # fmt: skip
 
 
-class Rehearsal(RansomwareDrill):
+class Rehearsal(Declining, RansomwareDrill):
     """Nobody attacks; the plan's own people drill, and there is a staging environment."""
 
     def start_parts(self, stack: ExitStack, deploying: Future[None]) -> None:
@@ -43,63 +50,55 @@ class Rehearsal(RansomwareDrill):
     def prepare(self) -> None:
         super().prepare()
         self.uploads.stopping.set()
-        time.sleep(1)
-        assert self.cloud.wait_idle()
-        self.was = self.everything()
+        self.application.stop()
+        wait_for(lambda: not self.uploading(), "an upload did not end", seconds=60)
+        assert self.cloud.wait_idle(SETTLE_SECONDS)
 
-    def harm(self) -> tuple[Injected, ...]:
-        return ()
+    def uploading(self) -> bool:
+        """Whether the people who upload are still at it."""
+        wanted = self.uploads.keep_on
+        return any(getattr(it, "_target", None) == wanted for it in threading.enumerate())
 
-    def notice(self) -> str:
-        return self.declare("monthly", drill=True)
+    def everything(self) -> State:
+        return state_of(self.cloud, self.plan, self.production)
 
-    def count(self, score: Scorecard, folder: Path) -> tuple[tuple[Fact, ...], list[str]]:
-        self.uploads.stopping.set()
-        self.now = self.everything()
-        return (), []
-
-    def everything(self) -> dict[str, Any]:
-        """Of production, and of the stand-ins what an isolation changes."""
-        s3, iam = self.cloud.client("s3"), self.cloud.client("iam")
-        rows = s3.list_object_versions(Bucket=self.bucket.bucket)["Versions"]
-        users = ("nexus-uploader", "nexus-staging")
-        instances = self.cloud.client("ec2").describe_instances()["Reservations"]
-        secret = self.cloud.client("secretsmanager").get_secret_value(
-            SecretId=self.database.application_secret
-        )
-        return {
-            "settings": self._settings(),
-            "versions": [(it["Key"], it["VersionId"], it["ETag"]) for it in rows],
-            "keys": {
-                (user, it["AccessKeyId"]): it["Status"]
-                for user in users
-                for it in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
-            },
-            "policies": [iam.list_user_policies(UserName=user)["PolicyNames"] for user in users]
-            + [iam.list_role_policies(RoleName="nexus-api")["PolicyNames"]],
-            "groups": {
-                interface["NetworkInterfaceId"]: interface["Groups"]
-                for one in instances
-                for instance in one["Instances"]
-                for interface in instance["NetworkInterfaces"]
-            },
-            "secret": secret["SecretString"],
-        }
+    def tried(self, reason: str) -> tuple[Scorecard, list[EvidenceRecord]]:
+        return drill_of(self, reason)
 
 
-def test_production_is_what_it_was(tmp_path: Path) -> None:
-    heard: list[Told] = []
-    plan, _ = load_runnable(PLAN, "ransomware")
-    options = DrillOptions(
-        "ransomware", "nexus-uploads", "ransomware", tmp_path, projects=500, rate=20
-    )
-    drill = Rehearsal(plan, options, heard.append)
-    result = drill.run()
-    records = [it.record for it in heard if it.record]
-    failed = [json.dumps(it.body) for it in records if it.kind in ("step-failed", "undo-failed")]
-    assert failed == []
-    assert result.score.outcome == "recovered"
-    assert drill.now == drill.was
-    assert {it.body["target"] for it in records if it.kind == "isolated"} == {
-        "nexus-assets-staging", "nexus-staging", "user/nexus-staging", "nexus-node-staging",
-    }  # fmt: skip
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    plan, _ = load_runnable(PLAN, SCENARIO)
+    out = tmp_path_factory.mktemp("attack-drill")
+    options = DrillOptions(SCENARIO, "nexus-uploads", "ransomware", out, projects=500, rate=20)
+    made = Rehearsal(plan, options, lambda told: None)
+    with ExitStack() as stack:
+        made.set_stage(stack)
+        made.prepare()
+        yield made
+
+
+def problems(records: list[EvidenceRecord], kinds: tuple[str, ...]) -> list[str]:
+    return [json.dumps(it.body) for it in records if it.kind in kinds]
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "drill")
+def test_production_is_what_it_was(stage: Rehearsal, untouched: Untouched) -> None:
+    with untouched(stage, stage.everything):
+        score, records = stage.tried("monthly")
+    assert problems(records, ("step-failed", "undo-failed")) == []
+    assert score.outcome == "recovered"
+    assert {it.body["target"] for it in records if it.kind == "isolated"} == ISOLATED
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "failed step")
+def test_what_was_isolated_and_restored_is_taken_back_when_nobody_patches(
+    stage: Rehearsal, untouched: Untouched
+) -> None:
+    with stage.declining("patch"), untouched(stage, stage.everything):
+        score, records = stage.tried("the patch is declined")
+    assert score.outcome == "failed"
+    assert problems(records, ("undo-failed",)) == []
+    assert {it.body["target"] for it in records if it.kind == "isolated"} == ISOLATED
+    undone = {it.step for it in records if it.kind == "step-undone"}
+    assert {"isolate", "isolate-hosts", "isolate-database", "load", "restore-files"} <= undone
