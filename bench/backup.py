@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.lab import (
+    BUCKET,
     ROOT,
     Cluster,
     Cost,
@@ -111,7 +112,7 @@ _NUMBERS = count()
 
 
 def _ours(source: Cluster, prefix: str) -> Cost:
-    words = ["back-up", source.dsn, f"{prefix}{next(_NUMBERS)}/"]
+    words = ["back-up", source.dsn, BUCKET, f"{prefix}{next(_NUMBERS)}/"]
     environment = {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "bench.subject", *words]
     return measure(command, source=source, environment=environment)

@@ -24,6 +24,7 @@ from typing import Any
 import psycopg
 
 from bench.lab import (
+    BUCKET,
     ROOT,
     Cluster,
     Cost,
@@ -64,8 +65,8 @@ def _on_17(folder: Path, store: Store, scale: int, number: int) -> dict[str, Any
     with cluster(folder, find_binaries(17), scale=scale, settings=ARCHIVING) as source:
         barman = Barman(source, store)
         _archive_with(source, barman.archive_command())
-        measure(_leeward("fetch", source.dsn, "ours17/"))
-        measure(_leeward("back-up", source.dsn, "ours17/"))
+        measure(_leeward("fetch", source.dsn, BUCKET, "ours17/"))
+        measure(_leeward("back-up", source.dsn, BUCKET, "ours17/"))
         measure(barman.back_up(), environment=barman.environment)
         _finish_history(source, "ours17/")
         restores = {
@@ -88,8 +89,8 @@ def _on_15(folder: Path, store: Store, scale: int, number: int) -> dict[str, Any
         pgbackrest.configure()
         measure(pgbackrest.command("stanza-create"), account=source.account)
         _archive_with(source, pgbackrest.archive_command())
-        measure(_leeward("fetch", source.dsn, "ours15/"))
-        measure(_leeward("back-up", source.dsn, "ours15/"))
+        measure(_leeward("fetch", source.dsn, BUCKET, "ours15/"))
+        measure(_leeward("back-up", source.dsn, BUCKET, "ours15/"))
         measure(pgbackrest.command("--type=full", "backup"), account=source.account)
         _finish_history(source, "ours15/")
         restores: dict[str, Callable[[], Cost]] = {
@@ -113,7 +114,7 @@ def _finish_history(source: Cluster, prefix: str) -> None:
     measure([pgbench, "-c", "2", "-T", str(WRITE_SECONDS), source.dsn])
     source.run("create table the_end as select 1 as x", "select pg_switch_wal()")
     poll(partial(_require_archived, source), 300)
-    measure(_leeward("fetch", source.dsn, prefix))
+    measure(_leeward("fetch", source.dsn, BUCKET, prefix))
     measure(plain_backup(source, source.folder / "plain"))
 
 
@@ -141,7 +142,7 @@ def _copy(source: Cluster) -> Cost:
 
 def _ours(source: Cluster, prefix: str) -> Cost:
     target = source.folder / "ours"
-    cost = measure(_leeward("restore", prefix, str(target)))
+    cost = measure(_leeward("restore", BUCKET, prefix, str(target)))
     shutil.rmtree(target)
     return cost
 

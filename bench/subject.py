@@ -1,6 +1,10 @@
 """Leeward's own backup and restore as whole processes, for bench.backup and bench.restore.
 
-python -m bench.subject back-up DSN PREFIX | restore PREFIX FOLDER
+python -m bench.subject back-up DSN BUCKET PREFIX | fetch DSN BUCKET PREFIX
+                        | restore BUCKET PREFIX FOLDER
+
+Each imports what it does and nothing of the laboratory, as Leeward's commands do: what is imported
+is in what is measured.
 """
 
 from __future__ import annotations
@@ -8,21 +12,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bench.lab import BUCKET
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres.replication import PostgresSource
-from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
-from chalicelib.backup.base_backup import take_backup
-from chalicelib.backup.wal_fetch import fetch_wal
-from chalicelib.plan.records import RecoveryTarget
-from chalicelib.recover.database.replay import replay
-from chalicelib.recover.database.restore import restore
 
 
-def back_up(dsn: str, prefix: str) -> None:
-    store = S3ObjectStore(connect_s3(), BUCKET, prefix)
+def back_up(dsn: str, bucket: str, prefix: str) -> None:
+    from chalicelib.adapters.postgres.replication import PostgresSource
+    from chalicelib.backup.base_backup import take_backup
+
+    store = S3ObjectStore(connect_s3(), bucket, prefix)
     with PostgresSource(dsn) as source:
         take_backup(
             source, store, StoredCatalogue(store, "db"),
@@ -30,15 +29,23 @@ def back_up(dsn: str, prefix: str) -> None:
         )  # fmt: skip
 
 
-def fetch(dsn: str, prefix: str) -> None:
-    store = S3ObjectStore(connect_s3(), BUCKET, prefix)
+def fetch(dsn: str, bucket: str, prefix: str) -> None:
+    from chalicelib.adapters.postgres.replication import PostgresSource
+    from chalicelib.backup.wal_fetch import fetch_wal
+
+    store = S3ObjectStore(connect_s3(), bucket, prefix)
     with PostgresSource(dsn) as source:
         fetch_wal(source, store, StoredCatalogue(store, "db"), component="db", clock=SystemClock())
 
 
-def bring_back(prefix: str, folder: str) -> None:
+def bring_back(bucket: str, prefix: str, folder: str) -> None:
     """To the end of the WAL, opened and answering."""
-    store = S3ObjectStore(connect_s3(), BUCKET, prefix)
+    from chalicelib.adapters.postgres.server import ThrowawayServer
+    from chalicelib.plan.records import RecoveryTarget
+    from chalicelib.recover.database.replay import replay
+    from chalicelib.recover.database.restore import restore
+
+    store = S3ObjectStore(connect_s3(), bucket, prefix)
     catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
     target = RecoveryTarget("end", "")
     restored = restore(store, catalogue, target, data, servers=ThrowawayServer, clock=clock)
