@@ -13,8 +13,11 @@ SEPARATOR = " | "
 # What each column counts.
 FAULTS = (
     "workers killed",
+    "undos killed",
+    "ends killed",
     "alarm again",
     "two at once",
+    "no answer",
     "flapping",
     "region lost",
 )
@@ -30,7 +33,7 @@ def survived(plan: str, scenario: str, fault: str, count: int) -> str:
 def table_of(told: Iterable[str]) -> list[str]:
     """Lines: a row for each scenario, a column for each fault; "-" where nothing was tried."""
     counts: Counter[tuple[str, str]] = Counter()
-    for text in told:
+    for text in (line for it in told for line in it.splitlines()):
         plan, scenario, fault, count = text.split(SEPARATOR)
         counts[f"{plan} {scenario}", fault] += int(count)
     names = sorted({name for name, _ in counts})
