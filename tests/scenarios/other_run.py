@@ -15,7 +15,9 @@ OTHER = "run-20261122T000000Z-other"
 @contextmanager
 def held_by_another(state: StateStore, component: str) -> Iterator[str]:
     """The id of the run, which runs inside the block; what it holds is its own to the end."""
-    state.create(f"run#{OTHER}", "run", {"run_id": OTHER, "status": "running"})
+    running = {"run_id": OTHER, "status": "running"}
+    if not state.create(f"run#{OTHER}", "run", running):
+        state.replace(f"run#{OTHER}", "run", running, expected={})
     token = acquire_fence(state, component, OTHER, clock=SystemClock())
     yield OTHER
     assert require_fence(state, component, OTHER) == token
