@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
 
-import psycopg
 import pytest
 
+from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.records import EvidenceRecord
 from leeward.commands.drill import load_runnable
 from leeward.local.cloud import STANDBY_REGION
 from leeward.local.drill import DrillOptions
-from leeward.local.production import SUPERUSER
 from leeward.local.stages.site_loss import SiteLossDrill
 from tests.scenarios.drills import LOST_FOR_GOOD, PARTIAL, PLAN
-from tests.scenarios.production_state import state_of
+from tests.scenarios.other_run import held_by_another
+from tests.scenarios.untouched import State, Untouched, drill_of, state_of
+from tests.scenarios.untouched_machines import pods_of, still
 from tests.survived import survived
 
 SCENARIO = "data-center-loss"
@@ -32,22 +32,16 @@ class Stage(SiteLossDrill):
     def chain(self, incident: str) -> list[EvidenceRecord]:
         return self.records.read(incident)
 
-    def production_state(self) -> Any:
-        """All of it but the rows that the application goes on writing, and what Terraform's builds
-        leave beside its state: of that, which environments there are."""
-        with psycopg.connect(self.home.dsn(SUPERUSER)) as connection:
-            roles = connection.execute("SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1")
-            databases = connection.execute("SELECT datname FROM pg_database ORDER BY 1")
-            server = [*roles.fetchall(), *databases.fetchall()]
-        cluster = self.clusters.of("nexus-api").objects
-        deployments = [it["spec"] for it in cluster.list("apps/v1", "deployments")]
-        state = state_of(self.cloud, self.plan)
-        del state["objects"]["nexus-terraform-state"]
-        return state | {
-            "server": server,
-            "deployments": deployments,
-            "environments": self.workspaces(),
-        }
+    def everything(self) -> State:
+        production = self.clusters.of("nexus-api"), self.clusters.of("nexus-api-dr")
+        found = state_of(
+            self.cloud, self.plan, self.home, self.spare, clusters=production, others=self.others
+        )
+        return found | {"environments": self.workspaces()}
+
+    def tried(self, reason: str) -> tuple[Scorecard, list[EvidenceRecord]]:
+        """A drill, while production's application holds its breath."""
+        return drill_of(self, reason)
 
     def workspaces(self) -> set[str]:
         client = self.cloud.client("s3", STANDBY_REGION)
@@ -72,16 +66,32 @@ def problems(records: list[EvidenceRecord]) -> list[str]:
     return [f"{it.step}: {it.body['message']}" for it in records if it.kind in kinds]
 
 
-def test_a_drill_leaves_production_as_it_was(here: Stage) -> None:
-    before = here.production_state()
-    incident = here.declare("a drill", drill=True)
-    score = here.follow(incident)
-    assert problems(here.chain(incident)) == []
+UNDONE = {"activate", "hold-database", "load", "open-database", "deploy"}
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "drill")
+def test_a_drill_leaves_production_as_it_was(here: Stage, untouched: Untouched) -> None:
+    with still(pods_of(here.clusters.of("nexus-api"))), untouched(here, here.everything):
+        score, records = here.tried("a drill")
+        assert problems(records) == []
     assert (score.outcome, score.not_recovered) == ("partial", LOST_FOR_GOOD)
-    after = here.production_state()
-    assert {name for name in before if before[name] != after[name]} == set()
-    undone = {it.step for it in here.chain(incident) if it.kind == "step-undone"}
-    assert {"activate", "hold-database", "load", "open-database", "deploy", "update-dns"} <= undone
+    undone = {it.step for it in records if it.kind == "step-undone"}
+    assert UNDONE | {"update-dns"} <= undone
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "failed step")
+def test_a_site_that_was_made_is_taken_back_when_its_names_are_held(
+    here: Stage, untouched: Untouched
+) -> None:
+    with (
+        still(pods_of(here.clusters.of("nexus-api"))),
+        held_by_another(here.state(), "nexus-names-drill"),
+        untouched(here, here.everything),
+    ):
+        score, records = here.tried("a drill while names are held")
+    assert score.outcome == "failed"
+    assert [it.split(":")[0] for it in problems(records)] == ["update-dns"]
+    assert {it.step for it in records if it.kind == "step-undone"} >= UNDONE
 
 
 def test_the_loss_itself_is_recovered_within_the_promises(

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from chalicelib.plan.components import Postgres
+from chalicelib.plan.records import EvidenceRecord
 from leeward.commands.drill import load_runnable
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION
 from leeward.local.drill import DrillOptions
@@ -21,7 +22,9 @@ from leeward.local.sample_app import create_schema
 from leeward.local.stages.outage import OutageDrill
 from tests.clouds import wait_for
 from tests.scenarios.drills import PARTIAL, PLAN
-from tests.scenarios.production_state import state_of
+from tests.scenarios.other_run import held_by_another
+from tests.scenarios.untouched import State, Untouched, drill_of, state_of
+from tests.scenarios.untouched_machines import pods_of, still
 
 SCENARIO, WAY_BACK = "regional-outage", "failback"
 EXERCISE = "failover-quarterly"
@@ -79,18 +82,18 @@ class Stage(OutageDrill):
         }
         return {"databases": databases, "replicas": wanted}
 
-    def production_state(self) -> Any:
-        """All of it but the rows that the application goes on writing."""
-        with psycopg.connect(self.home.dsn(SUPERUSER)) as connection:
-            roles = connection.execute("SELECT rolname, rolcanlogin FROM pg_roles ORDER BY 1")
-            databases = connection.execute("SELECT datname FROM pg_database ORDER BY 1")
-            server = [*roles.fetchall(), *databases.fetchall()]
-        deployments = [
-            it["spec"]
-            for name in ("nexus-api", "nexus-api-dr")
-            for it in self.clusters.of(name).objects.list("apps/v1", "deployments")
-        ]
-        return state_of(self.cloud, self.plan, self.spare), server, deployments
+    def everything(self) -> State:
+        production = self.clusters.of("nexus-api"), self.clusters.of("nexus-api-dr")
+        return state_of(
+            self.cloud, self.plan, self.home, self.spare, clusters=production, others=self.others
+        )
+
+    def tried(self, scenario: str, reason: str) -> list[EvidenceRecord]:
+        """A drill that somebody declares; it must fail."""
+        self.options = replace(self.options, scenario=scenario)
+        score, records = drill_of(self, reason)
+        assert score.outcome == "failed"
+        return records
 
     def standing(self) -> dict[str, Any]:
         listed = self.invoke("exercise", {"list": True})["exercises"]
@@ -109,8 +112,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield made
 
 
-def test_failover_and_way_back_are_exercised_and_production_stays_as_it_was(here: Stage) -> None:
-    before, stand_ins = here.production_state(), here.stand_ins()
+def exercised(here: Stage) -> dict[str, Any]:
+    """The occasion, when it is over."""
     here.invoke("exercise", {})
     here.invoke("exercise", {"begin": EXERCISE})
     heard: set[str] = set()
@@ -124,7 +127,18 @@ def test_failover_and_way_back_are_exercised_and_production_stays_as_it_was(here
                 here.answer_people(it["scenario"], it["incident"])
         return occasions[-1] if occasions and occasions[-1]["ended_at"] else None
 
-    occasion = wait_for(over, f"{EXERCISE} did not end", seconds=300)
+    found: dict[str, Any] = wait_for(over, f"{EXERCISE} did not end", seconds=300)
+    return found
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "drill")
+@pytest.mark.untouched("nexus-studio", WAY_BACK, "drill")
+def test_failover_and_way_back_are_exercised_and_production_stays_as_it_was(
+    here: Stage, untouched: Untouched
+) -> None:
+    stand_ins = here.stand_ins()
+    with still(pods_of(here.clusters.of("nexus-api"))), untouched(here, here.everything):
+        occasion = exercised(here)
     by_scenario = {it["scenario"]: it for it in occasion["results"]}
     assert list(by_scenario) == [SCENARIO, WAY_BACK]
     records = {name: here.records.read(it["incident"]) for name, it in by_scenario.items()}
@@ -138,7 +152,6 @@ def test_failover_and_way_back_are_exercised_and_production_stays_as_it_was(here
     # What the plan cannot bring back makes the exercise a failed one, and nothing else does.
     assert occasion["status"] == "failed"
     assert [it["shortfalls"] for it in occasion["results"]] == [PARTIAL[1:], []]
-    assert here.production_state() == before
     assert here.stand_ins() == stand_ins
     undone = {
         name: {it.step for it in chain if it.kind == "step-undone"}
@@ -152,3 +165,44 @@ def test_failover_and_way_back_are_exercised_and_production_stays_as_it_was(here
     back = by_scenario[WAY_BACK]
     assert 0 < back["rto_seconds"] < back["rto_objective_seconds"]
     assert back["rpo_seconds"] == 0
+
+
+def undone(records: list[EvidenceRecord]) -> set[str]:
+    return {it.step for it in records if it.kind == "step-undone"}
+
+
+def failed(records: list[EvidenceRecord]) -> list[str]:
+    """The steps that failed, and those that could not be taken back."""
+    return [it.step for it in records if it.kind in ("step-failed", "undo-failed")]
+
+
+@pytest.mark.untouched("nexus-studio", SCENARIO, "failed step")
+def test_a_failover_that_was_drilled_is_taken_back_when_its_names_are_held(
+    here: Stage, untouched: Untouched
+) -> None:
+    stand_ins = here.stand_ins()
+    with (
+        still(pods_of(here.clusters.of("nexus-api"))),
+        held_by_another(here.state(), "nexus-names-drill"),
+        untouched(here, here.everything),
+    ):
+        records = here.tried(SCENARIO, "names are held")
+    assert failed(records) == ["update-dns"]
+    assert undone(records) >= {"fence", "load", "open-database", "start"}
+    assert here.stand_ins() == stand_ins
+
+
+@pytest.mark.untouched("nexus-studio", WAY_BACK, "failed step")
+def test_a_way_back_that_was_drilled_is_taken_back_when_its_names_are_held(
+    here: Stage, untouched: Untouched
+) -> None:
+    stand_ins = here.stand_ins()
+    with (
+        still(pods_of(here.clusters.of("nexus-api"))),
+        held_by_another(here.state(), "nexus-names-drill"),
+        untouched(here, here.everything),
+    ):
+        records = here.tried(WAY_BACK, "early: names are held")
+    assert failed(records) == ["names"]
+    assert undone(records) >= {"stop-home", "fence-home", "stop-dr", "load", "open-home"}
+    assert here.stand_ins() == stand_ins

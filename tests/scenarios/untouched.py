@@ -78,6 +78,7 @@ MAY_CHANGE = (
     Allowed(f"{BACKUPS} / [^/]*/{PARTIAL} .*", "a part of a segment that another goes on", DELETED),
     Allowed(f"{BACKUPS} / [^/]*/relations/.*", "the names of tables in that WAL", ADDED),
     Allowed(f"{BACKUPS} / [^/]*/points/[^/]*/proof[.]json .*", "a point that restores", ADDED),
+    Allowed("copies / [^/]* / [^/]*/points/[^/]*/proof[.]json", "a point that restores from there"),
     Allowed(f"{BACKUPS} / ([^/]*/)?handover/run-{DRILL}/.*",
             "what a drill's servers handed to each other; it stays, as a real run's does"),
     Allowed("secretsmanager [^/]* / {secret} / (value|versions / .*)",
