@@ -44,8 +44,8 @@ class Reaper:
         """Of a leader that has just been started, whether it still runs or not.
 
         Raises BrokenPipeError when the reaper is gone: nothing may run unwatched."""
-        _born[pgid] = _began(pgid)
-        self._tell(f"watch {pgid} {_born[pgid]}")
+        born = _born[pgid] = _began(pgid)
+        self._tell(f"watch {pgid} {born}")
 
     def forget_group(self, pgid: int) -> None:
         _born.pop(pgid, None)
@@ -99,7 +99,8 @@ def is_watched(pgid: int) -> bool:
     While a group has members its number is given to no process. A process that has it and began
     at another time is somebody else's.
     """
-    return pgid in _born and _began(pgid) in (_born[pgid], "")
+    born = _born.get(pgid)
+    return born is not None and _began(pgid) in (born, "")
 
 
 def _began(pid: int) -> str:

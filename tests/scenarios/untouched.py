@@ -27,6 +27,7 @@ from leeward.local.other_clouds import OtherCloud
 from leeward.local.production import Production
 from tests.clouds import wait_for
 from tests.drilled import FAILED, WHOLE, drilled
+from tests.scenarios.striker import clean_ups_struck
 from tests.scenarios.untouched_aws import differences, everything, leaves, tables
 from tests.scenarios.untouched_machines import (
     cluster_state,
@@ -242,10 +243,12 @@ class Untouched:
 
     @contextmanager
     def __call__(self, stage: Drill, read: Callable[[], State]) -> Iterator[None]:
-        """The drills inside leave what `read` gives as it was, and are those that are claimed."""
+        """The drills inside leave what `read` gives as it was, and are those that are claimed; and
+        that though the worker of each undo dies twice, and the one that ends the run."""
         known, before = drills_of(stage.cloud), read()
         assert len(before) > MANY, "too little was read to be all of production"
-        yield
+        with clean_ups_struck(stage) as striker:
+            yield
         after = read()
         wrong = changed(stage.plan, before, after)
         assert not wrong, "\n".join(("not as it was:", *wrong))
@@ -256,3 +259,4 @@ class Untouched:
             assert taken_back, f"{claim}: nothing was made and taken back, which proves nothing"
             self.claims.remove(claim)
             self.tell("untouched", drilled(*claim, taken_back))
+            self.tell("survived", striker.told(stage.plan.name, scenario))
