@@ -10,11 +10,13 @@ import pytest
 from chalicelib.errors import PlanError
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id
+from chalicelib.services.steps.servers.host_restores import TRANSIT
 from leeward.plan_file import load_plan
 from leeward.template import plan_resources
 from leeward.template_buckets import replica_globals
 
-PLANS = Path(__file__).parents[2] / "policies" / "plans"
+ROOT = Path(__file__).parents[2]
+PLANS, INFRA = ROOT / "policies" / "plans", ROOT / "infra"
 
 
 @pytest.fixture
@@ -96,6 +98,16 @@ def test_evidence_is_locked_for_as_long_as_the_plan_promises(plan: Plan) -> None
     lock = plan_resources(plan)["EvidenceBucket"]["Properties"]["ObjectLockConfiguration"]
     assert lock["Rule"]["DefaultRetention"]["Mode"] == "COMPLIANCE"
     assert lock["Rule"]["DefaultRetention"]["Days"] >= 7 * 365
+
+
+def test_what_was_only_in_transit_between_servers_is_removed_after_a_day() -> None:
+    bucket = json.loads((INFRA / "storage.json").read_text())["Resources"]["BackupBucket"]
+    rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+    [rule] = [it for it in rules if it.get("Filter") == {"Prefix": f"{TRANSIT}/"}]
+    assert rule["Status"] == "Enabled"
+    assert (rule["Expiration"], rule["NoncurrentVersionExpiration"]) == (
+        {"Days": 1}, {"NoncurrentDays": 1},
+    )  # fmt: skip
 
 
 def test_a_schedule_in_another_zone_is_refused_and_not_shifted(plan: Plan) -> None:

@@ -35,6 +35,7 @@ from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.servers.host_restores import (
     RESTORE_SECONDS,
+    TRANSIT,
     key_of,
     move_secret,
     place_of,
@@ -62,7 +63,7 @@ def bring_files_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     found: Files = build.locations().component(place.component)
     there, commands = _other(run, inputs)
     root = str(roots_of(found.paths)[0])
-    upload, download = _through_bucket(run, component)
+    upload, download = _through_bucket(run)
     sent = _lines(
         commands.run(
             there.id,
@@ -124,9 +125,9 @@ def _other(run: Run, inputs: dict[str, Any]) -> tuple[ServerFacts, Commands]:
     return named_server(name), commands_of(server_of(name))
 
 
-def _through_bucket(run: Run, component: str) -> tuple[str, str]:
+def _through_bucket(run: Run) -> tuple[str, str]:
     """(address to write to, address to read from) of one object of the backup bucket."""
-    key = f"{component}/handover/{run.run_id}/{run.step}.tar.zst"
+    key = f"{TRANSIT}/{run.run_id}/{run.step}.tar.zst"
     return sign_object(sign_upload, key), sign_object(sign_download, key)
 
 

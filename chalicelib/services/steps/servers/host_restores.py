@@ -58,6 +58,9 @@ Outputs = dict[str, Any]
 RESTORE_SECONDS = 780.0
 ASK_SECONDS = 20.0
 SIGNED_SECONDS = 840
+# What goes through the backup bucket from one server to another, or out of a sealed copy: plain,
+# and no component's. A rule of the bucket removes it after a day (infra/storage.json).
+TRANSIT = "_transit"
 REVISION_BYTES = 200
 
 
@@ -215,14 +218,14 @@ def download_of(
     """An object of a point as the server can fetch it. Of a copy that is sealed, or elsewhere, a
     plain copy is made in the backup bucket first."""
     stored = next(it for it in point.objects if it.key.endswith(f"/{name}"))
-    key = stored.key
     if source.location != build.locations().primary:
-        key = f"handover/{run.run_id}/{component}-{name}"
-        with build.backups(component).open_writer(key) as writer:
+        key = f"{run.run_id}/{component}-{name}"
+        with build.backups(TRANSIT).open_writer(key) as writer:
             for piece in source.store.read(stored.key):
                 writer.write(piece)
             writer.commit()
-    return Download(sign_object(sign_download, f"{component}/{key}"), stored.sha256)
+        return Download(sign_object(sign_download, f"{TRANSIT}/{key}"), stored.sha256)
+    return Download(sign_object(sign_download, f"{component}/{stored.key}"), stored.sha256)
 
 
 def sign_object(sign: Callable[..., str], key: str) -> str:
