@@ -78,6 +78,7 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
         return dict(kept["outputs"])
     run = load_run(run_id, desk=desk, step=step)
     attempt = _count_attempt(desk, run_id, f"attempts#{step}")
+    _say_unanswered(desk, run)
     started_at = desk.clock.now()
     _say(desk, run, "step-started", {"attempt": attempt, "does": event.get("does", "")})
     try:
@@ -92,6 +93,17 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     result = {"outputs": said["outputs"], "seconds": said["seconds"]}
     desk.state.create(f"run#{run_id}", f"step#{step}", result)
     return dict(result["outputs"])
+
+
+def _say_unanswered(desk: Desk, run: Run) -> None:
+    """A step that was to be approved begins without a verdict: its plan has it `proceed` then."""
+    partition, about = f"run#{run.run_id}", f"approve#{run.step}"
+    asked = desk.state.get(partition, f"question#{about}")
+    if asked is None or desk.state.get(partition, f"verdict#{about}") is not None:
+        return
+    why = f"not enough people answered in {asked['question']['within_seconds']} s, and the plan"
+    body = {"what": "go on unanswered", "why": f"{why} says to proceed", "alternatives": ["stop"]}
+    _say(desk, run, "decision", body, key=f"{run.run_id}/{run.step}/unanswered")
 
 
 def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]:

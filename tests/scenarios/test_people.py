@@ -78,6 +78,9 @@ def people_alone(data: dict[str, Any]) -> dict[str, Any]:
         {"name": "cables", "says": "Move <the> cables", "by": "infrastructure-engineer"},
     ]  # fmt: skip
     hurried = [
+        {"name": "go-on", "says": "Tell them anyway", "uses": "people.tell",
+         "with": {"audience": "customers"},
+         "approve": approve | {"within": 10, "otherwise": "proceed"}},
         {"name": "hurry", "says": "Decide at once", "uses": "people.tell",
          "with": {"audience": "customers"}, "approve": approve | {"within": 25}},
     ]  # fmt: skip
@@ -296,6 +299,12 @@ def test_who_cannot_be_reached_is_passed_over_and_an_acknowledgement_stops_the_c
     )  # fmt: skip
     incident, run = said["incident"], said["run"]
     stage.waits(incident, "hurry")
+    bucket = stage.deployed.names["EvidenceBucket"]
+    store = S3ObjectStore(stage.cloud.client("s3", PRIMARY_REGION), bucket)
+    records = StoredRecords(store, SystemClock()).read(incident)
+    [first] = [it for it in records if it.kind == "decision"]
+    assert (first.step, first.body["what"]) == ("go-on", "go on unanswered")
+    assert "in 10 s" in first.body["why"]
 
     def called() -> Any:
         shown = stage.leeward("incident", "show", incident)

@@ -193,6 +193,33 @@ def test_a_step_is_done_once(desk: Desk) -> None:
     assert kinds[2:] == ["step-started", "step-finished"]
 
 
+def test_a_step_that_goes_on_unanswered_says_so_once(desk: Desk) -> None:
+    """It is begun without a verdict: a plan may say `otherwise: proceed`."""
+    incident = raise_alarm(desk)
+    partition, question = f"run#{incident.run_id}", {"question": {"within_seconds": 900}}
+    desk.state.create(partition, "question#approve#identify", question)
+    with pytest.raises(CheckFailed):
+        run_step(step_event(incident), lambda *_: raise_(CheckFailed("no")), desk=desk)
+    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=desk)
+    told = [it.body for it in desk.records.read(incident.id) if it.kind == "decision"]
+    assert [it["why"] for it in told] == [
+        "not enough people answered in 900 s, and the plan says to proceed"
+    ]
+
+
+def test_a_step_that_was_approved_says_nothing_of_it(desk: Desk) -> None:
+    incident = raise_alarm(desk)
+    partition, question = f"run#{incident.run_id}", {"question": {"within_seconds": 900}}
+    desk.state.create(partition, "question#approve#identify", question)
+    desk.state.create(partition, "verdict#approve#identify", {"outcome": "approved"})
+    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=desk)
+    assert [it for it in desk.records.read(incident.id) if it.kind == "decision"] == []
+
+
+def raise_(error: Exception) -> dict[str, Any]:
+    raise error
+
+
 def test_a_failed_step_is_recorded_and_tried_again(desk: Desk) -> None:
     incident = raise_alarm(desk)
     outcomes: list[Any] = [CheckFailed("two rows expected, none found"), {"found": "two"}]
