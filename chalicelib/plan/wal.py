@@ -156,7 +156,8 @@ def find_windows(wal: WalInventory, points: Iterable[DatabasePoint]) -> list[Win
                         start_lsn=oldest.end_lsn,
                         end_lsn=run[-1].end_lsn,
                         start_at=oldest.finished_at,
-                        end_at=max(item.stored_at for item in run),
+                        # S3 tells whole seconds, which may be before the backup's own end.
+                        end_at=max(oldest.finished_at, *(item.stored_at for item in run)),
                     )
                 )
     return found

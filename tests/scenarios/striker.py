@@ -37,6 +37,8 @@ from leeward.commands.run import event_of
 from leeward.evidence_files import open_evidence
 from leeward.local.drill import Drill, Told
 from leeward.local.runner import Call
+from leeward.template import machine_id
+from tests.clouds import wait_for
 from tests.survived import survived
 from tests.survived_where import WHERE
 
@@ -223,9 +225,11 @@ class Striker:
         """For the table at the end of the tests: what the scenario survived since it was last
         asked. Everything that was struck came to the end that it must."""
         if self.whole or not self.steps:
+            for run in self.killed:
+                wait_for(lambda run=run: self._is_over(run), f"{run} did not end", seconds=90)
             self.wrong += [it for run in sorted(self.killed) for it in self._unsettled(run)]
             self.killed.clear()
-        assert self.wrong == []
+        assert not self.wrong, "\n".join(self.wrong)
         counts = {fault: count for (name, fault), count in self._counts.items() if name == scenario}
         assert self._owed(plan, scenario) <= counts.keys()
         for fault in counts:
@@ -239,6 +243,14 @@ class Striker:
         cells = WHERE[plan][scenario]
         here = cells["workers killed"]
         return {fault for fault, cell in cells.items() if cell == here} - {"no answer"}
+
+    def _is_over(self, run_id: str) -> bool:
+        """Its evidence is sealed after its end is told."""
+        assert self.drill is not None
+        arn = self.drill.names[machine_id(self._scenario(run_id))]
+        execution = arn.replace(":stateMachine:", ":execution:") + f":{run_id}"
+        client = self.drill.cloud.client("stepfunctions", self.drill.region)
+        return bool(client.describe_execution(executionArn=execution)["status"] != "RUNNING")
 
     def _unsettled(self, run_id: str) -> Iterator[str]:
         """What a run that has ended did not leave as it must."""

@@ -132,9 +132,9 @@ def test_a_point_that_does_not_restore_is_no_proof_and_an_alarm(here: Stage) -> 
     assert after.proven_at == before.proven_at
 
 
-def prove_in_exercise(here: Stage, component: str) -> dict[str, Any]:
+def prove_in_exercise(here: Stage, component: str, *, month: int = 12) -> dict[str, Any]:
     """As the exercise begins it; what it left for the exercise to read."""
-    due = "restore-test-monthly/2026-12-01T00:00:00Z"
+    due = f"restore-test-monthly/2026-{month}-01T00:00:00Z"
     event = {"component": component, "location": "", "exercise": due}
     answer = here.cloud.client("lambda").invoke(
         FunctionName="leeward-primary-prove", Payload=json.dumps(event)
@@ -153,7 +153,7 @@ def test_an_exercise_is_told_what_each_component_came_to(here: Stage) -> None:
     here.cloud.client("lambda").update_function_configuration(
         FunctionName="leeward-primary-prove", Timeout=600
     )
-    without = prove_in_exercise(here, "redis")
+    without = prove_in_exercise(here, "redis", month=11)
     assert without["outcome"] == "not-tried"
     assert "/nowhere/redis-server" in without["found"]
     assert prove_in_exercise(here, "code")["outcome"] == "sound"

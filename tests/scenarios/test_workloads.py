@@ -155,7 +155,7 @@ def test_a_drill_acts_on_the_stand_in_alone_and_leaves_nothing(stage: Stage) -> 
 
     stage.undo(run, "stop", "service.stop", component="nexus-api")
     assert ask(address) is not None
-    assert "1 object" in stage.undo(run, "apply", "service.apply", component="nexus-api")
+    assert "1 of them" in stage.undo(run, "apply", "service.apply", component="nexus-api")
     assert staging.objects.list("apps/v1", "deployments") == []
     assert stage.production().objects.list("apps/v1", "deployments") == before
     assert len(stage.production().requests) == requests

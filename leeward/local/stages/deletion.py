@@ -36,6 +36,8 @@ from leeward.local.stages.database import DatabaseDrill
 OBJECTS, DELETED, LATER = 60, 30, 10
 # By so much, and a second, a replica's copy must be younger than its source to be known for one.
 YOUNGER_SECONDS = 3.1
+# S3 tells whole seconds: what is deleted in the second of an inventory may have been before it.
+NEXT_SECOND = 1.1
 INTERN = "nexus-intern"
 # Of the projects, so many of a hundred are deleted, with their assets.
 SHARE = 10
@@ -136,6 +138,7 @@ class DeletionDrill(DatabaseDrill):
         component = next(n for n, it in self.plan.components.items() if it is self.uploads)
         time.sleep(YOUNGER_SECONDS)
         self.say("backup", self.invoke("sync", {"component": component})["found"], began)
+        time.sleep(NEXT_SECOND)
 
     def harm(self) -> tuple[Injected, ...]:
         began = time.monotonic()
