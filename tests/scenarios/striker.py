@@ -225,8 +225,6 @@ class Striker:
         """For the table at the end of the tests: what the scenario survived since it was last
         asked. Everything that was struck came to the end that it must."""
         if self.whole or not self.steps:
-            for run in self.killed:
-                wait_for(lambda run=run: self._is_over(run), f"{run} did not end", seconds=90)
             self.wrong += [it for run in sorted(self.killed) for it in self._unsettled(run)]
             self.killed.clear()
         assert not self.wrong, "\n".join(self.wrong)
@@ -244,8 +242,12 @@ class Striker:
         here = cells["workers killed"]
         return {fault for fault, cell in cells.items() if cell == here} - {"no answer"}
 
+    def wait(self) -> None:
+        """Until the runs in which somebody died are over: they are sealed after their outcome."""
+        for run in sorted(self.killed):
+            wait_for(lambda run=run: self._is_over(run), f"{run} did not end", seconds=90)
+
     def _is_over(self, run_id: str) -> bool:
-        """Its evidence is sealed after its end is told."""
         assert self.drill is not None
         arn = self.drill.names[machine_id(self._scenario(run_id))]
         execution = arn.replace(":stateMachine:", ":execution:") + f":{run_id}"
@@ -288,6 +290,7 @@ def clean_ups_struck(stage: Drill) -> Iterator[Striker]:
     stage.cloud.strike(striker.strikes)
     try:
         yield striker
+        striker.wait()
     finally:
         stage.cloud.runner.strikes = before
 
