@@ -78,16 +78,19 @@ def people_alone(data: dict[str, Any]) -> dict[str, Any]:
         {"name": "cables", "says": "Move <the> cables", "by": "infrastructure-engineer"},
     ]  # fmt: skip
     hurried = [
-        {"name": "go-on", "says": "Tell them anyway", "uses": "people.tell",
-         "with": {"audience": "customers"},
-         "approve": approve | {"within": 10, "otherwise": "proceed"}},
         {"name": "hurry", "says": "Decide at once", "uses": "people.tell",
          "with": {"audience": "customers"}, "approve": approve | {"within": 25}},
+    ]  # fmt: skip
+    unasked = [
+        {"name": "go-on", "says": "Tell them anyway", "uses": "people.tell",
+         "with": {"audience": "customers"},
+         "approve": approve | {"within": 5, "otherwise": "proceed"}},
     ]  # fmt: skip
     common = {"severity": "SEV1", "personal_data": True}
     data["scenarios"] = {
         SCENARIO: common | {"title": "Fire drill", "component": "nexus-db", "steps": steps},
         "hurry": common | {"title": "Hurry", "component": "nexus-uploads", "steps": hurried},
+        "unasked": common | {"title": "Unasked", "component": "nexus-static", "steps": unasked},
     }
     # Where it is the afternoon now: people are reminded from the morning on.
     hours = 14 - datetime.now(UTC).hour
@@ -299,12 +302,6 @@ def test_who_cannot_be_reached_is_passed_over_and_an_acknowledgement_stops_the_c
     )  # fmt: skip
     incident, run = said["incident"], said["run"]
     stage.waits(incident, "hurry")
-    bucket = stage.deployed.names["EvidenceBucket"]
-    store = S3ObjectStore(stage.cloud.client("s3", PRIMARY_REGION), bucket)
-    records = StoredRecords(store, SystemClock()).read(incident)
-    [first] = [it for it in records if it.kind == "decision"]
-    assert (first.step, first.body["what"]) == ("go-on", "go on unanswered")
-    assert "in 10 s" in first.body["why"]
 
     def called() -> Any:
         shown = stage.leeward("incident", "show", incident)
@@ -564,6 +561,20 @@ def test_an_action_is_seen_and_its_owner_reminded_once_a_day_until_it_is_done(
     assert done["plan_review"]["standing"] == "standing"
     assert stage.leeward("lessons")["lessons"][0]["lessons"][0]["done"] is True
     assert len(reminded()) == 1
+
+
+def test_a_step_goes_on_unanswered_where_the_plan_says_so(stage: Stage) -> None:
+    said = stage.leeward(
+        "incident", "declare", "unasked", "--by", "vp-engineering",
+        "--code", stage.code("vp-engineering"), "--reason", "nobody is there",
+    )  # fmt: skip
+    assert stage.ended("unasked", said["run"]) == "SUCCEEDED"
+    bucket = stage.deployed.names["EvidenceBucket"]
+    store = S3ObjectStore(stage.cloud.client("s3", PRIMARY_REGION), bucket)
+    records = StoredRecords(store, SystemClock()).read(said["incident"])
+    [first] = [it for it in records if it.kind == "decision"]
+    assert (first.step, first.body["what"]) == ("go-on", "go on unanswered")
+    assert "in 5 s" in first.body["why"]
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:
