@@ -377,7 +377,11 @@ def _put_lifecycle(client: Any, bucket: str, value: Properties) -> None:
 
 
 def _lifecycle_rule(rule: Properties) -> Properties:
-    """CloudFormation says at the rule itself what the API says below Expiration and Filter."""
+    """CloudFormation says at the rule itself what the API says below Expiration and Filter.
+
+    What S3's API alone knows is refused as CloudFormation would refuse it.
+    """
+    _only(rule, *LIFECYCLE)
     made = {"ID": rule.pop("Id"), "Filter": {"Prefix": rule.pop("Prefix", "")}}
     if "ExpirationInDays" in rule:
         made["Expiration"] = {"Days": rule.pop("ExpirationInDays")}
@@ -385,6 +389,17 @@ def _lifecycle_rule(rule: Properties) -> Properties:
         made["Expiration"] = {"ExpiredObjectDeleteMarker": True}
     return made | rule
 
+
+# "AWS::S3::Bucket Rule", CloudFormation's template reference: what the templates here use of it.
+LIFECYCLE = (
+    "Id",
+    "Status",
+    "Prefix",
+    "ExpirationInDays",
+    "ExpiredObjectDeleteMarker",
+    "NoncurrentVersionExpiration",
+    "AbortIncompleteMultipartUpload",
+)
 
 BUCKET_SETTINGS: dict[str, Callable[[Any, str, Properties], None]] = {
     "VersioningConfiguration": lambda client, bucket, value: client.put_bucket_versioning(
