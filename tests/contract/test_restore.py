@@ -37,6 +37,7 @@ from chalicelib.errors import (
     Unavailable,
 )
 from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
+from chalicelib.plan.wal import partial_key
 from chalicelib.recover.database.archive import DataFolder
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
 from chalicelib.recover.database.restore import Restored, read_restored, restore
@@ -343,6 +344,45 @@ def test_damaged_wal_ends_the_replay_with_its_name(
         world.replay(restored)
     assert caught.value.instance_code in ("wal-gap", "wal-unreadable", "object-missing")
     assert read_replayed(world.folder) is None
+
+
+def rewrite_the_end(world: World, change: Callable[[bytearray, int], int]) -> None:
+    """Change the last segment, given where it is written up to; `change` says where it ends now."""
+    inventory = world.catalogue.inventory()
+    last, size = inventory.wal.segments[-1], inventory.wal.segment_bytes
+    path = world.root / "store" / last.key
+    segment = bytearray(zstandard.ZstdDecompressor().decompress(path.read_bytes(), size))
+    end_lsn = last.start_lsn + change(segment, last.end_lsn - last.start_lsn)
+    path.unlink()
+    world.store.put(
+        partial_key(last.timeline, end_lsn, size),
+        zstandard.ZstdCompressor(write_checksum=True).compress(bytes(segment)),
+    )
+
+
+def test_wal_that_was_damaged_at_the_source_is_not_taken_for_its_end(world: World) -> None:
+    """Not one commit may vanish unseen: PostgreSQL itself takes it for the end of the WAL."""
+
+    def damage(segment: bytearray, written: int) -> int:
+        segment[written - 200] ^= 0xFF
+        return written
+
+    rewrite_the_end(world, damage)
+    restored = world.restore(END)
+    with pytest.raises(CheckFailed) as caught:
+        world.replay(restored)
+    assert caught.value.instance_code == "replay-ended-early"
+    assert read_replayed(world.folder) is None
+
+
+def test_a_record_that_the_last_tick_cut_is_no_damage(world: World) -> None:
+    def cut(segment: bytearray, written: int) -> int:
+        segment[written - 20 :] = bytes(len(segment) - written + 20)
+        return written - 20
+
+    rewrite_the_end(world, cut)
+    restored, replayed = world.recover(END)
+    assert restored.window_end_lsn - 200 < replayed.recovered_lsn < restored.window_end_lsn
 
 
 def test_a_gap_in_the_wal_splits_the_window(world: World) -> None:

@@ -33,6 +33,7 @@ from chalicelib.ports import (
 )
 from chalicelib.recover.database.restore import RECORD_NAME, Restored
 from chalicelib.recover.database.segments import read_segment
+from chalicelib.recover.database.wal_end import is_cut, next_record
 
 REPLAYED_NAME = "leeward-replayed.json"
 SEGMENTS_AHEAD = 32
@@ -78,16 +79,16 @@ def replay(
     started_at = clock.now()
     (folder / RECORD_NAME).unlink(missing_ok=True)
     wal_dir = folder.with_name(f"{folder.name}.wal")
-    segments = needed_segments(catalogue.inventory().wal, restored)
+    plan = needed_segments(catalogue.inventory().wal, restored)
     server = servers(folder)
     try:
-        with WalFeed(store, segments, wal_dir) as feed:
+        with WalFeed(store, plan, wal_dir) as feed:
             recovery = Recovery(restored.target, wal_dir, restored.timeline)
             position = _run(server, recovery, feed, timeout_seconds)
     finally:
         server.stop()
         shutil.rmtree(wal_dir, ignore_errors=True)
-    _require_end(restored, position)
+    _require_end(store, plan, restored, position)
     replayed = Replayed(
         target=restored.target,
         recovered_lsn=position.lsn,
@@ -156,16 +157,28 @@ def _run(
     return server.replay_position()
 
 
-def _require_end(restored: Restored, position: ReplayPosition) -> None:
+def _require_end(
+    store: ObjectStore, plan: WalPlan, restored: Restored, position: ReplayPosition
+) -> None:
     """ "end" means all there is: only a record that the last tick cut may be missing."""
-    short = restored.window_end_lsn - position.lsn
-    if restored.target.kind == "end" and short > LARGEST_CUT_BYTES:
+    end_lsn = restored.window_end_lsn
+    if restored.target.kind == "end" and not _ends_in_order(store, plan, position.lsn, end_lsn):
         raise CheckFailed(
-            f"expected replay to {format_lsn(restored.window_end_lsn)}, "
-            f"it ended at {format_lsn(position.lsn)}",
+            f"expected replay to {format_lsn(end_lsn)}, it ended at {format_lsn(position.lsn)}",
             code="replay-ended-early",
             hint="The WAL at that place is damaged; recover to a moment before it.",
         )
+
+
+def _ends_in_order(store: ObjectStore, plan: WalPlan, lsn: int, end_lsn: int) -> bool:
+    begins = next_record(lsn, plan.segment_bytes)
+    if begins >= end_lsn:
+        return True
+    start = segment_start(begins, plan.segment_bytes)
+    [holder] = [item for item in plan.segments if item.start_lsn == start]
+    return end_lsn - lsn <= LARGEST_CUT_BYTES and is_cut(
+        read_segment(store, holder, plan.segment_bytes), lsn, end_lsn
+    )
 
 
 # A record with images of all the pages it may touch: 33 pages (XLR_MAX_BLOCK_ID) and its head.
