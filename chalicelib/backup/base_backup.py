@@ -15,11 +15,12 @@ from typing import Any
 import zstandard
 
 from chalicelib.errors import Refused
-from chalicelib.plan.records import DatabasePoint, DatabasePointKind, StoredObject
+from chalicelib.plan.records import DatabasePoint, DatabasePointKind, StoredObject, format_lsn
 from chalicelib.ports import (
     BaseBackup,
     Catalogue,
     Clock,
+    Inventory,
     ObjectStore,
     ObjectWriter,
     ReplicationSource,
@@ -47,13 +48,16 @@ def take_backup(
     Args:
         store: the component's own objects.
     Raises:
-        Refused: code "other-system", when the component's points are of another cluster.
+        Refused: code "other-system", when the component's points are of another cluster;
+            "other-history", when the server was set back.
         NotReady, Unavailable: as ReplicationSource.
     """
     source.check_ready()
     facts = source.facts()
-    points = catalogue.inventory().points
+    inventory = catalogue.inventory()
+    points = inventory.points
     require_same_system(points, facts)
+    require_same_history(inventory, source, facts)
     parent, manifest, note = None, None, ""
     if kind == "incremental":
         parent, note = choose_parent(points, facts)
@@ -81,6 +85,29 @@ def require_same_system(points: tuple[DatabasePoint, ...], facts: SourceFacts) -
             code="other-system",
             hint="Give the new cluster a component of its own in the plan.",
         )
+
+
+def require_same_history(
+    inventory: Inventory, source: ReplicationSource, facts: SourceFacts
+) -> None:
+    """What a server writes after it was set back bears the names of WAL that is stored already.
+
+    Raises Refused (code "other-history").
+    """
+    ends = [it.end_lsn for it in inventory.wal.segments if it.timeline == facts.timeline]
+    if ends and is_set_back(source, facts, max(ends)):
+        raise Refused(
+            f"expected WAL from {format_lsn(max(ends))} on, the server is at "
+            f"{format_lsn(facts.flush_lsn)} of the same timeline: it was set back",
+            code="other-history",
+            hint="Give the server a component of its own in the plan; what is stored stays good.",
+        )
+
+
+def is_set_back(source: ReplicationSource, facts: SourceFacts, end_lsn: int) -> bool:
+    """Whether a server has less WAL of its timeline than is stored of it. It is asked once more:
+    since `facts` were read, another worker may have stored what it wrote meanwhile."""
+    return facts.flush_lsn < end_lsn and source.facts().flush_lsn < end_lsn
 
 
 def choose_parent(

@@ -13,7 +13,12 @@ from typing import Any
 
 import zstandard
 
-from chalicelib.backup.base_backup import require_same_system, take_backup
+from chalicelib.backup.base_backup import (
+    is_set_back,
+    require_same_history,
+    require_same_system,
+    take_backup,
+)
 from chalicelib.errors import Damaged, LeewardError, Refused, Unavailable
 from chalicelib.plan.records import (
     DatabasePoint,
@@ -107,9 +112,11 @@ def repair_gap(
     """After a gap: a new slot, a full backup, and the WAL that makes it restorable.
 
     Raises:
-        Refused: code "other-system"; two clusters never share a component.
+        Refused: code "other-system" or "other-history"; two clusters never share a component.
     """
-    require_same_system(catalogue.inventory().points, source.facts())
+    facts, inventory = source.facts(), catalogue.inventory()
+    require_same_system(inventory.points, facts)
+    require_same_history(inventory, source, facts)
     name = slot or slot_name(component)
     source.drop_slot(name)
     source.create_slot(name)
@@ -159,7 +166,13 @@ class _Tick:
         elif before and before.timeline > facts.timeline:
             found = f"expected timeline {before.timeline} or later, found {facts.timeline}"
             self._find("other-history", found)
+        elif before and before.timeline == facts.timeline and self._is_set_back(before.end_lsn):
+            found = f"expected WAL from {format_lsn(before.end_lsn)} on, the server was set back"
+            self._find("other-history", found)
         return not self._findings
+
+    def _is_set_back(self, end_lsn: int) -> bool:
+        return is_set_back(self._source, self.facts, end_lsn)
 
     def run(self, before: Progress | None) -> Progress:
         """Returns the new progress; the old one when there is nothing that can be stored."""

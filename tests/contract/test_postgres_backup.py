@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import threading
@@ -336,6 +337,34 @@ def test_another_cluster_behind_the_address_overwrites_nothing(backups: Backups)
                 act()
             assert caught.value.instance_code == "other-system"
         backups.server = mine
+    assert backups.store.objects == before
+
+
+def test_a_server_that_was_set_back_overwrites_nothing(backups: Backups, tmp_path: Path) -> None:
+    """A snapshot of its disk brought back: what it writes from now on has the old names."""
+    data, snapshot = backups.server.data, tmp_path / "snapshot"
+    backups.take()
+    backups.tick()
+    backups.server.stop()
+    shutil.copytree(data, snapshot)
+    backups.server.start()
+    write_wal(backups.server, 3)
+    backups.tick()
+    backups.server.stop()
+    owner = _owner(data)
+    shutil.rmtree(data)
+    shutil.copytree(snapshot, data)
+    for path in (data, *data.rglob("*")):
+        os.chown(path, *owner)
+    backups.server.start()
+    before = dict(backups.store.objects)
+    tick = backups.tick()
+    assert codes(tick) == ["other-history"]
+    assert tick.gap
+    for act in (backups.take, backups.repair):
+        with pytest.raises(Refused) as caught:
+            act()
+        assert caught.value.instance_code == "other-history"
     assert backups.store.objects == before
 
 
