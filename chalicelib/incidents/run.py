@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from chalicelib.errors import BadInput, LeewardError
+from chalicelib.errors import BadInput, CheckFailed, LeewardError
 from chalicelib.incidents.incident import Desk
 from chalicelib.plan.records import format_time, parse_time
 
@@ -67,10 +67,11 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     """The outputs of the step in `event`: of this attempt, or of the one that was recorded.
 
     Args:
-        event: {"run_id", "step", "uses", "does", "inputs"}, as a state machine sends it.
+        event: {"run_id", "step", "uses", "does", "inputs", "within"?}, as a state machine sends it.
         work: does the step; returns its outputs with at least `found`.
     Raises:
         LeewardError: what `work` raised, after it was recorded.
+        CheckFailed: code "step-late": an attempt before this one took longer than it may.
     """
     run_id, step = event["run_id"], event["step"]
     kept = desk.state.get(f"run#{run_id}", f"step#{step}")
@@ -82,6 +83,7 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     started_at = desk.clock.now()
     _say(desk, run, "step-started", {"attempt": attempt, "does": event.get("does", "")})
     try:
+        _require_in_time(event, desk)
         outputs = work(run, event["inputs"])
     except LeewardError as error:
         _say(desk, run, "step-failed", error.to_json() | {"attempt": attempt})
@@ -116,6 +118,7 @@ def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any
         event: as for `run_step`; its inputs are those that the plan gives as constants.
     Raises:
         LeewardError: what `work` raised, after it was recorded.
+        CheckFailed: as `run_step`.
     """
     run_id, step = event["run_id"], event["step"]
     if desk.state.get(f"run#{run_id}", f"attempts#{step}") is None:
@@ -127,6 +130,7 @@ def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any
     attempt = _count_attempt(desk, run_id, f"undoing#{step}")
     _say(desk, run, "undo-started", {"attempt": attempt})
     try:
+        _require_in_time(event, desk)
         outputs = work(run, event["inputs"])
     except LeewardError as error:
         _say(desk, run, "undo-failed", error.to_json() | {"attempt": attempt})
@@ -136,6 +140,29 @@ def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any
     result = {"found": said["found"]}
     desk.state.create(f"run#{run_id}", f"undone#{step}", result)
     return result
+
+
+def leave_word(event: dict[str, Any], *, desk: Desk) -> None:
+    """That an attempt of the step in `event` ends now, because it is late."""
+    word = {"within": event["within"], "at": format_time(desk.clock.now())}
+    desk.state.create(f"run#{event['run_id']}", _late(event), word)
+
+
+def _require_in_time(event: dict[str, Any], desk: Desk) -> None:
+    """A further attempt would be late as well, and the plan allows for one. A task has its own
+    time, so its event has none."""
+    if "within" not in event or desk.state.get(f"run#{event['run_id']}", _late(event)) is None:
+        return
+    raise CheckFailed(
+        f"expected {event['step']} to end within {event['within']} s, it was still at work then "
+        "and was ended",
+        hint="see what it waited for in its log; where it needs longer, give the step a `timeout`",
+        code="step-late",
+    )
+
+
+def _late(event: dict[str, Any]) -> str:
+    return f"late#undo#{event['step']}" if event.get("undo") else f"late#{event['step']}"
 
 
 def find_left_behind(run_id: str, steps: Iterable[str], *, desk: Desk) -> list[str]:

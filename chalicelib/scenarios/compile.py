@@ -37,6 +37,10 @@ CLOSER = "Close the run"
 DRILL_ENDS = "Was it a drill"
 HOW_IT_ENDED = "How it ended"
 RECORD_SECONDS = 120
+# A Lambda may take so long to begin, and is ended by Lambda after 900 s.
+# Source: "Lambda quotas" and the init phase of "Lambda execution environment lifecycle".
+START_SECONDS = 10
+WORKER_SECONDS = 890
 WHETHER = "Whether to approve"
 # A person's step without a limit in the plan: Step Functions would wait for a year.
 PERSON_SECONDS = 24 * 3600
@@ -123,10 +127,7 @@ def _undo_state(one: Placed) -> dict[str, Any]:
         "undo": True,
         "inputs": known,
     }
-    comment = f"takes back: {one.step.says}"
-    return task_state(comment, kind.function, payload, limit_seconds(one.step)) | {
-        "ResultPath": None
-    }
+    return _bounded_state(one.step, f"takes back: {one.step.says}", payload) | {"ResultPath": None}
 
 
 def state_name(step: Step) -> str:
@@ -244,12 +245,18 @@ def _without_catch(states: dict[str, Any]) -> dict[str, Any]:
 
 
 def _task_state(one: Placed, placed: list[Placed]) -> dict[str, Any]:
-    kind, payload = STEP_KINDS[one.step.uses or ""], _payload(one, placed)
-    return task_state(one.step.says, kind.function, payload, limit_seconds(one.step)) | {
+    return _bounded_state(one.step, one.step.says, _payload(one, placed)) | {
         "ResultSelector": {"outputs.$": "$.Payload"},
         "ResultPath": one.local_path,
         "Catch": catch(),
     }
+
+
+def _bounded_state(step: Step, comment: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """The worker ends itself before its state gives it up: services/steps/late.py."""
+    seconds, kind = limit_seconds(step), STEP_KINDS[step.uses or ""]
+    within = {"within": min(seconds, WORKER_SECONDS)}
+    return task_state(comment, kind.function, payload | within, seconds + START_SECONDS)
 
 
 def _payload(one: Placed, placed: list[Placed]) -> dict[str, Any]:

@@ -173,10 +173,19 @@ def run_step(event: Event) -> Event:
     """Do one step of a run, as its state machine asks; {"warm": true} only makes ready for it.
 
     One that needs more than this Lambda has is left to a task: {"runs_in": "task"}; asked again,
-    with the token of a state that waits, a task is found for it (services/steps/placing.py).
+    with the token of a state that waits, a task is found for it (services/steps/placing.py). A
+    worker that takes longer than its state waits ends itself (services/steps/late.py).
     """
     if event.get("warm"):
         return warm()
+    from chalicelib.services import build
+    from chalicelib.services.steps.late import ends_when_late
+
+    with ends_when_late(event, desk=build.desk()):
+        return _do_step(event)
+
+
+def _do_step(event: Event) -> Event:
     from chalicelib.incidents.run import run_step, undo_step
     from chalicelib.scenarios.steps import STEP_KINDS
     from chalicelib.services import build

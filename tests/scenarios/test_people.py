@@ -86,11 +86,18 @@ def people_alone(data: dict[str, Any]) -> dict[str, Any]:
          "with": {"audience": "customers"},
          "approve": approve | {"within": 5, "otherwise": "proceed"}},
     ]  # fmt: skip
+    # An application that is nowhere is asked again and again, for minutes.
+    data["components"]["nexus-api"]["health"] = "http://127.0.0.1:9/health"
+    late = [
+        {"name": "look", "says": "See it serve", "uses": "health.verify",
+         "with": {"component": "nexus-api"}, "timeout": 4},
+    ]  # fmt: skip
     common = {"severity": "SEV1", "personal_data": True}
     data["scenarios"] = {
         SCENARIO: common | {"title": "Fire drill", "component": "nexus-db", "steps": steps},
         "hurry": common | {"title": "Hurry", "component": "nexus-uploads", "steps": hurried},
         "unasked": common | {"title": "Unasked", "component": "nexus-static", "steps": unasked},
+        "late": common | {"title": "Late", "component": "nexus-config", "steps": late},
     }
     # Where it is the afternoon now: people are reminded from the morning on.
     hours = 14 - datetime.now(UTC).hour
@@ -575,6 +582,23 @@ def test_a_step_goes_on_unanswered_where_the_plan_says_so(stage: Stage) -> None:
     [first] = [it for it in records if it.kind == "decision"]
     assert (first.step, first.body["what"]) == ("go-on", "go on unanswered")
     assert "in 5 s" in first.body["why"]
+
+
+def test_a_step_that_takes_too_long_ends_with_its_worker_and_is_not_begun_again(
+    stage: Stage,
+) -> None:
+    said = stage.leeward(
+        "incident", "declare", "late", "--by", "vp-engineering",
+        "--code", stage.code("vp-engineering"), "--reason", "is it up?",
+    )  # fmt: skip
+    assert stage.ended("late", said["run"]) == "FAILED"
+    bucket = stage.deployed.names["EvidenceBucket"]
+    store = S3ObjectStore(stage.cloud.client("s3", PRIMARY_REGION), bucket)
+    records = StoredRecords(store, SystemClock()).read(said["incident"])
+    [failed] = [it for it in records if it.kind == "step-failed"]
+    assert (failed.body["code"], failed.body["attempt"]) == ("step-late", 2)
+    assert "within 4 s" in failed.body["message"]
+    assert "look is late, this worker ends" in stage.cloud.logs("verify_services")
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:

@@ -11,7 +11,7 @@ import pytest
 from chalicelib.errors import BadInput, CheckFailed, Refused
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.incidents.incident import Desk, Incident, Signal, declare, end_run, handle_signal
-from chalicelib.incidents.run import Run, find_left_behind, run_step, undo_step
+from chalicelib.incidents.run import Run, find_left_behind, leave_word, run_step, undo_step
 from tests.fakes_records import AtomicObjectStore
 from tests.fakes_state import InMemoryState, InMemoryWorkflows, ManualClock
 
@@ -257,6 +257,44 @@ class Made:
     def take_back(self, run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
         self.there.discard(run.step)
         return {"found": "it is gone"}
+
+
+def test_what_was_too_long_for_one_attempt_is_not_begun_again(desk: Desk) -> None:
+    incident, made = raise_alarm(desk), Made()
+    event = step_event(incident) | {"within": 60}
+    leave_word(event, desk=desk)
+    with pytest.raises(CheckFailed) as refused:
+        run_step(event, made.make, desk=desk)
+    assert (refused.value.instance_code, made.there) == ("step-late", set())
+    [told] = [it for it in desk.records.read(incident.id) if it.kind == "step-failed"]
+    assert "within 60 s" in told.body["message"]
+    undoing = event | {"undo": True}
+    assert undo_step(undoing, made.take_back, desk=desk) == {"found": "it is gone"}
+
+
+def test_a_task_has_time_for_what_was_too_long_for_a_lambda(desk: Desk) -> None:
+    incident, made = raise_alarm(desk), Made()
+    leave_word(step_event(incident) | {"within": 60}, desk=desk)
+    assert run_step(step_event(incident), made.make, desk=desk) == {"found": "it is there"}
+
+
+def test_a_late_attempt_that_came_to_its_end_all_the_same_counts(desk: Desk) -> None:
+    incident, made = raise_alarm(desk), Made()
+    event = step_event(incident) | {"within": 60}
+    run_step(event, made.make, desk=desk)
+    leave_word(event, desk=desk)
+    assert run_step(event, made.make, desk=desk) == {"found": "it is there"}
+
+
+def test_an_undo_that_was_late_leaves_something_behind(desk: Desk) -> None:
+    incident, made = raise_alarm(desk), Made()
+    event = step_event(incident) | {"within": 60}
+    run_step(event, made.make, desk=desk)
+    undoing = event | {"undo": True}
+    leave_word(undoing, desk=desk)
+    with pytest.raises(CheckFailed, match="within 60 s"):
+        undo_step(undoing, made.take_back, desk=desk)
+    assert find_left_behind(incident.run_id, [event["step"]], desk=desk) == [event["step"]]
 
 
 @pytest.mark.parametrize("last", range(8))

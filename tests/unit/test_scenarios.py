@@ -81,6 +81,19 @@ def test_every_state_is_bounded_told_and_caught(plan: Plan, name: str) -> None:
             assert ends_recorded(machine, catch_all["Next"]), state_name
 
 
+@pytest.mark.parametrize(("plan", "name"), SCENARIOS, ids=lambda v: v if isinstance(v, str) else "")
+def test_a_worker_ends_before_its_state_gives_it_up(plan: Plan, name: str) -> None:
+    """By Lambda's longest start, and before Lambda itself ends it after 900 s."""
+    steps = {it.name: it for it in plan.scenarios[name].all_steps()}
+    for state_name, state in all_states(compile_scenario(name, plan.scenarios[name])):
+        payload = state.get("Parameters", {}).get("Payload", {})
+        if payload.get("step") in steps and "token.$" not in payload:
+            assert payload["within"] + 10 <= state["TimeoutSeconds"], state_name
+            assert payload["within"] <= 890, state_name
+            said = steps[payload["step"]].timeout
+            assert said is None or payload["within"] == said.total_seconds(), state_name
+
+
 def ends_recorded(machine: dict[str, Any], name: str) -> bool:
     """Whether a failure that goes on at `name` comes to the recorder, by whatever way."""
     if name in ("Record failure", "Not recovered"):
@@ -202,7 +215,8 @@ def test_what_needs_more_than_a_lambda_is_done_in_a_task_to_the_same_end() -> No
     assert (question["Choices"][0]["Next"], in_task["Next"]) == ("Restore in a task", "Stop writes")
     asked = dict(in_task["Parameters"]["Payload"])
     assert asked.pop("token.$") == "$$.Task.Token"
-    assert asked == restore["Parameters"]["Payload"]
+    here = restore["Parameters"]["Payload"]
+    assert asked == {name: it for name, it in here.items() if name != "within"}
     assert in_task["ResultPath"] == restore["ResultPath"]
     assert in_task["Catch"] == restore["Catch"]
     # One that gives no sign of life is lost, and another one begins.
