@@ -5,16 +5,19 @@ Each check is named and timed. A check that could not run has failed, and says w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
 from chalicelib.errors import CheckFailed
 from chalicelib.plan.components import Assertion, DatabaseChecks, Freshness
 from chalicelib.plan.records import CheckResult, format_time
 from chalicelib.ports import Clock, Databases, DatabaseServer, Inspector
 from chalicelib.verify.checks import Check, run_checks
+from chalicelib.verify.proofs import CLOCK_ERROR
 from chalicelib.verify.schema import Schema, read_schema
 
 READ_SECONDS = 800
@@ -96,22 +99,39 @@ def check_assertion(databases: Databases, assertion: Assertion) -> str:
     """The value, in words. Raises CheckFailed when it is not what the plan expects."""
     with databases.session(timeout_seconds=READ_SECONDS, read_only=True) as session:
         session.execute(READ_THE_HEAP)
-        rows = session.query(assertion.sql)
-    if len(rows) != 1 or len(rows[0]) != 1 or not isinstance(rows[0][0], (int, float, Decimal)):
-        raise _failed(f"expected one number, found {len(rows)} rows")
-    value = rows[0][0]
+        value = _only_number(session.query(assertion.sql))
     if not assertion.holds(float(value)):
         raise _failed(f"expected {assertion.expect.strip()}, found {value}")
     return f"{value} (expected {assertion.expect.strip()})"
 
 
+def _only_number(rows: list[tuple[Any, ...]]) -> int | float | Decimal:
+    """NaN is none: it is unequal to everything, so that it would pass for what was expected."""
+    if len(rows) != 1 or len(rows[0]) != 1:
+        raise _failed(f"expected one number, found {_shape(rows)}")
+    [(value,)] = rows
+    if not isinstance(value, (int, float, Decimal)) or math.isnan(value):
+        told = "NULL" if value is None else repr(value)
+        raise _failed(f"expected one number, found {told}")
+    return value
+
+
+def _shape(rows: list[tuple[Any, ...]]) -> str:
+    return f"{len(rows)} rows of {len(rows[0])} columns" if rows else "no row"
+
+
 def check_freshness(databases: Databases, rule: Freshness, moment: datetime) -> str:
-    """The newest row's age at `moment`. Raises CheckFailed when it is too old or there is none."""
+    """The newest row's age at `moment`. Rows dated after it say nothing about how fresh the data
+    is, but for what clocks may differ. Raises CheckFailed when it is too old or there is none."""
     table, column = _quoted(rule.table), _quoted(rule.column)
     with databases.session(timeout_seconds=READ_SECONDS, read_only=True) as session:
-        [(newest,)] = session.query(f"SELECT max({column})::timestamptz FROM {table}")
+        [(newest,)] = session.query(
+            _NEWEST.format(table=table, column=column), (moment + CLOCK_ERROR,)
+        )
     if newest is None:
-        raise _failed(f"expected rows in {rule.table}, found none")
+        raise _failed(
+            f"expected rows in {rule.table} of {format_time(moment)} or before, found none"
+        )
     age = moment - newest
     words = f"newest row {format_time(newest)}, {age.total_seconds():.1f} s before"
     if age > rule.max_age:
@@ -120,8 +140,9 @@ def check_freshness(databases: Databases, rule: Freshness, moment: datetime) -> 
 
 
 def _quoted(name: str) -> str:
-    """schema.table as the plan writes it -> "schema"."table"."""
-    return ".".join('"' + part.replace('"', '""') + '"' for part in name.split("."))
+    """schema.table as the plan writes it -> "schema"."table", in a query with parameters."""
+    escaped = name.replace('"', '""').replace("%", "%%")
+    return ".".join(f'"{part}"' for part in escaped.split("."))
 
 
 def _read_tables(databases: Databases) -> str:
@@ -191,6 +212,8 @@ def _few(names: Sequence[str]) -> str:
 def _failed(message: str) -> CheckFailed:
     return CheckFailed(message, hint="Look at the record of the verification.")
 
+
+_NEWEST = "SELECT max({column})::timestamptz FROM {table} WHERE {column} <= %s"
 
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname)

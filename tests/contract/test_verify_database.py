@@ -110,6 +110,50 @@ def test_freshness_is_measured_against_the_moment_recovered_to(recovered: RealSe
     assert failed(results) == {"freshness:public.assets.created_at"}
 
 
+def test_rows_dated_ahead_do_not_make_the_data_fresh(recovered: RealServer) -> None:
+    """One wrong clock, or one date of expiry, would answer for years."""
+    recovered.run(
+        "CREATE TABLE seen (at timestamptz, plain timestamp, day date)",
+        "INSERT INTO seen VALUES ('2999-01-01', '2999-01-01', '2999-01-01'),"
+        " ('infinity', 'infinity', 'infinity')",
+        database="nexus",
+    )
+    rules = tuple(
+        Freshness(table="seen", column=column, max_age=timedelta(hours=25))
+        for column in ("at", "plain", "day")
+    )
+    checks = DatabaseChecks(freshness=rules, schema_digest=False, amcheck=False)
+    stale = {"freshness:seen.at", "freshness:seen.plain", "freshness:seen.day"}
+    assert failed(verify(recovered, checks, schema=None)) == stale
+    recovered.run("INSERT INTO seen SELECT now() + '1s', now(), current_date", database="nexus")
+    assert failed(verify(recovered, checks, schema=None)) == set()
+
+
+NO_NUMBERS = {
+    "SELECT max(id) FROM projects WHERE false": "NULL",
+    "SELECT 'NaN'::float8": "nan",
+    "SELECT 'NaN'::numeric": "Decimal('NaN')",
+    "SELECT 't'": "'t'",
+    "SELECT id FROM projects WHERE false": "no row",
+    "SELECT 1 UNION ALL SELECT 1": "2 rows of 1 columns",
+    "SELECT 1, 1": "1 rows of 2 columns",
+}
+
+
+def test_what_is_no_number_is_not_what_was_expected(recovered: RealServer) -> None:
+    probes = tuple(
+        Assertion(name=f"probe-{number}", sql=sql, expect="!= 0")
+        for number, sql in enumerate(NO_NUMBERS)
+    )
+    checks = DatabaseChecks(assertions=probes, schema_digest=False, amcheck=False)
+    results = verify(recovered, checks, schema=None)
+    told = [results[f"assertion:{probe.name}"] for probe in probes]
+    assert [it.found for it in told] == [
+        f"expected one number, found {found}" for found in NO_NUMBERS.values()
+    ]
+    assert not any(it.ok for it in told)
+
+
 def test_what_cannot_run_has_failed(recovered: RealServer) -> None:
     checks = DatabaseChecks(
         assertions=(
