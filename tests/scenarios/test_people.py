@@ -22,6 +22,7 @@ from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.model import Plan
+from chalicelib.plan.records import EvidenceRecord
 from leeward.cli import main
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Deployed, deploy
@@ -152,6 +153,11 @@ class Stage:
             return None if found == "RUNNING" else found
 
         return str(wait_for(status, f"{run} did not end", seconds=120))
+
+    def records(self, incident: str) -> list[EvidenceRecord]:
+        bucket = self.deployed.names["EvidenceBucket"]
+        store = S3ObjectStore(self.cloud.client("s3", PRIMARY_REGION), bucket)
+        return StoredRecords(store, SystemClock()).read(incident)
 
     def tick(self) -> None:
         """The schedule of the outbox, as each minute."""
@@ -576,9 +582,7 @@ def test_a_step_goes_on_unanswered_where_the_plan_says_so(stage: Stage) -> None:
         "--code", stage.code("vp-engineering"), "--reason", "nobody is there",
     )  # fmt: skip
     assert stage.ended("unasked", said["run"]) == "SUCCEEDED"
-    bucket = stage.deployed.names["EvidenceBucket"]
-    store = S3ObjectStore(stage.cloud.client("s3", PRIMARY_REGION), bucket)
-    records = StoredRecords(store, SystemClock()).read(said["incident"])
+    records = stage.records(said["incident"])
     [first] = [it for it in records if it.kind == "decision"]
     assert (first.step, first.body["what"]) == ("go-on", "go on unanswered")
     assert "in 5 s" in first.body["why"]
@@ -592,9 +596,7 @@ def test_a_step_that_takes_too_long_ends_with_its_worker_and_is_not_begun_again(
         "--code", stage.code("vp-engineering"), "--reason", "is it up?",
     )  # fmt: skip
     assert stage.ended("late", said["run"]) == "FAILED"
-    bucket = stage.deployed.names["EvidenceBucket"]
-    store = S3ObjectStore(stage.cloud.client("s3", PRIMARY_REGION), bucket)
-    records = StoredRecords(store, SystemClock()).read(said["incident"])
+    records = stage.records(said["incident"])
     [failed] = [it for it in records if it.kind == "step-failed"]
     assert (failed.body["code"], failed.body["attempt"]) == ("step-late", 2)
     assert "within 4 s" in failed.body["message"]
