@@ -132,7 +132,9 @@ class Restorer:
     def _ports(self, choice: CopyChoice) -> tuple[ObjectStore, Catalogue]:
         return (
             self.places.store(choice.location, self.component),
-            self.places.catalogue(choice.location, self.component),
+            self.places.catalogue(
+                choice.location, self.component, quarantined=dict(choice.quarantined)
+            ),
         )
 
     @property

@@ -7,7 +7,7 @@ holds the small facts of the last WAL tick. It can be lost: what it knew is foun
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -26,6 +26,7 @@ from chalicelib.plan.manifest import (
     write_manifest,
 )
 from chalicelib.plan.records import (
+    INFECTED_POINT,
     DatabasePoint,
     PointStanding,
     Proof,
@@ -57,12 +58,21 @@ class StoredCatalogue:
 
     Beside a point's manifest lie, when there is something to say, `quarantine.json`,
     `proof.json`, `read.json` and `hold.json`.
+
+    Args:
+        quarantined: point id -> why, infected points of which no note has come here yet.
     """
 
     def __init__(
-        self, store: ObjectStore, component: str, *, index: StateStore | None = None
+        self,
+        store: ObjectStore,
+        component: str,
+        *,
+        index: StateStore | None = None,
+        quarantined: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
+        self._quarantined = quarantined or {}
         self._partition = f"catalogue#{component}"
         self._index = index
 
@@ -120,7 +130,7 @@ class StoredCatalogue:
         note = {"code": code, "reason": reason, "quarantined_at": format_time(at)}
         self._note(point_id, QUARANTINE, note)
         if self._index is not None:
-            self._set(point_id, {"state": "quarantined", "reason": reason})
+            self._set(point_id, {"state": "quarantined", "reason": reason, "code": code})
 
     def note_proof(self, point_id: str, proof: Proof) -> None:
         if not proof.ok:
@@ -213,12 +223,14 @@ class StoredCatalogue:
             point = self._read_point(point_id, keys, entry)
         except Damaged as error:
             return _rejected(point_id, error)
+        quarantined, code = self._quarantine_of(point_id, keys, entry)
         return PointStanding(
             point=point,
             proven_at=_time_in(self._read_note(point_id, PROOF, keys), "proven_at"),
             read_at=_time_in(self._read_note(point_id, READ, keys), "read_at"),
             held=_reason(self._read_note(point_id, HOLD, keys)),
-            quarantined=self._quarantine_of(point_id, keys, entry),
+            quarantined=quarantined,
+            quarantine_code=code,
         )
 
     def _read_point(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> RecoveryPoint:
@@ -236,12 +248,19 @@ class StoredCatalogue:
             )
         return point
 
-    def _quarantine_of(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> str:
-        """Either the note or the index is enough."""
-        note = _reason(self._read_note(point_id, QUARANTINE, keys))
-        if not note and entry.get("state") == "quarantined":
-            return str(entry.get("reason", "")) or "its index entry says so"
-        return note
+    def _quarantine_of(
+        self, point_id: str, keys: set[str], entry: dict[str, Any]
+    ) -> tuple[str, str]:
+        """Why, and the code. The note, the index, or what was told of another location: each is
+        enough."""
+        note = self._read_note(point_id, QUARANTINE, keys)
+        if note is not None:
+            return _reason(note), str(note.get("code", ""))
+        if entry.get("state") == "quarantined":
+            reason = str(entry.get("reason", "")) or "its index entry says so"
+            return reason, str(entry.get("code", ""))
+        told = self._quarantined.get(point_id, "")
+        return told, INFECTED_POINT if told else ""
 
     def _read_note(self, point_id: str, name: str, keys: set[str]) -> dict[str, Any] | None:
         """None when there is none; {} when it cannot be read, which proves nothing."""

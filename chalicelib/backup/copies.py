@@ -3,7 +3,9 @@
 What lies under a key never changes, so that a copy is made once; which is still to be made follows
 from two listings, and running it again after a crash goes on where it was. A point's manifest is
 copied after all of its objects: in every location a manifest means a whole point. Notes beside a
-manifest (quarantine, hold, proof) do change and are made equal.
+manifest (quarantine, hold, proof) do change and are brought along. A quarantine or a hold is
+removed where the source has it no more, but only of a point that the source has whole: what is lost
+here takes no protection from the copies.
 
 Source: docs/design.md, "Orders that must hold".
 """
@@ -73,7 +75,8 @@ class CopyItem(Record):
 
 @dataclass(frozen=True)
 class CopyDecision:
-    """`first`, then each of `points` with its manifest last. `obsolete`: notes to remove.
+    """`first`, then each of `points` with its manifest last. `obsolete`: quarantines and
+    holds to remove.
 
     `differing`: keys whose sizes differ in the two places; they are left for a repair.
     `left`: points that the source itself cannot vouch for, each (id, why). `ends`: when the source
@@ -151,7 +154,7 @@ def decide_copies(
             *(_item(row, "note") for row in notes if not _is_quarantine(row.key)),
         ),
         points=points,
-        obsolete=tuple(sorted(key for key in there if _is_note(key) and key not in rows)),
+        obsolete=tuple(sorted(_given_up(holdings, rows, there))),
         differing=tuple(
             key
             for key in sorted(rows.keys() & there.keys())
@@ -187,6 +190,19 @@ def _item(row: Listed, reason: Reason) -> CopyItem:
 
 def _is_note(key: str) -> bool:
     return key.startswith("points/") and key.endswith(tuple(f"/{name}" for name in NOTES))
+
+
+def _given_up(holdings: Holdings, rows: dict[str, Listed], there: Iterable[str]) -> Iterator[str]:
+    """Keys of quarantines and holds that the source no longer has, of points that it has."""
+    whole = {item.point.id: item for item in holdings.standings}
+    for key in there:
+        standing = whole.get(point_of_key(key))
+        if standing is None or key in rows:
+            continue
+        if key == point_key(standing.point.id, HOLD):
+            yield key
+        if key == point_key(standing.point.id, QUARANTINE) and not standing.quarantined:
+            yield key
 
 
 def _is_quarantine(key: str) -> bool:

@@ -154,14 +154,19 @@ def point_from_json(data: dict[str, Any]) -> RecoveryPoint:
     return (DatabasePoint if database else RecoveryPoint).from_json(data)
 
 
+# The code of a quarantine that is about the content, wherever it lies.
+INFECTED_POINT = "infected"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PointStanding(Record):
     """A recovery point and what is known of it today.
 
     proven_at: when it was last restored and found sound; None: never. read_at: when all of its
     bytes were last read and agreed with the manifest. held: why it must stay, "" when nobody said
-    so. quarantined: why no restore may use it. locked_until: before then the store refuses to
-    delete it.
+    so. quarantined: why no restore may use it; quarantine_code: "infected" is said of the content,
+    wherever it lies, any other of this location, "" of what nobody knows. locked_until: before then
+    the store refuses to delete it.
     """
 
     point: RecoveryPoint
@@ -170,6 +175,7 @@ class PointStanding(Record):
     held: str = ""
     quarantined: str = ""
     locked_until: datetime | None = None
+    quarantine_code: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,25 @@
-"""Which location to restore from: the nearest healthy copy that leads to the moment, and why."""
+"""Which location to restore from: the nearest healthy copy that leads to the moment, and why.
+
+An infected point is quarantined in the primary location, and in the others with the next copy. It
+is refused in each of them at once; one that is only damaged in the primary location is not.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from chalicelib.errors import Damaged, LeewardError, NotReady
-from chalicelib.plan.records import PointStanding, Record, RecoveryTarget, format_lsn, format_time
-from chalicelib.ports import Holdings, Inventory
+from chalicelib.errors import Damaged, LeewardError, NotReady, Quarantined
+from chalicelib.plan.records import (
+    INFECTED_POINT,
+    PointStanding,
+    Record,
+    RecoveryTarget,
+    format_lsn,
+    format_time,
+)
+from chalicelib.ports import Holdings, Inventory, RejectedPoint
 from chalicelib.recover.window import choose_points, target_time
 
 NEARNESS = ("in the region of the restore", "with the same provider", "with another provider")
@@ -16,24 +28,28 @@ NEARNESS = ("in the region of the restore", "with the same provider", "with anot
 @dataclass(frozen=True)
 class Candidate:
     """What one location answered. `distance` indexes NEARNESS. `holdings` is None, and `error`
-    says why, when it did not answer; `inventory` is None for what is no database."""
+    says why, when it did not answer; `inventory` is None for what is no database. `primary`: what
+    is infected there is used nowhere."""
 
     location: str
     distance: int
     holdings: Holdings | None = None
     inventory: Inventory | None = None
     error: LeewardError | None = None
+    primary: bool = False
 
 
 @dataclass(frozen=True)
 class CopyChoice(Record):
-    """`why` is one line for the record. `others`: (location, why it was not taken)."""
+    """`why` is one line for the record. `others`: (location, why it was not taken). `quarantined`:
+    (point id, why), infected in the primary location: the chosen one refuses these too."""
 
     location: str
     point_id: str
     proven_at: datetime | None
     why: str
     others: tuple[tuple[str, str], ...]
+    quarantined: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,9 +83,10 @@ def choose_copy(candidates: tuple[Candidate, ...], target: RecoveryTarget) -> Co
     """
     fits: list[_Fit] = []
     others: list[tuple[str, str]] = []
+    quarantined = _infected(candidates)
     for candidate in candidates:
         try:
-            fits.append(_fit(candidate, target))
+            fits.append(_fit(_without(candidate, quarantined), target))
         except LeewardError as error:
             if len(candidates) == 1:
                 raise
@@ -84,7 +101,39 @@ def choose_copy(candidates: tuple[Candidate, ...], target: RecoveryTarget) -> Co
         proven_at=best.standing.proven_at,
         why=f"{best.candidate.location}: {best.tell()}",
         others=tuple(sorted(others)),
+        quarantined=tuple(sorted(quarantined.items())),
     )
+
+
+def _infected(candidates: tuple[Candidate, ...]) -> Mapping[str, str]:
+    """Point id -> why."""
+    return {
+        standing.point.id: standing.quarantined
+        for candidate in candidates
+        if candidate.primary and candidate.holdings is not None
+        for standing in candidate.holdings.standings
+        if standing.quarantined and standing.quarantine_code == INFECTED_POINT
+    }
+
+
+def _without(candidate: Candidate, quarantined: Mapping[str, str]) -> Candidate:
+    """The candidate as it will be when the quarantines were copied to it."""
+    held, known = candidate.holdings, candidate.inventory
+    if held is None or not quarantined:
+        return candidate
+    standings = tuple(
+        replace(it, quarantined=it.quarantined or quarantined.get(it.point.id, ""))
+        for it in held.standings
+    )
+    if known is not None:
+        free = tuple(it for it in known.points if it.id not in quarantined)
+        refused = tuple(
+            RejectedPoint(it.id, Quarantined.code, f"quarantined: {quarantined[it.id]}")
+            for it in known.points
+            if it.id in quarantined
+        )
+        known = replace(known, points=free, rejected=(*known.rejected, *refused))
+    return replace(candidate, holdings=replace(held, standings=standings), inventory=known)
 
 
 def _fit(candidate: Candidate, target: RecoveryTarget) -> _Fit:

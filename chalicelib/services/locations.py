@@ -69,13 +69,20 @@ class Locations:
             self._stores[key] = self._open(location, component)
         return self._stores[key]
 
-    def catalogue(self, location: str, component: str) -> Catalogue:
-        """With the index beside it in the primary location, which it is about."""
+    def catalogue(
+        self, location: str, component: str, *, quarantined: Mapping[str, str] | None = None
+    ) -> Catalogue:
+        """With the index beside it in the primary location, which it is about.
+
+        Args:
+            quarantined: point id -> why: infected in the primary location, refused everywhere.
+        """
         from chalicelib.adapters.catalogue import StoredCatalogue
 
         if location == self.primary and self.deployed:
             return build.catalogue(component)
-        return StoredCatalogue(self.store(location, component), component)
+        store = self.store(location, component)
+        return StoredCatalogue(store, component, quarantined=quarantined)
 
     def indexed(self, location: str, component: str) -> Catalogue:
         """As `catalogue`, with the index beside any location: for those who compare the copies,
@@ -114,14 +121,14 @@ class Locations:
 
     def ask(self, name: str, component: str, in_region: str = "") -> Candidate:
         """What one location answers; that it does not is an answer too."""
-        distance = self._distance(name, in_region)
+        distance, primary = self._distance(name, in_region), name == self.primary
         try:
             catalogue = self.catalogue(name, component)
-            if self.component(component).kind == "postgres":
-                return Candidate(name, distance, catalogue.holdings(), catalogue.inventory())
-            return Candidate(name, distance, catalogue.holdings())
+            database = self.component(component).kind == "postgres"
+            known = catalogue.inventory() if database else None
+            return Candidate(name, distance, catalogue.holdings(), known, primary=primary)
         except LeewardError as error:
-            return Candidate(name, distance, error=error)
+            return Candidate(name, distance, error=error, primary=primary)
 
     def _distance(self, name: str, in_region: str) -> int:
         location = self._location(name)

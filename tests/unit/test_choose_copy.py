@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,6 +16,7 @@ from chalicelib.plan.records import (
     RecoveryPoint,
     RecoveryTarget,
 )
+from chalicelib.ports import Holdings, RejectedPoint
 from chalicelib.recover.choose_copy import Candidate, choose_copy
 from tests.fakes import InMemoryObjectStore
 
@@ -130,3 +132,54 @@ def test_without_wal_the_newest_point_until_the_moment_is_taken() -> None:
     assert choose_copy((candidate,), END).point_id == "p3"
     moment = RecoveryTarget("time", "2026-11-24T12:00:00Z")
     assert choose_copy((candidate,), moment).point_id == "p1"
+
+
+def infected(candidate_points: int, *, code: str) -> tuple[Candidate, Candidate]:
+    """A primary location that has just quarantined all it holds, and a copy without the notes."""
+    primary = database("primary", 0, points=candidate_points)
+    assert primary.holdings is not None
+    assert primary.inventory is not None
+    ids = [it.point.id for it in primary.holdings.standings]
+    standings = tuple(
+        replace(it, quarantined="encrypted by somebody", quarantine_code=code)
+        for it in primary.holdings.standings
+    )
+    refused = tuple(RejectedPoint(it, "quarantined", "encrypted by somebody") for it in ids)
+    inventory = replace(primary.inventory, points=(), rejected=refused, windows=())
+    primary = replace(primary, holdings=Holdings(standings, ()), inventory=inventory, primary=True)
+    return primary, database("copy", 2, points=candidate_points)
+
+
+def test_a_copy_that_does_not_know_yet_that_its_points_are_infected_is_not_restored_from() -> None:
+    with pytest.raises(LeewardError) as caught:
+        choose_copy(infected(1, code="infected"), END)
+    assert caught.value.instance_code == "no-copy-fits"
+    assert "encrypted by somebody" in caught.value.message
+
+
+def test_what_is_only_damaged_in_the_primary_location_is_restored_from_a_copy() -> None:
+    assert choose_copy(infected(1, code="digest-mismatch"), END).location == "copy"
+
+
+def test_of_what_has_no_wal_an_older_point_is_taken_and_the_infected_one_is_named() -> None:
+    candidates = []
+    for name, distance in (("primary", 0), ("copy", 2)):
+        catalogue = StoredCatalogue(store := InMemoryObjectStore(), "uploads")
+        for day in (1, 2):
+            stored = store.put(f"points/p{day}/files.tar.zst", b"x")
+            at = AT + timedelta(days=day)
+            catalogue.add(
+                RecoveryPoint(id=f"p{day}", component="uploads", kind="archive", taken_at=at,
+                              finished_at=at, objects=(stored,), source_bytes=1, encryption="none")
+            )  # fmt: skip
+        if name == "primary":
+            catalogue.quarantine("p2", code="infected", reason="bad", at=AT)
+        candidates.append(
+            Candidate(name, distance, catalogue.holdings(), primary=name == "primary")
+        )
+
+    choice = choose_copy(tuple(candidates), END)
+    assert (choice.location, choice.point_id) == ("primary", "p1")
+    assert choice.quarantined == (("p2", "bad"),)
+    opened = StoredCatalogue(store, "uploads", quarantined=dict(choice.quarantined))
+    assert [it.point.id for it in opened.holdings().standings if it.quarantined] == ["p2"]

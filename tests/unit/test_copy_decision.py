@@ -18,6 +18,7 @@ from chalicelib.plan.records import DatabasePoint, StoredObject
 from chalicelib.plan.wal import COPIED
 from chalicelib.ports import Listed, ObjectStore
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
+from tests.fakes_state import InMemoryState
 
 AT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
 SEGMENT = "wal/00000001/0000000100000000000000{:02X}.zst"
@@ -159,6 +160,45 @@ def test_a_point_quarantined_after_it_was_copied_is_refused_there_too(source: So
     source.copy_to(target)
     held = StoredCatalogue(target, "db").holdings().standings
     assert [item.quarantined for item in held] == ["", "after the infection"]
+
+
+def test_an_emptied_source_takes_no_hold_and_no_quarantine_from_its_copies(
+    source: Source,
+) -> None:
+    full, increment = "20261122T080000Z-full", "20261122T083000Z-incr"
+    source.copy_to(target := InMemoryObjectStore())
+    there = StoredCatalogue(target, "db")
+    there.hold(full, reason="legal", at=AT)
+    there.quarantine(increment, code="infected", reason="after the infection", at=AT)
+    notes = {key for key in target.objects if key.endswith(("hold.json", "quarantine.json"))}
+
+    source.store.objects.clear()
+    source.copy_to(target)
+    assert notes <= target.objects.keys()
+
+
+def test_a_quarantine_that_the_index_still_knows_is_not_lifted_elsewhere() -> None:
+    """Whoever removes the note in the primary location has not released the point."""
+    source, state = Source(), InMemoryState()
+    point_id = "20261122T083000Z-incr"
+    source.catalogue = StoredCatalogue(source.store, "db", index=state)
+    source.catalogue.index_from(StoredCatalogue(source.store, "db").holdings())
+    source.catalogue.quarantine(point_id, code="infected", reason="bad", at=AT)
+    source.copy_to(target := InMemoryObjectStore())
+
+    source.store.delete(f"points/{point_id}/quarantine.json")
+    source.copy_to(target)
+    assert f"points/{point_id}/quarantine.json" in target.objects
+
+
+def test_what_only_the_copy_had_quarantined_is_free_again_to_be_checked_and_mended(
+    source: Source,
+) -> None:
+    point_id = "20261122T083000Z-incr"
+    source.copy_to(target := InMemoryObjectStore())
+    StoredCatalogue(target, "db").quarantine(point_id, code="damaged", reason="here", at=AT)
+    source.copy_to(target)
+    assert f"points/{point_id}/quarantine.json" not in target.objects
 
 
 def test_a_released_hold_is_released_there(source: Source) -> None:

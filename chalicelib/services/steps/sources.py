@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from chalicelib.errors import LeewardError
 from chalicelib.evidence.entries import decision
@@ -28,7 +30,7 @@ class Source:
 def source_of(run: Run, component: str) -> Source:
     """The one that the run has chosen before; without, the one with the most data."""
     kept = build.state().get(f"run#{run.run_id}", _sort(component))
-    return _open(kept["location"], component) if kept else choose_source(run, component, END)
+    return _open(component, kept) if kept else choose_source(run, component, END)
 
 
 def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
@@ -44,13 +46,13 @@ def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
     """
     places, lost = build.locations(), _lost_locations(run)
     if places.primary in lost:
-        location = _choose_other(run, component, target, lost)
+        item = _choose_other(run, component, target, lost)
     else:
-        location = _choose(run, component, target, lost)
-    partition, item = f"run#{run.run_id}", {"location": location}
+        item = _choose(run, component, target, lost)
+    partition = f"run#{run.run_id}"
     if not build.state().create(partition, _sort(component), item):
         build.state().replace(partition, _sort(component), item, expected={})
-    return _open(location, component)
+    return _open(component, item)
 
 
 def _lost_locations(run: Run) -> frozenset[str]:
@@ -58,11 +60,13 @@ def _lost_locations(run: Run) -> frozenset[str]:
     return build.locations().lost_with(plan.scenarios[run.scenario].loses)
 
 
-def _choose(run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]) -> str:
+def _choose(
+    run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]
+) -> dict[str, Any]:
     places = build.locations()
     try:
         choose_copy((places.ask(places.primary, component),), target)
-        return places.primary
+        return {"location": places.primary}
     except LeewardError as error:
         try:
             return _choose_other(run, component, target, lost)
@@ -71,20 +75,22 @@ def _choose(run: Run, component: str, target: RecoveryTarget, lost: frozenset[st
             raise error from no_other
 
 
-def _choose_other(run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]) -> str:
+def _choose_other(
+    run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]
+) -> dict[str, Any]:
     places, region = build.locations(), build.environment().region
     choice = choose_copy(places.candidates(component, in_region=region, without=lost), target)
     others = [f"{location}: {why}" for location, why in choice.others]
     what = f"read backups from {choice.location}"
     say(run, decision(what=what, why=choice.why, alternatives=others), about=what)
-    return choice.location
+    return {"location": choice.location, "quarantined": dict(choice.quarantined)}
 
 
-def _open(location: str, component: str) -> Source:
-    places = build.locations()
-    return Source(
-        location, places.store(location, component), places.catalogue(location, component)
-    )
+def _open(component: str, chosen: Mapping[str, Any]) -> Source:
+    """`quarantined`: what the primary location told, whose notes may not have been copied yet."""
+    places, location = build.locations(), chosen["location"]
+    catalogue = places.catalogue(location, component, quarantined=chosen.get("quarantined"))
+    return Source(location, places.store(location, component), catalogue)
 
 
 def _sort(component: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from math import prod
 
-from chalicelib.plan.records import RecoveryPoint, format_time
+from chalicelib.plan.records import INFECTED_POINT, RecoveryPoint, format_time
 from chalicelib.plan.signs import Judgement, QuarantineReason, Sign
 
 INFECTED = 0.95
@@ -108,7 +108,7 @@ def points_to_quarantine(
     if not judgement.infected:
         return ()
     return tuple(
-        QuarantineReason(point.id, "infected", _reason(point, judgement.started_at))
+        QuarantineReason(point.id, INFECTED_POINT, _reason(point, judgement.started_at))
         for point in points
         if judgement.started_at is None or point.finished_at >= judgement.started_at - margin
     )
