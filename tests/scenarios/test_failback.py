@@ -177,8 +177,8 @@ def test_nobody_goes_back_twice(here: Returning) -> None:
     assert refusal(here, "early: once more") == "already-home"
 
 
-def test_a_second_loss_right_after_is_a_persons_to_declare(
-    here: Returning, record_property: Callable[[str, object], None]
+def test_a_second_loss_right_after_is_a_persons_to_declare_and_survives_deaths_too(
+    here: Returning, striker: Striker, record_property: Callable[[str, object], None]
 ) -> None:
     """It does not start by itself, so that what flaps moves names once; and when a person says so,
     what was brought home is there again: its copies had been taken elsewhere."""
@@ -195,11 +195,15 @@ def test_a_second_loss_right_after_is_a_persons_to_declare(
     assert "a person declares it" in decision["why"]
     record_property("survived", survived("nexus-studio", here.lost, "flapping", 1))
 
+    striker.active = True
     incident = here.declare("lost again, right after it came back")
     score = here.follow(incident)
+    striker.active = False
     records = [it for it in here.records.read(incident) if it.run_id == score.run_id]
     failed = [f"{it.step}: {it.body['message']}" for it in records if it.kind == "step-failed"]
     assert failed == []
+    assert undisturbed(records) == set()
+    record_property("survived", striker.told("nexus-studio", here.lost))
     assert score.serves
     assert here._answers("nexus-names") == here._wanted("nexus-names", "dr")
     assert there - here._assets(here.spare_database()) == set()
