@@ -189,7 +189,7 @@ def verify_all(
     server: ThrowawayServer, clock: SystemClock
 ) -> tuple[tuple[CheckResult, ...], tuple[str, ...]]:
     """Every check that the data alone allows, of each database; and what was not checked, why."""
-    not_checked = [f"database {it}: nobody may connect to it" for it in _closed_databases(server)]
+    not_checked = [f"database {name}: {why}" for name, why in _closed_databases(server)]
     amcheck = (server.binaries.bin_dir / "pg_amcheck").is_file() and _offers_amcheck(server)
     if not amcheck:
         not_checked.append(f"amcheck: it is not in {server.binaries.bin_dir.parent}")
@@ -215,19 +215,23 @@ def _verify_one(
 
 
 def _databases_of(server: ThrowawayServer) -> list[str]:
-    query = "SELECT datname::text FROM pg_database WHERE datallowconn ORDER BY 1"
+    query = "SELECT datname::text FROM pg_database WHERE datallowconn AND datconnlimit <> -2"
     with PostgresDatabases(server.dsn("template1")).session() as session:
-        return [str(name) for (name,) in session.query(query)]
+        return sorted(str(name) for (name,) in session.query(query))
 
 
-def _closed_databases(server: ThrowawayServer) -> list[str]:
-    """Without template0, which PostgreSQL itself made and keeps closed."""
-    query = (
-        "SELECT datname::text FROM pg_database"
-        " WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1"
-    )
+def _closed_databases(server: ThrowawayServer) -> list[tuple[str, str]]:
+    """Name and reason, without template0, which PostgreSQL itself made and keeps closed.
+
+    A database whose DROP was interrupted has the limit -2 (pg_database.h, "invalid").
+    """
+    query = """
+        SELECT datname::text, CASE WHEN datconnlimit = -2 THEN 'a DROP of it was interrupted'
+                                   ELSE 'nobody may connect to it' END
+          FROM pg_database WHERE datname <> 'template0' AND (NOT datallowconn OR datconnlimit = -2)
+         ORDER BY 1"""
     with PostgresDatabases(server.dsn("template1")).session() as session:
-        return [str(name) for (name,) in session.query(query)]
+        return [(str(name), str(why)) for name, why in session.query(query)]
 
 
 def _offers_amcheck(server: ThrowawayServer) -> bool:

@@ -111,5 +111,5 @@ SELECT datname::text,
                  OR pg_has_role('pg_read_all_stats', 'USAGE')
             THEN pg_database_size(oid) ELSE 0 END,
        datlocprovider::text, datcollate
-  FROM pg_database WHERE datallowconn ORDER BY 1
+  FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY 1
 """

@@ -54,7 +54,7 @@ def verify_database(
     if checks.schema_digest:
         planned.append(("schema-digest", partial(_compare_schema, databases, schema)))
     if checks.amcheck:
-        planned.append(("amcheck", partial(_run_amcheck, inspector)))
+        planned.append(("amcheck", partial(_run_amcheck, inspector, databases)))
     return run_checks(planned, clock).results
 
 
@@ -150,7 +150,8 @@ def _read_tables(databases: Databases) -> str:
         session.execute(READ_THE_HEAP)
         tables = [str(name) for (name,) in session.query(_TABLES)]
         rows = sum(int(session.query(f"SELECT count(*) FROM ONLY {name}")[0][0]) for name in tables)
-    return f"{rows} rows of {len(tables)} tables"
+        absent = [str(told) for (told,) in session.query(_NOT_THERE)]
+    return "; ".join((f"{rows} rows of {len(tables)} tables", *absent))
 
 
 def _check_indexes_valid(databases: Databases) -> str:
@@ -187,11 +188,13 @@ def _compare_schema(databases: Databases, expected: Schema | None) -> str:
     return f"{len(found.objects)} objects, digest {found.digest[:12]}{told}"
 
 
-def _run_amcheck(inspector: Inspector) -> str:
+def _run_amcheck(inspector: Inspector, databases: Databases) -> str:
     faults = inspector.damaged_indexes()
     if faults:
         raise _failed(_few([f"{fault.where}: {fault.what}" for fault in faults]))
-    return "tables and indexes agree"
+    with databases.session(read_only=True) as session:
+        others = [f"{count} of kind {kind}" for kind, count in session.query(_OTHER_INDEXES)]
+    return f"tables and indexes agree{f'; not looked into: {_few(others)}' if others else ''}"
 
 
 def _check_pages(server: DatabaseServer) -> str:
@@ -220,6 +223,21 @@ SELECT format('%I.%I', n.nspname, c.relname)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND n.nspname <> 'pg_toast'
    AND (c.relkind = 'r' OR c.relispopulated)
+"""
+
+# What was at the source and is in no backup, or is in it and is no row yet.
+_NOT_THERE = """
+SELECT 'unlogged and so empty: ' || string_agg(oid::regclass::text, ', ' ORDER BY oid)
+  FROM pg_class WHERE relkind = 'r' AND relpersistence = 'u' HAVING count(*) > 0
+UNION ALL
+SELECT 'prepared, neither committed nor rolled back: ' || string_agg(gid, ', ' ORDER BY gid)
+  FROM pg_prepared_xacts WHERE database = current_database() HAVING count(*) > 0
+"""
+
+# amcheck knows B-trees alone.
+_OTHER_INDEXES = """
+SELECT a.amname::text, count(*) FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+ WHERE c.relkind = 'i' AND c.relpersistence <> 't' AND a.amname <> 'btree' GROUP BY 1 ORDER BY 1
 """
 
 _INVALID_INDEXES = """

@@ -27,6 +27,8 @@ from tests.faults import stalling_proxy
 from tests.servers import RealServer, running_server
 
 ROLE = "create role backup login replication password 'only-backup'"
+# What an interrupted DROP DATABASE leaves (pg_database.h).
+INVALID = "update pg_database set datconnlimit = -2 where datname = 'half_dropped'"
 LEEWARD = Path(sys.executable).with_name("leeward")
 
 
@@ -79,6 +81,8 @@ def test_each_version_is_proven(major: int, temp: Path) -> None:
             connection.execute(ROLE)
             connection.execute("create database shop")
             connection.execute("create database archived with allow_connections false")
+            connection.execute("create database half_dropped")
+            connection.execute(INVALID)
         with psycopg.connect(server.dsn("shop", user="owner_of_all")) as connection:
             connection.execute("create table orders as select generate_series(1, 1000) as id")
         status, found = prove(as_backup(server), temp)
@@ -87,6 +91,7 @@ def test_each_version_is_proven(major: int, temp: Path) -> None:
         assert found["databases"] == ["postgres", "shop", "template1"]
         # What could not be looked into is never silently part of what is proven.
         assert "database archived: nobody may connect to it" in found["not_checked"]
+        assert "database half_dropped: a DROP of it was interrupted" in found["not_checked"]
         names = [check["name"] for check in found["proof"]["checks"]]
         assert "shop: tables-readable" in names
         assert "page-checksums" in names or found["not_checked"]

@@ -190,6 +190,44 @@ def test_amcheck_names_the_index(recovered: RealServer) -> None:
     assert "assets_project" in results["amcheck"].found
 
 
+def test_amcheck_finds_two_rows_where_one_may_be(recovered: RealServer) -> None:
+    """As an index does that was built by another order of text: each row has its entry."""
+    unique = "UPDATE pg_index SET indisunique = {} WHERE indexrelid = 'once_id'::regclass"
+    recovered.run(
+        "CREATE TABLE once AS SELECT generate_series(1, 500) AS id",
+        "CREATE UNIQUE INDEX once_id ON once (id)",
+        unique.format("false"),
+        "INSERT INTO once VALUES (7)",
+        unique.format("true"),
+        database="nexus",
+    )
+    results = verify(recovered, DatabaseChecks(schema_digest=False), schema=None)
+    assert failed(results) == {"amcheck"}
+    assert "once_id" in results["amcheck"].found
+
+
+def test_what_no_check_can_see_is_told() -> None:
+    """Rows that no backup holds, or that are none yet; indexes that amcheck does not know."""
+    with running_server(max_prepared_transactions="2") as server:
+        server.run("CREATE DATABASE nexus")
+        server.run(
+            "CREATE UNLOGGED TABLE queue AS SELECT 1 AS id",
+            "CREATE TABLE tagged AS SELECT ARRAY[1, 2] AS tags",
+            "CREATE INDEX ON tagged USING gin (tags)",
+            database="nexus",
+        )
+        with server.connect("nexus") as connection:
+            connection.execute("BEGIN")
+            connection.execute("INSERT INTO tagged VALUES (NULL)")
+            connection.execute("PREPARE TRANSACTION 'payment-1'")
+        results = verify(server, DatabaseChecks(schema_digest=False), schema=None)
+    assert failed(results) == set()
+    assert results["tables-readable"].found.endswith(
+        "; unlogged and so empty: queue; prepared, neither committed nor rolled back: payment-1"
+    )
+    assert results["amcheck"].found == ("tables and indexes agree; not looked into: 1 of kind gin")
+
+
 def test_a_changed_schema_names_what_differs(recovered: RealServer) -> None:
     before = schema_of(recovered)
     recovered.run(

@@ -293,9 +293,11 @@ _SLOT = """
 SELECT slot_name::text, restart_lsn::text, wal_status, safe_wal_size
   FROM pg_replication_slots WHERE slot_name = %s
 """
+# -2: its DROP was interrupted, and nobody can connect (pg_database.h).
 _DATABASES = """
 SELECT datname::text FROM pg_database
  WHERE datallowconn AND NOT datistemplate AND has_database_privilege(oid, 'CONNECT')
+   AND datconnlimit <> -2
  ORDER BY 1
 """
 # Oids below 16384 are PostgreSQL's own (FirstNormalObjectId).
