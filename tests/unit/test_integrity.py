@@ -512,3 +512,20 @@ def test_without_reading_every_difference_in_name_size_and_checksum_is_found(
     assert not result.ok
     assert key in {item.key for item in result.findings}
     assert keeper.store.read_keys in ([], [key])
+
+
+def test_what_a_clock_that_was_ahead_read_does_not_count_as_read_until_then(guard: Guard) -> None:
+    """One check in 2027 by mistake must not keep the promise of all of 2026."""
+    clock, year = guard.keeper.clock, timedelta(days=365)
+    clock.at += year
+    assert guard.check().ok
+    clock.at -= year - ALL.read_within - DAY
+    result = guard.check(NONE)
+    assert {code for code, _ in codes(result)} == {"unread-too-long"}
+    assert result.oldest_unread_seconds == (ALL.read_within + DAY).total_seconds()
+
+    assert guard.check().ok
+    clock.at += DAY
+    assert guard.check(NONE).oldest_unread_seconds == 86400
+    read = [item.read_at for item in guard.keeper.catalogue.holdings().standings]
+    assert read == [clock.now() - DAY] * 2

@@ -195,6 +195,30 @@ def test_what_was_read_when_can_be_lost(content: bytes) -> None:
     assert replica.check().ok
 
 
+def test_slots_that_a_clock_ahead_has_read_do_not_count_as_read_until_then() -> None:
+    replica, _ = in_store()
+    replica.clock.at += timedelta(days=365)
+    assert replica.check().ok
+    replica.clock.at -= timedelta(days=362)
+    result = replica.check(UNREAD)
+    assert {code for code, _ in codes(result)} == {"unread-too-long"}
+    assert result.oldest_unread_seconds == timedelta(days=3).total_seconds()
+    assert replica.check(replace(POLICY, read_bytes=None)).ok
+
+
+def test_a_replica_of_which_an_empty_inventory_names_nothing_is_not_green() -> None:
+    replica, _ = in_store()
+    empty = asyncio.run(take_inventory(no_entries(), replica.own, "p2"))
+    replica.point = replace(replica.point, objects=empty.objects)
+    result = replica.check()
+    assert (result.objects, result.judged, result.ok) == (0, False, False)
+
+
+async def no_entries() -> AsyncGenerator[InventoryEntry | None, None]:
+    for entry in ():
+        yield entry
+
+
 def test_an_inventory_that_is_damaged_is_an_error() -> None:
     replica, _ = in_store()
     key = replica.point.objects[0].key

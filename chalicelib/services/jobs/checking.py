@@ -65,8 +65,11 @@ def _check_replica(
     objects = check_objects(component, location, policy, until=until)
     damaged = [len(points.findings), len(objects.findings) + objects.more if objects else 0]
     values = {f"Damaged.{location}": float(sum(damaged))}
-    if objects and not objects.unreached and not points.unreached:
+    if objects and objects.judged and not objects.unreached and not points.unreached:
         values[f"Checked.{location}"] = 1.0
+    ages = [points.oldest_unread_seconds, objects.oldest_unread_seconds if objects else None]
+    if known := [age for age in ages if age is not None]:
+        values[f"OldestUnread.{location}"] = max(known)
     build.metrics().put(component, values)
     if points.findings:
         _start_repair(component, location, points.findings)

@@ -74,10 +74,11 @@ def expect_objects(
 def _expect(
     row: Listed, point_id: str, size_bytes: int, sha256: str, seen: Seen | None, now: datetime
 ) -> Expected:
-    if seen is not None and seen.is_of(row):
-        return Expected(row.key, point_id, size_bytes, sha256, seen.read_at, "known", seen)
     # A clock that is ahead must not make an object look as if it had just been read.
     written_at = min(row.modified_at, now)
+    if seen is not None and seen.is_of(row):
+        since = max(seen.read_at, written_at)
+        return Expected(row.key, point_id, size_bytes, sha256, since, "known", seen)
     state: Literal["changed", "new"] = "new" if seen is None else "changed"
     return Expected(row.key, point_id, size_bytes, sha256, written_at, state, seen)
 

@@ -52,6 +52,7 @@ def decide_check(
     Pure. Objects that were written since they were read, that have the wrong size or were found
     wrong by the last check are read first; their turn costs nobody else's.
     """
+    ledger = ledger.as_of(now)
     objects, by_listing = expect_objects(survey, ledger, now=now)
     here = {item.key for item in objects}
     doubted = {key: item for key, item in ledger.doubted.items() if key in here}
@@ -188,7 +189,7 @@ class CheckResult(Record):
 
     @property
     def oldest_unread_seconds(self) -> float | None:
-        """The metric OldestUnreadSeconds."""
+        """The metric `OldestUnread.<location>`."""
         if self.oldest_unread_at is None:
             return None
         return (self.checked_at - self.oldest_unread_at).total_seconds()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chalicelib.errors import Truncated
@@ -20,6 +20,8 @@ from chalicelib.verify.copies.begun import Begun
 from chalicelib.verify.copies.findings import Finding
 
 FORMAT = 1
+# Of an object whose reading nobody can date: its own time tells since when it may be wrong.
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Seen:
         return self.size_bytes == row.size_bytes and self.modified_at == row.modified_at
 
 
+# A ledger is written and read on different machines.
+CLOCKS_DIFFER = timedelta(minutes=5)
+
+
 @dataclass(frozen=True)
 class Ledger:
     """`doubted`: what reading found to be wrong, by key, until it is read and found right.
@@ -52,6 +58,19 @@ class Ledger:
     doubted: Mapping[str, Finding] = field(default_factory=dict)
     next_key: str = ""
     begun: Mapping[str, Begun] = field(default_factory=dict)
+
+    def as_of(self, now: datetime) -> Ledger:
+        """Without when anything was read by a clock that was ahead: it would count as read until
+        that time has come. What it was read to be stays known."""
+        latest = now + CLOCKS_DIFFER
+        if all(item.read_at <= latest for item in self.seen.values()) and not self.begun:
+            return self
+        seen = {
+            key: item if item.read_at <= latest else replace(item, read_at=NEVER)
+            for key, item in self.seen.items()
+        }
+        begun = {key: item for key, item in self.begun.items() if item.begun_at <= latest}
+        return replace(self, seen=seen, begun=begun)
 
 
 def ledger_key(location: str) -> str:

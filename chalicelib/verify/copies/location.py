@@ -8,7 +8,7 @@ from datetime import datetime
 from chalicelib.ports import Catalogue, Clock, ObjectStore
 from chalicelib.verify.copies.check_run import CheckProgress, apply_check
 from chalicelib.verify.copies.integrity import CheckResult, decide_check
-from chalicelib.verify.copies.ledger import Ledger, load_ledger, save_ledger
+from chalicelib.verify.copies.ledger import NEVER, Ledger, load_ledger, save_ledger
 from chalicelib.verify.copies.rotation import CheckPolicy
 from chalicelib.verify.copies.survey import Survey, survey
 
@@ -61,6 +61,8 @@ def _note_reads(
     for point in found.points:
         keys = {item.key for item in point.objects}
         if keys & wrong or not keys <= after.seen.keys():
+            continue
+        if any(after.seen[key].read_at == NEVER for key in keys):
             continue
         if any(after.seen[key] != before.seen.get(key) for key in keys):
             catalogue.note_read(point.id, min(after.seen[key].read_at for key in keys))

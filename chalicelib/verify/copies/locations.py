@@ -70,7 +70,9 @@ def view_location(
     found = survey(store, catalogue.indexed(), now=now, copied_within=policy.copied_within)
     ledger = load_ledger(ledgers, f"{component}/{location}")
     decision = decide_check(found, ledger, policy, now=now)
-    return LocationView(location, found, ledger, (*decision.findings, *decision.wrong.values()))
+    return LocationView(
+        location, found, decision.ledger, (*decision.findings, *decision.wrong.values())
+    )
 
 
 @dataclass(frozen=True)

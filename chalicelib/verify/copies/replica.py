@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,6 +23,7 @@ from chalicelib.ports import Clock, ObjectStore
 from chalicelib.ports.lasting import RunningDigest
 from chalicelib.verify.copies.begun import SPARE_SECONDS, Begun
 from chalicelib.verify.copies.findings import DEADLINE, Finding, Unreached, judge_error
+from chalicelib.verify.copies.ledger import CLOCKS_DIFFER
 from chalicelib.verify.copies.replica_contents import ReplicaContents, ReplicaRow
 from chalicelib.verify.copies.rotation import CheckPolicy
 
@@ -39,6 +40,15 @@ class Slots:
     read_at: tuple[datetime | None, ...]
     average_bytes: int = 0
     begun: Mapping[str, Begun] = field(default_factory=dict)
+
+    def as_of(self, now: datetime) -> Slots:
+        """Without what was read by a clock that was ahead: it would count as read until then."""
+        latest = now + CLOCKS_DIFFER
+        return Slots(
+            tuple(at if at and at <= latest else None for at in self.read_at),
+            self.average_bytes,
+            {key: item for key, item in self.begun.items() if item.begun_at <= latest},
+        )
 
     def due(self, policy: CheckPolicy) -> frozenset[int]:
         """Those to read now, the longest unread first: what the budget holds, at least one."""
@@ -91,9 +101,10 @@ def _slots_key(name: str) -> str:
 @dataclass(frozen=True)
 class ReplicaResult(Record):
     """`ok`: every object of the inventory is there as it says, and all that was to be read was;
-    a replica in which everything is newer than its inventory was not judged at all.
+    a replica in which everything is newer than its inventory was not `judged` at all.
 
-    `newer`: objects written after the inventory, which it says nothing of. `unproven`: objects
+    `newer`: objects written after the inventory, which it says nothing of; `unnamed`: keys in
+    another cloud that stand before or right behind those that it names. `unproven`: objects
     that were read whole and of which no digest was recorded to compare them with. `unreached` as
     in CheckResult; `more` findings than those that stand here.
     """
@@ -114,11 +125,23 @@ class ReplicaResult(Record):
     findings: tuple[Finding, ...]
     more: int
     unreached: tuple[Unreached, ...]
+    unnamed: int = 0
+
+    @property
+    def judged(self) -> bool:
+        """Something was held against the inventory, or there is nothing."""
+        return self.objects > 0 or not (self.newer or self.unnamed)
 
     @property
     def ok(self) -> bool:
-        judged = self.objects > 0 or not self.newer
-        return not self.findings and not self.unreached and judged
+        return not self.findings and not self.unreached and self.judged
+
+    @property
+    def oldest_unread_seconds(self) -> float | None:
+        """As of a CheckResult."""
+        if self.oldest_unread_at is None:
+            return None
+        return (self.checked_at - self.oldest_unread_at).total_seconds()
 
 
 async def check_replica(
@@ -145,25 +168,30 @@ async def check_replica(
     """
     run = _Run(contents, slots, policy, point, clock, until)
     async with aclosing(contents.rows()) as rows:
-        async for entry, found in _side_by_side(entries, rows):
+        async for entry, found in _side_by_side(entries, rows, run.pass_over):
             await run.compare(entry, found)
     await run.finish()
     return run.result(location, component), run.slots_after()
 
 
 async def _side_by_side(
-    entries: Iterable[InventoryEntry], rows: AsyncGenerator[ReplicaRow, None]
+    entries: Iterable[InventoryEntry],
+    rows: AsyncGenerator[ReplicaRow, None],
+    pass_over: Callable[[ReplicaRow], None],
 ) -> AsyncGenerator[tuple[InventoryEntry, list[ReplicaRow]], None]:
     """Each entry with the versions that the replica has of its key."""
     row = await anext(rows, None)
     for entry in entries:
         while row is not None and row.key < entry.key:
+            pass_over(row)
             row = await anext(rows, None)
         found: list[ReplicaRow] = []
         while row is not None and row.key == entry.key:
             found.append(row)
             row = await anext(rows, None)
         yield entry, found
+    if row is not None:
+        pass_over(row)
 
 
 @dataclass
@@ -183,6 +211,7 @@ class _Run:
     read: int = 0
     read_bytes: int = 0
     newer: int = 0
+    unnamed: int = 0
     unproven: int = 0
     oldest: datetime | None = None
     over: bool = False
@@ -192,7 +221,12 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.started_at = self.clock.now()
+        self.slots = self.slots.as_of(self.started_at)
         self.due = self.slots.due(self.policy)
+
+    def pass_over(self, row: ReplicaRow) -> None:
+        """Of what keeps versions there are those of deleted keys, which nobody names any more."""
+        self.unnamed += not self.contents.keeps_versions
 
     async def compare(self, entry: InventoryEntry, found: list[ReplicaRow]) -> None:
         row = self._same(entry, found or [await self.contents.look(entry.key)])
@@ -306,8 +340,8 @@ class _Run:
         self._note_age(entry, slot)
 
     def _note_age(self, entry: InventoryEntry, slot: int) -> None:
-        at = self.slots.read_at[slot]
-        known_at = max(at, entry.modified_at) if at else entry.modified_at
+        at, written_at = self.slots.read_at[slot], min(entry.modified_at, self.started_at)
+        known_at = max(at, written_at) if at else written_at
         self.oldest = min(self.oldest or known_at, known_at)
 
     def _left(self) -> float | None:
@@ -365,6 +399,7 @@ class _Run:
             findings=tuple(self.findings[:MOST_FINDINGS]),
             more=max(0, len(self.findings) - MOST_FINDINGS),
             unreached=tuple(self.unreached),
+            unnamed=self.unnamed,
         )
 
 
