@@ -117,6 +117,8 @@ BAD = {
     "sends elsewhere": (says(answer("", "302 Found", "Location: http://127.0.0.1:9/")), 302),
     "serves another page": (says(answer("<html>Welcome to nginx!</html>")), 200),
     "says that it is not": (says(answer('{"healthy": false, "is": "ready"}')), 200),
+    "says so by its status": (says(answer('{"status": "DOWN", "is": "ready"}')), 200),
+    "fails as the draft has it": (says(answer('{"status": "fail", "is": "ready"}')), 200),
     "is no HTTP server": (says(b"220 mail.example.org ESMTP\r\n"), None),
 }
 
@@ -140,6 +142,7 @@ def test_what_is_wrong_is_said_in_a_few_words() -> None:
     assert said["fails"] == "HTTP 500"
     assert said["serves another page"] == "HTTP 200 without 'ready'"
     assert said["says that it is not"] == "HTTP 200, and says itself that it is not healthy"
+    assert said["says so by its status"] == said["says that it is not"]
     assert said["closes at once"] == "the connection broke before the answer"
     assert {said["hangs"], said["drips its head"]} <= {
         "no answer in 0.5 s",

@@ -22,6 +22,9 @@ from chalicelib.ports.health import Answer
 
 # What is read of an answer at most; a health address says less.
 BODY_BYTES = 1 << 16
+# What a service that is not well says as its `status`, also when the HTTP status is 200.
+# Source: "status" of draft-inadarei-api-health-check-06; org.springframework.boot.actuate.health.
+NOT_WELL = frozenset({"fail", "error", "down", "out_of_service", "unhealthy"})
 SCHEMES = ("http", "https")
 
 
@@ -97,7 +100,7 @@ def require_address(address: str) -> None:
 def judge(status: int, body: bytes, says: str) -> str:
     """Why an answer is not good, "" when it is: its status, what it must say, what it says itself.
 
-    A JSON object that says `healthy: false` is not believed for its status 200.
+    A JSON object that says `healthy: false` or `status: DOWN` is not believed for its status 200.
     """
     if not 200 <= status < 300:
         return f"HTTP {status}"
@@ -113,7 +116,9 @@ def _says_it_is_not(body: bytes) -> bool:
         told: Any = json.loads(body)
     except ValueError:
         return False
-    return isinstance(told, dict) and told.get("healthy") is False
+    if not isinstance(told, dict):
+        return False
+    return told.get("healthy") is False or str(told.get("status")).lower() in NOT_WELL
 
 
 def why_none(error: HTTPError) -> str:
