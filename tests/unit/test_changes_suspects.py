@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from chalicelib.errors import BadInput
 from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import RecoveryTarget, format_lsn
+from chalicelib.ports import Fault
 from chalicelib.recover.database.bisect import bisect_states
 from chalicelib.recover.database.changes import Activity, CreatedFile, Relfile, Rows, Transaction
+from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.database.relations import Relation, Relations
 from chalicelib.recover.database.set_aside import is_after
 from chalicelib.recover.database.suspects import decide_suspects
@@ -91,6 +93,34 @@ def test_the_first_of_the_like_comes_first() -> None:
 def test_a_small_one_before_a_large_one_stays_behind_it() -> None:
     found = judge(deleting(701, 50_000, minute=2), deleting(700, 1500, minute=1))
     assert [suspect.xid for suspect in found] == [701, 700]
+
+
+class SoundServer:
+    """The port Inspector of a server with nothing wrong in its files."""
+
+    def missing_files(self, database: str = "") -> tuple[Fault, ...]:
+        return ()
+
+    def failed_checksums(self, since: datetime | None = None) -> tuple[Fault, ...]:
+        return ()
+
+
+def test_what_stays_behind_is_told_with_what_was_found() -> None:
+    made = [deleting(701, 50_000, minute=2), deleting(700, 1500, minute=1), deleting(702, 1500)]
+    search = Search(
+        activity=Activity({TABLE: Counter({1: 500})}, made, 503),
+        relations=relations(),
+        inspector=cast(Any, SoundServer()),
+        thresholds=THRESHOLDS,
+        timeline=1,
+        now=NOON + timedelta(hours=1),
+    )
+    damage = find_damage(search)
+    assert damage.xid == 701
+    assert damage.found.endswith(
+        ". KEPT, though suspect: transaction 700 deleted 1,500 rows of public.projects at once, "
+        "where 1 is usual"
+    )
 
 
 def replacing(*created: CreatedFile, tablespace: str = "base", copied: int = 0) -> Transaction:

@@ -22,6 +22,7 @@ from chalicelib.recover.database.suspects import Suspect, decide_suspects
 from chalicelib.recover.moment import parse_moment, place_target
 
 ALTERNATIVES = 10
+TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def _logical(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> 
     return Damage(
         kind=first.kind,
         found=f"transaction {first.xid}, committed {format_time(first.committed_at)} "
-        f"at {format_lsn(first.commit_lsn)}: {first.why}",
+        f"at {format_lsn(first.commit_lsn)}: {first.why}{_tell_kept(suspects)}",
         how="; ".join(looked.words),
         target=RecoveryTarget("xid", str(first.xid), first.commit_lsn, search.timeline),
         detected_at=search.now,
@@ -141,6 +142,14 @@ def _logical(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> 
         rows=first.rows,
         alternatives=_alternatives(suspects[1:]),
     )
+
+
+def _tell_kept(suspects: tuple[Suspect, ...]) -> str:
+    """Going back to before the first leaves in place what a lighter one did before it."""
+    first, *others = suspects
+    kept = [it for it in others if it.strong and it.commit_lsn < first.commit_lsn]
+    told = "; ".join(f"transaction {it.xid} {it.why}" for it in kept[:TOLD])
+    return f". KEPT, though suspect: {told}" if kept else ""
 
 
 def _bisected(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> Damage:
