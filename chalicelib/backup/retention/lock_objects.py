@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from chalicelib.backup.retention.locks import LockChange, LockDecision
 from chalicelib.errors import Truncated
 from chalicelib.plan.components import Retention
-from chalicelib.plan.manifest import MANIFEST, point_key
+from chalicelib.plan.manifest import MANIFEST, point_key, point_of_key
 from chalicelib.plan.records import DatabasePoint, Record, RecoveryPoint
 from chalicelib.plan.wal import WalObject, segment_start
 from chalicelib.ports.locks import ObjectLocks
@@ -21,16 +21,25 @@ from chalicelib.ports.locks import ObjectLocks
 THREADS = 8
 # New WAL is looked at for this long: the extender runs daily, and may miss a day.
 NEW_WAL = timedelta(days=2)
+# Some stores keep no fractions of the second in which a lock ends.
+WHOLE_SECONDS = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
 class LockResult(Record):
     """`points`: (id, rule, until as text) in the order extended. `gone`: keys that were expected
-    and are not there any longer."""
+    and are not there any longer. `refused`: manifests whose lock the store took and does not have:
+    asked again, it says that it ends earlier."""
 
     extended: int
     points: tuple[tuple[str, str, str], ...]
     gone: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """All that makes up a point is locked. WAL that went meanwhile was pruned or superseded."""
+        return not self.refused and not any(point_of_key(key) for key in self.gone)
 
 
 def apply_locks(
@@ -57,9 +66,11 @@ def apply_locks(
         run.extend((item.key for item in point.objects), change.until)
         run.extend(wal_of(point, wal), change.until)
         run.extend([point_key(point.id, MANIFEST)], change.until)
+        run.ask_again(point_key(point.id, MANIFEST), change.until)
     for key, until in new_wal_locks(wal, policy, now=now):
         run.extend([key], until)
-    return LockResult(run.extended, tuple(map(_told, decision.extend)), tuple(run.gone))
+    told = tuple(map(_told, decision.extend))
+    return LockResult(run.extended, told, tuple(run.gone), tuple(run.refused))
 
 
 def wal_of(point: RecoveryPoint, wal: Iterable[WalObject]) -> Iterator[str]:
@@ -90,6 +101,15 @@ class _Run:
         self._locks = locks
         self.extended = 0
         self.gone: list[str] = []
+        self.refused: list[str] = []
+
+    def ask_again(self, key: str, until: datetime) -> None:
+        """A store that answers well and does nothing would look locked for ever."""
+        if key in self.gone:
+            return
+        found = self._locks.locked_until(key)
+        if found is None or found < until - WHOLE_SECONDS:
+            self.refused.append(key)
 
     def extend(self, keys: Iterable[str], until: datetime) -> None:
         with ThreadPoolExecutor(THREADS) as threads:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from chalicelib.backup.retention.lock_objects import apply_locks
+from chalicelib.backup.retention.lock_objects import LockResult, apply_locks
 from chalicelib.backup.retention.locks import decide_locks
 from chalicelib.backup.retention.prune import PruneResult, apply_prune
 from chalicelib.backup.retention.prune_facts import decide_prune, read_facts
-from chalicelib.errors import NotReady
+from chalicelib.errors import CheckFailed, NotReady
 from chalicelib.evidence.text import counted
 from chalicelib.incidents.incident import is_open
 from chalicelib.plan.components import Retention
 from chalicelib.services import build
+
+SHOWN = 5
 
 
 def prune(component: str) -> dict[str, Any]:
@@ -68,7 +70,10 @@ def retention_of(component: str) -> Retention:
 def extend_locks(component: str) -> dict[str, Any]:
     """Lock in the primary location what the plan keeps, for as long as it keeps it.
 
-    Publishes `Locked`.
+    Publishes `Locked` when the store has every lock that was asked for.
+
+    Raises:
+        CheckFailed: code "not-locked": it has not, or an object of a point is gone.
     """
     locks, policy, now = build.locks(component), retention_of(component), build.clock().now()
     store, catalogue = build.backups(component), build.catalogue(component)
@@ -77,9 +82,22 @@ def extend_locks(component: str) -> dict[str, Any]:
     wanted = decide_locks(decision.retention, policy, now=now, time_zone=policy.time_zone)
     wal = [one.wal for one in decision.wal.keep]
     result = apply_locks(wanted, locks, wal, policy, now=now)
+    if not result.ok:
+        raise _not_locked(result)
     build.metrics().put(component, {"Locked": 1.0})
     points = counted(len(result.points), "point")
     return {"found": f"{points} locked for longer, {counted(result.extended, 'object')} of them"}
+
+
+def _not_locked(result: LockResult) -> CheckFailed:
+    wrong = [f"{key}: not locked" for key in result.refused]
+    wrong += [f"{key}: gone" for key in result.gone]
+    return CheckFailed(
+        f"expected every object to be locked, found {len(wrong)} that are not: "
+        f"{'; '.join(wrong[:SHOWN])}",
+        hint="look at the bucket's Object Lock and at this role's rights; verify the copies",
+        code="not-locked",
+    )
 
 
 def _tell(result: PruneResult) -> str:
