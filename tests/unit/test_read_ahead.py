@@ -1,14 +1,22 @@
-"""Pieces made in a thread of their own, ahead of who takes them, and never far ahead."""
+"""Pieces made ahead of who takes them and written behind them, never far, in other threads."""
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from chalicelib.errors import Damaged
-from chalicelib.recover.database.archive import PIECES_AHEAD, read_ahead
+from chalicelib.recover.database.archive import (
+    COPY_BYTES,
+    PIECES_AHEAD,
+    PIECES_BEHIND,
+    read_ahead,
+    write_behind,
+)
 
 
 def numbered(made: list[int], count: int) -> Iterator[bytes]:
@@ -65,3 +73,81 @@ def test_the_thread_ends_with_who_takes_no_more() -> None:
     next(ahead)
     ahead.close()  # type: ignore[attr-defined]
     assert [thread.is_alive() for thread in makers] == [False]
+
+
+class Disk(io.BytesIO):
+    """A file that notes who writes, waits while it is held, and is full at `room` bytes."""
+
+    def __init__(self, room: int = 1 << 30) -> None:
+        super().__init__()
+        self.room, self.writers, self.free = room, set[threading.Thread](), threading.Event()
+        self.free.set()
+
+    def write(self, data: object) -> int:
+        assert self.free.wait(60)
+        self.writers.add(threading.current_thread())
+        if self.tell() >= self.room:
+            raise OSError("no space left")
+        return super().write(data)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[], [10], [COPY_BYTES], [10, 20], [7, COPY_BYTES, COPY_BYTES, 9], [COPY_BYTES] * 20 + [1]],
+)
+def test_all_pieces_are_written_in_order_when_the_last_was_taken(sizes: list[int]) -> None:
+    pieces = [bytes([number + 1]) * size for number, size in enumerate(sizes)]
+    with ThreadPoolExecutor(1) as writer, Disk() as disk:
+        assert list(write_behind(iter(pieces), disk, writer)) == pieces
+        assert disk.getvalue() == b"".join(pieces)
+        here = threading.current_thread() in disk.writers
+    assert here == (sizes[:1] in ([10], [7]))
+
+
+def test_no_more_is_taken_than_may_wait_to_be_written() -> None:
+    made: list[int] = []
+
+    def pieces() -> Iterator[bytes]:
+        for _ in numbered(made, 20):
+            yield bytes(COPY_BYTES)
+
+    def take_all() -> None:
+        list(behind)
+
+    with ThreadPoolExecutor(1) as writer, Disk() as disk:
+        disk.free.clear()
+        behind = write_behind(pieces(), disk, writer)
+        for _ in range(PIECES_BEHIND):
+            next(behind)
+        taker = threading.Thread(target=take_all)
+        taker.start()
+        taker.join(0.1)
+        assert len(made) <= PIECES_BEHIND + 1
+        disk.free.set()
+        taker.join(60)
+        assert len(disk.getvalue()) == 20 * COPY_BYTES
+
+
+@pytest.mark.parametrize("room", [0, COPY_BYTES, 5 * COPY_BYTES])
+def test_what_a_write_raises_is_raised_and_nothing_is_written_after_it(room: int) -> None:
+    """A full disk may show in the last write of all."""
+    pieces = [bytes(COPY_BYTES)] * (room // COPY_BYTES + 1)
+    with ThreadPoolExecutor(1) as writer, Disk(room) as disk:
+        with pytest.raises(OSError, match="no space left"):
+            list(write_behind(iter(pieces), disk, writer))
+        assert writer.submit(disk.tell).result() == room
+
+
+def test_a_damage_waits_for_the_writes_before_it() -> None:
+    """The file may be closed then: its number is the next file's."""
+
+    def pieces() -> Iterator[bytes]:
+        yield from [bytes(COPY_BYTES)] * 2
+        threading.Timer(0.05, disk.free.set).start()
+        raise Damaged("expected more, found an end", hint="Use another.")
+
+    with ThreadPoolExecutor(1) as writer, Disk() as disk:
+        disk.free.clear()
+        with pytest.raises(Damaged):
+            list(write_behind(pieces(), disk, writer))
+        assert len(disk.getvalue()) == 2 * COPY_BYTES

@@ -14,8 +14,9 @@ import os
 import shutil
 import struct
 import tarfile
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path, PurePosixPath
 from queue import SimpleQueue
 from typing import IO, Any, cast
@@ -31,6 +32,7 @@ TAR_BLOCK = 512
 # Handing a piece over wakes a thread up: pieces of 256 KiB take four times as many switches.
 COPY_BYTES = 1 << 20
 PIECES_AHEAD = 4
+PIECES_BEHIND = 3
 # At 2 MiB and more ext4 now and then takes three to seven times the processor time (measured).
 WRITE_BYTES = 256 << 10
 PAGE_BYTES = 8192
@@ -98,6 +100,28 @@ def read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
             wanted.put(False)
 
 
+def write_behind(pieces: Iterator[bytes], file: IO[bytes], writer: Executor) -> Iterator[bytes]:
+    """The same pieces, which `writer` (of one thread) writes to the file meanwhile.
+
+    At most PIECES_BEHIND are not written yet. All are when the iterator ends; none is being
+    written any more when it raises, be it what a write raised.
+    """
+    waiting: deque[Future[None]] = deque()
+    try:
+        for piece in pieces:
+            if len(piece) < COPY_BYTES and not waiting:
+                _write_all(file, piece)  # handing a small file over costs more than writing it
+            else:
+                waiting.append(writer.submit(_write_all, file, piece))
+            if len(waiting) > PIECES_BEHIND:
+                waiting.popleft().result()
+            yield piece
+        while waiting:
+            waiting.popleft().result()
+    finally:
+        wait(waiting)
+
+
 def _make_wanted(
     pieces: Iterator[bytes], wanted: SimpleQueue[bool], made: SimpleQueue[bytes | None]
 ) -> None:
@@ -157,6 +181,7 @@ class DataFolder:
         self.folder = folder
         self._files: dict[str, tuple[int, int]] = {}
         self._folders: set[str] = set()
+        self._writer: Executor
 
     def begin_point(self) -> None:
         self._files, self._folders = {}, set()
@@ -167,8 +192,9 @@ class DataFolder:
         (self.folder / below).mkdir(parents=True, exist_ok=True)
         if below:
             self._folders.add(below)
-        while (header := stream.take(TAR_BLOCK)).strip(b"\0"):
-            self._unpack_member(stream, _parse_header(header, name), below, name)
+        with ThreadPoolExecutor(1) as self._writer:
+            while (header := stream.take(TAR_BLOCK)).strip(b"\0"):
+                self._unpack_member(stream, _parse_header(header, name), below, name)
         stream.drain()
 
     def end_point(self, manifest: bytes, *, incremental: bool) -> None:
@@ -200,9 +226,8 @@ class DataFolder:
             return _apply_incremental(stream, path, size)
         checksum: int = 0
         with path.open("wb", buffering=0) as file:
-            for piece in stream.pieces(size):
+            for piece in write_behind(stream.pieces(size), file, self._writer):
                 checksum = google_crc32c.extend(checksum, piece)
-                _write_all(file, piece)
         return checksum
 
     def _compare(self, expected: list[dict[str, Any]]) -> None:
