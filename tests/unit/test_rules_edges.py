@@ -189,6 +189,11 @@ def test_restore_commands_that_cannot_work(call: str, fires: bool) -> None:
         ("PGPASSWORD=hunter2 psql", True),
         ("psql 'host=h password=hunter2'", True),
         ("aws configure set aws_access_key_id AKIAABCDEFGHIJKLMNOP", True),
+        ("AWS_ACCESS_KEY_ID=ASIAABCDEFGHIJKLMNOP aws s3 ls", True),
+        (f"gh auth login --with-token ghp_{'a1' * 18}", True),
+        ("curl -d token=xoxb-123456789012-abcdef https://slack.com", True),
+        (f"curl 'https://maps.example?key=AIza{'b' * 35}'", True),
+        ("ghp_ and xoxb- are how tokens begin", False),
         ("psql postgresql://a@h/d", False),
         ("psql postgresql://a:$PASSWORD@h/d", False),
         ("psql postgresql://a:***@h/d", False),
@@ -270,3 +275,37 @@ accept:
 
 def test_a_past_incident_with_less_than_the_objective_is_no_finding() -> None:
     assert messages("LW076", "objectives: { rpo: 10m }") == []
+
+
+@pytest.mark.parametrize(
+    ("checks", "path"),
+    [
+        ("assertions: [{name: a, sql: select  COUNT (id) from t, expect: '> -1'}]", "expect"),
+        ("assertions: [{name: a, sql: SELECT count(*) FROM t, expect: '!= -1'}]", "expect"),
+        ("assertions: [{name: a, sql: SELECT count(*) FROM t, expect: '0..1000000000000'}]",
+         "expect"),
+        ("assertions: [{name: a, sql: SELECT sum(n) FROM t, expect: '200..100'}]", "expect"),
+        ("freshness: [{table: t, column: at, max_age: 0s}]", "max_age"),
+        ("{assertions: [], freshness: [], amcheck: false, page_checksums: false,"
+         " schema_digest: false}", "checks"),
+        ("assertions: [{name: a, sql: SELECT sum(n) FROM t, expect: '>= 0'}]", ""),
+        ("assertions: [{name: a, sql: SELECT count(*) FROM t, expect: '0..500'}]", ""),
+        ("assertions: [{name: a, sql: SELECT count(*) FROM t, expect: '== 0'}]", ""),
+        ("{assertions: [], freshness: [], amcheck: false, page_checksums: false}", ""),
+    ],
+)  # fmt: skip
+def test_checks_that_decide_nothing(checks: str, path: str) -> None:
+    body = checks if checks.startswith("{") else "{" + checks + "}"
+    plan = plan_with(read_yaml(f"components: {{db: {{checks: {body}}}}}"))
+    found = [str(one.path[-1]) for one in findings_of(plan) if one.rule == "LW111"]
+    assert found == ([path] if path else [])
+
+
+@pytest.mark.parametrize(("period", "fires"), [("100 years", True), ("366d", False)])
+def test_a_proof_that_counts_for_very_long(period: str, fires: bool) -> None:
+    assert bool(messages("LW063", f"proof_valid_for: {period}")) is fires
+
+
+@pytest.mark.parametrize("address", ["[email]", "[Phone Number]", "<name>@example.com"])
+def test_the_blanks_of_a_template(address: str) -> None:
+    assert messages("LW052", f"contacts: {{ada: {{reach: {{email: '{address}'}}}}}}")

@@ -13,6 +13,7 @@ from chalicelib.plan.check import (
     objectives,
     people,
     places,
+    probes,
     procedures,
     triggers,
     upkeep,
@@ -33,6 +34,7 @@ _OF_ALL_PARTS = (
     *copies.RULES,
     *triggers.RULES,
     *names.RULES,
+    *probes.RULES,
 )
 RULES: tuple[Rule, ...] = tuple(sorted(_OF_ALL_PARTS, key=lambda rule: rule.id))
 EXPIRED, UNUSED = "LW098", "LW099"

@@ -11,7 +11,7 @@ from chalicelib.plan.check.rule import Hits, Rule
 from chalicelib.plan.model import Plan
 from chalicelib.plan.units import format_duration as show
 
-_PLACEHOLDER = re.compile(r"x{3,}|\bTBD\b|\bTODO\b|\?{3,}|<[a-z ]+>", re.IGNORECASE)
+_PLACEHOLDER = re.compile(r"x{3,}|\bTBD\b|\bTODO\b|\?{3,}|<[a-z ]+>|\[[a-z _-]+\]", re.IGNORECASE)
 
 
 def find_role_without_person(plan: Plan, now: datetime) -> Hits:

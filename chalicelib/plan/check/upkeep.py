@@ -19,7 +19,13 @@ _PROVES = ("restore-test", "full-drill")
 # A password between the colon and the at sign of a URL; references and stars are none.
 _DSN_PASSWORD = re.compile(r"[a-z][a-z0-9+]*://[^\s:/@]+:(?![$*{<])[^\s@/]+@", re.IGNORECASE)
 _PASSWORD = re.compile(r"\w*password=(?![$*{<])\S", re.IGNORECASE)
-_KEY = re.compile(r"\bAKIA[0-9A-Z]{16}\b|-----BEGIN [A-Z ]*PRIVATE KEY-----")
+# Access keys of AWS, tokens of GitHub and Slack, keys of Google, private keys.
+_KEY = re.compile(
+    r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bgh[opsu]_[0-9A-Za-z]{36}|\bxox[abprs]-[0-9A-Za-z-]{10,}"
+    r"|\bAIza[0-9A-Za-z_-]{35}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+# By then versions, data and people are others.
+_LONGEST_PROOF = timedelta(days=366)
 _STALE_LESSON = timedelta(days=90)
 _LEVELS = {"warning": 0, "critical": 1, "emergency": 2}
 
@@ -32,6 +38,9 @@ def find_no_restore_test(plan: Plan, now: datetime) -> Hits:
 def find_no_proof_age(plan: Plan, now: datetime) -> Hits:
     if plan.proof_valid_for is None:
         yield (), "nothing says how long a restore test counts as proof"
+    elif plan.proof_valid_for > _LONGEST_PROOF:
+        age = show(plan.proof_valid_for)
+        yield ("proof_valid_for",), f"a restore test counts as proof for {age}"
 
 
 def find_proof_expires(plan: Plan, now: datetime) -> Hits:
@@ -236,7 +245,7 @@ RULES = (
         "LW063",
         "warning",
         "A proof that counts for ever",
-        "state `proof_valid_for`",
+        "state `proof_valid_for`, of a year at most",
         find_no_proof_age,
     ),
     Rule(
