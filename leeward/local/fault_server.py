@@ -10,10 +10,10 @@ import sys
 import threading
 from typing import Any
 
-from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import ThreadedWSGIServer
 
 from leeward.local.faults import OUTSIDE, Fault, Faults
+from leeward.local.gateway import Gateway
 from leeward.local.iam import ACCOUNT
 from leeward.local.wire import ApiCall, error_answer, read_call
 
@@ -36,6 +36,7 @@ class Server(ThreadedWSGIServer):
     def __init__(self, host: str, application: Any, faults: Faults) -> None:
         super().__init__(host, 0, application, Handler)
         self.faults = faults
+        self._open: dict[int, socket.socket] = {}
         self._held: set[int] = set()
         self._holder = Holder(faults)
 
@@ -44,7 +45,12 @@ class Server(ThreadedWSGIServer):
         self._held.add(id(connection))
         self._holder.hold(connection, fault)
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open[id(request)] = request
+        super().process_request(request, client_address)
+
     def shutdown_request(self, request: Any) -> None:
+        self._open.pop(id(request), None)
         if id(request) in self._held:
             self._held.discard(id(request))
             return
@@ -53,15 +59,20 @@ class Server(ThreadedWSGIServer):
     def server_close(self) -> None:
         self._holder.stop()
         super().server_close()
+        for connection in list(self._open.values()):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
-class Handler(MotoRequestHandler):
+class Handler(Gateway):
     server: Server
 
     def run_wsgi(self) -> None:
+        stream = self.rfile
         fault = self._fault() if self.server.faults.active else None
         if fault is None:
             super().run_wsgi()
+            self.rfile = stream  # after a body that `_fault` had to read
             return
         self.close_connection = True
         if fault.how == "hang":
