@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput
 from chalicelib.plan.components import DamageThresholds
-from chalicelib.plan.records import RecoveryTarget, format_lsn
+from chalicelib.plan.records import RecoveryTarget, Window, format_lsn
+from chalicelib.plan.wal import WalInventory, WalObject
 from chalicelib.ports import Fault
 from chalicelib.recover.database.bisect import bisect_states
 from chalicelib.recover.database.changes import Activity, CreatedFile, Relfile, Rows, Transaction
 from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.database.relations import Relation, Relations
-from chalicelib.recover.database.set_aside import is_after
+from chalicelib.recover.database.set_aside import is_after, tell_beyond
 from chalicelib.recover.database.suspects import decide_suspects
 from chalicelib.recover.moment import parse_moment, place_target
 
@@ -227,3 +228,26 @@ def test_what_comes_after_a_target() -> None:
     }
     for target, expected in targets.items():
         assert [it for it in (before, bad, after) if is_after(target)(it)] == expected
+
+
+def stored(timeline: int, start_lsn: int, end_lsn: int) -> WalObject:
+    return WalObject("", "", timeline, start_lsn, end_lsn, False, NOON)
+
+
+@pytest.mark.parametrize(
+    ("later", "told"),
+    [
+        ((), ""),
+        ((stored(1, 0x300, 0x400),), "0/400 of timeline 1"),
+        ((stored(2, 0x180, 0x1C0),), "0/1C0 of timeline 2"),
+    ],
+)
+def test_wal_that_was_not_set_aside_is_told(later: tuple[WalObject, ...], told: str) -> None:
+    """After a gap, and after a promotion."""
+    wal = WalInventory((stored(1, 0, 0x100), stored(1, 0x100, 0x200), *later), {})
+    found = tell_beyond(wal, Window(1, 0x80, 0x200, NOON, NOON))
+    assert found == (
+        told
+        and f"NOT KEPT: what was committed between 0/200 of timeline 1 and {told}, "
+        "after a gap or a promotion"
+    )

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.errors import LeewardError
-from chalicelib.plan.records import RecoveryTarget, format_lsn, format_time, parse_time
+from chalicelib.plan.records import RecoveryTarget, Window, format_lsn, format_time, parse_time
+from chalicelib.plan.wal import WalInventory
 from chalicelib.ports import Databases
 from chalicelib.recover.database.changes import FIRST_USER_NUMBER, Transaction
 from chalicelib.recover.database.relations import UNNAMED, Relations
@@ -50,6 +51,18 @@ def is_after(target: RecoveryTarget) -> Callable[[Transaction], bool]:
         moment = parse_time(target.value)
         return lambda it: it.committed_at >= moment
     return lambda it: False
+
+
+def tell_beyond(wal: WalInventory, window: Window) -> str:
+    """What the file lacks, in words: WAL that is stored after a gap, or on a younger timeline.
+    "" when the window is the last there is."""
+    ends = ((item.timeline, item.end_lsn) for item in wal.segments)
+    timeline, end_lsn = max(ends, default=(0, 0))
+    if (timeline, end_lsn) <= (window.timeline, window.end_lsn):
+        return ""
+    where = f"{format_lsn(window.end_lsn)} of timeline {window.timeline}"
+    until = f"{format_lsn(end_lsn)} of timeline {timeline}"
+    return f"NOT KEPT: what was committed between {where} and {until}, after a gap or a promotion"
 
 
 def set_aside(

@@ -9,7 +9,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, RecoveryTarget
 from chalicelib.plan.wal import segment_start
 from chalicelib.recover.database.changes import ChangeScan
-from chalicelib.recover.database.set_aside import SetAside, set_aside
+from chalicelib.recover.database.set_aside import SetAside, set_aside, tell_beyond
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.steps.database.relations import relations_of
@@ -29,8 +29,9 @@ def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     if damage.target.kind == "end":
         kept, note = SetAside(0, 0, ()), "recovered to the end of the WAL"
     else:
-        note = fetch_last_wal(component)
-        kept = _set_aside(run, component, damage.target)
+        fetched = fetch_last_wal(component)
+        kept, beyond = _set_aside(run, component, damage.target)
+        note = "; ".join(filter(None, (fetched, beyond)))
     object_key = FILE if kept.transactions else ""
     say(
         run,
@@ -51,7 +52,8 @@ def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_aside(run: Run, component: str, target: RecoveryTarget) -> SetAside:
+def _set_aside(run: Run, component: str, target: RecoveryTarget) -> tuple[SetAside, str]:
+    """And what is stored and was not looked at, in words."""
     source = source_of(run, component)
     inventory = source.catalogue.inventory()
     window = find_window(inventory.windows, target)
@@ -74,4 +76,4 @@ def _set_aside(run: Run, component: str, target: RecoveryTarget) -> SetAside:
         )
         if kept.transactions:
             writer.commit()
-    return kept
+    return kept, tell_beyond(inventory.wal, window)
