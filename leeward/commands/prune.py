@@ -201,12 +201,11 @@ def _shelves(
     from chalicelib.services import build
 
     for place in (location,) if location else places.of(name):
-        locked = place == places.primary and places.deployed
         yield Shelf(
             place,
             places.store(place, name),
             places.catalogue(place, name),
-            build.locks(name) if locked else None,
+            build.locks(name) if places.deployed else None,
         )
 
 

@@ -11,8 +11,12 @@ from botocore.exceptions import ClientError
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.dynamodb_state import DynamoDbState
+from chalicelib.adapters.gcs.access import connect_gcs
+from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.plan.records import RecoveryPoint
 from tests.scenarios.stages import COMPONENT, Stage, stage
+
+BUCKET = "nexus-backups"
 
 
 def follow_tiers(plan: dict[str, Any]) -> None:
@@ -36,9 +40,10 @@ def locked_days(here: Stage) -> dict[str, float]:
     return found
 
 
-def add_older(here: Stage, days: int) -> str:
-    """A point of so many days ago, as it would still be there."""
+def add_older(here: Stage, days: int, hour: int | None = None) -> str:
+    """A point of so many days ago, at a given hour, as it would still be there."""
     at = datetime.now(UTC) - timedelta(days=days)
+    at = at if hour is None else at.replace(hour=hour, minute=0)
     point_id = f"{at:%Y%m%dT%H%M%SZ}-archive"
     stored = here.backups.put(f"points/{point_id}/files.tar.zst", b"content")
     point = RecoveryPoint(
@@ -86,3 +91,12 @@ def test_a_locked_point_is_not_pruned(here: Stage) -> None:
     before = {row.key for row in here.backups.list("points/")}
     here.invoke("prune", {"component": COMPONENT})
     assert {row.key for row in here.backups.list("points/")} == before
+
+
+def test_what_the_primary_location_has_locked_stays_in_the_others_too(here: Stage) -> None:
+    """Of three points of one day long ago, no tier asks for the middle one; its lock still does."""
+    keys = [add_older(here, 70, hour) for hour in (3, 4, 5)]
+    here.invoke("copy", {"component": COMPONENT, "location": "secondary"})
+    store = GcsObjectStore(connect_gcs(here.others["secondary"].login), BUCKET, f"{COMPONENT}/")
+    here.invoke("prune", {"component": COMPONENT})
+    assert {row.key for row in store.list("points/")} >= set(keys)

@@ -37,10 +37,14 @@ def prune(component: str) -> dict[str, Any]:
 
 
 def prune_location(component: str, location: str, *, approved: bool = False) -> PruneResult:
-    """One location, by the plan's retention and what is known there now."""
+    """One location, by the plan's retention and what is known there now.
+
+    What the primary location has locked stays in every one: its lock tells what the plan promised,
+    also after a slip in the plan that promises less.
+    """
     places, policy = build.locations(), retention_of(component)
     store, catalogue = places.store(location, component), places.catalogue(location, component)
-    locks = build.locks(component) if location == places.primary else None
+    locks = build.locks(component)
     facts = read_facts(store, catalogue, component, locks=locks)
     now = build.clock().now()
     return apply_prune(
