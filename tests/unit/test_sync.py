@@ -17,7 +17,13 @@ from chalicelib.backup.bucket.replicas import BucketReplica, Copied, StoreReplic
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
 from chalicelib.backup.bucket.sync_decision import KeyDecision, SyncPolicy
-from chalicelib.backup.bucket.take_inventory import bucket_entries, store_entries, take_inventory
+from chalicelib.backup.bucket.take_inventory import (
+    InventoryTaken,
+    bucket_entries,
+    check_inventory,
+    store_entries,
+    take_inventory,
+)
 from chalicelib.errors import (
     BadInput,
     CheckFailed,
@@ -427,6 +433,48 @@ def test_a_deletion_is_a_marker_and_only_where_the_plan_mirrors() -> None:
     assert replicate(world, deleted, SyncPolicy(mirror=True)).action == "deleted"
     assert contents(world.replica) == {}
     assert [one.data for one in world.replica.versions["k"]] == [None, b"1"]
+
+
+def test_no_event_deletes_where_it_would_be_for_good() -> None:
+    """A thousand deletions are a thousand events, none of which knows of the others."""
+    world, store = World(), InMemoryObjectStore()
+    mirror = SyncPolicy(mirror=True, max_delete_share=0.05)
+    for number in range(40):
+        world.put(world.source, **{f"k{number}": "1"})
+    replica = StoreReplica(store, "gcs")
+    asyncio.run(sync_buckets(world.source, replica, mirror, clock=world.clock))
+    before = dict(store.objects)
+    for number in range(40):
+        asyncio.run(world.source.delete([(f"k{number}", "")]))
+        told = event("Object Deleted", f"k{number}", world.clock.now())
+        done = asyncio.run(replicate_object(told, world.source, replica, mirror, clock=world.clock))
+        assert done.action == "kept"
+    assert store.objects == before
+    with pytest.raises(Refused):
+        asyncio.run(sync_buckets(world.source, replica, mirror, clock=world.clock))
+    assert store.objects == before
+
+
+@pytest.mark.parametrize(
+    ("mirror", "entries", "short"),
+    [(False, 100, False), (False, 99, True), (False, 0, True), (True, 95, False), (True, 94, True)],
+)
+def test_an_inventory_that_is_shorter_than_what_was_compared_is_no_recovery_point(
+    mirror: bool, entries: int, short: bool
+) -> None:
+    """A listing that ends early, or a replica that somebody empties behind the sync's back."""
+    world = World()
+    for number in range(100):
+        world.put(world.source, **{f"k{number}": "1"})
+    policy = SyncPolicy(mirror=mirror, max_delete_share=0.05)
+    result = world.sync(policy=policy)
+    taken = InventoryTaken((), entries, entries, 0)
+    if not short:
+        check_inventory(result, taken, policy)
+        return
+    with pytest.raises(CheckFailed) as caught:
+        check_inventory(result, taken, policy)
+    assert caught.value.instance_code == "inventory-short"
 
 
 def test_an_old_copy_that_ends_after_a_newer_one_is_seen() -> None:

@@ -46,7 +46,8 @@ class Copied:
 
 class Replica(Protocol):
     """`ranged`: a listing can begin anywhere, so that several walk at once. `has_etags`: its rows
-    have S3's. `in_flight`: how many copies it bears at once."""
+    have S3's. `keeps_versions`: what is deleted or written over stays below. `in_flight`: how many
+    copies it bears at once."""
 
     @property
     def name(self) -> str: ...
@@ -56,6 +57,9 @@ class Replica(Protocol):
 
     @property
     def has_etags(self) -> bool: ...
+
+    @property
+    def keeps_versions(self) -> bool: ...
 
     @property
     def in_flight(self) -> int: ...
@@ -80,6 +84,7 @@ class BucketReplica:
 
     ranged = True
     has_etags = True
+    keeps_versions = True
     in_flight = 1 << 30
 
     def __init__(self, bucket: Bucket) -> None:
@@ -122,6 +127,7 @@ class StoreReplica:
 
     ranged = False
     has_etags = False
+    keeps_versions = False
 
     def __init__(
         self,

@@ -3,6 +3,9 @@
 The event only says that a key was touched. What is done follows from what the source holds now, so
 an old event cannot undo a newer one, and one that was delivered twice changes nothing. Whatever
 happens between looking and copying is seen by looking again.
+
+A single event cannot know how many deletions there are, so that it deletes only where versions stay
+below a marker. Elsewhere the nightly sync does, which counts them first.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class Replicated(Record):
     """What one event led to.
 
     copied, deleted: the replica was changed. already: it was as the source is. kept: the source
-    has the key no more and the plan does not mirror deletions.
+    has the key no more, and the plan does not mirror deletions or the replica keeps no versions.
     lag_seconds: from the event to the change, None when nothing was changed.
     """
 
@@ -87,10 +90,10 @@ class _Job:
         if wanted is None and there is None:
             return self._unchanged("already")
         decision = decide_key(wanted, there, self.policy)
-        if decision.action in ("leave", "keep"):
-            return self._unchanged("already" if decision.action == "leave" else "kept")
+        if decision.action == "leave":
+            return self._unchanged("already")
         if wanted is None:
-            return await self._delete()
+            return await self._delete() if self._deletes else self._unchanged("kept")
         copied = await copy_current(self.source, self.replica, wanted, self.policy)
         if copied is None:
             return self._unchanged("already")
@@ -99,12 +102,16 @@ class _Job:
             version_id=copied.version_id, sha256=copied.sha256,
         )  # fmt: skip
 
+    @property
+    def _deletes(self) -> bool:
+        return self.policy.mirror and self.replica.keeps_versions
+
     async def agrees(self) -> bool:
         """Nobody else changed one of the two meanwhile; times alone say nothing so early."""
         wanted = await look(self.source, self.key)
         there = await self.replica.look(self.key)
         if wanted is None:
-            return there is None or not self.policy.mirror
+            return there is None or not self._deletes
         return decide_key(wanted, there, self.policy).reason not in ("new", "size", "etag")
 
     async def _delete(self) -> Replicated:

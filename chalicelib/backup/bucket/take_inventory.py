@@ -11,8 +11,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
+from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.backup.point_objects import PackedWriter, PointObjects
-from chalicelib.errors import NotReady, Truncated
+from chalicelib.errors import CheckFailed, NotReady, Truncated
 from chalicelib.plan.inventory import (
     InventoryEntry,
     SourceVersion,
@@ -77,6 +79,27 @@ async def take_inventory(
                 progress(shards.entries)
         await shards.finish()
         return InventoryTaken(objects.stored, shards.entries, shards.bytes, absent)
+
+
+def check_inventory(result: SyncResult, taken: InventoryTaken, policy: SyncPolicy) -> None:
+    """A replica that a sync has just brought up to date holds what that sync has compared.
+
+    Raises:
+        CheckFailed: code "inventory-short": its listing ended early, or somebody empties it. Only
+            what a mirror may delete may be missing.
+    """
+    compared = result.source_objects - result.vanished
+    may_go = int(policy.max_delete_share * compared) if policy.mirror else 0
+    found = taken.entries
+    if found < compared - may_go:
+        raise CheckFailed(
+            f"expected {compared} objects of {result.source} in {result.replica}, its listing "
+            f"has {found}",
+            code="inventory-short",
+            hint="look who deletes from the replica; the next sync brings what is missing",
+            compared=compared,
+            found=found,
+        )
 
 
 async def bucket_entries(

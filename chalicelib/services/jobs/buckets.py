@@ -266,7 +266,11 @@ async def _sync(
         )
         if dry_run or not result.ok or not isinstance(replica, BucketReplica):
             return result, None
-        return result, await write_inventory(component, replica, source)
+        from chalicelib.backup.bucket.take_inventory import check_inventory
+
+        taken = await write_inventory(component, replica, source)
+        check_inventory(result, taken, policy_of(component))
+        return result, taken
 
 
 async def write_inventory(
