@@ -12,6 +12,7 @@ from botocore.exceptions import (
     ConnectionError,
     HTTPClientError,
     NoCredentialsError,
+    NoRegionError,
 )
 
 from chalicelib.adapters.aws_codes import DENIED as DENIED
@@ -59,6 +60,12 @@ def mapped(service: str, **context: Any) -> Iterator[None]:
             hint="set AWS_PROFILE, or the key variables, or run where a role is attached",
             code="no-credentials",
         ) from error
+    except NoRegionError as error:
+        raise NotReady(
+            f"no AWS region for {service}",
+            hint="set AWS_DEFAULT_REGION to the plan's primary region, or one in the profile",
+            code="no-region",
+        ) from error
     except (ConnectionError, HTTPClientError) as error:
         raise Unavailable(
             f"{service} did not answer: {type(error).__name__}",
@@ -68,7 +75,7 @@ def mapped(service: str, **context: Any) -> Iterator[None]:
     except BotoCoreError as error:
         raise NotReady(
             f"{service} cannot be called: {type(error).__name__}",
-            hint="check the AWS configuration of this function",
+            hint="check the AWS configuration: the AWS_ variables and ~/.aws/config",
             **context,
         ) from error
 
@@ -81,6 +88,6 @@ def _from_client_error(service: str, error: ClientError, context: dict[str, Any]
     if status >= 500 or code in ("RequestTimeout", "InternalError"):
         return Unavailable(text, hint="it is tried again later", **context)
     if code in DENIED or status == 403:
-        hint = "compare the call with the Lambda's document in policies/iam/"
+        hint = "compare the call with the rights of who calls: policies/iam/, docs/operator-role.md"
         return Refused(text, hint=hint, code="access-denied", **context)
     return NotReady(text, hint="does the resource exist, and is its name right?", **context)

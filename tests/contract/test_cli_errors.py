@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,30 @@ def test_a_folder_that_may_not_be_written_to(plan: Path) -> None:
     done = run_as_another("compile", plan, "--out", "/not-mine")
     assert done.returncode == 2
     assert done.stderr.startswith("ERROR [not-writable]: expected to write to /not-mine, could not")
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "hint"),
+    [
+        ({}, "no-region", "AWS_DEFAULT_REGION"),
+        ({"AWS_DEFAULT_REGION": "us-east-1"}, "no-credentials", "AWS_PROFILE"),
+    ],
+)
+def test_a_machine_that_never_heard_of_aws_is_told_what_to_set(
+    more: dict[str, str], code: str, hint: str
+) -> None:
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    nothing = {"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+               "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
+    done = subprocess.run(
+        [LEEWARD, "copy", NEXUS, "--dry-run"],
+        env={**ours, **nothing, **more},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"ERROR [{code}]: ")
+    assert hint in done.stderr
 
 
 def test_a_full_disk_is_no_success() -> None:
