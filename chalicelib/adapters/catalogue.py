@@ -73,6 +73,7 @@ class StoredCatalogue:
     ) -> None:
         self._store = store
         self._quarantined = quarantined or {}
+        self._component = component
         self._partition = f"catalogue#{component}"
         self._index = index
 
@@ -235,7 +236,8 @@ class StoredCatalogue:
 
     def _read_point(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> RecoveryPoint:
         """Raises Tampered or Truncated."""
-        point = parse_manifest(point_id, self._store.get(point_key(point_id, MANIFEST)))
+        content = self._store.get(point_key(point_id, MANIFEST))
+        point = parse_manifest(point_id, content, component=self._component)
         if entry and entry.get("digest") not in (None, digest_of_manifest(point)):
             raise tampered(point_id, "the digest that the index recorded")
         missing = [item.key for item in point.objects if item.key not in keys]

@@ -37,8 +37,13 @@ def write_manifest(point: RecoveryPoint) -> bytes:
     return canonical_json({"point": content, "digest": digest_of(content)})
 
 
-def parse_manifest(point_id: str, content: bytes) -> RecoveryPoint:
-    """Raises Tampered when the manifest is not what Leeward wrote for this id."""
+def parse_manifest(point_id: str, content: bytes, *, component: str = "") -> RecoveryPoint:
+    """Raises Tampered when the manifest is not what Leeward wrote for this id.
+
+    Args:
+        component: whose it must be: one of another, put here, would restore another's data. "":
+            that is not looked at.
+    """
     try:
         manifest = json.loads(content)
         point = point_from_json(manifest["point"])
@@ -47,6 +52,8 @@ def parse_manifest(point_id: str, content: bytes) -> RecoveryPoint:
         raise tampered(point_id, "a manifest that can be read") from error
     if recorded != digest_of(manifest["point"]) or point.id != point_id:
         raise tampered(point_id, "the digest in it")
+    if component and point.component != component:
+        raise tampered(point_id, f"the component {component} (it is one of {point.component})")
     return point
 
 

@@ -38,6 +38,8 @@ from tests.servers import running_server
 PAGE = Path(__file__).parents[2] / "docs" / "restore-by-hand.md"
 TOOLS = Path(sys.executable).parent
 CLOCK = SystemClock()
+# All servers of moto in one process hold the same buckets.
+BUCKET = "restored-by-hand"
 
 # For machines without the `zstd` program: the two ways in which the page calls it.
 ZSTD = f"""#!{sys.executable}
@@ -65,13 +67,13 @@ def stored() -> Iterator[dict[str, str]]:
         for name, value in environment.items():
             patch.setenv(name, value)
         client = connect_s3("us-east-1")
-        client.create_bucket(Bucket="backups")
-        yield environment | {"BUCKET": "backups", "COMPONENT": "db"} | take_history(client)
+        client.create_bucket(Bucket=BUCKET)
+        yield environment | {"BUCKET": BUCKET, "COMPONENT": "db"} | take_history(client)
     server.stop()
 
 
 def take_history(client: Any) -> dict[str, str]:
-    store = S3ObjectStore(client, "backups", "db/")
+    store = S3ObjectStore(client, BUCKET, "db/")
     catalogue = StoredCatalogue(store, "db")
     with running_server() as server, PostgresSource(server.dsn()) as source:
 
@@ -173,13 +175,13 @@ def test_a_chain_with_an_incremental_to_the_end(desk: Path, stored: dict[str, st
 def test_damage_ends_it_before_anything_is_unpacked(desk: Path, stored: dict[str, str]) -> None:
     client = connect_s3("us-east-1")
     key = f"db/points/{stored['FULL']}/base.tar.zst"
-    whole = client.get_object(Bucket="backups", Key=key)["Body"].read()
-    client.put_object(Bucket="backups", Key=key, Body=whole[:-1] + b"!")
+    whole = client.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    client.put_object(Bucket=BUCKET, Key=key, Body=whole[:-1] + b"!")
     try:
         with pytest.raises(AssertionError, match="is damaged"):
             follow_the_page(desk, stored, stored["FULL"], "")
     finally:
-        client.put_object(Bucket="backups", Key=key, Body=whole)
+        client.put_object(Bucket=BUCKET, Key=key, Body=whole)
     assert not (desk / "unpacked").exists()
 
 
@@ -188,7 +190,7 @@ LOCATION = "gcs-us-central1/db"
 
 def copy_outside_aws(desk: Path) -> dict[str, str]:
     """The copy as its cloud's tool brings it; what its reader knows, which is nothing of AWS."""
-    source = S3ObjectStore(connect_s3("us-east-1"), "backups", "db/")
+    source = S3ObjectStore(connect_s3("us-east-1"), BUCKET, "db/")
     folder = FolderObjectStore(desk / "sealed")
     offline = OfflinePublicKey(PUBLIC_PEM)
     copies = SealedStore(folder, KeyRing(folder, LOCATION, clock=CLOCK, recipients=[offline]))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -272,7 +272,9 @@ class Places:
     def store(self, location: str, component: str) -> Any:
         return self.world.store
 
-    def catalogue(self, location: str, component: str) -> StoredCatalogue:
+    def catalogue(
+        self, location: str, component: str, *, quarantined: Mapping[str, str] | None = None
+    ) -> StoredCatalogue:
         return self.world.catalogue
 
 

@@ -196,10 +196,27 @@ def test_a_forgotten_point_is_neither_listed_nor_missed(shelf: Shelf) -> None:
     assert (held.standings, held.rejected) == ((), ())
 
 
+def test_a_whole_point_of_another_component_is_none_of_this_one(shelf: Shelf) -> None:
+    """Copied here with all of its objects, it would bring back the data of that one."""
+    other = StoredCatalogue(shelf.store, "billing")
+    stored = shelf.store.put("points/a1/files.tar.zst", b"x")
+    other.add(
+        RecoveryPoint(
+            id="a1", component="billing", kind="archive", taken_at=AT, finished_at=AT,
+            objects=(stored,), source_bytes=1, encryption="none",
+        )
+    )  # fmt: skip
+    assert [it.point.id for it in other.holdings().standings] == ["a1"]
+    held = StoredCatalogue(shelf.store, "db").holdings()
+    assert held.standings == ()
+    assert [(it.point_id, it.code) for it in held.rejected] == [("a1", "tampered")]
+    assert "one of billing" in held.rejected[0].reason
+
+
 def test_points_of_other_kinds_keep_their_shape(shelf: Shelf) -> None:
     stored = shelf.store.put("points/a1/files.tar.zst", b"x")
     point = RecoveryPoint(
-        id="a1", component="nexus-db", kind="archive", taken_at=AT, finished_at=AT,
+        id="a1", component="db", kind="archive", taken_at=AT, finished_at=AT,
         objects=(stored,), source_bytes=1, encryption="none",
     )  # fmt: skip
     shelf.indexed.add(point)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import DigestMismatch, Refused, Throttled, Unavailable
+from chalicelib.plan.manifest import write_manifest
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import StoredFacts
 from chalicelib.verify.copies.content import QUICK_BYTES, SURE_BYTES_A_SECOND, read_at_once
@@ -529,3 +530,12 @@ def test_what_a_clock_that_was_ahead_read_does_not_count_as_read_until_then(guar
     assert guard.check(NONE).oldest_unread_seconds == 86400
     read = [item.read_at for item in guard.keeper.catalogue.holdings().standings]
     assert read == [clock.now() - DAY] * 2
+
+
+def test_a_manifest_of_another_component_is_tampered_also_where_no_index_tells() -> None:
+    keeper = Keeper()
+    point = keeper.add(b"one" * 100)
+    other = dataclasses.replace(point, component="billing")
+    keeper.store.put(f"points/{point.id}/manifest.json", write_manifest(other))
+    result = Guard(keeper).check()
+    assert ("tampered", f"points/{point.id}/manifest.json") in codes(result)

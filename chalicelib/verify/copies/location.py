@@ -37,7 +37,13 @@ def verify_location(
             remembered; nothing is known, try again.
     """
     name = f"{component}/{location}"
-    found = survey(store, catalogue.indexed(), now=clock.now(), copied_within=policy.copied_within)
+    found = survey(
+        store,
+        catalogue.indexed(),
+        now=clock.now(),
+        component=component,
+        copied_within=policy.copied_within,
+    )
     decision = decide_check(found, load_ledger(ledgers, name), policy, now=clock.now())
     result, ledger = apply_check(
         decision,

@@ -67,7 +67,9 @@ def view_location(
         Unavailable, NotReady, Refused: it cannot be listed; nothing is known of it.
     """
     now = clock.now()
-    found = survey(store, catalogue.indexed(), now=now, copied_within=policy.copied_within)
+    found = survey(
+        store, catalogue.indexed(), now=now, component=component, copied_within=policy.copied_within
+    )
     ledger = load_ledger(ledgers, f"{component}/{location}")
     decision = decide_check(found, ledger, policy, now=now)
     return LocationView(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from chalicelib.errors import Damaged, LeewardError
 from chalicelib.plan.manifest import (
@@ -50,11 +51,13 @@ def survey(
     index: Mapping[str, str],
     *,
     now: datetime,
+    component: str = "",
     copied_within: timedelta = SAFETY_AGE,
 ) -> Survey:
     """List the location and read its manifests.
 
     Args:
+        component: whose manifests they must be, "": that is not looked at.
         index: point id -> digest of its manifest; empty: nothing is compared with an index.
         copied_within: a point that the index names may be missing for so long after it was taken.
     Raises:
@@ -63,7 +66,8 @@ def survey(
     rows = {row.key: row for prefix in ("points/", "wal/") for row in store.list(prefix)}
     ids = sorted(filter(None, map(_manifest_of, rows)))
     with ThreadPoolExecutor(READ_THREADS) as threads:
-        found = list(threads.map(lambda point_id: _read_point(store, point_id, index), ids))
+        read = partial(_read_point, store, index=index, component=component)
+        found = list(threads.map(read, ids))
     points = [item for item in found if isinstance(item, RecoveryPoint)]
     histories = {key: _read_history(store, key) for key in rows if parse_history_key(key)}
     failed = [item for item in (*found, *histories.values()) if isinstance(item, Unreached)]
@@ -103,11 +107,12 @@ def _manifest_of(key: str) -> str:
 
 
 def _read_point(
-    store: ObjectStore, point_id: str, index: Mapping[str, str]
+    store: ObjectStore, point_id: str, *, index: Mapping[str, str], component: str
 ) -> RecoveryPoint | Finding | Unreached | None:
     """None when it was pruned since it was listed."""
     try:
-        point = parse_manifest(point_id, store.get(point_key(point_id, MANIFEST)))
+        content = store.get(point_key(point_id, MANIFEST))
+        point = parse_manifest(point_id, content, component=component)
         if index.get(point_id, digest_of_manifest(point)) != digest_of_manifest(point):
             raise tampered(point_id, "the digest that the index recorded")
     except LeewardError as error:
