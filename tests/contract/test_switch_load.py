@@ -36,6 +36,8 @@ OBJECTS = (
     "ALTER TABLE private.notes ENABLE ROW LEVEL SECURITY",
     "CREATE POLICY own ON private.notes USING (false)",
     "CREATE INDEX ON projects USING gin (name gin_trgm_ops)",
+    "SELECT lo_from_bytea(4242, 'a picture')",
+    "ALTER LARGE OBJECT 4242 OWNER TO nexus_app",
     "GRANT SELECT ON projects TO reporting",
     "ALTER DATABASE nexus SET search_path = public, private",
     "ALTER ROLE reporting IN DATABASE nexus SET statement_timeout = '5s'",
@@ -109,7 +111,7 @@ def test_loads_everything_and_proves_it(
     source: RealServer, target: RealServer, tmp_path: Path
 ) -> None:
     loaded = load(source, target, tmp_path)
-    assert (loaded.database, loaded.tables, loaded.rows) == (NEW, 5, 2602)
+    assert (loaded.database, loaded.tables, loaded.rows) == (NEW, 6, 2603)
     assert loaded.left_out == ("amcheck",)
     assert all(seconds > 0 for seconds in loaded.seconds.values())
     assert facts(target, NEW) == facts(source, "nexus")
@@ -162,7 +164,7 @@ def test_takes_over_from_a_worker_that_died(
             folder=tmp_path / "dump",
             clock=SystemClock(),
         )
-    assert load(source, target, tmp_path).rows == 2602
+    assert load(source, target, tmp_path).rows == 2603
 
 
 def test_takes_over_on_a_server_that_misses_a_file(source: RealServer, tmp_path: Path) -> None:
@@ -182,7 +184,7 @@ def test_takes_over_on_a_server_that_misses_a_file(source: RealServer, tmp_path:
                 folder=tmp_path / "dump",
                 clock=SystemClock(),
             )
-        assert load(source, damaged, tmp_path).rows == 2602
+        assert load(source, damaged, tmp_path).rows == 2603
 
 
 def test_takes_over_what_was_created_and_not_yet_marked(
@@ -190,7 +192,7 @@ def test_takes_over_what_was_created_and_not_yet_marked(
 ) -> None:
     target.run("SET ROLE leeward", f"CREATE DATABASE {NEW}")
     target.run(f"ALTER DATABASE {NEW} OWNER TO leeward")
-    assert load(source, target, tmp_path).rows == 2602
+    assert load(source, target, tmp_path).rows == 2603
 
 
 @pytest.mark.parametrize(
@@ -253,6 +255,9 @@ def test_digests_agree_between_two_servers(
     target.run("ALTER SYSTEM SET timezone = 'Asia/Kolkata'", "SELECT pg_reload_conf()")
     mine, theirs = table_digests(recovered(source)), table_digests(operator(target), NEW)
     assert compare_digests(mine, theirs) == ()
+    target.run("SELECT lo_unlink(4242)", database=NEW)
+    [told] = compare_digests(mine, table_digests(operator(target), NEW))
+    assert told.startswith("large objects: expected")
 
 
 @pytest.mark.parametrize(

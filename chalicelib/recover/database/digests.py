@@ -20,7 +20,8 @@ class TableDigest:
 
 
 def table_digests(databases: Databases, database: str = "") -> dict[str, TableDigest]:
-    """Name -> digest for every table, and every sequence as a table of one row.
+    """Name -> digest for every table, every sequence as a table of one row, and the large objects
+    together: that each is there, as only their owners may read them.
 
     Raises:
         Damaged: a table could not be read.
@@ -31,6 +32,9 @@ def table_digests(databases: Databases, database: str = "") -> dict[str, TableDi
         digests = {name: _table_digest(session, name) for name in tables}
         for name, state in session.query(_SEQUENCES):
             digests[f"sequence {name}"] = TableDigest(1, str(state))
+        [(count, oids)] = session.query(_LARGE_OBJECTS)
+        if count:
+            digests["large objects"] = TableDigest(int(count), str(oids))
         return digests
 
 
@@ -70,4 +74,9 @@ _SEQUENCES = """
 SELECT pg_catalog.format('%I.%I', schemaname, sequencename),
        pg_catalog.concat_ws(',', last_value, increment_by, cycle)
   FROM pg_catalog.pg_sequences ORDER BY 1
+"""
+
+_LARGE_OBJECTS = """
+SELECT count(*), sum(pg_catalog.hashint8extended(oid::bigint, 0))
+  FROM pg_catalog.pg_largeobject_metadata
 """
