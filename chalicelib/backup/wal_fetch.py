@@ -137,7 +137,9 @@ def _known_progress(catalogue: Catalogue, facts: SourceFacts) -> Progress | None
     if noted:
         return Progress(**{name: noted[name] for name in Progress.__dataclass_fields__})
     inventory = catalogue.inventory()
-    stored = follow(inventory.wal, facts.timeline)
+    # Of the store's youngest timeline, not the server's: that it left it must not go unnoticed.
+    timelines = (item.timeline for item in inventory.wal.segments)
+    stored = follow(inventory.wal, max(timelines, default=facts.timeline))
     systems = {point.system_id for point in inventory.points}
     if not stored:
         return None
