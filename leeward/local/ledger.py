@@ -19,7 +19,8 @@ import psycopg
 
 @dataclass(frozen=True)
 class Reckoning:
-    """Counts of committed transactions; `lost` and `too_far` name the assets (at most 20)."""
+    """Counts of committed transactions; `lost` and `too_far` name the assets (at most 20). A ledger
+    without one proves nothing."""
 
     committed: int
     recovered: int
@@ -29,7 +30,7 @@ class Reckoning:
 
     @property
     def ok(self) -> bool:
-        return not self.lost and not self.too_far
+        return self.committed > 0 and not self.lost and not self.too_far
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:

@@ -174,6 +174,7 @@ def set_aside_assets(folder: Path) -> set[str]:
 
 def wrong_with(score: Scorecard, reckoning: Reckoning) -> list[str]:
     checks: dict[str, Any] = {
+        "the application was told of no commit, so no loss was measured": reckoning.committed > 0,
         f"committed rows are lost: {reckoning.lost}": not reckoning.lost,
         f"recovered to before the damage by too much: {reckoning.too_far}": not reckoning.too_far,
         f"the run says {score.rows_lost} rows lost, the ledger {len(reckoning.lost)}": (
