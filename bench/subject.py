@@ -42,18 +42,13 @@ def bring_back(bucket: str, prefix: str, folder: str) -> None:
     """To the end of the WAL, opened and answering."""
     from chalicelib.adapters.postgres.server import ThrowawayServer
     from chalicelib.plan.records import RecoveryTarget
-    from chalicelib.recover.database.replay import replay
-    from chalicelib.recover.database.restore import restore
+    from chalicelib.recover.database.recovered import recovered
 
     store = S3ObjectStore(connect_s3(), bucket, prefix)
     catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
-    target = RecoveryTarget("end", "")
-    restored = restore(store, catalogue, target, data, servers=ThrowawayServer, clock=clock)
-    replay(store, catalogue, restored, data, servers=ThrowawayServer, clock=clock)
-    with ThrowawayServer(data) as server:
-        server.start()
-        server.wait_until("ready", timeout_seconds=60)
-        server.dsn()
+    target, servers = RecoveryTarget("end", ""), ThrowawayServer
+    with recovered(store, catalogue, target, data, servers=servers, clock=clock) as found:
+        found.server.dsn()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -39,6 +40,7 @@ from chalicelib.errors import (
 from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
 from chalicelib.plan.wal import partial_key
 from chalicelib.recover.database.archive import DataFolder
+from chalicelib.recover.database.recovered import Recovered, recovered
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
 from chalicelib.recover.database.restore import Restored, read_restored, restore
 from chalicelib.recover.window import choose_points
@@ -79,8 +81,18 @@ class World:
             raise
 
     def recover(self, target: RecoveryTarget) -> tuple[Restored, Replayed]:
-        restored = self.restore(target)
-        return restored, self.replay(restored)
+        with self.recovered(target) as found:
+            return found.restored, found.replayed
+
+    def recovered(self, target: RecoveryTarget) -> AbstractContextManager[Recovered]:
+        """Both in one process: WAL is fetched beside the restore, the server stays."""
+        return recovered(
+            self.store, self.catalogue, target, self.folder, servers=ThrowawayServer, clock=CLOCK
+        )
+
+    @property
+    def wal_folder(self) -> Path:
+        return self.folder.with_name("data.wal")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with ThrowawayServer(self.folder) as server:
@@ -161,6 +173,7 @@ def world(history: World, tmp_path: Path) -> Iterator[World]:
     shutil.copytree(history.root / "store", tmp_path / "store")
     copy = World(tmp_path, FolderObjectStore(tmp_path / "store"), history.moments)
     yield copy
+    assert not copy.wal_folder.exists()
     if copy.folder.is_dir():
         assert server_processes(copy.folder) == []
 
@@ -268,7 +281,7 @@ def test_a_damaged_full_leaves_nothing_of_its_chain(world: World) -> None:
     oldest = world.catalogue.inventory().points[0]
     flip_byte(world.file(f"points/{oldest.id}/base.tar.zst"))
     with pytest.raises(Damaged) as caught:
-        world.restore(END)
+        world.recover(END)
     assert caught.value.instance_code == "no-clean-point"
     assert len(caught.value.context["rejected"]) == 3
     assert list(world.folder.iterdir()) == []
@@ -541,7 +554,7 @@ def test_errors_are_ours(world: World) -> None:
 def test_replay_overlaps_with_fetching_and_holds_a_few_segments(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalicelib.recover.database.replay.SEGMENTS_AHEAD", 2)
+    monkeypatch.setattr("chalicelib.recover.database.wal_feed.BYTES_AHEAD", 0)
     slow_get = world.store.get
 
     def get(key: str) -> bytes:
@@ -549,5 +562,72 @@ def test_replay_overlaps_with_fetching_and_holds_a_few_segments(
         return slow_get(key)
 
     monkeypatch.setattr(world.store, "get", get)
+    world.replay(world.restore(END))
+    assert world.query("select id from t") == [(-2,)]
+
+
+def test_wal_comes_while_the_base_is_unpacked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = world.store.read
+
+    def read_after_wal(key: str) -> Iterator[bytes]:
+        deadline = time.monotonic() + 60
+        while key.endswith("base.tar.zst") and not list(world.wal_folder.glob("?" * 24)):
+            assert time.monotonic() < deadline, "no WAL came before the base backup"
+            time.sleep(0.01)
+        yield from read(key)
+
+    monkeypatch.setattr(world.store, "read", read_after_wal)
     world.recover(END)
     assert world.query("select id from t") == [(-2,)]
+
+
+def test_the_server_answers_until_it_is_left_and_only_then_is_the_folder_replayed(
+    world: World,
+) -> None:
+    with world.recovered(END) as found:
+        with psycopg.connect(found.server.dsn()) as connection:
+            assert connection.execute("select id from t").fetchall() == [(-2,)]
+            connection.execute("insert into t values (-3, 'new')")
+        assert not world.wal_folder.exists()
+        assert read_replayed(world.folder) is None
+    assert read_replayed(world.folder) == found.replayed
+    assert server_processes(world.folder) == []
+    assert world.query("select id from t order by 1") == [(-3,), (-2,)]
+
+
+def test_a_folder_whose_server_was_left_by_an_error_is_not_replayed(world: World) -> None:
+    with pytest.raises(Unavailable), world.recovered(END):
+        raise Unavailable("expected an answer, found none", hint="Try again.")
+    assert read_replayed(world.folder) is None
+
+
+def test_recovery_follows_a_promotion_from_a_backup_before_it(tmp_path: Path) -> None:
+    """Of which nothing tells but the store: there is no index."""
+    world = World(tmp_path, FolderObjectStore(tmp_path / "store"), {})
+
+    def tick() -> None:
+        with PostgresSource(server.dsn()) as source:
+            fetch_wal(source, world.store, world.catalogue, component="db", clock=CLOCK)
+
+    with running_server() as server:
+        server.run("create table t as select 1 as id")
+        tick()
+        with PostgresSource(server.dsn()) as source:
+            take_backup(
+                source, world.store, world.catalogue, component="db", kind="full", clock=CLOCK
+            )
+        server.run("insert into t values (2)")
+        tick()
+        server.stop()
+        (server.data / "standby.signal").touch()
+        server.start()
+        server.run("select pg_promote()", "insert into t values (3)", "select pg_switch_wal()")
+        server.run("insert into t values (4)")
+        tick()
+    _, replayed = world.recover(END)
+    assert replayed.timeline == 3
+    assert world.query("select id from t order by 1") == [(1,), (2,), (3,), (4,)]
+    world.replay(world.restore(END))
+    assert world.query("select id from t order by 1") == [(1,), (2,), (3,), (4,)]

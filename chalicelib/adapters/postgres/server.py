@@ -349,14 +349,17 @@ def _recovery_settings(recovery: Recovery) -> dict[str, str]:
     return settings
 
 
-# A copy, never a hard link: PostgreSQL recycles and overwrites the files it was given. Status 1
-# means "there is no such file" and ends recovery in order; 255 stops the server.
+# Given away or copied, never a hard link: PostgreSQL recycles and overwrites the files it was
+# given. It keeps segments, and looks in pg_wal for one that it was given before; a history it
+# may ask for again. Status 1 means "there is no such file" and ends recovery in order; 255 stops
+# the server.
 _RESTORE_COMMAND = (
     "cd {wal_dir} || exit 255; n=0; "
     'while [ ! -e "%f" ] && [ -e "coming/%f" ]; '
     "do [ ! -e failed ] && [ $n -lt 30000 ] || exit 255; n=$((n+1)); sleep 0.02; done; "
     '[ ! -e failed ] || exit 255; [ -e "%f" ] || exit 1; '
-    'cp "%f" "$OLDPWD/%p" || exit 255; [ ! -d used ] || : > "used/%f"'
+    'get=cp; case "%f" in *.*) ;; *) [ ! -O "%f" ] || get=mv ;; esac; '
+    '$get "%f" "$OLDPWD/%p" || exit 255; [ ! -d used ] || : > "used/%f"'
 )
 
 

@@ -33,7 +33,7 @@ from chalicelib.plan.records import (
     format_lsn,
     format_time,
 )
-from chalicelib.ports import Catalogue, Databases, ObjectStore
+from chalicelib.ports import Catalogue, Databases, DatabaseServer, ObjectStore
 from chalicelib.services import build
 from chalicelib.verify.proofs import choose_point, stand_proofs
 
@@ -45,7 +45,6 @@ END = RecoveryTarget("end", "")
 MOST_SEED = 2**31
 # Of the function's 900 s; a sample that is not done by then counts as far as it got.
 SAMPLE_TIME = timedelta(minutes=10)
-START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -191,23 +190,21 @@ def _prove_database(
 ) -> Proof:
     """A clean chain and the WAL after it up to its end, or of a spot check up to any point,
     replayed and looked at, as a recovery would."""
-    from chalicelib.recover.database.replay import replay
-    from chalicelib.recover.database.restore import restore
+    from chalicelib.recover.database.recovered import recovered
     from chalicelib.services.steps.database.rebuild import server_of
 
     data, clock, started_at = folder / "data", build.clock(), build.clock().now()
     target, known_at = END, started_at
     if how.spot:
         target, known_at = _any_moment(catalogue, random.Random(how.seed))
-    restored = restore(store, catalogue, target, data, servers=server_of, clock=clock)
-    replayed = replay(store, catalogue, restored, data, servers=server_of, clock=clock)
-    restored_at = clock.now()
-    compare = partial(_look_at_rows, component, target=target, lsn=replayed.recovered_lsn, how=how)
-    moment = replayed.last_commit_at or known_at
-    checks = _look_inside(component, store, data, moment=moment, compare=compare)
+    with recovered(store, catalogue, target, data, servers=server_of, clock=clock) as found:
+        restored_at, replayed, lsn = clock.now(), found.replayed, found.replayed.recovered_lsn
+        compare = partial(_look_at_rows, component, target=target, lsn=lsn, how=how)
+        moment = replayed.last_commit_at or known_at
+        checks = _look_inside(component, store, found.server, moment=moment, compare=compare)
     return Proof(
         component=component,
-        point_id=restored.point_id,
+        point_id=found.restored.point_id,
         proven_at=clock.now(),
         target=target,
         recovered_lsn=replayed.recovered_lsn,
@@ -241,7 +238,7 @@ def _any_moment(catalogue: Catalogue, draw: random.Random) -> tuple[RecoveryTarg
 def _look_inside(
     component: str,
     store: ObjectStore,
-    data: Path,
+    server: DatabaseServer,
     *,
     moment: datetime,
     compare: Callable[[Databases], tuple[CheckResult, ...]],
@@ -249,21 +246,18 @@ def _look_inside(
     """What the plan asserts, every table, index and page; first of all what `compare` finds, for
     which nothing may have been done on the server."""
     from chalicelib.adapters.postgres.inspect import PostgresInspector
-    from chalicelib.services.steps.database.rebuild import databases_of, server_of
+    from chalicelib.services.steps.database.rebuild import databases_of
     from chalicelib.verify.database import verify_database, verify_pages
 
     wanted, clock = build.database(component).checks, build.clock()
-    with server_of(data) as server:
-        server.start()
-        server.wait_until("ready", timeout_seconds=START_SECONDS)
-        databases = databases_of(server, build.database_name(component))
-        rows = compare(databases)
-        inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
-        schema = _schema_near(store, databases, moment) if wanted.schema_digest else None
-        checks = verify_database(
-            databases, inspector, wanted, moment=moment, clock=clock, schema=schema
-        )
-        pages = (verify_pages(server, clock=clock),) if wanted.page_checksums else ()
+    databases = databases_of(server, build.database_name(component))
+    rows = compare(databases)
+    inspector = PostgresInspector(server.dsn(databases.database), databases, may_install=True)
+    schema = _schema_near(store, databases, moment) if wanted.schema_digest else None
+    checks = verify_database(
+        databases, inspector, wanted, moment=moment, clock=clock, schema=schema
+    )
+    pages = (verify_pages(server, clock=clock),) if wanted.page_checksums else ()
     return (*rows, *checks, *pages)
 
 

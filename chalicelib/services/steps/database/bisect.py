@@ -18,11 +18,10 @@ from chalicelib.plan.components import DatabaseChecks
 from chalicelib.plan.records import CheckResult, RecoveryTarget, Window
 from chalicelib.ports import WalText
 from chalicelib.recover.database.changes import ChangeScan, Transaction
-from chalicelib.recover.database.replay import replay
-from chalicelib.recover.database.restore import restore
+from chalicelib.recover.database.recovered import recovered
 from chalicelib.recover.window import describe
 from chalicelib.services import build
-from chalicelib.services.steps.database.rebuild import START_SECONDS, databases_of, server_of
+from chalicelib.services.steps.database.rebuild import databases_of, server_of
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import Source
 from chalicelib.verify.database import verify_database
@@ -80,17 +79,14 @@ class Bisection:
         ports = self.source.store, self.source.catalogue
         clock = build.clock()
         try:
-            restored = restore(*ports, target, folder, servers=server_of, clock=clock)
-            replayed = replay(*ports, restored, folder, servers=server_of, clock=clock)
-            with server_of(folder) as server:
-                server.start()
-                server.wait_until("ready", timeout_seconds=START_SECONDS)
+            with recovered(*ports, target, folder, servers=server_of, clock=clock) as found:
+                server = found.server
                 databases = databases_of(server, build.operator(self.component).database)
                 return verify_database(
                     databases,
                     PostgresInspector(server.dsn(databases.database), databases),
                     assertions_of(build.database(self.component).checks),
-                    moment=replayed.last_commit_at or clock.now(),
+                    moment=found.replayed.last_commit_at or clock.now(),
                     clock=clock,
                 )
         finally:

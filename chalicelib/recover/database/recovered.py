@@ -1,0 +1,47 @@
+"""A moment brought back in one go: restored and replayed, and a server that answers with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from chalicelib.plan.records import RecoveryTarget
+from chalicelib.ports import Catalogue, Clock, DatabaseServer, ObjectStore, ServerFactory
+from chalicelib.recover.database.replay import Replayed, replaying
+from chalicelib.recover.database.restore import Restored, restore
+from chalicelib.recover.database.wal_feed import WalAhead
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was restored, how far it was replayed, and the running server that did."""
+
+    restored: Restored
+    replayed: Replayed
+    server: DatabaseServer
+
+
+@contextmanager
+def recovered(
+    store: ObjectStore,
+    catalogue: Catalogue,
+    target: RecoveryTarget,
+    folder: Path,
+    *,
+    servers: ServerFactory,
+    clock: Clock,
+) -> Iterator[Recovered]:
+    """The server answers inside and is stopped in order at the end; the folder stays.
+
+    WAL is fetched while the base backup is unpacked. Raises as `restore` and `replaying`.
+    """
+    with WalAhead(store, folder) as ahead:
+        restored = restore(
+            store, catalogue, target, folder, servers=servers, clock=clock, chosen=ahead.begin
+        )
+        with replaying(
+            store, catalogue, restored, folder, servers=servers, clock=clock, ahead=ahead
+        ) as (replayed, server):
+            yield Recovered(restored, replayed, server)

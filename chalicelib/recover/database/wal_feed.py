@@ -1,0 +1,201 @@
+"""Stored WAL on its way to a throw-away server: fetched a little ahead of what is replayed.
+
+The disk holds a window of the WAL and never all of it. What comes first may be fetched while the
+base backup that it goes with is still being unpacked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from chalicelib.errors import Damaged, LeewardError, NotReady
+from chalicelib.plan.records import format_lsn
+from chalicelib.plan.wal import WalInventory, WalObject, follow, history_key, segment_start
+from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.recover.database.restore import Restored
+from chalicelib.recover.database.segments import read_segment
+
+# What waits on disk for the server, within what restore.SPARE_BYTES leaves free.
+BYTES_AHEAD = 256 << 20
+FETCH_THREADS = 4
+POLL_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class WalPlan:
+    """What a replay reads, in order; `histories` are timelines."""
+
+    segments: Sequence[WalObject]
+    histories: Sequence[int]
+    segment_bytes: int
+
+
+def needed_segments(wal: WalInventory, restored: Restored) -> WalPlan:
+    """The segments from the restored point's start to the end of its window.
+
+    Raises Damaged (code "wal-gap") when one has vanished since the point was chosen.
+    """
+    size = wal.segment_bytes
+    first = segment_start(restored.start_lsn, size)
+    last = segment_start(restored.window_end_lsn - 1, size)
+    segments = [item for item in follow(wal, restored.timeline) if first <= item.start_lsn <= last]
+    found = {item.start_lsn for item in segments}
+    missing = next((lsn for lsn in range(first, last + 1, size) if lsn not in found), None)
+    if missing is not None:
+        raise Damaged(
+            f"expected the WAL segment at {format_lsn(missing)}, found none",
+            code="wal-gap",
+            hint="Copy the segment back from another location, or choose an earlier moment.",
+        )
+    return WalPlan(segments, sorted(wal.histories), size)
+
+
+class WalAhead:
+    """The WAL for a data folder, fetched while its base backup is still being unpacked.
+
+    with WalAhead(store, folder) as ahead:
+        restored = restore(..., folder, chosen=ahead.begin)
+        replayed = replay(..., restored, folder, ahead=ahead)
+    """
+
+    def __init__(self, store: ObjectStore, folder: Path) -> None:
+        self._store, self._folder = store, folder.with_name(f"{folder.name}.wal")
+        self._begun: tuple[Restored, WalFeed] | None = None
+        self._stack = ExitStack()
+
+    def begin(self, chosen: Restored, wal: WalInventory) -> WalFeed:
+        """Fetch what `chosen` needs; what was begun for another chain is thrown away."""
+        self.end()
+        feed = WalFeed(self._store, needed_segments(wal, chosen), self._folder)
+        self._begun = chosen, self._stack.enter_context(feed)
+        return feed
+
+    def feed_for(self, restored: Restored, catalogue: Catalogue) -> WalFeed:
+        """What was begun for the same chain, else a new one."""
+        if self._begun is not None and self._begun[0].chain == restored.chain:
+            return self._begun[1]
+        return self.begin(restored, catalogue.inventory().wal)
+
+    def end(self) -> None:
+        """Fetch no more, and remove what was fetched."""
+        self._begun = None
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+
+class WalFeed:
+    """Puts segments into a folder just ahead of the server that takes them."""
+
+    def __init__(self, store: ObjectStore, plan: WalPlan, folder: Path) -> None:
+        self.plan, self.folder = plan, folder
+        self._store = store
+        self._ahead = max(2, BYTES_AHEAD // plan.segment_bytes)
+        self._failure: LeewardError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._feed, name="wal-feed", daemon=True)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the server took the last segment there is."""
+        last = self.plan.segments[-1].name
+        return (self.folder / "used" / last).exists()
+
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def __enter__(self) -> Self:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in ("coming", "used"):
+            (self.folder / name).mkdir(parents=True)
+        for timeline in self.plan.histories:
+            content = self._store.get(history_key(timeline))
+            (self.folder / f"{timeline:08X}.history").write_bytes(content)
+        for item in self.plan.segments:
+            (self.folder / "coming" / item.name).touch()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _feed(self) -> None:
+        try:
+            for item, content in self._fetched():
+                self._wait_for_room()
+                if self._stop.is_set():
+                    return
+                self._offer(item.name, content)
+        except LeewardError as error:
+            self._fail(error)
+        except OSError as error:
+            self._fail(_no_room(error))
+
+    def _fetched(self) -> Iterator[tuple[WalObject, bytes]]:
+        waiting: deque[tuple[WalObject, Future[bytes]]] = deque()
+        with ThreadPoolExecutor(FETCH_THREADS) as threads:
+            for item in self.plan.segments:
+                waiting.append((item, threads.submit(self._read, item)))
+                if len(waiting) == FETCH_THREADS:
+                    first, content = waiting.popleft()
+                    yield first, content.result()
+            for first, content in waiting:
+                yield first, content.result()
+
+    def _read(self, item: WalObject) -> bytes:
+        return read_segment(self._store, item, self.plan.segment_bytes)
+
+    def _wait_for_room(self) -> None:
+        """The newest two that the server took stay: it may read them again."""
+        while not self._stop.is_set():
+            offered = {path.name for path in self.folder.iterdir() if len(path.name) == 24}
+            used = {path.name for path in (self.folder / "used").iterdir()}
+            if len(offered - used) < self._ahead:
+                for name in sorted(offered & used)[:-2]:
+                    (self.folder / name).unlink()
+                return
+            self._stop.wait(POLL_SECONDS)
+
+    def _offer(self, name: str, content: bytes) -> None:
+        arriving = self.folder / "arriving"
+        arriving.write_bytes(content)
+        arriving.rename(self.folder / name)
+        (self.folder / "coming" / name).unlink()
+
+    def _fail(self, error: LeewardError) -> None:
+        self._failure = error
+        (self.folder / "failed").touch()
+
+
+def _no_room(error: OSError) -> LeewardError:
+    return NotReady(
+        f"expected room for a WAL segment: {error.strerror}",
+        code="no-disk-space",
+        hint="Free space there, or use a worker with a larger disk.",
+    )
