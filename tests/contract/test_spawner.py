@@ -36,7 +36,8 @@ names = mother["APPLICATION"]
 own = {name: module for name, module in sys.modules.items()
        if name.startswith("chalicelib") and not name.startswith("chalicelib.plan")}
 calls = {f"{name}.{key}": it.cache_info().currsize for name, module in own.items()
-         for key, it in vars(module).items() if hasattr(it, "cache_info")}
+         for key, it in vars(module).items()
+         if hasattr(it, "cache_info") and it.__module__ == name}
 import boto3
 print(json.dumps({
     "missing": [name for name in names if name not in sys.modules],
