@@ -27,15 +27,8 @@ from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan
 from leeward.wired import require_scenario, require_wired
 
-STAGES = {
-    "production": "production",
-    "cloud": "local cloud",
-    "application": "application",
-    "backup": "backup",
-    "watch": "watch",
-    "damage": "DAMAGE",
-    "person": "person",
-}
+# What is shown by another name than the stage says it by.
+SHOWN_AS = {"cloud": "local cloud", "damage": "DAMAGE"}
 
 
 @click.command(short_help="Run a scenario against real damage in the local cloud.")
@@ -206,7 +199,7 @@ class Screen:
             self._tell_record(told)
             return
         style = "bold red" if told.kind == "damage" else ""
-        self._line(STAGES[told.kind], told.text, told.seconds, style=style)
+        self._line(SHOWN_AS.get(told.kind, told.kind), told.text, told.seconds, style=style)
         waits = "waiting for the plan's schedules to notice" if told.kind == "damage" else "working"
         self._wait(waits)
 
