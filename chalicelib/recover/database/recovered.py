@@ -11,7 +11,6 @@ from chalicelib.plan.records import RecoveryTarget
 from chalicelib.ports import Catalogue, Clock, DatabaseServer, ObjectStore, ServerFactory
 from chalicelib.recover.database.replay import Replayed, replaying
 from chalicelib.recover.database.restore import Restored, restore
-from chalicelib.recover.database.wal_feed import WalAhead
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,8 @@ def recovered(
 ) -> Iterator[Recovered]:
     """The server answers inside and is stopped in order at the end; the folder stays.
 
-    WAL is fetched while the base backup is unpacked. Raises as `restore` and `replaying`.
+    Raises as `restore` and `replaying`.
     """
-    with WalAhead(store, folder) as ahead:
-        restored = restore(
-            store, catalogue, target, folder, servers=servers, clock=clock, chosen=ahead.begin
-        )
-        with replaying(
-            store, catalogue, restored, folder, servers=servers, clock=clock, ahead=ahead
-        ) as (replayed, server):
-            yield Recovered(restored, replayed, server)
+    restored = restore(store, catalogue, target, folder, servers=servers, clock=clock)
+    with replaying(store, catalogue, restored, folder, servers=servers, clock=clock) as opened:
+        yield Recovered(restored, *opened)

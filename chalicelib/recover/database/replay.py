@@ -29,7 +29,7 @@ from chalicelib.ports import (
 from chalicelib.recover.database.restore import RECORD_NAME, Restored
 from chalicelib.recover.database.segments import read_segment
 from chalicelib.recover.database.wal_end import is_cut, next_record
-from chalicelib.recover.database.wal_feed import WalAhead, WalFeed, WalPlan
+from chalicelib.recover.database.wal_feed import WalFeed, WalPlan, needed_segments
 
 REPLAYED_NAME = "leeward-replayed.json"
 
@@ -61,7 +61,6 @@ def replay(
     servers: ServerFactory,
     clock: Clock,
     timeout_seconds: float = 840,
-    ahead: WalAhead | None = None,
 ) -> Replayed:
     """Replay up to the target of `restored`, open the database, and stop it in order.
 
@@ -69,7 +68,7 @@ def replay(
     """
     with replaying(
         store, catalogue, restored, folder,
-        servers=servers, clock=clock, timeout_seconds=timeout_seconds, ahead=ahead,
+        servers=servers, clock=clock, timeout_seconds=timeout_seconds,
     ) as (replayed, _):  # fmt: skip
         return replayed
 
@@ -84,13 +83,10 @@ def replaying(
     servers: ServerFactory,
     clock: Clock,
     timeout_seconds: float = 840,
-    ahead: WalAhead | None = None,
 ) -> Iterator[tuple[Replayed, DatabaseServer]]:
     """Replay up to the target of `restored` and open the database: its server answers inside, and
     is stopped in order at the end. Only then is the folder known as replayed.
 
-    Args:
-        ahead: what fetched WAL while the folder was restored; it has ended inside.
     Raises:
         CheckFailed: code "target-not-reached" or "replay-ended-early"; "server-ended".
         Damaged: a stored segment cannot be read.
@@ -98,13 +94,13 @@ def replaying(
     """
     started_at = clock.now()
     (folder / RECORD_NAME).unlink(missing_ok=True)
+    plan = needed_segments(catalogue.inventory().wal, restored)
     server = servers(folder)
     try:
-        with ahead or WalAhead(store, folder) as wal:
-            feed = wal.feed_for(restored, catalogue)
+        with WalFeed(store, plan, folder.with_name(f"{folder.name}.wal")) as feed:
             recovery = Recovery(restored.target, feed.folder, restored.timeline)
             position = _run(server, recovery, feed, timeout_seconds)
-        _require_end(store, feed.plan, restored, position)
+        _require_end(store, plan, restored, position)
         replayed = Replayed(
             target=restored.target,
             recovered_lsn=position.lsn,

@@ -9,15 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget
-from chalicelib.plan.wal import WalInventory
 from chalicelib.ports import Catalogue, Clock, ObjectStore, RejectedPoint, ServerFactory
 from chalicelib.recover.database.archive import DataFolder, decompress, read_ahead, read_verified
 from chalicelib.recover.window import Chain, choose_points
@@ -61,14 +60,11 @@ def restore(
     *,
     servers: ServerFactory,
     clock: Clock,
-    chosen: Callable[[Restored, WalInventory], object] = lambda *_: None,
 ) -> Restored:
     """Unpack the newest clean chain from which `target` can be reached into `folder`.
 
     What lies in the folder before is removed, with any server that still runs on it.
 
-    Args:
-        chosen: told what will be unpacked before it is, and again when that was damaged.
     Raises:
         OutsideWindow: before anything is touched.
         Damaged: code "no-clean-point", when every chain is damaged.
@@ -77,13 +73,10 @@ def restore(
     """
     started_at = clock.now()
     while True:
-        inventory = catalogue.inventory()
-        choice = choose_points(inventory, target)
+        choice = choose_points(catalogue.inventory(), target)
         chain = choice.chains[0]
         _require_space(folder, chain)
         empty_folder(folder, servers)
-        restored = _describe(chain, target, choice.rejected)
-        chosen(restored, inventory.wal)
         damaged = _unpack_chain(store, chain, folder)
         if damaged is None:
             break
@@ -93,7 +86,7 @@ def restore(
             point_id, code=error.instance_code, reason=error.message, at=clock.now()
         )
     seconds = (clock.now() - started_at).total_seconds()
-    restored = replace(restored, seconds=seconds)
+    restored = _describe(chain, target, choice.rejected, seconds)
     (folder / RECORD_NAME).write_text(json.dumps(restored.to_json()))
     return restored
 
@@ -144,7 +137,10 @@ def _below(name: str) -> str:
 
 
 def _describe(
-    chain: Chain, target: RecoveryTarget, rejected: tuple[RejectedPoint, ...]
+    chain: Chain,
+    target: RecoveryTarget,
+    rejected: tuple[RejectedPoint, ...],
+    seconds: float,
 ) -> Restored:
     last = chain.points[-1]
     return Restored(
@@ -156,7 +152,7 @@ def _describe(
         window_end_lsn=chain.window.end_lsn,
         rejected=tuple(vars(item) for item in rejected),
         source_bytes=sum(point.source_bytes for point in chain.points),
-        seconds=0.0,
+        seconds=seconds,
     )
 
 

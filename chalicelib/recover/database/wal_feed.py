@@ -1,17 +1,16 @@
 """Stored WAL on its way to a throw-away server: fetched a little ahead of what is replayed.
 
-The disk holds a window of the WAL and never all of it. What comes first may be fetched while the
-base backup that it goes with is still being unpacked.
+The disk holds a window of the WAL and never all of it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,7 @@ from typing import Self
 from chalicelib.errors import Damaged, LeewardError, NotReady
 from chalicelib.plan.records import format_lsn
 from chalicelib.plan.wal import WalInventory, WalObject, follow, history_key, segment_start
-from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.ports import ObjectStore
 from chalicelib.recover.database.restore import Restored
 from chalicelib.recover.database.segments import read_segment
 
@@ -57,49 +56,6 @@ def needed_segments(wal: WalInventory, restored: Restored) -> WalPlan:
             hint="Copy the segment back from another location, or choose an earlier moment.",
         )
     return WalPlan(segments, sorted(wal.histories), size)
-
-
-class WalAhead:
-    """The WAL for a data folder, fetched while its base backup is still being unpacked.
-
-    with WalAhead(store, folder) as ahead:
-        restored = restore(..., folder, chosen=ahead.begin)
-        replayed = replay(..., restored, folder, ahead=ahead)
-    """
-
-    def __init__(self, store: ObjectStore, folder: Path) -> None:
-        self._store, self._folder = store, folder.with_name(f"{folder.name}.wal")
-        self._begun: tuple[Restored, WalFeed] | None = None
-        self._stack = ExitStack()
-
-    def begin(self, chosen: Restored, wal: WalInventory) -> WalFeed:
-        """Fetch what `chosen` needs; what was begun for another chain is thrown away."""
-        self.end()
-        feed = WalFeed(self._store, needed_segments(wal, chosen), self._folder)
-        self._begun = chosen, self._stack.enter_context(feed)
-        return feed
-
-    def feed_for(self, restored: Restored, catalogue: Catalogue) -> WalFeed:
-        """What was begun for the same chain, else a new one."""
-        if self._begun is not None and self._begun[0].chain == restored.chain:
-            return self._begun[1]
-        return self.begin(restored, catalogue.inventory().wal)
-
-    def end(self) -> None:
-        """Fetch no more, and remove what was fetched."""
-        self._begun = None
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.end()
 
 
 class WalFeed:
@@ -185,12 +141,20 @@ class WalFeed:
     def _offer(self, name: str, content: bytes) -> None:
         arriving = self.folder / "arriving"
         arriving.write_bytes(content)
+        _give_like(self.folder, arriving)
         arriving.rename(self.folder / name)
         (self.folder / "coming" / name).unlink()
 
     def _fail(self, error: LeewardError) -> None:
         self._failure = error
         (self.folder / "failed").touch()
+
+
+def _give_like(folder: Path, file: Path) -> None:
+    """As root: to the server's account, which `folder` was given to, and which may keep it then."""
+    if os.geteuid() == 0:
+        owner = folder.stat()
+        os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def _no_room(error: OSError) -> LeewardError:
