@@ -53,9 +53,11 @@ def test_a_run_hands_over_what_it_has_proven(tmp_path: Path) -> None:
         assert not [name for name in here.databases() if "recovery" in name]
         assert here.cloud.rights()["leeward-primary-rebuild"].denied == ()
 
-        refused = early_hand_over(here, ended.run_id)
-        assert refused["errorType"] == "Refused"
-        assert "verified" in refused["errorMessage"]
+        for early in ("database.hand-over", "database.load"):
+            refused = unverified(here, ended.run_id, early)
+            assert refused["errorType"] == "Refused"
+            assert "expected a verified recovery" in refused["errorMessage"]
+        assert not [name for name in here.databases() if "recovery" in name]
 
 
 def fall_silent(here: Stage) -> None:
@@ -67,11 +69,11 @@ def fall_silent(here: Stage) -> None:
     assert len(list(here.backups.list("schemas/"))) == 1
 
 
-def early_hand_over(here: Stage, run_id: str) -> Any:
+def unverified(here: Stage, run_id: str, uses: str) -> Any:
     """Of a moment that nobody has verified."""
     target = RecoveryTarget("lsn", "0/1", lsn=parse_lsn("0/1")).to_json()
     inputs = {"component": COMPONENT, "target": target}
-    event = {"run_id": run_id, "step": "early", "uses": "database.hand-over", "inputs": inputs}
+    event = {"run_id": run_id, "step": f"early-{uses}", "uses": uses, "inputs": inputs}
     answer = here.cloud.client("lambda").invoke(
         FunctionName="leeward-primary-rebuild", Payload=json.dumps(event)
     )

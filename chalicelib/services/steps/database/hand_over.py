@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.adapters.postgres.server import ThrowawayServer
-from chalicelib.errors import Refused
-from chalicelib.evidence.body import last_body
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import Proof, RecoveryTarget, format_lsn
+from chalicelib.plan.records import RecoveryTarget, format_lsn
 from chalicelib.recover.database.hand_over import hand_over, host_commands
 from chalicelib.recover.database.load import LEFTOVER_SCHEMA
 from chalicelib.services import build
+from chalicelib.services.steps.database.proven import require_proven
 from chalicelib.services.steps.database.rebuild import (
     START_SECONDS,
     data_folder,
@@ -29,7 +28,7 @@ def hand_over_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     Raises Refused (code "not-proven") when this run has not verified what it recovered to.
     """
     component, target = inputs["component"], RecoveryTarget.from_json(inputs["target"])
-    _require_proven(run, target)
+    require_proven(run, component, target)
     replayed = ensure_replayed(run, component, target)
     server = server_of(data_folder(run))
     _shut_down(server, build.operator(component).database)
@@ -50,19 +49,6 @@ def hand_over_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "object": url,
         "sha256": made.archive.sha256,
     }
-
-
-def _require_proven(run: Run, target: RecoveryTarget) -> None:
-    mine = [it for it in build.records().read(run.incident_id) if it.run_id == run.run_id]
-    found = last_body(mine, "proof")
-    proof = Proof.from_json(found) if found else None
-    if proof is None or not proof.ok or proof.target != target:
-        raise Refused(
-            f"expected a verified recovery to {target.kind} {target.value}, "
-            f"found {'a failed one' if proof and not proof.ok else 'none'} in the run's record",
-            code="not-proven",
-            hint="Put database.verify before database.hand-over in the plan.",
-        )
 
 
 def _shut_down(server: ThrowawayServer, database: str) -> None:

@@ -38,6 +38,7 @@ from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.schemas import schema_before
 from chalicelib.services.steps.acting import acting_on
+from chalicelib.services.steps.database.proven import require_proven
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import choose_source, source_of
@@ -323,8 +324,12 @@ def databases_of(server: DatabaseServer, database: str) -> PostgresDatabases:
 
 
 def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
-    """Load the recovered database into the target server, under a name of its own."""
+    """Load the recovered database into the target server, under a name of its own.
+
+    Raises Refused (code "not-proven") when this run has not verified what it recovered to.
+    """
     component, target = inputs["component"], read_target(inputs["target"])
+    require_proven(run, component, target)
     ensure_replayed(run, component, target)
     acted_on = acting_on(run, component)
     require_fence(build.state(), acted_on, run.run_id)
