@@ -18,6 +18,8 @@ from chalicelib.plan.scenario import Scenario, Step
 # us-east-1; answering queries and health checks is not.
 _ROUTE53_CONTROL_REGION = "us-east-1"
 # Steps of the catalogue after which production is another than before.
+# What these take, the run must have verified (services/steps/database/proven.py).
+_NEEDS_PROOF = ("database.load", "database.hand-over")
 _IRREVERSIBLE = ("database.switch",)
 _RESTORES = re.compile(r"\brestor", re.IGNORECASE)
 _VERIFIES = re.compile(r"\b(verif|test|validat|check)", re.IGNORECASE)
@@ -103,6 +105,20 @@ def find_unverified_restore(plan: Plan, now: datetime) -> Hits:
                 ("scenarios", name, "steps", *path),
                 f"{scenario.title} ends without a look at what was restored by {step.name!r}",
             )
+
+
+def find_unverified_load(plan: Plan, now: datetime) -> Hits:
+    for name, scenario in plan.scenarios.items():
+        verified: set[tuple[str, str]] = set()
+        for path, step in scenario.steps_with_paths():
+            what = (str(step.inputs.get("component")), str(step.inputs.get("target")))
+            if step.uses == "database.verify":
+                verified.add(what)
+            elif step.uses in _NEEDS_PROOF and what not in verified:
+                yield (
+                    ("scenarios", name, "steps", *path),
+                    f"{step.name} is refused: no step before it verifies {what[0]} at {what[1]}",
+                )
 
 
 def _restores(step: Step) -> bool:
@@ -255,6 +271,13 @@ RULES = (
         "Restored, and not looked at",
         "add a step that verifies what was restored before anyone relies on it",
         find_unverified_restore,
+    ),
+    Rule(
+        "LW112",
+        "error",
+        "Loaded before it was verified",
+        "put database.verify, of the same component and `target`, before it",
+        find_unverified_load,
     ),
     Rule(
         "LW044",
