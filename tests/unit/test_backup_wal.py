@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 from chalicelib.backup.base_backup import choose_parent
 from chalicelib.backup.wal_fetch import slot_name
 from chalicelib.errors import BadInput, Damaged, OutsideWindow
-from chalicelib.plan.records import DatabasePoint, RecoveryTarget, StoredObject
+from chalicelib.plan.records import (
+    DatabasePoint,
+    RecoveryTarget,
+    StoredObject,
+    WalFinding,
+    WalTick,
+)
 from chalicelib.plan.wal import (
     SEGMENT_BYTES,
     WalInventory,
@@ -30,6 +37,7 @@ from chalicelib.plan.wal import (
 )
 from chalicelib.ports import Inventory, SourceFacts
 from chalicelib.recover.window import choose_points, newest_moment
+from chalicelib.services.jobs.databases import tell_tick
 
 MIB = 1 << 20
 S = SEGMENT_BYTES
@@ -269,3 +277,13 @@ def test_the_newest_moment_is_one_that_a_clean_chain_leads_to() -> None:
     assert newest_moment(inventory([older, child], segments)) == segment(2).stored_at
     assert newest_moment(inventory([full], [])) is None, "a base backup needs its own WAL"
     assert newest_moment(inventory([], segments)) is None
+
+
+def test_a_tick_tells_what_it_found_besides() -> None:
+    """A map of the tables that cannot be read takes their names from what is dropped later."""
+    refused = WalFinding("relation-map-failed", "permission denied", gap=False)
+    tick = WalTick("db", NOON, 1, 0x300, 1, "reserved", None, (refused,), 0.1)
+    assert tell_tick(tick) == (
+        "WAL stored up to 0/300, 1 segment, slot reserved; RELATION-MAP-FAILED: permission denied"
+    )
+    assert tell_tick(replace(tick, findings=())).endswith("slot reserved")

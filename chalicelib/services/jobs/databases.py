@@ -42,7 +42,7 @@ def fetch_wal(component: str) -> dict[str, Any]:
         tick = fetch_wal_now(source, *ports, component=component, clock=build.clock())
         if not tick.gap:
             build.metrics().put(component, {"Taken.wal": 1.0, "WalGaps": 0.0})
-            return {"gap": False, "found": _tell_tick(tick)}
+            return {"gap": False, "found": tell_tick(tick)}
         build.metrics().put(component, {"WalGaps": 1.0})
         point = repair_gap(source, *ports, component=component, clock=build.clock())
     build.metrics().put(component, {"Taken.wal": 1.0, "Taken.full": 1.0})
@@ -57,6 +57,8 @@ def _tell_point(point: DatabasePoint) -> str:
     return f"{point.kind} backup {point.id}, {megabytes:.1f} MB stored{note}{bad}"
 
 
-def _tell_tick(tick: WalTick) -> str:
+def tell_tick(tick: WalTick) -> str:
+    """And what it found besides: without a map of the tables, say, a dropped one has no name."""
     stored = counted(tick.segments, "segment")
-    return f"WAL stored up to {format_lsn(tick.end_lsn)}, {stored}, slot {tick.slot_status}"
+    found = "".join(f"; {finding.code.upper()}: {finding.found}" for finding in tick.findings)
+    return f"WAL stored up to {format_lsn(tick.end_lsn)}, {stored}, slot {tick.slot_status}{found}"
