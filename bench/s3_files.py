@@ -108,7 +108,7 @@ class _Handler(BaseRequestHandler):
             }
             if span:
                 first, _, last = span.removeprefix("bytes=").partition("-")
-                start, end = int(first), int(last or end - 1) + 1
+                start, end = int(first), min(int(last or end - 1) + 1, end)
                 headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.st_size}"
             head = _head(206 if span else 200, end - start, headers)
             more = 0 if bodiless or start == end else socket.MSG_MORE

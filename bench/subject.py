@@ -14,14 +14,15 @@ from pathlib import Path
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.access import reach_s3
+from chalicelib.adapters.s3.store import S3ObjectStore
 
 
 def back_up(dsn: str, bucket: str, prefix: str) -> None:
     from chalicelib.adapters.postgres.replication import PostgresSource
     from chalicelib.backup.base_backup import take_backup
 
-    store = S3ObjectStore(connect_s3(), bucket, prefix)
+    store = S3ObjectStore(reach_s3(), bucket, prefix)
     with PostgresSource(dsn) as source:
         take_backup(
             source, store, StoredCatalogue(store, "db"),
@@ -33,7 +34,7 @@ def fetch(dsn: str, bucket: str, prefix: str) -> None:
     from chalicelib.adapters.postgres.replication import PostgresSource
     from chalicelib.backup.wal_fetch import fetch_wal
 
-    store = S3ObjectStore(connect_s3(), bucket, prefix)
+    store = S3ObjectStore(reach_s3(), bucket, prefix)
     with PostgresSource(dsn) as source:
         fetch_wal(source, store, StoredCatalogue(store, "db"), component="db", clock=SystemClock())
 
@@ -44,7 +45,7 @@ def bring_back(bucket: str, prefix: str, folder: str) -> None:
     from chalicelib.plan.records import RecoveryTarget
     from chalicelib.recover.database.recovered import recovered
 
-    store = S3ObjectStore(connect_s3(), bucket, prefix)
+    store = S3ObjectStore(reach_s3(), bucket, prefix)
     catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
     target, servers = RecoveryTarget("end", ""), ThrowawayServer
     with recovered(store, catalogue, target, data, servers=servers, clock=clock) as found:

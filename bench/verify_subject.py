@@ -16,8 +16,8 @@ from pathlib import Path
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
-from chalicelib.adapters.s3.store import connect_s3
-from chalicelib.adapters.s3.streams import S3ObjectStreams
+from chalicelib.adapters.s3.access import reach_s3
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.verify.copies.location import verify_location
 from chalicelib.verify.copies.rotation import CheckPolicy
 
@@ -25,7 +25,7 @@ PREFIX = "copies/"
 
 
 def check(bucket: str, ledgers: Path) -> None:
-    store = S3ObjectStreams(connect_s3(), bucket, PREFIX)
+    store = S3ObjectStore(reach_s3(), bucket, PREFIX)
     started = time.monotonic()
     result = verify_location(
         store, StoredCatalogue(store, "db"), location="bench", component="db",

@@ -29,7 +29,8 @@ from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.replication import PostgresSource
-from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+from chalicelib.adapters.s3.access import reach_s3
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.backup.wal_fetch import fetch_wal
 
 LOAD_PER_SECOND = 20
@@ -73,7 +74,7 @@ def main() -> None:
 
 def _measure(folder: Path, ticks: int) -> dict[str, Any]:
     with cluster(folder, find_binaries(17), scale=5) as source:
-        store = S3ObjectStore(connect_s3(), BUCKET, "tick/")
+        store = S3ObjectStore(reach_s3(), BUCKET, "tick/")
         catalogue = StoredCatalogue(store, "db", index=LocalState())
         idle = _tick(source, store, catalogue, ticks)
         with _load(source, ticks):

@@ -99,6 +99,7 @@ def stores_of(names: Mapping[str, str], region: str | None) -> tuple[StateStore,
     import boto3
 
     from chalicelib.adapters.dynamodb_state import DynamoDbState
+    from chalicelib.adapters.s3.access import reach_s3
     from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.evidence.records import StoredRecords
 
@@ -106,7 +107,7 @@ def stores_of(names: Mapping[str, str], region: str | None) -> tuple[StateStore,
         boto3.client("dynamodb", region_name=region), names["LEEWARD_STATE_TABLE"]
     )
     store = S3ObjectStore(
-        boto3.client("s3", region_name=region),
+        reach_s3(region),
         names["LEEWARD_EVIDENCE_BUCKET"],
         kms_key_id=names["LEEWARD_DATA_KEY"],
     )

@@ -17,13 +17,12 @@ def fetch_review(incident: str, version: int, out: Path, *, region: str | None) 
     Raises:
         BadInput: code "not-finished" when there is no such version.
     """
-    import boto3
-
+    from chalicelib.adapters.s3.access import reach_s3
     from chalicelib.adapters.s3.store import S3ObjectStore
 
     stack = "standby" if region else "primary"
     names = names_of(stack, region, ("LEEWARD_EVIDENCE_BUCKET",))
-    store = S3ObjectStore(boto3.client("s3", region_name=region), names["LEEWARD_EVIDENCE_BUCKET"])
+    store = S3ObjectStore(reach_s3(region), names["LEEWARD_EVIDENCE_BUCKET"])
     folder = version_prefix(review_stream(incident), version).rstrip("/")
     found = [it.key.removeprefix(f"{folder}/") for it in store.list(f"{folder}/")]
     if not found:

@@ -66,9 +66,8 @@ def add_words(
 
 def open_records(standby: str | None) -> Records:
     """The evidence of the stack that is asked. Raises NotReady (code "not-deployed")."""
-    import boto3
-
     from chalicelib.adapters.clock import SystemClock
+    from chalicelib.adapters.s3.access import reach_s3
     from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.evidence.records import StoredRecords
     from leeward.enrolling import names_of
@@ -76,8 +75,8 @@ def open_records(standby: str | None) -> Records:
     wanted = ("LEEWARD_EVIDENCE_BUCKET", "LEEWARD_DATA_KEY")
     names = names_of("standby" if standby else "primary", standby, wanted)
     bucket, key = (names[name] for name in wanted)
-    client = boto3.client("s3", region_name=standby)
-    return StoredRecords(S3ObjectStore(client, bucket, kms_key_id=key), SystemClock())
+    store = S3ObjectStore(reach_s3(standby), bucket, kms_key_id=key)
+    return StoredRecords(store, SystemClock())
 
 
 def known_to_aws(by: str, standby: str | None) -> Operator:

@@ -11,18 +11,21 @@ from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 
-Fault = Literal["503", "429", "401", "hang", "reset", "lost", "cut", "change"]
+Fault = Literal["503", "429", "401", "hang", "reset", "lost", "cut", "change", "lie"]
 """reset: the connection ends in the middle of the request; lost: after the service carried it out;
-cut: in the middle of the answer; change: one byte of the request is another."""
+cut: in the middle of the answer; change: one byte of the request is another; lie: the answer is
+what `Lie` makes of its headers and its body."""
 When = Callable[[str, str, int], bool]
+Headers = list[tuple[str, str]]
+Lie = Callable[[Headers, bytes], tuple[Headers, bytes]]
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "server", "date")
 
 
 class FaultProxy:
     """`fault` happens to the first `times` requests for which `when(method, path, size)`."""
 
-    def __init__(self, upstream: int, fault: Fault, times: int, when: When) -> None:
-        self.upstream, self.fault, self.when = upstream, fault, when
+    def __init__(self, upstream: int, fault: Fault, times: int, when: When, lie: Lie) -> None:
+        self.upstream, self.fault, self.when, self.lie = upstream, fault, when, lie
         self.left = times
         self.fired = 0
         self.port = 0
@@ -84,6 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
         body[size // 2] ^= 1
         self._answer(*self._forward(bytes(body)))
 
+    def _fault_lie(self, size: int) -> None:
+        status, headers, body = self._forward(self.rfile.read(size))
+        headers, body = self.proxy.lie(headers, body)
+        kept = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        self._answer(status, kept, body)
+
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
@@ -129,9 +138,14 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def fault_proxy(
-    port: int, fault: Fault, *, times: int = 2, when: When = lambda method, path, size: True
+    port: int,
+    fault: Fault,
+    *,
+    times: int = 2,
+    when: When = lambda method, path, size: True,
+    lie: Lie = lambda headers, body: (headers, body),
 ) -> Iterator[FaultProxy]:
-    proxy = FaultProxy(port, fault, times, when)
+    proxy = FaultProxy(port, fault, times, when, lie)
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"proxy": proxy}))
     proxy.port = server.server_port
     threading.Thread(target=server.serve_forever, daemon=True).start()

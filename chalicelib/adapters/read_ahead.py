@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
 
 MIB = 1 << 20
 CHUNK_BYTES = MIB
 RANGE_BYTES = 8 * MIB
 RANGES_AHEAD = 3
+
+T = TypeVar("T")
 
 
 def read_ranges(
@@ -24,14 +28,36 @@ def read_ranges(
     Args:
         fetch: start, end -> exactly the bytes [start, end); called from several threads.
     """
+    for data in fetch_ahead(size, fetch, range_bytes=range_bytes, begin=begin):
+        yield from _slices(data)
+
+
+def fetch_ahead(
+    size: int,
+    fetch: Callable[[int, int], T],
+    *,
+    range_bytes: int = RANGE_BYTES,
+    begin: int = 0,
+    first: Iterable[T] = (),
+) -> Iterator[T]:
+    """What `fetch` makes of each range, in order.
+
+    Args:
+        first: of what is before `begin`: given out while the ranges after it are on their way.
+    """
+    starts = iter(range(begin, size, range_bytes))
     with ThreadPoolExecutor(RANGES_AHEAD) as threads:
-        waiting: deque[Future[bytearray]] = deque()
-        for start in range(begin, size, range_bytes):
-            waiting.append(threads.submit(fetch, start, min(start + range_bytes, size)))
-            if len(waiting) > RANGES_AHEAD:
-                yield from _slices(waiting.popleft().result())
+
+        def ask(start: int) -> Future[T]:
+            return threads.submit(fetch, start, min(start + range_bytes, size))
+
+        waiting = deque(map(ask, islice(starts, RANGES_AHEAD)))
+        yield from first
+        for start in starts:
+            waiting.append(ask(start))
+            yield waiting.popleft().result()
         while waiting:
-            yield from _slices(waiting.popleft().result())
+            yield waiting.popleft().result()
 
 
 def _slices(data: bytearray) -> Iterator[bytes]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.lambda_functions import LambdaFunctions
     from chalicelib.adapters.postgres.database import PostgresDatabases
     from chalicelib.adapters.postgres.replication import PostgresSource
+    from chalicelib.adapters.s3.access import S3Access
     from chalicelib.adapters.s3.batch import S3BatchJobs
     from chalicelib.adapters.s3.bucket import S3Buckets
     from chalicelib.adapters.s3.locks import S3Locks
@@ -147,20 +148,29 @@ def state() -> StateStore:
 
 @cache
 def s3() -> Any:
-    """A client that waits longer for a store that is overloaded than the others wait."""
+    """A client that waits longer for a store that is overloaded than the others wait: for what is
+    not about objects."""
     from chalicelib.adapters.s3.store import connect_s3
 
     return connect_s3()
 
 
 @cache
-def backup_s3() -> Any:
-    """As `s3`, in the region of the backup bucket: another one than the standby stack's own."""
-    if environment().stack == "primary":
-        return s3()
-    from chalicelib.adapters.s3.store import connect_s3
+def objects_s3() -> S3Access:
+    """S3 in this Lambda's own region, for objects."""
+    from chalicelib.adapters.s3.access import reach_s3
 
-    return connect_s3(plan().locations[locations().primary].region)
+    return reach_s3()
+
+
+@cache
+def backup_s3() -> S3Access:
+    """As `objects_s3`, in the region of the backup bucket: another one than the standby stack's."""
+    if environment().stack == "primary":
+        return objects_s3()
+    from chalicelib.adapters.s3.access import reach_s3
+
+    return reach_s3(plan().locations[locations().primary].region)
 
 
 def backup_key() -> str | None:
@@ -175,7 +185,7 @@ def evidence_store() -> ObjectStore:
     from chalicelib.adapters.s3.store import S3ObjectStore
 
     here = environment()
-    return S3ObjectStore(s3(), here.evidence_bucket, kms_key_id=here.data_key)
+    return S3ObjectStore(objects_s3(), here.evidence_bucket, kms_key_id=here.data_key)
 
 
 @cache

@@ -92,20 +92,6 @@ class Locations:
         index = build.state() if self.deployed else None
         return StoredCatalogue(self.store(location, component), component, index=index)
 
-    def streams(self, location: str, component: str) -> ObjectStore:
-        """As `store`, for who reads every byte: from S3 each object in one request."""
-        found = self.plan.locations[location]
-        if location != self.primary or not self.deployed or found.provider != "aws":
-            return self.store(location, component)
-        from chalicelib.adapters.s3.streams import S3ObjectStreams
-
-        return S3ObjectStreams(
-            build.backup_s3(),
-            build.environment().backup_bucket,
-            f"{component}/",
-            kms_key_id=build.backup_key(),
-        )
-
     def lost_with(self, sites: Iterable[str]) -> frozenset[str]:
         """The locations that are in the region, or at the own servers, of one of these sites."""
         return lost_locations(self.plan, sites)
@@ -143,9 +129,10 @@ class Locations:
         if name == self.primary and self.deployed:
             return build.backups(component)
         if location.provider == "aws":
-            from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+            from chalicelib.adapters.s3.access import reach_s3
+            from chalicelib.adapters.s3.store import S3ObjectStore
 
-            return S3ObjectStore(connect_s3(location.region), _bucket(name, location), prefix)
+            return S3ObjectStore(reach_s3(location.region), _bucket(name, location), prefix)
         if location.provider == "own":
             from chalicelib.adapters.folder.store import FolderObjectStore
 

@@ -159,7 +159,8 @@ def _fail_over(
 
 def switch_store(plan: Plan, bucket: str) -> Any:
     """Raises NotReady (code "no-switch-bucket")."""
-    from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+    from chalicelib.adapters.s3.access import reach_s3
+    from chalicelib.adapters.s3.store import S3ObjectStore
 
     region = plan.aws_region("standby")
     if not bucket or region is None:
@@ -168,7 +169,7 @@ def switch_store(plan: Plan, bucket: str) -> Any:
             hint="--switch-bucket leeward-switch-ACCOUNT-REGION; keep the name with the plan",
             code="no-switch-bucket",
         )
-    return S3ObjectStore(connect_s3(region), bucket)
+    return S3ObjectStore(reach_s3(region), bucket)
 
 
 def _as_json(result: Result) -> dict[str, Any]:
@@ -216,12 +217,13 @@ def merge(
         --evidence-bucket leeward-evidence --incident inc-20261122T084512Z-primary
     """
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+    from chalicelib.adapters.s3.access import reach_s3
+    from chalicelib.adapters.s3.store import S3ObjectStore
     from leeward.break_glass_merge import merge as merge_records
 
     plan = load_plan(plan_path).plan
     switches = switch_store(plan, switch_bucket)
-    evidence = S3ObjectStore(connect_s3(plan.aws_region("standby")), evidence_bucket)
+    evidence = S3ObjectStore(reach_s3(plan.aws_region("standby")), evidence_bucket)
     stream, count = merge_records(folder, evidence, switches, incident, clock=SystemClock())
     if form == "json":
         click.echo(json.dumps({"incident": stream, "records": count}))

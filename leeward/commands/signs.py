@@ -99,7 +99,7 @@ def plant(
             bucket,
             prefixes or ("",),
             seed=seed,
-            store=S3ObjectStore(build.s3(), bucket),
+            store=S3ObjectStore(build.objects_s3(), bucket),
             state=build.state(),
             clock=build.clock(),
         )

@@ -194,7 +194,7 @@ def _look(
     from chalicelib.services.jobs.checking import policy_of, share_to_read
     from chalicelib.verify.copies.location import verify_location
 
-    store = places.streams(location, component)
+    store = places.store(location, component)
     policy = policy_of(places.plan, places.component(component))
     share = None if read_all else share_to_read(store, policy)
     task = progress.add_task(f"{component} in {location}", total=None)

@@ -27,7 +27,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
@@ -168,21 +168,53 @@ def guard_s3_http(module: ModuleType, gate: Gate) -> None:
 
     async def send(self: Any, method: str, key: str, *rest: Any) -> Any:
         query, headers = dict(rest[0]), rest[1] or {}
-        parameters = {"Bucket": self.place.bucket, "Key": key}
-        for name, value in (
-            ("VersionId", query.get("versionId")),
-            ("CopySource", unquote(headers.get("x-amz-copy-source", ""))),
-            ("ServerSideEncryption", headers.get("x-amz-server-side-encryption")),
-            ("SSEKMSKeyId", headers.get("x-amz-server-side-encryption-aws-kms-key-id")),
-        ):
-            if value:
-                parameters[name] = value
-        operation = s3_operation(method, key, query, headers)
-        if denied := gate.check("s3", operation, parameters, self.place.region):
-            return Denied("" if method == "HEAD" else denied)
+        if denied := check_s3(gate, self.place, method, key, query, headers, None):
+            return Denied(denied)
         return await original(self, method, key, *rest)
 
     client._send = send
+
+
+def guard_s3_direct(module: ModuleType, gate: Gate) -> None:
+    """As `guard_s3_http`, before `S3Direct._ask`."""
+    client = module.S3Direct
+    original = client._ask
+
+    def ask(self: Any, request: Any) -> Any:
+        method, name, query, headers = request[:4]
+        denied = check_s3(gate, self._place, method, name, dict(query), headers, request.body)
+        if denied:
+            answer = DeniedAnswer(denied)
+            return answer, answer
+        return original(self, request)
+
+    client._ask = ask
+
+
+def check_s3(
+    gate: Gate,
+    place: Any,
+    method: str,
+    key: str,
+    query: dict[str, str],
+    headers: Mapping[str, str],
+    body: Any,
+) -> str:
+    """The body of a denial, "" where there is none."""
+    parameters = {"Bucket": place.bucket, "Key": key, "Body": body}
+    for name, value in (
+        ("VersionId", query.get("versionId")),
+        ("CopySource", unquote(headers.get("x-amz-copy-source", ""))),
+        ("ServerSideEncryption", headers.get("x-amz-server-side-encryption")),
+        ("SSEKMSKeyId", headers.get("x-amz-server-side-encryption-aws-kms-key-id")),
+    ):
+        if value:
+            parameters[name] = value
+    operation = s3_operation(method, key, query, headers)
+    why = gate.check("s3", operation, parameters, place.region)
+    if not why:
+        return ""
+    return f"<Error><Code>AccessDenied</Code><Message>{escape(why)}</Message></Error>"
 
 
 class Denied:
@@ -190,10 +222,9 @@ class Denied:
 
     status = 403
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, said: str) -> None:
         self.headers: dict[str, str] = {}
-        text = f"<Error><Code>AccessDenied</Code><Message>{escape(why)}</Message></Error>"
-        self._body = text.encode() if why else b""
+        self._body = said.encode()
 
     async def read(self) -> bytes:
         return self._body
@@ -202,18 +233,29 @@ class Denied:
         """As an answer that was read."""
 
 
+class DeniedAnswer(Denied):
+    """The same as a connection that blocks gives it, and as that connection."""
+
+    whole, usable = True, False
+
+    def read(self, size_bytes: int = -1) -> bytes:  # type: ignore[override]
+        return self._body
+
+    read_all = read
+
+
 # What tells an operation of S3 from the others of its method, in order; "" is what is left.
 # "copy" stands for the header x-amz-copy-source.
 ON_BUCKET = {
     "GET": {
         "list-type": "ListObjectsV2", "versions": "ListObjectVersions",
-        "versioning": "GetBucketVersioning",
+        "versioning": "GetBucketVersioning", "uploads": "ListMultipartUploads",
     },
     "POST": {"delete": "DeleteObjects"},
 }  # fmt: skip
 ON_OBJECT = {
     "HEAD": {"": "HeadObject"},
-    "GET": {"tagging": "GetObjectTagging", "": "GetObject"},
+    "GET": {"tagging": "GetObjectTagging", "uploadId": "ListParts", "": "GetObject"},
     "PUT": {
         "copy&partNumber": "UploadPartCopy", "partNumber": "UploadPart", "copy": "CopyObject",
         "tagging": "PutObjectTagging", "": "PutObject",
@@ -223,7 +265,7 @@ ON_OBJECT = {
 }  # fmt: skip
 
 
-def s3_operation(method: str, key: str, query: dict[str, str], headers: dict[str, str]) -> str:
+def s3_operation(method: str, key: str, query: dict[str, str], headers: Mapping[str, str]) -> str:
     """botocore's name of an S3 request. One that is not known here has no right to be made."""
     marks = {*query, "", *(["copy"] if "x-amz-copy-source" in headers else [])}
     for wanted, operation in (ON_OBJECT if key else ON_BUCKET).get(method, {}).items():
@@ -329,6 +371,7 @@ def run(channel_fd: int, gate_fd: int) -> None:
     gate = Gate(Lines(gate_fd))
     after_import("botocore.client", lambda it: guard_botocore(it, gate))
     after_import("chalicelib.adapters.s3.http", lambda it: guard_s3_http(it, gate))
+    after_import("chalicelib.adapters.s3.direct", lambda it: guard_s3_direct(it, gate))
     logging.basicConfig(stream=sys.stdout, format="[%(levelname)s]\t%(asctime)s\t%(message)s")
     name = os.environ["_HANDLER"]
     try:

@@ -44,6 +44,7 @@ spec.loader.exec_module(it)
 gate = it.Gate(it.Lines(os.dup(int(os.environ["LEEWARD_GATE_FD"]))))
 it.after_import("botocore.client", lambda module: it.guard_botocore(module, gate))
 it.after_import("chalicelib.adapters.s3.http", lambda module: it.guard_s3_http(module, gate))
+it.after_import("chalicelib.adapters.s3.direct", lambda module: it.guard_s3_direct(module, gate))
 """
 
 

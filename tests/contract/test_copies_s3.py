@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
@@ -16,35 +14,28 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.s3.store import MIB, S3ObjectStore, connect_s3
 from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
 from chalicelib.plan.records import RecoveryPoint
-
-
-@dataclass
-class Counted:
-    """Bytes that went over the wire to or from this process, by operation."""
-
-    operations: list[str] = field(default_factory=list)
-
-    def note(self, model: Any, **_: Any) -> None:
-        self.operations.append(str(model.name))
+from tests.s3_recorded import recording_proxy
 
 
 @pytest.fixture
-def stores() -> Iterator[tuple[S3ObjectStore, S3ObjectStore, Counted]]:
+def stores() -> Iterator[tuple[S3ObjectStore, S3ObjectStore, list[str]]]:
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        recording_proxy(port) as (proxy, asked),
+    ):
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        counted, made = Counted(), []
+        made = []
         for region in ("us-east-1", "us-west-2"):
-            client = connect_s3(region, f"http://{host}:{port}")
-            client.meta.events.register("before-call.s3", counted.note)
+            client = connect_s3(region, f"http://{host}:{proxy.port}")
             there = {} if region == "us-east-1" else {"LocationConstraint": region}
             more = {"CreateBucketConfiguration": there} if there else {}
             client.create_bucket(Bucket=f"backups-{region}", **more)
             made.append(S3ObjectStore(client, f"backups-{region}", "db/", part_bytes=5 * MIB))
-        yield made[0], made[1], counted
+        yield made[0], made[1], asked
     server.stop()
 
 
@@ -55,9 +46,9 @@ def copy(source: S3ObjectStore, target: S3ObjectStore) -> CopyResult:
 
 
 def test_no_byte_of_an_object_comes_here(
-    stores: tuple[S3ObjectStore, S3ObjectStore, Counted],
+    stores: tuple[S3ObjectStore, S3ObjectStore, list[str]],
 ) -> None:
-    source, target, counted = stores
+    source, target, asked = stores
     content = os.urandom(1 << 16) * 200  # in three parts
     with source.open_writer("points/p1/files.tar.zst") as writer:
         writer.write(content)
@@ -75,13 +66,13 @@ def test_no_byte_of_an_object_comes_here(
             encryption="none",
         )  # fmt: skip
     )
-    counted.operations.clear()
+    asked.clear()
     assert copy(source, target).complete
 
-    assert counted.operations.count("CopyObject") == 1
+    assert asked.count("CopyObject") == 1
     # The manifest alone is read and written.
-    assert counted.operations.count("PutObject") == 2
-    assert "UploadPart" not in counted.operations
+    assert asked.count("PutObject") == 2
+    assert "UploadPart" not in asked
     assert target.get("points/p1/files.tar.zst") == content
     assert target.facts("points/p1/files.tar.zst").checksums["sha256"] == stored.sha256
     assert [it.point.id for it in StoredCatalogue(target, "db").holdings().standings] == ["p1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.adapters.http.blocking import Answer, Connection
-from chalicelib.adapters.http.text import origin_of, render_request
+from chalicelib.adapters.http.text import origin_of, render_head, render_request
 from tests.s3_answers import RESET, SILENCE, answer, scripted_server
 
 LONG = bytes(range(256)) * 400  # more than one call of the socket brings
@@ -178,3 +179,39 @@ def tls_server(certificate: Path, said: bytes) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join(60)
+
+
+def test_a_kept_connection_that_the_server_ended_is_not_quiet() -> None:
+    """It is replaced before a request is sent on it, which would be sent twice."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        connection = Connection(origin_of(url), seconds=60, tls=None)
+        client, _ = listener.accept()
+        with client:
+            threading.Thread(target=client.sendall, args=(answer(200, b"k"),)).start()
+            told = connection.ask(render_request("GET", "/k", {"Host": "here"}))
+            assert told.read_all() == b"k"
+            assert (told.whole, connection.usable, connection.quiet) == (True, True, True)
+            client.shutdown(socket.SHUT_WR)
+            assert select.select([connection.socket], [], [], 60)[0]
+            assert not connection.quiet
+        connection.close()
+
+
+@pytest.mark.parametrize("size", [100, 3 << 20])
+def test_a_body_is_sent_whole(size: int) -> None:
+    sent = LONG * (size // len(LONG) + 1)
+    with scripted_server([answer(200, b"k")]) as server:
+        connection = Connection(origin_of(server.url), seconds=60, tls=None)
+        head = render_head("PUT", "/k", {"Host": "here"}, len(sent))
+        assert connection.ask(head, memoryview(sent)).read_all() == b"k"
+        assert connection.ask(head, bytearray(sent)).read_all() == b"k"
+        connection.close()
+    assert f"Content-Length: {len(sent)}" in server.asked[0]
+
+
+@pytest.mark.parametrize("body", [in_chunks(LONG, 777), answer(200, LONG)], ids=["chunks", "told"])
+def test_all_of_a_body_is_read_at_once(body: bytes) -> None:
+    with asked(body) as [told]:
+        assert told.read_all() == LONG
+        assert told.whole

@@ -15,9 +15,10 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.read_ahead import MIB
+from chalicelib.adapters.s3.access import S3Access
 from chalicelib.adapters.s3.place import Patience
 from chalicelib.adapters.s3.signing import Credentials
-from chalicelib.adapters.s3.streams import S3ObjectStreams
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import LeewardError
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
@@ -203,7 +204,7 @@ def test_an_object_that_is_to_be_read_is_asked_for_once(s3: Backend) -> None:
         return False
 
     with fault_proxy(s3.port, "503", when=note) as proxy:
-        component.stores["primary"] = streams(bucket, proxy.port)
+        component.stores["primary"] = impatient(bucket, proxy.port)
         assert component.check("primary").ok
         of_objects = [it for it in asked if it[1] in ("small", "large")]
         assert sorted(of_objects) == [("GET", "large"), ("GET", "small")]
@@ -222,7 +223,7 @@ def test_a_small_object_that_cannot_be_read_is_never_green(s3: Backend, fault: F
         return method == "GET" and path.endswith("/small")
 
     with fault_proxy(s3.port, fault, times=10_000, when=reads_small) as proxy:
-        component.stores["primary"] = streams(bucket, proxy.port)
+        component.stores["primary"] = impatient(bucket, proxy.port)
         result = component.check("primary")
     assert proxy.fired
     named = {*(it.key for it in result.findings), *(it.key for it in result.unreached)}
@@ -245,27 +246,23 @@ def test_what_is_wrong_with_a_small_object_that_is_read_is_named(
         component.stores["primary"].delete(component.small)
     else:
         component.stores["primary"].put(component.small, content)
-    component.stores["primary"] = streams(bucket, s3.port)
+    component.stores["primary"] = impatient(bucket, s3.port)
     result = component.check("primary")
     assert codes(result) == {(code, component.small)}
     assert result.read == (1 if content is None else 2)
 
 
-def streams(bucket: str, port: int) -> S3ObjectStreams:
-    client: Any = boto3.client(
-        "s3", "us-east-1", endpoint_url=f"http://127.0.0.1:{port}",
-        aws_access_key_id="testing", aws_secret_access_key="testing",
-    )  # fmt: skip
-    return S3ObjectStreams(
-        client, bucket, "first/", credentials=lambda: Credentials("testing", "testing"),
-        patience=Patience(attempts=2, first_pause_seconds=0.01),
-    )  # fmt: skip
+def impatient(bucket: str, port: int) -> S3ObjectStore:
+    patience = Patience(attempts=2, first_pause_seconds=0.01)
+    login = Credentials("testing", "testing")
+    return S3ObjectStore(
+        S3Access("us-east-1", f"http://127.0.0.1:{port}", lambda: login, patience), bucket, "first/"
+    )
 
 
-@pytest.mark.parametrize("at_once", [False, True], ids=["in ranges", "at once"])
 @pytest.mark.parametrize("fault", ["503", "hang", "cut", "reset"])
 def test_a_store_that_fails_is_never_green_and_the_next_check_goes_on(
-    s3: Backend, fault: Fault, at_once: bool
+    s3: Backend, fault: Fault
 ) -> None:
     bucket = s3.bucket()
     component = Component({"primary": s3.store(bucket)})
@@ -275,8 +272,7 @@ def test_a_store_that_fails_is_never_green_and_the_next_check_goes_on(
 
     direct = component.stores["primary"]
     with fault_proxy(s3.port, fault, times=10_000, when=reads_large) as proxy:
-        failing = streams(bucket, proxy.port) if at_once else s3.store(bucket, port=proxy.port)
-        component.stores["primary"] = failing
+        component.stores["primary"] = impatient(bucket, proxy.port)
         begun = time.monotonic()
         result = component.check("primary", seconds=2)
         assert time.monotonic() - begun < 8

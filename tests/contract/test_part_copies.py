@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -17,11 +18,14 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.s3.access import S3Access
 from chalicelib.adapters.s3.store import MIB, S3ObjectStore
 from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
 from chalicelib.backup.long_copies import LongPlace, give_up_old
 from chalicelib.errors import DigestMismatch, Unavailable
 from chalicelib.plan.records import RecoveryPoint
+from tests.http_faults import Headers, fault_proxy
+from tests.s3_recorded import operation_of, recording_proxy
 from tests.s3_servers import S3Server, moto_server, seaweed_server
 
 POINT = "20261122T084500Z-archive"
@@ -35,6 +39,7 @@ READ_OR_SENT = {"GetObject", "PutObject", "UploadPart"}
 class Pair:
     source: S3ObjectStore
     target: S3ObjectStore
+    server: S3Server
     asked: list[str] = field(default_factory=list)
 
     def add_point(self) -> None:
@@ -71,37 +76,46 @@ def servers() -> Iterator[Callable[[str], S3Server]]:
 
 
 @pytest.fixture(params=list(SERVERS))
-def pair(request: pytest.FixtureRequest, servers: Callable[[str], S3Server]) -> Pair:
-    client, asked = servers(request.param).client, []
-    client.meta.events.register("before-call.s3", lambda model, **_: asked.append(model.name))
-    stores = []
-    for _ in range(2):
-        name = f"b-{os.urandom(6).hex()}"
-        client.create_bucket(Bucket=name)
-        stores.append(S3ObjectStore(client, name, "f/", part_bytes=5 * MIB, copy_bytes=6 * MIB))
-    made = Pair(*stores, asked)
-    made.add_point()
-    return made
+def pair(request: pytest.FixtureRequest, servers: Callable[[str], S3Server]) -> Iterator[Pair]:
+    server = servers(request.param)
+    with recording_proxy(server.port) as (proxy, asked):
+        stores = [_store(server, server.create_bucket(), proxy.port) for _ in range(2)]
+        made = Pair(*stores, server, asked)
+        made.add_point()
+        yield made
+
+
+def _store(server: S3Server, bucket: str, port: int, *, part_bytes: int = 5 * MIB) -> S3ObjectStore:
+    access = S3Access("us-east-1", f"http://127.0.0.1:{port}", server.credentials)
+    return S3ObjectStore(access, bucket, "f/", part_bytes=part_bytes, copy_bytes=6 * MIB)
 
 
 @pytest.fixture
 def listed(pair: Pair) -> Iterator[Pair]:
     """ListParts tells each part's SHA-256, as S3's does and neither of the two servers'."""
 
-    def tell(parsed: dict[str, Any], **_: Any) -> None:
-        for part in parsed.get("Parts", ()):
-            start = (part["PartNumber"] - 1) * 5 * MIB
-            digest = hashlib.sha256(DATA[start : start + 5 * MIB]).digest()
-            part["ChecksumSHA256"] = b64encode(digest).decode()
+    def tell(headers: Headers, body: bytes) -> tuple[Headers, bytes]:
+        return headers, re.sub(rb"<PartNumber>(\d+)</PartNumber>", _with_checksum, body)
 
-    events = pair.target._client.meta.events
-    events.register("after-call.s3.ListParts", tell)
-    yield pair
-    events.unregister("after-call.s3.ListParts", tell)
+    def lists_parts(method: str, path: str, size: int) -> bool:
+        return operation_of(method, path, size) == "ListParts"
+
+    with (
+        fault_proxy(pair.server.port, "lie", times=9, when=lists_parts, lie=tell) as telling,
+        recording_proxy(telling.port) as (proxy, asked),
+    ):
+        target = _store(pair.server, pair.target.bucket, proxy.port)
+        yield Pair(pair.source, target, pair.server, asked)
 
 
-def uploads(store: S3ObjectStore) -> list[Any]:
-    found = store._client.list_multipart_uploads(Bucket=store._bucket)
+def _with_checksum(part: re.Match[bytes]) -> bytes:
+    start = (int(part[1]) - 1) * 5 * MIB
+    told = b64encode(hashlib.sha256(DATA[start : start + 5 * MIB]).digest())
+    return part[0] + b"<ChecksumSHA256>" + told + b"</ChecksumSHA256>"
+
+
+def uploads(pair: Pair) -> list[Any]:
+    found = pair.server.client.list_multipart_uploads(Bucket=pair.target.bucket)
     return list(found.get("Uploads", ()))
 
 
@@ -125,12 +139,12 @@ def test_parts_that_are_copied_are_not_copied_again(listed: Pair) -> None:
     with pytest.raises(Unavailable) as down:
         pair.target.copy_from(pair.source, KEY, vouched=sha256, over=lambda: next(asked))
     assert down.value.instance_code == "put-down"
-    assert len(uploads(pair.target)) == 1
+    assert len(uploads(pair)) == 1
     result = pair.copy()
     assert result.complete, result.failures
     assert pair.asked.count("UploadPartCopy") == 2
     assert "CreateMultipartUpload" not in pair.asked
-    assert not uploads(pair.target)
+    assert not uploads(pair)
     assert pair.target.get(KEY) == DATA
 
 
@@ -150,9 +164,9 @@ def test_a_wrong_part_does_not_become_an_object(listed: Pair) -> None:
     asked = iter([False, False] + [True] * 9)
     with pytest.raises(Unavailable):
         pair.target.copy_from(pair.source, KEY, vouched="a" * 64, over=lambda: next(asked))
-    [upload] = uploads(pair.target)
-    pair.target._client.upload_part(
-        **pair.target._address(KEY), UploadId=upload["UploadId"], PartNumber=1,
+    [upload] = uploads(pair)
+    pair.server.client.upload_part(
+        Bucket=pair.target.bucket, Key=f"f/{KEY}", UploadId=upload["UploadId"], PartNumber=1,
         Body=bytes(5 * MIB), ChecksumAlgorithm="SHA256",
     )  # fmt: skip
     with pytest.raises(DigestMismatch):
@@ -176,12 +190,10 @@ def test_what_was_written_after_its_manifest_is_read_and_compared(pair: Pair) ->
 
 
 def test_an_object_that_was_cut_otherwise_is_read_and_sent(pair: Pair) -> None:
-    other = S3ObjectStore(
-        pair.source._client, pair.source._bucket, "f/", part_bytes=7 * MIB, copy_bytes=6 * MIB
-    )
+    other = _store(pair.server, pair.source.bucket, pair.server.port, part_bytes=7 * MIB)
     assert pair.target.copy_from(other, KEY, vouched="a" * 64) is None
     assert pair.target.copy_from(pair.source, KEY) is None, "nobody vouches"
-    assert not uploads(pair.target)
+    assert not uploads(pair)
     assert timedelta() < datetime.now(UTC) - pair.source.facts(KEY).modified_at
 
 
@@ -194,4 +206,4 @@ def test_what_a_dead_copy_left_is_removed_and_told(pair: Pair) -> None:
     assert give_up_old(place, pair.target) == ()
     [told] = give_up_old(place, pair.target, kept=timedelta(seconds=-60))
     assert (told.key, told.sent_bytes) == (KEY, 10 * MIB)
-    assert not uploads(pair.target)
+    assert not uploads(pair)

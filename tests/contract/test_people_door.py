@@ -21,6 +21,7 @@ from chalicelib.services import build, showing
 from chalicelib.services.people import answers as people
 from leeward.cli import main
 from leeward.plan_file import load_plan
+from tests.s3_servers import moto_server
 
 PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
 NAMES = {
@@ -46,7 +47,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     plan.with_name("plan-lines.json").write_text(json.dumps(file.lines.to_json()))
     os.environ.pop("AWS_ENDPOINT_URL", None)
     os.environ |= NAMES | {"LEEWARD_PLAN": str(plan)}
-    with mock_aws():
+    with moto_server() as s3, mock_aws():
+        # Objects are asked for over the wire; the rest never leaves boto3.
+        os.environ["AWS_ENDPOINT_URL_S3"] = s3.url
         keys = [{"AttributeName": name, "KeyType": kind}
                 for name, kind in (("pk", "HASH"), ("sk", "RANGE"))]  # fmt: skip
         boto3.client("dynamodb").create_table(

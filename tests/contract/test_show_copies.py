@@ -28,6 +28,7 @@ from chalicelib.services.views.copies import PATIENCE_SECONDS
 from chalicelib.verify.copies.findings import Finding
 from leeward.plan_file import load_plan
 from tests.contract.test_people_door import NAMES
+from tests.s3_servers import S3Server, moto_server
 
 PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"
 COMPONENT = "nexus-config"
@@ -36,8 +37,14 @@ CACHED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with moto_server() as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
-def deployment(tmp_path: Path) -> Iterator[None]:
+def deployment(tmp_path: Path, s3: S3Server) -> Iterator[None]:
     """The services as the function `show` has them, over empty stores."""
     before = dict(os.environ)
     plan = tmp_path / "plan.json"
@@ -45,6 +52,8 @@ def deployment(tmp_path: Path) -> Iterator[None]:
     os.environ.pop("AWS_ENDPOINT_URL", None)
     os.environ |= NAMES | {"LEEWARD_PLAN": str(plan)}
     with mock_aws():
+        # Objects are asked for over the wire; the rest never leaves boto3.
+        os.environ["AWS_ENDPOINT_URL_S3"] = s3.url
         keys = [{"AttributeName": name, "KeyType": kind}
                 for name, kind in (("pk", "HASH"), ("sk", "RANGE"))]  # fmt: skip
         boto3.client("dynamodb").create_table(

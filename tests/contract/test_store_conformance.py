@@ -37,6 +37,7 @@ from chalicelib.ports import ObjectStore, ReadsOn
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_keys import sealed
 from tests.faults import failing_http_proxy
+from tests.http_faults import FaultProxy, Headers, fault_proxy
 from tests.s3_answers import answer, scripted_server
 from tests.stores import Backend, running_backend
 
@@ -403,54 +404,20 @@ def test_more_objects_than_one_page(s3_client: Any) -> None:
     assert len(keys(store)) == 1005
 
 
-class Interfering:
-    """A client whose named operation is answered by `instead` for the first `times` calls."""
-
-    def __init__(self, client: Any, operation: str, instead: Callable[..., Any], times: int):
-        self._client, self._operation, self._instead, self._left = client, operation, instead, times
-
-    def __getattr__(self, name: str) -> Any:
-        real = getattr(self._client, name)
-        if name != self._operation or self._left == 0:
-            return real
-
-        def call(**arguments: Any) -> Any:
-            self._left -= 1
-            return self._instead(real, **arguments)
-
-        return call
-
-
-class BrokenBody:
-    """Gives half of what it has, then breaks like a reset connection."""
-
-    def __init__(self, body: Any) -> None:
-        self._data = body.read()
-
-    def close(self) -> None:
-        pass
-
-    def read(self, size: int = -1) -> bytes:
-        from botocore.exceptions import ResponseStreamingError
-
-        if not self._data or size < 0:
-            raise ResponseStreamingError(error="connection reset")
-        chunk, self._data = self._data[: len(self._data) // 2], b""
-        return chunk
-
-
-def break_body(real: Callable[..., Any], **arguments: Any) -> Any:
-    answer = real(**arguments)
-    return {**answer, "Body": BrokenBody(answer["Body"])}
+def through(proxy: FaultProxy, bucket: str) -> S3ObjectStore:
+    client = connect_s3("us-east-1", f"http://127.0.0.1:{proxy.port}")
+    return S3ObjectStore(client, bucket, part_bytes=5 * MIB)
 
 
 def test_a_broken_connection_is_resumed_where_it_broke(s3_client: Any) -> None:
     s3_client.create_bucket(Bucket="resumed")
     S3ObjectStore(s3_client, "resumed").put("k", BIG)
-    broken = Interfering(s3_client, "get_object", break_body, times=4)
-    assert b"".join(S3ObjectStore(broken, "resumed").read("k")) == BIG
-    broken = Interfering(s3_client, "get_object", break_body, times=1)
-    assert S3ObjectStore(broken, "resumed").get("k") == BIG
+    port = int(s3_client.meta.endpoint_url.rpartition(":")[2])
+    with fault_proxy(port, "cut", times=4) as proxy:
+        assert b"".join(through(proxy, "resumed").read("k")) == BIG
+        assert proxy.fired == 4
+    with fault_proxy(port, "cut", times=1) as proxy:
+        assert through(proxy, "resumed").get("k") == BIG
 
 
 @pytest.mark.parametrize("name", ["moto", "seaweedfs", "gcs", "azure"])
@@ -468,26 +435,31 @@ def test_an_object_replaced_while_it_is_read_is_refused(
     assert caught.value.instance_code == "object-changed"
 
 
-def flip(real: Callable[..., Any], **arguments: Any) -> Any:
-    return real(**{**arguments, "Body": b"!" + bytes(arguments["Body"])[1:]})
-
-
-def other_checksum(real: Callable[..., Any], **arguments: Any) -> Any:
-    return {**real(**arguments), "ChecksumSHA256": "AAAA-2"}
+def other_checksum(headers: Headers, body: bytes) -> tuple[Headers, bytes]:
+    named = "x-amz-checksum-sha256"
+    changed = [(name, "AAAA" if name.lower() == named else value) for name, value in headers]
+    told = b"<ChecksumSHA256>AAAA-2</ChecksumSHA256></CompleteMultipartUploadResult>"
+    return changed, body.replace(b"</CompleteMultipartUploadResult>", told)
 
 
 def test_what_s3_says_it_holds_is_compared(s3_client: Any) -> None:
     s3_client.create_bucket(Bucket="compared")
-    lying = Interfering(s3_client, "complete_multipart_upload", other_checksum, times=1)
-    store = S3ObjectStore(lying, "compared", part_bytes=5 * MIB)
-    with store.open_writer("k") as writer:
-        writer.write(BIG)
-        with pytest.raises(DigestMismatch):
-            writer.commit()
-    with pytest.raises(DigestMismatch):
-        S3ObjectStore(Interfering(s3_client, "put_object", other_checksum, 1), "compared").put(
-            "k", b"1"
-        )
+    port = int(s3_client.meta.endpoint_url.rpartition(":")[2])
+
+    def completes(method: str, path: str, _: int) -> bool:
+        return method == "POST" and "uploadId" in path
+
+    with fault_proxy(port, "lie", times=1, when=completes, lie=other_checksum) as proxy:
+        with through(proxy, "compared").open_writer("k") as writer:
+            writer.write(BIG)
+            with pytest.raises(DigestMismatch):
+                writer.commit()
+        assert proxy.fired == 1
+    with (
+        fault_proxy(port, "lie", times=1, lie=other_checksum) as proxy,
+        pytest.raises(DigestMismatch),
+    ):
+        through(proxy, "compared").put("k", b"1")
 
 
 def test_no_part_is_left_behind(s3_client: Any) -> None:

@@ -162,6 +162,8 @@ def test_a_copy_reads_its_source_under_the_source_s_own_key() -> None:
         (("PUT", "k", {"partNumber": "1", "uploadId": "u"}), "UploadPart"),
         (("POST", "k", {"uploadId": "u"}), "CompleteMultipartUpload"),
         (("DELETE", "k", {"uploadId": "u"}), "AbortMultipartUpload"),
+        (("GET", "", {"uploads": "", "prefix": "p/"}), "ListMultipartUploads"),
+        (("GET", "k", {"uploadId": "u"}), "ListParts"),
         (("GET", "k", {"versionId": "7"}), "GetObject"),
         (("GET", "k", {"tagging": "", "versionId": "7"}), "GetObjectTagging"),
     ],

@@ -7,6 +7,7 @@ the caller's buffer. http.client takes three times the processor time for each r
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 from collections import deque
@@ -15,7 +16,11 @@ import httptools
 
 from chalicelib.adapters.http.text import Headers, Origin
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 5.0
+# A socket's timeout counts for all that one call sends.
+SENT_BYTES = 1 << 20
+# Shorter ones are sent with their head.
+SMALL_BODY_BYTES = 64 << 10
 # A small object comes with its head in one call.
 RECEIVED_BYTES = 16 << 10
 # Answers that have no body, whatever their headers say.
@@ -36,19 +41,59 @@ class Connection:
         except BaseException:
             plain.close()
             raise
-        self.socket.settimeout(seconds)
+        self.origin, self._seconds = origin, seconds
         self.usable = True
 
-    def ask(self, request: bytes, *, bodiless: bool = False) -> Answer:
-        """An answer whose headers are here. `bodiless`: it is one to HEAD. Raises OSError."""
-        self.socket.sendall(request)
+    @property
+    def quiet(self) -> bool:
+        """Nothing came while nobody used it: neither its end nor rubbish."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLIN)
+        return not poll.poll(0)
+
+    def ask(
+        self,
+        head: bytes,
+        body: bytes | bytearray | memoryview = b"",
+        *,
+        bodiless: bool = False,
+        seconds: float = 0.0,
+    ) -> Answer:
+        """An answer whose headers are here. Raises OSError.
+
+        A server may refuse in the middle of a body and say why before it closes.
+
+        Args:
+            bodiless: it is one to HEAD.
+            seconds: longest silence of this one, 0: the connection's own.
+        """
+        self.socket.settimeout(seconds or self._seconds)
+        broken = self._send(head, body)
         answer = Answer(self, bodiless=bodiless)
         answer.begin()
+        if broken is not None:
+            self.usable = False
+            if answer.status < 400:
+                raise broken
         return answer
 
     def close(self) -> None:
         self.usable = False
         self.socket.close()
+
+    def _send(self, head: bytes, body: bytes | bytearray | memoryview) -> ConnectionError | None:
+        """What broke it in the middle of a body."""
+        if len(body) <= SMALL_BODY_BYTES:
+            self.socket.sendall(head + body)
+            return None
+        self.socket.sendall(head)
+        try:
+            with memoryview(body) as whole:
+                for start in range(0, len(whole), SENT_BYTES):
+                    self.socket.sendall(whole[start : start + SENT_BYTES])
+        except ConnectionError as error:
+            return error
+        return None
 
 
 class Answer:
@@ -91,6 +136,14 @@ class Answer:
                 self._failure = error
                 break
         return filled
+
+    def read_all(self) -> bytes:
+        """A body that fits into memory. Raises OSError when it breaks."""
+        pieces = []
+        while not self.whole:
+            here = sum(map(len, self._pieces))
+            pieces.append(self.read(self._left + here if self._left >= 0 else RECEIVED_BYTES))
+        return b"".join(pieces)
 
     def begin(self) -> None:
         while not self._begun:

@@ -64,10 +64,18 @@ class Headers(Mapping[str, str]):
 def render_request(
     method: str, target: str, headers: Mapping[str, str], body: bytes = b""
 ) -> bytes:
-    """Raises BadInput (code "header-broken") for a value that would begin another header."""
+    """Raises as `render_head`."""
+    return render_head(method, target, headers, len(body)) + body
+
+
+def render_head(method: str, target: str, headers: Mapping[str, str], body_bytes: int) -> bytes:
+    """What goes before a body of so many bytes.
+
+    Raises BadInput (code "header-broken") for a value that would begin another header.
+    """
     lines = [f"{method} {target} HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
-    if body or method not in ("GET", "HEAD"):
-        lines.append(f"Content-Length: {len(body)}")
+    if body_bytes or method not in ("GET", "HEAD"):
+        lines.append(f"Content-Length: {body_bytes}")
     head = "\r\n".join(lines)
     if head.count("\n") != len(lines) - 1 or head.count("\r") != len(lines) - 1 or "\0" in head:
         raise BadInput(
@@ -75,4 +83,4 @@ def render_request(
             code="header-broken",
             hint="S3 has no such metadata; look where the value came from.",
         )
-    return f"{head}\r\n\r\n".encode() + body
+    return f"{head}\r\n\r\n".encode()

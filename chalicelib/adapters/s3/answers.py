@@ -6,12 +6,10 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from email.utils import parsedate_to_datetime
 
-from botocore.exceptions import ClientError
-
-from chalicelib.adapters.aws_errors import error_code
 from chalicelib.adapters.refusals import (
+    access_denied,
     changed_meanwhile,
     exists,
     key_too_long,
@@ -19,63 +17,82 @@ from chalicelib.adapters.refusals import (
     missing_object,
     not_as_sent,
 )
+from chalicelib.adapters.s3.xml import parse_at
 from chalicelib.errors import LeewardError
+from chalicelib.ports import StoredFacts
 from chalicelib.ports.lasting import upload_gone
 
-CHECKSUM_FIELDS = {
-    "sha256": "ChecksumSHA256",
-    "crc64nvme": "ChecksumCRC64NVME",
-    "crc32c": "ChecksumCRC32C",
-    "crc32": "ChecksumCRC32",
-}
+CHECKSUMS = ("sha256", "crc64nvme", "crc32c", "crc32")
+NOT_AS_SENT = frozenset({"BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"})
 
 
-def checksums_of(head: Mapping[str, Any]) -> dict[str, str]:
+def facts_of(found: Mapping[str, str]) -> StoredFacts:
+    """What the headers of a HEAD or a GET tell."""
+    until = found.get("x-amz-object-lock-retain-until-date", "")
+    return StoredFacts(
+        size_bytes=int(found["Content-Length"]),
+        modified_at=parsedate_to_datetime(found["Last-Modified"]),
+        checksums=checksums_of(found),
+        version=version_of(found),
+        locked_until=parse_at(until) if until else None,
+    )
+
+
+def version_of(found: Mapping[str, str]) -> str:
+    return found.get("x-amz-version-id", "") or found["ETag"].strip('"')
+
+
+def checksums_of(found: Mapping[str, str]) -> dict[str, str]:
     """S3 makes SHA-256 of an object of several parts from the SHA-256 of each, CRCs either way."""
-    parts = re.search(r"-(\d+)\"?$", head["ETag"])
-    of_parts = parts is not None and head.get("ChecksumType") != "FULL_OBJECT"
-    found = {}
-    for name, field in CHECKSUM_FIELDS.items():
-        if value := head.get(field, "").partition("-")[0]:
+    parts = re.search(r"-(\d+)\"?$", found["ETag"])
+    of_parts = parts is not None and found.get("x-amz-checksum-type", "") != "FULL_OBJECT"
+    checksums = {}
+    for name in CHECKSUMS:
+        if value := found.get(f"x-amz-checksum-{name}", "").partition("-")[0]:
             digits = b64decode(value).hex()
-            found[f"{name}-of-parts" if of_parts else name] = (
+            checksums[f"{name}-of-parts" if of_parts else name] = (
                 f"{digits}-{parts[1]}" if parts and of_parts else digits
             )
-    return found
+    return checksums
 
 
-def compare(key: str, stored: str | None, expected: bytes) -> None:
+def compare(key: str, stored: str, expected: bytes) -> None:
     """A composite checksum ends with the number of parts ("...=-3"); some servers leave it out."""
-    if stored is None or b64decode(stored.partition("-")[0]) != expected:
-        raise not_as_sent(key, f"checksum {b64encode(expected).decode()}", str(stored))
+    if not stored or b64decode(stored.partition("-")[0]) != expected:
+        raise not_as_sent(key, f"checksum {b64encode(expected).decode()}", stored or "none")
 
 
 @contextmanager
-def mapped_object(key: str) -> Iterator[None]:
-    """Raise what S3's answer means for one object; other answers are left to `mapped`."""
+def in_our_words(key: str, *, creating: bool = False) -> Iterator[None]:
+    """What S3 refused, said of Leeward's own key as every other store says it.
+
+    `creating`: the request demanded that there is no object.
+    """
     try:
         yield
-    except ClientError as error:
-        found = _object_error(key, error)
+    except LeewardError as error:
+        found = _object_error(key, error, creating)
         if found is None:
             raise
         raise found from error
 
 
-def _object_error(key: str, error: ClientError) -> LeewardError | None:
-    code = error_code(error)
-    if code == "NoSuchBucket":
+def _object_error(key: str, error: LeewardError, creating: bool) -> LeewardError | None:
+    code, said = error.instance_code, str(error.context.get("s3_code", ""))
+    if code == "no-bucket":
         return missing_bucket()
-    if code == "KeyTooLongError":
+    if said == "KeyTooLongError":
         return key_too_long(key)
-    if code in ("NoSuchKey", "404"):
+    if code == "object-missing":
         return missing_object(key)
-    if code in ("PreconditionFailed", "412") and error.operation_name == "GetObject":
-        return changed_meanwhile(key)
-    if code in ("PreconditionFailed", "412", "ConditionalRequestConflict"):
-        return exists(key)
-    if code == "NoSuchUpload":
+    if code == "upload-missing":
         return upload_gone(f"none of {key} under its id")
-    if code in ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch"):
-        return not_as_sent(key, "the bytes of the request", code)
+    if said in NOT_AS_SENT:
+        return not_as_sent(key, "the bytes of the request", said)
+    if creating and (code == "object-changed" or said == "ConditionalRequestConflict"):
+        return exists(key)
+    if code == "object-changed":
+        return changed_meanwhile(key)
+    if code == "credentials-rejected" and error.context.get("status") == 403:
+        return access_denied("s3", key)
     return None

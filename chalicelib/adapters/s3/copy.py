@@ -20,8 +20,8 @@ from chalicelib.adapters.s3.facts import CHECKSUMS, META, read_facts
 from chalicelib.adapters.s3.http import Answer, S3Http
 from chalicelib.adapters.s3.place import Place
 from chalicelib.adapters.s3.signing import encode_path, encode_query
-from chalicelib.adapters.s3.xml import parse, parse_tags, render_parts
-from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
+from chalicelib.adapters.s3.xml import need_text, parse, parse_tags, render_parts
+from chalicelib.errors import DigestMismatch, LeewardError
 from chalicelib.ports.buckets import ChecksumName, CopySource, ObjectFacts, Written
 from chalicelib.ports.lasting import put_down, upload_gone
 
@@ -276,30 +276,19 @@ def _is_gone(error: BaseException) -> bool:
 
 
 def _need_text(tag: str, answer: Answer) -> str:
-    return _text_of(parse(answer.body), tag)
-
-
-def _text_of(root: ElementTree.Element, tag: str) -> str:
-    found = root.findtext(tag, "")
-    if not found:
-        raise Unavailable(
-            f"expected {tag} from s3, found {root.tag} without it",
-            code="answer-unreadable",
-            hint="It is tried again; the server breaks S3's protocol when it repeats.",
-        )
-    return found
+    return need_text(parse(answer.body), tag)
 
 
 def _read_copied(key: str, answer: Answer) -> Written:
     root = parse(answer.body)
-    etag = _text_of(root, "ETag").strip('"')
+    etag = need_text(root, "ETag").strip('"')
     return Written(key, etag, answer.headers.get("x-amz-version-id", ""), _checksums(root))
 
 
 def _read_part(number: int, answer: Answer) -> dict[str, str]:
     root = parse(answer.body)
     sums = {f"Checksum{name}": value for name, value in _checksums(root).items()}
-    return {"PartNumber": str(number), "ETag": _text_of(root, "ETag"), **sums}
+    return {"PartNumber": str(number), "ETag": need_text(root, "ETag"), **sums}
 
 
 def _checksums(root: ElementTree.Element) -> dict[str, str]:

@@ -1,19 +1,21 @@
 """Signed requests to one bucket from several threads, over connections that are kept.
 
-For who looks at or reads very many objects: a boto3 request takes some 2 ms of processor time,
-one of these a twentieth, and a body goes from the socket into the piece that is hashed without
-being copied. A connection belongs to one thread at a time and is used again when its answer was
-whole.
+A boto3 request takes some 2 ms of processor time, one of these a twentieth; its import takes a
+quarter of a second. A body goes from the socket into the piece that is hashed, and from the part
+that was hashed into the socket, without being copied. A connection belongs to one thread at a time
+and is used again when its answer was whole.
 """
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import TypeVar
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 from chalicelib.adapters.http.blocking import Answer, Connection
 from chalicelib.adapters.http.text import (
@@ -21,9 +23,9 @@ from chalicelib.adapters.http.text import (
     Headers,
     Origin,
     origin_of,
-    render_request,
+    render_head,
 )
-from chalicelib.adapters.s3.errors import error_of
+from chalicelib.adapters.s3.errors import ahead_of, error_of, region_of
 from chalicelib.adapters.s3.place import Patience, Place, Query, unreadable
 from chalicelib.adapters.s3.signing import (
     EMPTY_SHA256,
@@ -32,14 +34,40 @@ from chalicelib.adapters.s3.signing import (
     encode_path,
     encode_query,
 )
-from chalicelib.adapters.s3.xml import Page, parse_page
+from chalicelib.adapters.s3.xml import parse_error
 from chalicelib.errors import LeewardError, Unavailable
 
 T = TypeVar("T")
+Data = bytes | bytearray | memoryview
+GOOD = (200, 204, 206)
+# An answer to HEAD has no body; one to GET says which of its reasons it was.
+SILENT_REFUSALS = (301, 307, 400, 403, 404)
+# What S3 tolerates between its clock and the signature's. Source: "RequestTimeTooSkewed".
+TOLERATED_SECONDS = 900.0
+
+
+class Request(NamedTuple):
+    """`sha256`: of the body, in hexadecimal: S3 refuses any other. `seconds`: the longest silence,
+    0: the usual."""
+
+    method: str
+    name: str = ""
+    query: Query = ()
+    headers: Mapping[str, str] = {}
+    body: Data = b""
+    sha256: str = EMPTY_SHA256
+    seconds: float = 0.0
+
+
+class Said(NamedTuple):
+    """A whole answer."""
+
+    headers: Headers
+    body: bytes
 
 
 class S3Direct:
-    """GET and HEAD of one bucket's objects, and their listing."""
+    """Requests about one bucket and its objects, by their whole names."""
 
     def __init__(
         self,
@@ -47,18 +75,15 @@ class S3Direct:
         credentials: Callable[[], Credentials],
         patience: Patience | None = None,
     ) -> None:
-        self._place, self._signer = place, Signer(place.region, credentials)
+        self._place, self._credentials = place, credentials
+        self._signer = Signer(place.region, credentials)
         self.patience = patience or Patience()
         self._idle: list[tuple[float, Connection]] = []
-        self._tls: ssl.SSLContext | None = None
+        self._seconds_ahead = 0.0
 
-    def head(self, name: str, headers: Mapping[str, str]) -> Headers:
-        """What the server says of the object. Raises as `error_of` tells, Unavailable."""
-        return self.tried(name, lambda: self._head(name, headers))
-
-    def page(self, query: Query) -> Page:
-        """One of the bucket's listing. Raises as `head`."""
-        return self.tried("", lambda: self._page(encode_query(query)))
+    @property
+    def bucket(self) -> str:
+        return self._place.bucket
 
     def tried(self, name: str, ask: Callable[[], T]) -> T:
         """What `ask` returns, asked again while its failure may pass."""
@@ -73,17 +98,44 @@ class S3Direct:
             except LeewardError as error:
                 failure = error
             failures += 1
-            if not failure.retryable or failures >= self.patience.attempts:
+            if failures >= self.patience.attempts:
+                raise failure
+            if self._corrected(failure):
+                continue
+            if not failure.retryable:
                 raise failure
             time.sleep(self.patience.pause(failures))
 
+    def call(self, request: Request) -> Said:
+        """The good answer to one attempt.
+
+        Raises: as `error_of` tells, also for a 200 whose body is an error; OSError: no answer.
+        """
+        connection, answer = self._ask(request)
+        try:
+            body = answer.read_all()
+            failed = b"<Error>" in body[:400] and parse_error(body).code
+            if answer.status not in GOOD or failed:
+                raise self._refusal(answer, request.name, body)
+            return Said(answer.headers, body)
+        finally:
+            self._keep(connection, answer)
+
+    def head(self, name: str, headers: Mapping[str, str]) -> Headers:
+        """What the server says of the object. Raises as `call`."""
+        connection, answer = self._ask(Request("HEAD", name, headers=headers))
+        self._keep(connection, answer)
+        if answer.status in SILENT_REFUSALS:
+            with self.open(name, headers):
+                pass
+        if answer.status != 200:
+            raise self._refusal(answer, name, b"")
+        return answer.headers
+
     @contextmanager
     def open(self, name: str, headers: Mapping[str, str]) -> Iterator[Answer]:
-        """A GET whose body is still to be read; one attempt.
-
-        Raises: as `error_of` tells; OSError: no answer.
-        """
-        connection, answer = self._ask("GET", name, headers)
+        """A GET whose body is still to be read; one attempt. Raises as `call`."""
+        connection, answer = self._ask(Request("GET", name, headers=headers))
         try:
             if answer.status not in (200, 206):
                 raise self._refusal(answer, name, answer.read(1 << 16))
@@ -106,59 +158,55 @@ class S3Direct:
         while self._idle:
             self._idle.pop()[1].close()
 
-    def _head(self, name: str, headers: Mapping[str, str]) -> Headers:
-        connection, answer = self._ask("HEAD", name, headers)
-        self._keep(connection, answer)
-        if answer.status == 404:
-            # An answer to HEAD has no body; this one says whether the bucket is missing.
-            with self.open(name, headers):
-                pass
-        if answer.status != 200:
-            raise self._refusal(answer, name, b"")
-        return answer.headers
-
-    def _page(self, query: str) -> Page:
-        connection, answer = self._ask("GET", "", {}, query)
-        try:
-            body = b"".join(iter(lambda: answer.read(1 << 20), b""))
-            if answer.status != 200:
-                raise self._refusal(answer, "", body)
-            return parse_page(body)
-        finally:
-            self._keep(connection, answer)
+    def _corrected(self, failure: LeewardError) -> bool:
+        """S3 told where the bucket is, or what time it is, and this did not know it yet."""
+        region, ahead = region_of(failure), ahead_of(failure)
+        if region and region != self._place.region:
+            self._place.region = region
+            self._signer = Signer(region, self._credentials)
+            return True
+        if ahead is not None and abs(ahead - self._seconds_ahead) > TOLERATED_SECONDS:
+            self._seconds_ahead = ahead
+            return True
+        return False
 
     def _refusal(self, answer: Answer, name: str, body: bytes) -> LeewardError:
         return error_of(answer.status, answer.headers, body, bucket=self._place.bucket, key=name)
 
-    def _ask(
-        self, method: str, name: str, headers: Mapping[str, str], query: str = ""
-    ) -> tuple[Connection, Answer]:
+    def _ask(self, request: Request) -> tuple[Connection, Answer]:
         """A kept connection that is closed, or on which rubbish lies, is replaced."""
         url, base = self._place.address()
         origin = origin_of(url)
-        path = encode_path(f"{base}/{name}")
+        path, query = encode_path(f"{base}/{request.name}"), encode_query(request.query)
         while True:
-            kept = self._take()
+            kept = self._take(origin)
             connection = kept or self._connect(origin)
             signed = self._signer.sign(
-                method, path, query, {"Host": origin.authority, **headers},
-                at=datetime.now(UTC), payload_sha256=EMPTY_SHA256,
+                request.method, path, query, {"Host": origin.authority, **request.headers},
+                at=datetime.now(UTC) - timedelta(seconds=self._seconds_ahead),
+                payload_sha256=request.sha256,
             )  # fmt: skip
+            target = f"{path}?{query}" if query else path
             try:
-                request = render_request(method, f"{path}?{query}" if query else path, signed)
-                return connection, connection.ask(request, bodiless=method == "HEAD")
+                head = render_head(request.method, target, signed, len(request.body))
+                return connection, connection.ask(
+                    head, request.body, bodiless=request.method == "HEAD", seconds=request.seconds
+                )
             except OSError as error:
                 connection.close()
                 if kept is None or isinstance(error, TimeoutError):
                     raise
 
-    def _take(self) -> Connection | None:
-        while self._idle:
-            since, connection = self._idle.pop()
-            if since > time.monotonic() - IDLE_SECONDS:
+    def _take(self, origin: Origin) -> Connection | None:
+        while True:
+            try:
+                since, connection = self._idle.pop()
+            except IndexError:
+                return None
+            young = since > time.monotonic() - IDLE_SECONDS
+            if young and connection.origin == origin and connection.quiet:
                 return connection
             connection.close()
-        return None
 
     def _keep(self, connection: Connection, answer: Answer) -> None:
         """The server may have asked to close it: then it is, and opened at its next use."""
@@ -168,7 +216,11 @@ class S3Direct:
             connection.close()
 
     def _connect(self, origin: Origin) -> Connection:
-        if origin.tls:
-            self._tls = self._tls or ssl.create_default_context()
-        seconds = self.patience.read_seconds
-        return Connection(origin, seconds=seconds, tls=self._tls if origin.tls else None)
+        tls = trusted(os.environ.get("AWS_CA_BUNDLE", "")) if origin.tls else None
+        return Connection(origin, seconds=self.patience.read_seconds, tls=tls)
+
+
+@cache
+def trusted(bundle: str) -> ssl.SSLContext:
+    """Whom this machine trusts; `bundle`: a file of certificates instead, as boto3 knows it."""
+    return ssl.create_default_context(cafile=bundle or None)

@@ -81,6 +81,12 @@ def region_of(error: LeewardError) -> str:
     return str(error.context.get("found_region", ""))
 
 
+def ahead_of(error: LeewardError) -> float | None:
+    """How far this machine's clock is ahead of S3's, None when the error is not about that."""
+    found = error.context.get("seconds_ahead")
+    return None if found is None else float(found)
+
+
 def _about_caller(
     code: str, status: int, headers: Mapping[str, str], what: str, context: dict[str, Any]
 ) -> LeewardError | None:
@@ -89,6 +95,7 @@ def _about_caller(
             f"expected the clock of this machine to agree with s3's, found it {_skew(headers)}",
             code="clock-skewed",
             hint="Set the clock (timedatectl set-ntp true), then run it again.",
+            seconds_ahead=_seconds_ahead(headers),
             **context,
         )
     if code in REJECTED_CREDENTIALS:
@@ -155,7 +162,9 @@ def _about_object(code: str, status: int, what: str, context: dict[str, Any]) ->
         )
     if status == 416:
         return BadInput(
-            f"expected a range within the object, found {what}", hint="Ask for its size first."
+            f"expected a range within the object, found {what}",
+            hint="Ask for its size first.",
+            **context,
         )
     return NotReady(
         f"expected s3 to do it, found {what}",
@@ -170,8 +179,14 @@ def _name(bucket: str, key: str) -> str:
 
 
 def _skew(headers: Mapping[str, str]) -> str:
+    seconds = _seconds_ahead(headers)
+    if seconds is None:
+        return "more than 15 minutes off"
+    return f"{abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
+
+
+def _seconds_ahead(headers: Mapping[str, str]) -> float | None:
     date = headers.get("Date", "")
     if not date:
-        return "more than 15 minutes off"
-    seconds = (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
-    return f"{abs(seconds):.0f} s {'ahead' if seconds > 0 else 'behind'}"
+        return None
+    return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()

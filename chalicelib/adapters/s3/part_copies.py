@@ -8,15 +8,15 @@ copied again; a wrong one among them would show in the checksum of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chalicelib.adapters.aws_errors import mapped
 from chalicelib.adapters.refusals import not_as_sent
-from chalicelib.adapters.s3.answers import mapped_object
+from chalicelib.adapters.s3.calls import Object, Upload
+from chalicelib.adapters.s3.facts import CONTENT_HEADERS, META
 from chalicelib.adapters.s3.writer import part_bytes
 from chalicelib.ports import Leftover
 from chalicelib.ports.lasting import put_down
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 COPIES_AT_ONCE = 16
 OF_PARTS = "sha256-of-parts"
-# What a new upload does not take over by itself.
-KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType",
-        "Metadata", "StorageClass")  # fmt: skip
+CLASS = "x-amz-storage-class"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def copy_in_parts(
         DigestMismatch: the copy is another; nothing is visible.
     """
     facts = source.facts(key)
-    parts = list(cut(facts.size_bytes, source._part_bytes))
+    parts = list(cut(facts.size_bytes, source.part_bytes))
     wanted = facts.checksums.get(OF_PARTS, "")
     if wanted.rpartition("-")[2] != str(len(parts)):
         return False
@@ -76,21 +74,15 @@ def copy_in_parts(
 def remove_uploads(
     store: S3ObjectStore, before: datetime, but: Collection[str]
 ) -> tuple[Leftover, ...]:
-    client, prefix = store._client, store._names.prefix
-    removed = []
-    with mapped("s3", prefix=prefix), mapped_object(prefix):
-        pages = client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=store._bucket, Prefix=prefix
-        )
-        for row in [it for page in pages for it in page.get("Uploads", ())]:
-            key = row["Key"].removeprefix(prefix)
-            if row["Initiated"] >= before or key in but:
-                continue
-            address = {"Bucket": store._bucket, "Key": row["Key"], "UploadId": row["UploadId"]}
-            listed = client.get_paginator("list_parts").paginate(**address)
-            sent = sum(part["Size"] for page in listed for part in page.get("Parts", ()))
-            client.abort_multipart_upload(**address)
-            removed.append(Leftover(key, sent, row["Initiated"]))
+    prefix, removed = store.names.prefix, []
+    for row in list(store.calls.uploads(prefix)):
+        key = row.name.removeprefix(prefix)
+        if row.begun_at >= before or key in but:
+            continue
+        upload = Upload(Object(key, row.name), row.upload_id)
+        sent = sum(part.size_bytes for part in store.calls.parts(upload))
+        store.calls.abort(upload)
+        removed.append(Leftover(key, sent, row.begun_at))
     return tuple(removed)
 
 
@@ -99,15 +91,14 @@ class _Copy:
         self, source: S3ObjectStore, target: S3ObjectStore, key: str, parts: list[Part]
     ) -> None:
         self._source, self._target, self._key, self._parts = source, target, key, parts
-        self._address, self._client = target._address(key), target._client
-        self._done: dict[int, dict[str, Any]] = {}
+        self._from, self._to, self._calls = source.object(key), target.object(key), target.calls
+        self._done: dict[int, dict[str, str]] = {}
 
     def begin(self) -> None:
         """Go on with an upload that is there, if need be begin one."""
-        self._head = self._source._head(self._key)
-        with mapped("s3", key=self._key), mapped_object(self._key):
-            self._upload_id = self._known() or self._new()
-            self._find_done()
+        self._head = self._source.head(self._key, {})
+        self._upload = self._known() or self._calls.begin(self._to, _kept(self._head))
+        self._find_done()
 
     def copy_all(self, over: Callable[[], bool]) -> None:
         def copy(part: Part) -> None:
@@ -122,54 +113,36 @@ class _Copy:
             raise put_down(self._key, sum(sizes), self._parts[-1].end)
 
     def complete(self, wanted: str) -> None:
-        parts = [self._done[part.number] for part in self._parts]
-        with mapped("s3", key=self._key), mapped_object(self._key):
-            self._client.complete_multipart_upload(
-                **self._address, UploadId=self._upload_id, MultipartUpload={"Parts": parts}
-            )
+        self._calls.complete(self._upload, [self._done[part.number] for part in self._parts])
         found = self._target.facts(self._key)
         if (found.size_bytes, found.checksums.get(OF_PARTS)) != (self._parts[-1].end, wanted):
             self._target.delete(self._key)
             raise not_as_sent(self._key, f"checksum {wanted}", str(found.checksums))
 
-    def _known(self) -> str:
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self._address["Bucket"], Prefix=self._address["Key"]
-        )
-        found = [it for page in pages for it in page.get("Uploads", ())]
-        ours = [it for it in found if it["Key"] == self._address["Key"]]
-        newest = max(ours, key=lambda it: it["Initiated"], default={"UploadId": ""})
-        return str(newest["UploadId"])
-
-    def _new(self) -> str:
-        kept = {name: self._head[name] for name in KEPT if name in self._head}
-        answer = self._client.create_multipart_upload(
-            **self._address, **self._target._at_rest(), **kept, ChecksumAlgorithm="SHA256"
-        )
-        return str(answer["UploadId"])
+    def _known(self) -> Upload | None:
+        ours = [it for it in self._calls.uploads(self._to.name) if it.name == self._to.name]
+        newest = max(ours, key=lambda it: it.begun_at, default=None)
+        return Upload(self._to, newest.upload_id) if newest else None
 
     def _find_done(self) -> None:
         """A part without its checksum (SeaweedFS tells none) could not be completed."""
         sizes = {part.number: part.end - part.start for part in self._parts}
-        pages = self._client.get_paginator("list_parts").paginate(
-            **self._address, UploadId=self._upload_id
-        )
-        for page in pages:
-            for row in page.get("Parts", ()):
-                whole = sizes.get(row["PartNumber"]) == row["Size"]
-                if whole and "ChecksumSHA256" in row:
-                    self._done[row["PartNumber"]] = _named(row["PartNumber"], row)
+        for row in self._calls.parts(self._upload):
+            if sizes.get(row.number) == row.size_bytes and row.sha256:
+                self._done[row.number] = {
+                    "PartNumber": str(row.number),
+                    "ETag": row.etag,
+                    "ChecksumSHA256": row.sha256,
+                }
 
-    def _copy(self, part: Part) -> dict[str, Any]:
-        with mapped("s3", key=self._key), mapped_object(self._key):
-            answer = self._client.upload_part_copy(
-                **self._address, UploadId=self._upload_id, PartNumber=part.number,
-                CopySource=self._source._address(self._key), CopySourceRange=part.span,
-                CopySourceIfMatch=self._head["ETag"],
-            )  # fmt: skip
-        return _named(part.number, answer["CopyPartResult"])
+    def _copy(self, part: Part) -> dict[str, str]:
+        return self._calls.copy_part(
+            self._from, self._source.bucket, self._head["ETag"], part.span, self._upload,
+            part.number,
+        )  # fmt: skip
 
 
-def _named(number: int, told: dict[str, Any]) -> dict[str, Any]:
-    checksum = {"ChecksumSHA256": told["ChecksumSHA256"]} if "ChecksumSHA256" in told else {}
-    return {"PartNumber": number, "ETag": told["ETag"], **checksum}
+def _kept(head: Mapping[str, str]) -> dict[str, str]:
+    """What a new upload does not take over by itself."""
+    named = {name: head[name] for name in (*CONTENT_HEADERS, CLASS) if name in head}
+    return {**named, **{name: head[name] for name in head if name.lower().startswith(META)}}

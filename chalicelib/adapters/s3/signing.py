@@ -33,8 +33,8 @@ class Signer:
     def __init__(self, region: str, credentials: Callable[[], Credentials]) -> None:
         self._region = region
         self._credentials = credentials
-        self._key_of = ("", "")
-        self._key = b""
+        # In one piece: other threads sign meanwhile.
+        self._kept = ("", "", b"")
 
     def sign(
         self,
@@ -73,12 +73,13 @@ class Signer:
         return sent
 
     def _signing_key(self, credentials: Credentials, day: str) -> bytes:
-        if self._key_of != (credentials.secret_key, day):
+        secret, kept_day, key = self._kept
+        if (secret, kept_day) != (credentials.secret_key, day):
             key = f"AWS4{credentials.secret_key}".encode()
             for part in (day, self._region, "s3", "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
-            self._key_of, self._key = (credentials.secret_key, day), key
-        return self._key
+            self._kept = (credentials.secret_key, day, key)
+        return key
 
 
 def encode_path(path: str) -> str:

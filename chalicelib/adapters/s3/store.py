@@ -2,52 +2,49 @@
 
 A large object is sent in parts by a few threads while it is produced; memory is the part size
 times the number of threads plus two. S3 refuses a part whose SHA-256 is not the one sent along,
-and the checksum of the whole is compared when it is put together.
+and the checksum of the whole is compared when it is put together. Nothing of this needs boto3.
 """
 
 from __future__ import annotations
 
 import hashlib
-import time
-from base64 import b64encode
-from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError, HTTPClientError, IncompleteReadError
-
-from chalicelib.adapters.aws_errors import error_code, mapped
-from chalicelib.adapters.read_ahead import CHUNK_BYTES, MIB, RANGE_BYTES, read_ranges
-from chalicelib.adapters.refusals import changed_meanwhile
-from chalicelib.adapters.s3.answers import checksums_of, compare, mapped_object
-from chalicelib.adapters.s3.part_copies import copy_in_parts, remove_uploads
-from chalicelib.adapters.s3.writer import LastingPartWriter, PartWriter, abandon
+from chalicelib.adapters.read_ahead import MIB, RANGE_BYTES
+from chalicelib.adapters.s3.access import S3Access, access_of
+from chalicelib.adapters.s3.answers import compare, facts_of
+from chalicelib.adapters.s3.calls import Object, ObjectCalls, at_rest
+from chalicelib.adapters.s3.direct import S3Direct
+from chalicelib.adapters.s3.reader import TELL, ObjectReader
 from chalicelib.adapters.sealing.key_names import KeyNames
-from chalicelib.errors import Truncated
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Leftover, Listed, StoredFacts
+
+if TYPE_CHECKING:
+    from chalicelib.adapters.s3.writer import LastingPartWriter, PartWriter
 
 PART_BYTES = 16 * MIB
 # The largest object that S3 copies in one request.
 COPY_BYTES = 5 << 30
-READ_ATTEMPTS = 6
-LONGEST_PAUSE_SECONDS = 10.0
 
 
 def connect_s3(
     region: str | None = None, endpoint_url: str | None = None, *, attempts: int = 9
 ) -> Any:
-    """A client that rides out about a minute of 503, SlowDown and resets.
+    """A client of boto3's, for what is not about objects, that rides out about a minute of 503,
+    SlowDown and resets.
 
     The region and the endpoint are those of the environment when they are None.
 
     Bodies carry a SHA-256 checksum that S3 verifies, so they are not hashed again for the
     signature.
     """
+    import boto3
+    from botocore.config import Config
+
     config = Config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=5,
@@ -61,11 +58,14 @@ def connect_s3(
 
 
 class S3ObjectStore:
-    """The port ObjectStore on S3. `prefix` is empty or ends with a slash."""
+    """The port ObjectStore on S3. `prefix` is empty or ends with a slash.
+
+    `s3`: where it is and who asks, or a client of boto3's that knows both.
+    """
 
     def __init__(
         self,
-        client: Any,
+        s3: S3Access | Any,
         bucket: str,
         prefix: str = "",
         *,
@@ -74,12 +74,14 @@ class S3ObjectStore:
         range_bytes: int = RANGE_BYTES,
         copy_bytes: int = COPY_BYTES,
     ) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._names = KeyNames(prefix)
+        access = s3 if isinstance(s3, S3Access) else access_of(s3)
+        direct = S3Direct(access.place(bucket), access.credentials, access.patience)
+        self.bucket = bucket
+        self.calls = ObjectCalls(direct, at_rest(kms_key_id))
+        self.part_bytes = part_bytes
+        self.names = KeyNames(prefix)
+        self._reader = ObjectReader(direct, range_bytes)
         self._kms_key_id = kms_key_id
-        self._part_bytes = part_bytes
-        self._range_bytes = range_bytes
         self._copy_bytes = copy_bytes
 
     @property
@@ -88,20 +90,18 @@ class S3ObjectStore:
             return f"SSE-KMS {self._kms_key_id}"
         return "the bucket's own default (S3 encrypts with AES-256 at least)"
 
-    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+    def put(
+        self, key: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False
+    ) -> StoredObject:
         digest = hashlib.sha256(data)
-        condition = {"IfNoneMatch": "*"} if if_absent else {}
-        with mapped("s3", key=key), mapped_object(key):
-            answer = self._client.put_object(
-                **self._address(key), **self._at_rest(), **condition,
-                Body=data, ChecksumAlgorithm="SHA256",
-                ChecksumSHA256=b64encode(digest.digest()).decode(),
-            )  # fmt: skip
-        compare(key, answer.get("ChecksumSHA256"), digest.digest())
+        told = self.calls.put(self.object(key), data, digest.digest(), if_absent=if_absent)
+        compare(key, told, digest.digest())
         return StoredObject(key, len(data), digest.hexdigest())
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[PartWriter]:
+        from chalicelib.adapters.s3.writer import PartWriter
+
         writer = PartWriter(self, key)
         try:
             yield writer
@@ -110,6 +110,8 @@ class S3ObjectStore:
 
     @contextmanager
     def open_lasting(self, key: str, checkpoint: bytes = b"") -> Iterator[LastingPartWriter]:
+        from chalicelib.adapters.s3.writer import LastingPartWriter
+
         writer = LastingPartWriter(self, key, checkpoint)
         try:
             yield writer
@@ -117,28 +119,26 @@ class S3ObjectStore:
             writer.close()
 
     def abandon(self, key: str, checkpoint: bytes) -> None:
+        from chalicelib.adapters.s3.writer import abandon
+
         abandon(self, key, checkpoint)
 
     def remove_uploads(self, before: datetime, *, but: Collection[str]) -> tuple[Leftover, ...]:
+        from chalicelib.adapters.s3.part_copies import remove_uploads
+
         return remove_uploads(self, before, but)
 
     def get(self, key: str) -> bytes:
-        with mapped("s3", key=key), mapped_object(key), suppress(*BROKEN_BODY):
-            return bytes(self._client.get_object(**self._address(key))["Body"].read())
-        return b"".join(self.read(key))
+        return self._reader.get(self.object(key))
 
     def read(self, key: str) -> Iterator[bytes]:
-        found = self._head(key)
-        fetch = partial(self._range, key, size=found["ContentLength"], etag=found["ETag"])
-        yield from read_ranges(found["ContentLength"], fetch, range_bytes=self._range_bytes)
+        return self._reader.read(self.object(key))
 
     def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
-        found = self._head(key)
-        if version != (found.get("VersionId") or found["ETag"].strip('"')):
-            raise changed_meanwhile(key)
-        size, etag = found["ContentLength"], found["ETag"]
-        fetch = partial(self._range, key, size=size, etag=etag)
-        yield from read_ranges(size, fetch, range_bytes=self._range_bytes, begin=start)
+        return self._reader.read_on(self.object(key), start, version)
+
+    def feed(self, key: str, take: Callable[[memoryview], None]) -> StoredFacts:
+        return self._reader.feed(self.object(key), take)
 
     def copy_from(
         self,
@@ -156,91 +156,27 @@ class S3ObjectStore:
             return None
         size = source.facts(key).size_bytes
         if size > self._copy_bytes:
+            from chalicelib.adapters.s3.part_copies import copy_in_parts
+
             done = bool(vouched) and copy_in_parts(source, self, key, over=over)
             return StoredObject(key, size, vouched) if done else None
-        with mapped("s3", key=key), mapped_object(key):
-            self._client.copy_object(
-                **self._address(key), **self._at_rest(),
-                CopySource=source._address(key), ChecksumAlgorithm="SHA256",
-            )  # fmt: skip
+        self.calls.copy(source.object(key), source.bucket, self.object(key))
         found = self.facts(key).checksums.get("sha256")
         return None if found is None else StoredObject(key, size, found)
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
-        return self._names.merged(prefix, self._rows)
+        return self.names.merged(prefix, self.calls.rows)
 
     def delete(self, key: str) -> None:
-        with mapped("s3", key=key), mapped_object(key):
-            self._client.delete_object(**self._address(key))
+        self.calls.delete(self.object(key))
 
     def facts(self, key: str) -> StoredFacts:
-        found = self._head(key, ChecksumMode="ENABLED")
-        return StoredFacts(
-            size_bytes=found["ContentLength"],
-            modified_at=found["LastModified"],
-            checksums=checksums_of(found),
-            version=found.get("VersionId") or found["ETag"].strip('"'),
-            locked_until=found.get("ObjectLockRetainUntilDate"),
-        )
+        return facts_of(self.head(key, TELL))
 
-    def _rows(self, prefix: str) -> Iterator[Listed]:
-        pages = self._client.get_paginator("list_objects_v2")
-        with mapped("s3", prefix=prefix), mapped_object(prefix):
-            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
-                for row in page.get("Contents", ()):
-                    yield Listed(row["Key"], row["Size"], row["LastModified"])
+    def head(self, key: str, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """What S3 says of an object in its headers."""
+        return self._reader.head(self.object(key), headers)
 
-    def _address(self, key: str) -> dict[str, str]:
-        return {"Bucket": self._bucket, "Key": self._names.name(key)}
-
-    def _at_rest(self) -> dict[str, Any]:
-        if not self._kms_key_id:
-            return {}
-        return {
-            "ServerSideEncryption": "aws:kms",
-            "SSEKMSKeyId": self._kms_key_id,
-            "BucketKeyEnabled": True,
-        }
-
-    def _head(self, key: str, **how: str) -> dict[str, Any]:
-        with mapped("s3", key=key), mapped_object(key):
-            try:
-                return dict(self._client.head_object(**self._address(key), **how))
-            except ClientError as error:
-                if error_code(error) != "404":
-                    raise
-                # An answer to HEAD has no body; this one says whether the bucket is missing.
-                self._client.get_object(**self._address(key))
-                raise
-
-    def _range(self, key: str, start: int, end: int, *, size: int, etag: str) -> bytearray:
-        """[start, end) of an object, resumed where a connection broke."""
-        wanted = end - start
-        found = bytearray()
-        failures = 0
-        while len(found) < wanted:
-            before = len(found)
-            with mapped("s3", key=key), mapped_object(key), suppress(*BROKEN_BODY):
-                self._read_into(found, key, start, end, etag)
-            failures = 0 if len(found) > before else failures + 1
-            if failures == READ_ATTEMPTS:
-                raise Truncated(
-                    f"expected {size} bytes of {key}, found {start + len(found)}",
-                    code="object-short",
-                    hint="Use another recovery point; this object cannot be read to its end.",
-                    key=key,
-                )
-            if len(found) < wanted:
-                time.sleep(min(0.1 * 2**failures, LONGEST_PAUSE_SECONDS))
-        return found
-
-    def _read_into(self, found: bytearray, key: str, start: int, end: int, etag: str) -> None:
-        span = f"bytes={start + len(found)}-{end - 1}"
-        answer = self._client.get_object(**self._address(key), Range=span, IfMatch=etag)
-        # Not `with answer["Body"]`: that gives urllib3's own stream, whose errors nobody maps.
-        with closing(answer["Body"]) as body:
-            while chunk := body.read(CHUNK_BYTES):
-                found.extend(chunk)
-
-
-BROKEN_BODY = (HTTPClientError, IncompleteReadError)
+    def object(self, key: str) -> Object:
+        """Raises as `KeyNames.name`."""
+        return Object(key, self.names.name(key))

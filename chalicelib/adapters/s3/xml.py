@@ -25,6 +25,10 @@ _NAMESPACE = re.compile(rb'\sxmlns="[^"]*"')
 NOT_IN_XML = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
+# What moto calls its list of parts.
+MOTOS_PARTS = "ListPartsResponse"
+
+
 class Page(NamedTuple):
     """One page of a listing; `following` are the query pairs of the next one, None at the end."""
 
@@ -37,6 +41,23 @@ class VersionPage(NamedTuple):
     rows: list[VersionRow]
     following: list[tuple[str, str]] | None
     prefixes: list[str]
+
+
+class UploadRow(NamedTuple):
+    """An upload that is not ended."""
+
+    name: str
+    upload_id: str
+    begun_at: datetime
+
+
+class PartRow(NamedTuple):
+    """`sha256`: in base64, "" where the server tells none."""
+
+    number: int
+    size_bytes: int
+    etag: str
+    sha256: str
 
 
 class ServerError(NamedTuple):
@@ -77,7 +98,7 @@ def parse_page(body: bytes) -> Page:
     prefixes = [_key(item.findtext("Prefix", ""), plain) for item in root.iter("CommonPrefixes")]
     following = None
     if root.findtext("IsTruncated") == "true":
-        following = [("continuation-token", _need(root, "NextContinuationToken"))]
+        following = [("continuation-token", need_text(root, "NextContinuationToken"))]
     return Page(rows, prefixes, following)
 
 
@@ -94,12 +115,47 @@ def parse_versions(body: bytes, *, ordered: bool) -> VersionPage:
         rows.sort(key=_newest_first)
     following = None
     if root.findtext("IsTruncated") == "true":
-        following = [("key-marker", _key(_need(root, "NextKeyMarker"), plain))]
+        following = [("key-marker", _key(need_text(root, "NextKeyMarker"), plain))]
         if version_id := root.findtext("NextVersionIdMarker"):
             # S3 refuses an empty one.
             following.append(("version-id-marker", version_id))
     prefixes = [_key(item.findtext("Prefix", ""), plain) for item in root.iter("CommonPrefixes")]
     return VersionPage(rows, following, prefixes)
+
+
+def parse_uploads(body: bytes) -> tuple[list[UploadRow], list[tuple[str, str]] | None]:
+    root = _expect(parse(body), "ListMultipartUploadsResult")
+    plain = root.findtext("EncodingType") != "url"
+    rows = [
+        UploadRow(
+            _key(need_text(item, "Key"), plain),
+            need_text(item, "UploadId"),
+            parse_at(need_text(item, "Initiated")),
+        )
+        for item in root.iter("Upload")
+    ]
+    following = None
+    if root.findtext("IsTruncated") == "true":
+        following = [("key-marker", _key(need_text(root, "NextKeyMarker"), plain))]
+        if upload_id := root.findtext("NextUploadIdMarker"):
+            following.append(("upload-id-marker", upload_id))
+    return rows, following
+
+
+def parse_parts(body: bytes) -> tuple[list[PartRow], list[tuple[str, str]] | None]:
+    root = _expect(parse(body), "ListPartsResult", MOTOS_PARTS)
+    rows = [
+        PartRow(
+            int(need_text(item, "PartNumber")),
+            int(need_text(item, "Size")),
+            need_text(item, "ETag"),
+            item.findtext("ChecksumSHA256", ""),
+        )
+        for item in root.iter("Part")
+    ]
+    if root.findtext("IsTruncated") != "true":
+        return rows, None
+    return rows, [("part-number-marker", need_text(root, "NextPartNumberMarker"))]
 
 
 def parse_deleted(
@@ -152,26 +208,26 @@ def parse_at(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def _expect(root: ElementTree.Element, tag: str) -> ElementTree.Element:
-    if root.tag != tag:
+def need_text(root: ElementTree.Element, tag: str) -> str:
+    """Raises Unavailable without it: a page that does not lead to the next would end a listing."""
+    found = root.findtext(tag)
+    if not found:
+        raise Unavailable(
+            f"expected {tag} from s3, found {root.tag} without it",
+            code="answer-unreadable",
+            hint="It is tried again; the server breaks S3's protocol when it repeats.",
+        )
+    return found
+
+
+def _expect(root: ElementTree.Element, tag: str, other: str = "") -> ElementTree.Element:
+    if root.tag not in (tag, other):
         raise Unavailable(
             f"expected {tag} from s3, found {root.tag} {root.findtext('Code', '')}".rstrip(),
             code="answer-unreadable",
             hint="It is tried again; look at what stands between here and S3 when it repeats.",
         )
     return root
-
-
-def _need(root: ElementTree.Element, tag: str) -> str:
-    """A truncated page without the way to the next one would end a listing too early."""
-    found = root.findtext(tag)
-    if not found:
-        raise Unavailable(
-            f"expected {tag} in a truncated page from s3, found none",
-            code="answer-unreadable",
-            hint="It is tried again; the server breaks S3's protocol when it repeats.",
-        )
-    return found
 
 
 def _fields(item: ElementTree.Element) -> dict[str, str]:

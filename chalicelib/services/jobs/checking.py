@@ -83,7 +83,7 @@ def check_location(component: str, location: str) -> CheckResult:
     """One check as the plan wants it, within the time of one invocation."""
     places, now = build.locations(), build.clock().now()
     policy = policy_of(places.plan, places.plan.components[component])
-    store = places.streams(location, component)
+    store = places.store(location, component)
     return verify_location(
         store,
         places.indexed(location, component),

@@ -96,10 +96,11 @@ def switch_store() -> ObjectStore:
     Encrypted by S3's own key: a health checker has no right to use any other.
     Raises NotReady (code "not-deployed").
     """
-    from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
+    from chalicelib.adapters.s3.access import reach_s3
+    from chalicelib.adapters.s3.store import S3ObjectStore
 
     bucket, region = build.switch_bucket()
-    return S3ObjectStore(connect_s3(region), bucket)
+    return S3ObjectStore(reach_s3(region), bucket)
 
 
 @cache

@@ -55,6 +55,6 @@ def manifests_of(found: Service, target: str, inputs: dict[str, Any]) -> str:
 def _read(bucket: str, prefix: str) -> list[str]:
     from chalicelib.adapters.s3.store import S3ObjectStore
 
-    store = S3ObjectStore(build.s3(), bucket)
+    store = S3ObjectStore(build.objects_s3(), bucket)
     keys = [it.key for it in store.list(prefix) if it.key.endswith(ENDINGS)]
     return [store.get(key).decode() for key in keys]

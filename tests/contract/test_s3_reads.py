@@ -1,21 +1,20 @@
-"""S3 objects read in one request each: whole, resumed where a connection broke, never of two."""
+"""S3 objects read in ranges or in one request: whole, resumed where a connection broke, never of
+two. boto3's own view of them is compared."""
 
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from chalicelib.adapters.read_ahead import MIB
+from chalicelib.adapters.s3.access import S3Access
 from chalicelib.adapters.s3.place import Patience
-from chalicelib.adapters.s3.signing import Credentials
+from chalicelib.adapters.s3.reader import PIECE_BYTES
 from chalicelib.adapters.s3.store import S3ObjectStore
-from chalicelib.adapters.s3.streams import PIECE_BYTES, S3ObjectStreams
 from chalicelib.errors import DigestMismatch, NotReady, Throttled, Truncated
 from tests.http_faults import Fault, fault_proxy
 from tests.s3_answers import answer, scripted_server
@@ -35,30 +34,26 @@ def bucket(server: S3Server) -> str:
     return server.create_bucket()
 
 
-def streams(server: S3Server, bucket: str, port: int = 0) -> S3ObjectStreams:
-    client: Any = boto3.client(
-        "s3", "us-east-1", endpoint_url=f"http://127.0.0.1:{port or server.port}",
-        aws_access_key_id=server.key, aws_secret_access_key=server.secret,
-        config=Config(connect_timeout=1, read_timeout=1, retries={"total_max_attempts": 2}),
-    )  # fmt: skip
+def store_of(server: S3Server, bucket: str, port: int = 0) -> S3ObjectStore:
     patience = Patience(attempts=2, first_pause_seconds=0.01, read_seconds=1)
-    credentials = Credentials(server.key, server.secret)
-    return S3ObjectStreams(client, bucket, "p/", credentials=lambda: credentials, patience=patience)
+    url = f"http://127.0.0.1:{port or server.port}"
+    access = S3Access("us-east-1", url, server.credentials, patience)
+    return S3ObjectStore(access, bucket, "p/", range_bytes=MIB)
 
 
-def fed(store: S3ObjectStreams, key: str) -> Iterator[bytes]:
+def fed(store: S3ObjectStore, key: str) -> Iterator[bytes]:
     pieces: list[bytes] = []
     store.feed(key, lambda piece: pieces.append(bytes(piece)))
     return iter(pieces)
 
 
-Read = Callable[[S3ObjectStreams, str], Iterator[bytes]]
-both_ways = pytest.mark.parametrize("read", [S3ObjectStreams.read, fed], ids=["read", "fed"])
+Read = Callable[[S3ObjectStore, str], Iterator[bytes]]
+both_ways = pytest.mark.parametrize("read", [S3ObjectStore.read, fed], ids=["read", "fed"])
 
 
 @both_ways
 def test_objects_of_every_size_arrive_whole(server: S3Server, bucket: str, read: Read) -> None:
-    store = streams(server, bucket)
+    store = store_of(server, bucket)
     for size in (0, 1, 256 << 10, (256 << 10) + 1, 1 << 20, (1 << 20) + 1, len(LARGE)):
         store.put("k", LARGE[:size])
         chunks = list(read(store, "k"))
@@ -71,14 +66,14 @@ def test_objects_of_every_size_arrive_whole(server: S3Server, bucket: str, read:
 def test_a_broken_answer_is_resumed(
     server: S3Server, bucket: str, fault: Fault, read: Read
 ) -> None:
-    streams(server, bucket).put("k", LARGE)
+    store_of(server, bucket).put("k", LARGE)
     with fault_proxy(server.port, fault, times=1, when=lambda method, *_: method == "GET") as proxy:
-        assert b"".join(read(streams(server, bucket, proxy.port), "k")) == LARGE
+        assert b"".join(read(store_of(server, bucket, proxy.port), "k")) == LARGE
     assert proxy.fired == 1
 
 
 def test_who_is_fed_can_end_it(server: S3Server, bucket: str) -> None:
-    store = streams(server, bucket)
+    store = store_of(server, bucket)
     store.put("k", LARGE)
     taken: list[int] = []
 
@@ -93,16 +88,16 @@ def test_who_is_fed_can_end_it(server: S3Server, bucket: str) -> None:
 
 
 def test_a_store_that_stays_broken_is_an_error(server: S3Server, bucket: str) -> None:
-    streams(server, bucket).put("k", LARGE)
+    store_of(server, bucket).put("k", LARGE)
     with (
         fault_proxy(server.port, "503", times=99) as proxy,
         pytest.raises(Throttled),
     ):
-        list(streams(server, bucket, proxy.port).read("k"))
+        list(store_of(server, bucket, proxy.port).read("k"))
 
 
 def test_an_object_replaced_while_it_is_read_is_refused(server: S3Server, bucket: str) -> None:
-    store = streams(server, bucket)
+    store = store_of(server, bucket)
     store.put("k", LARGE)
     asked: list[str] = []
 
@@ -116,33 +111,39 @@ def test_an_object_replaced_while_it_is_read_is_refused(server: S3Server, bucket
         fault_proxy(server.port, "cut", when=replaced_in_between) as proxy,
         pytest.raises(DigestMismatch) as caught,
     ):
-        list(streams(server, bucket, proxy.port).read("k"))
+        list(store_of(server, bucket, proxy.port).read("k"))
     assert caught.value.instance_code == "object-changed"
 
 
 def test_a_missing_object_is_named(server: S3Server, bucket: str) -> None:
     with pytest.raises(Truncated) as caught:
-        list(streams(server, bucket).read("absent"))
+        list(store_of(server, bucket).read("absent"))
     assert caught.value.instance_code == "object-missing"
 
 
 def test_a_missing_bucket_is_named(server: S3Server) -> None:
     with pytest.raises(NotReady) as caught:
-        streams(server, "no-such-bucket").facts("k")
+        store_of(server, "no-such-bucket").facts("k")
     assert caught.value.instance_code == "no-bucket"
 
 
 def test_facts_are_those_that_boto3_gives(server: S3Server, bucket: str) -> None:
-    store = streams(server, bucket)
+    store = store_of(server, bucket)
     store.put("one piece", LARGE)
     with store.open_writer("parts") as writer:
         for _ in range(6):
             writer.write(LARGE)
         writer.commit()
-    for key in ("one piece", "parts"):
-        assert store.facts(key) == S3ObjectStore.facts(store, key)
-        assert store.facts(key).checksums
-        assert store.feed(key, lambda piece: None) == store.facts(key)
+    for key, checksum in (("one piece", "sha256"), ("parts", "sha256-of-parts")):
+        facts = store.facts(key)
+        told = server.client.head_object(Bucket=bucket, Key=f"p/{key}", ChecksumMode="ENABLED")
+        assert (facts.size_bytes, facts.modified_at) == (
+            told["ContentLength"], told["LastModified"],
+        )  # fmt: skip
+        assert facts.version == told.get("VersionId", told["ETag"].strip('"'))
+        digits = b64decode(told["ChecksumSHA256"].partition("-")[0]).hex()
+        assert facts.checksums[checksum].partition("-")[0] == digits
+        assert store.feed(key, lambda piece: None) == facts
     with pytest.raises(Truncated) as caught:
         store.facts("absent")
     assert caught.value.instance_code == "object-missing"
@@ -150,14 +151,14 @@ def test_facts_are_those_that_boto3_gives(server: S3Server, bucket: str) -> None
 
 @pytest.mark.parametrize("fault", ["hang", "reset", "503"])
 def test_facts_are_asked_for_again(server: S3Server, bucket: str, fault: Fault) -> None:
-    streams(server, bucket).put("k", b"k")
+    store_of(server, bucket).put("k", b"k")
     with fault_proxy(server.port, fault, times=1) as proxy:
-        assert streams(server, bucket, proxy.port).facts("k").size_bytes == 1
+        assert store_of(server, bucket, proxy.port).facts("k").size_bytes == 1
     assert proxy.fired == 1
 
 
 def test_many_threads_read_over_connections_that_are_kept(server: S3Server, bucket: str) -> None:
-    store = streams(server, bucket)
+    store = store_of(server, bucket)
     for number in range(8):
         store.put(f"k{number}", LARGE[number:])
     keys = [f"k{number % 8}" for number in range(40)]
@@ -167,14 +168,14 @@ def test_many_threads_read_over_connections_that_are_kept(server: S3Server, buck
 
 
 def test_a_listing_is_the_one_that_boto3_gives(server: S3Server, bucket: str) -> None:
-    store = streams(server, bucket)
+    store = store_of(server, bucket)
     for key in ("a b+c%", "points/1", "x\ny", "zoë"):
         store.put(key, key.encode())
     listed = list(store.list())
     assert [row.key for row in listed] == ["a b+c%", "points/1", "x\ny", "zoë"]
-    by_boto3 = S3ObjectStore(server.client, bucket, "p/").list()
-    assert [(row.key, row.size_bytes) for row in by_boto3] == [
-        (row.key, row.size_bytes) for row in listed
+    by_boto3 = server.client.list_objects_v2(Bucket=bucket, Prefix="p/points")["Contents"]
+    assert [(row["Key"], row["Size"]) for row in by_boto3] == [
+        (f"p/{row.key}", row.size_bytes) for row in listed if row.key == "points/1"
     ]
     assert [row.key for row in store.list("points/")] == ["points/1"]
 
@@ -187,20 +188,20 @@ def test_a_listing_of_two_pages_is_whole() -> None:
     contents = [more + rows[0], "", rows[1]]
     pages = [f"<ListBucketResult>{it}</ListBucketResult>".encode() for it in contents]
     with scripted_server([answer(200, page) for page in pages]) as server:
-        store = streams(S3Server("scripted", server.url, "key", "secret"), "b")
+        store = store_of(S3Server("scripted", server.url, "key", "secret"), "b")
         assert [(row.key, row.size_bytes) for row in store.list()] == [("a", 1), ("b", 1)]
     assert ["continuation-token=t%2F1" in head for head in server.asked] == [False, False, True]
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang", "reset", "503"])
 def test_a_listing_is_asked_for_again(server: S3Server, bucket: str, fault: Fault) -> None:
-    streams(server, bucket).put("k", b"k")
+    store_of(server, bucket).put("k", b"k")
     with fault_proxy(server.port, fault, times=1) as proxy:
-        assert [row.key for row in streams(server, bucket, proxy.port).list()] == ["k"]
+        assert [row.key for row in store_of(server, bucket, proxy.port).list()] == ["k"]
     assert proxy.fired == 1
 
 
 def test_a_listing_of_a_missing_bucket_is_an_error(server: S3Server) -> None:
     with pytest.raises(NotReady) as caught:
-        list(streams(server, "no-such-bucket").list())
+        list(store_of(server, "no-such-bucket").list())
     assert caught.value.instance_code == "no-bucket"

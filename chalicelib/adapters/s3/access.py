@@ -1,0 +1,62 @@
+"""Where S3 is, who asks, and how long it is waited for: all that a request needs to be signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chalicelib.adapters.s3.ambient import ambient_s3
+from chalicelib.adapters.s3.place import Patience, Place
+from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
+
+# Some 40 s of pauses: about a minute of 503, SlowDown and resets is ridden out.
+PATIENCE = Patience(attempts=9, first_pause_seconds=0.3, read_seconds=30)
+# Of botocore, where nothing else is set.
+USUAL_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """`endpoint_url` "" is AWS itself. `credentials` is asked at every request."""
+
+    region: str
+    endpoint_url: str
+    credentials: Callable[[], Credentials]
+    patience: Patience = PATIENCE
+
+    def place(self, bucket: str) -> Place:
+        return Place(bucket, self.region, self.endpoint_url)
+
+
+def reach_s3(
+    region: str | None = None, endpoint_url: str | None = None, patience: Patience = PATIENCE
+) -> S3Access:
+    """As boto3 would find it, without its import where the environment says everything."""
+    where, address = ambient_s3(region, endpoint_url)
+    return S3Access(where, address, ambient_credentials(), patience)
+
+
+def access_of(client: Any) -> S3Access:
+    """What a client of boto3's would use."""
+    meta, found = client.meta, client._request_signer._credentials
+
+    def current() -> Credentials:
+        frozen = found.get_frozen_credentials()
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
+
+    retries = meta.config.retries or {}
+    attempts = retries.get("total_max_attempts") or retries.get("max_attempts", -1) + 1
+    patience = Patience(
+        attempts=attempts or USUAL_ATTEMPTS,
+        first_pause_seconds=PATIENCE.first_pause_seconds,
+        read_seconds=float(meta.config.read_timeout),
+    )
+    return S3Access(meta.region_name, _endpoint_of(client), current, patience)
+
+
+def _endpoint_of(client: Any) -> str:
+    """ "" for S3's own, whose addresses Place makes."""
+    found, region = str(client.meta.endpoint_url), client.meta.region_name
+    hosts = ("s3.amazonaws.com", f"s3.{region}.amazonaws.com", f"s3.{region}.amazonaws.com.cn")
+    return "" if found.removeprefix("https://") in hosts else found
