@@ -238,11 +238,11 @@ class _PointSink:
         self._writer = self._open.enter_context(opened)
         self._compressor = None if compressed else zstandard.ZstdCompressor(level=1).compressobj()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         assert self._writer is not None, "the server begins an archive before its data"
         self._writer.write(self._compressor.compress(data) if self._compressor else data)
 
-    def write_manifest(self, data: bytes) -> None:
+    def write_manifest(self, data: memoryview) -> None:
         self.manifest += data
 
     def finish(self) -> tuple[StoredObject, ...]:

@@ -107,14 +107,14 @@ class ReplicationConnection:
         self._pq.send_query(command.encode())
         self._expect(ExecStatus.COPY_BOTH)
 
-    def received(self) -> Iterator[bytes]:
-        """The messages of a running COPY until the server ends it."""
+    def received(self) -> Iterator[memoryview]:
+        """The messages of a running COPY until the server ends it, as libpq holds them."""
         while True:
             count, data = self._take()
             if count == -1:
                 return
             if count:
-                yield bytes(data)
+                yield data
             else:
                 self._wait_readable()
 
@@ -268,7 +268,7 @@ class WalMessages:
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         for message in self._connection.received():
             if message[:1] == b"w":
-                yield struct.unpack_from(">Q", message, 1)[0], message[25:]
+                yield struct.unpack_from(">Q", message, 1)[0], bytes(message[25:])
             elif message[:1] == b"k" and message[17] and self._confirmed:
                 self._connection.confirm(self._confirmed)
         results = self._connection.answer_end_of_copy_both()

@@ -234,7 +234,7 @@ def _receive_archives(
         if kind == b"d":
             write(message[1:])
         elif kind == b"n":
-            name = message[1:].split(b"\0")[0].decode()
+            name = bytes(message[1:]).split(b"\0")[0].decode()
             sink.begin_archive(name.removesuffix(".zst"), compressed=compressed)
             write = sink.write
         elif kind == b"m":
