@@ -298,9 +298,17 @@ def test_what_a_client_of_boto3_knows_is_used(monkeypatch: pytest.MonkeyPatch) -
     assert access_of(connect_s3("eu-west-1")).endpoint_url == ""
 
 
-@pytest.mark.parametrize("variables", [{}, {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}])
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({}, ""),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
+        ({"AWS_USE_FIPS_ENDPOINT": "true"}, "https://s3-fips.us-west-2.amazonaws.com"),
+        ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "https://s3.dualstack.us-west-2.amazonaws.com"),
+    ],
+)
 def test_s3_is_where_boto3_finds_it(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], address: str
 ) -> None:
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -310,6 +318,7 @@ def test_s3_is_where_boto3_finds_it(
     assert (found.region, found.endpoint_url) == (told.region, told.endpoint_url)
     there, elsewhere = reach_s3("us-west-2"), access_of(connect_s3("us-west-2"))
     assert (there.region, there.endpoint_url) == (elsewhere.region, elsewhere.endpoint_url)
+    assert there.endpoint_url == address
 
 
 def methods(heads: Sequence[str]) -> list[str]:

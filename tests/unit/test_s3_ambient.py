@@ -18,6 +18,28 @@ def test_what_is_given_goes_before_what_is_set() -> None:
     assert of_environment(own, None, None) == ("eu-west-1", "http://own")
 
 
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://s3.eu-west-1.amazonaws.com", ""),
+        ("https://s3.amazonaws.com", ""),
+        *[
+            (address, address)
+            for address in (
+                "https://bucket.vpce-0a1b-c2d3.s3.eu-west-1.vpce.amazonaws.com",
+                "https://s3.dualstack.eu-west-1.amazonaws.com",
+                "https://s3-fips.eu-west-1.amazonaws.com",
+                "https://s3.us-west-2.amazonaws.com",
+            )
+        ],
+    ],
+)
+def test_only_what_is_the_usual_address_is_left_out(address: str, told: str) -> None:
+    """A network without a way to the internet reaches its own endpoint alone."""
+    here = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL_S3": address}
+    assert of_environment(here, None, None) == ("eu-west-1", told)
+
+
 @pytest.mark.parametrize("name", ["AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_USE_FIPS_ENDPOINT"])
 def test_what_more_is_set_is_left_to_botocore(name: str) -> None:
     assert of_environment(HERE | {name: "x"}, None, None) is None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.adapters.s3.ambient import ambient_s3
+from chalicelib.adapters.s3.ambient import ambient_s3, known_to
 from chalicelib.adapters.s3.place import Patience, Place
 from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
 
@@ -52,11 +52,4 @@ def access_of(client: Any) -> S3Access:
         first_pause_seconds=PATIENCE.first_pause_seconds,
         read_seconds=float(meta.config.read_timeout),
     )
-    return S3Access(meta.region_name, _endpoint_of(client), current, patience)
-
-
-def _endpoint_of(client: Any) -> str:
-    """ "" for S3's own, whose addresses Place makes."""
-    found, region = str(client.meta.endpoint_url), client.meta.region_name
-    hosts = ("s3.amazonaws.com", f"s3.{region}.amazonaws.com", f"s3.{region}.amazonaws.com.cn")
-    return "" if found.removeprefix("https://") in hosts else found
+    return S3Access(*known_to(client), current, patience)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-AWS_HOSTS = (".amazonaws.com", ".amazonaws.com.cn")
 # What sends S3's requests elsewhere, or makes botocore read a file.
 OTHER_SETTINGS = (
     "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_USE_FIPS_ENDPOINT",
     "AWS_USE_DUALSTACK_ENDPOINT", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
 )  # fmt: skip
+# botocore's region for what has none.
+EVERYWHERE = "aws-global"
 CONFIG_FILE = Path("~/.aws/config")
 
 
@@ -24,9 +26,21 @@ def ambient_s3(region: str | None = None, endpoint_url: str | None = None) -> tu
 
     from chalicelib.adapters.s3.store import connect_s3
 
-    meta = connect_s3(region, endpoint_url).meta
-    host = urlsplit(meta.endpoint_url).hostname or ""
-    return meta.region_name or "us-east-1", "" if host.endswith(AWS_HOSTS) else meta.endpoint_url
+    return known_to(connect_s3(region, endpoint_url))
+
+
+def known_to(client: Any) -> tuple[str, str]:
+    """As `ambient_s3`, of what a client of boto3's would ask."""
+    region = str(client.meta.region_name or "us-east-1").replace(EVERYWHERE, "us-east-1")
+    return region, special(str(client.meta.endpoint_url).replace(EVERYWHERE, region), region)
+
+
+def special(address: str, region: str) -> str:
+    """ "" for S3's own, which Place makes; an endpoint in a network of one's own, of dual stack or
+    with FIPS 140 stays as it is."""
+    host = urlsplit(address).hostname or ""
+    usual = (f"s3.{region}.amazonaws.com", f"s3.{region}.amazonaws.com.cn", "s3.amazonaws.com")
+    return "" if host in usual else address
 
 
 def of_environment(
@@ -36,9 +50,8 @@ def of_environment(
     where = region or variables.get("AWS_DEFAULT_REGION")
     set_to = variables.get("AWS_ENDPOINT_URL_S3") or variables.get("AWS_ENDPOINT_URL", "")
     address = endpoint_url or set_to
-    host = urlsplit(address).hostname or ""
     if not where or any(variables.get(name) for name in OTHER_SETTINGS):
         return None
-    if (not address and CONFIG_FILE.expanduser().exists()) or host.endswith(AWS_HOSTS):
+    if not address and CONFIG_FILE.expanduser().exists():
         return None
-    return where, address
+    return where, special(address, where)
