@@ -254,8 +254,14 @@ class Restorer:
 
     def _note(self, restored: Restored) -> None:
         """A restore that was only tried, and that went well, is a proof of its point: of the one
-        that it came from, and only when all was looked at that the plan and the daily test do."""
+        that it came from, and only when all was looked at that the plan and the daily test do.
+
+        Without the deployment nothing is written down: a note could be sealed for the offline key
+        alone, and nobody else could read it.
+        """
         if not restored.checks or not restored.ok or restored.not_checked:
+            return
+        if not self.places.deployed:
             return
         point_id = restored.point_id or restored.choice.point_id
         catalogue = self.places.catalogue(restored.choice.location, self.component)

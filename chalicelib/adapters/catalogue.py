@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Truncated
+from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Truncated, Unavailable
 from chalicelib.plan.manifest import (
     HOLD,
     MANIFEST,
@@ -265,12 +265,18 @@ class StoredCatalogue:
         return told, INFECTED_POINT if told else ""
 
     def _read_note(self, point_id: str, name: str, keys: set[str]) -> dict[str, Any] | None:
-        """None when there is none; {} when it cannot be read, which proves nothing."""
+        """None when there is none; {} when it cannot be read, which proves nothing.
+
+        One note that nobody can open, or that somebody wrote over, costs what it says alone: the
+        point and its location stay of use.
+        """
         if point_key(point_id, name) not in keys:
             return None
         try:
             note = json.loads(self._store.get(point_key(point_id, name)))
-        except ValueError:
+        except Unavailable:
+            raise
+        except (ValueError, LeewardError):
             return {}
         return note if isinstance(note, dict) else {}
 

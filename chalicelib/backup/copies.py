@@ -79,7 +79,8 @@ class CopyDecision:
     holds to remove.
 
     `differing`: keys whose sizes differ in the two places; they are left for a repair.
-    `left`: points that the source itself cannot vouch for, each (id, why). `ends`: when the source
+    `left`: points that the source itself cannot vouch for, each (id, why). `vouched`: how many it
+    can. `ends`: when the source
     had its WAL, which a copy's own times cannot tell.
     """
 
@@ -89,6 +90,7 @@ class CopyDecision:
     differing: tuple[str, ...]
     left: tuple[tuple[str, str], ...]
     ends: tuple[WalEnd, ...] = ()
+    vouched: int = 0
 
     @property
     def items(self) -> tuple[CopyItem, ...]:
@@ -120,10 +122,11 @@ class CopyResult(Record):
     left: tuple[tuple[str, str], ...]
     lag_seconds: float
     put_down: tuple[str, ...] = ()
+    vouched: int = 0
 
     @property
     def complete(self) -> bool:
-        """The target holds all that the source can vouch for."""
+        """The target holds all that the source can vouch for, be it nothing (`vouched`)."""
         return not (self.remaining or self.failures or self.differing)
 
 
@@ -162,6 +165,7 @@ def decide_copies(
         ),
         left=tuple((item.point_id, item.reason) for item in holdings.rejected),
         ends=tuple(wal_ends(_segments(rows.values(), segment_bytes))),
+        vouched=len(holdings.standings),
     )
 
 
@@ -279,6 +283,7 @@ def apply_copies(
         left=decision.left,
         lag_seconds=round(max((*run.lags, *waiting), default=0.0), 3),
         put_down=tuple(run.put_down),
+        vouched=decision.vouched,
     )
 
 

@@ -39,6 +39,8 @@ class Copied:
     def ok(self) -> bool:
         if self.error is not None or self.decision is None:
             return False
+        if self.decision.left or not self.decision.vouched:
+            return False
         return self.result.complete if self.result else not self.decision.differing
 
     def to_json(self) -> dict[str, Any]:
@@ -77,8 +79,8 @@ def command(
     read once and compared with what the location stored, a manifest after all of its objects.
     Safe to interrupt and to repeat.
 
-    Exit status: 0 every location holds all; 1 one does not, and why is told; 2 the input cannot
-    be used.
+    Exit status: 0 every location holds all; 1 one does not, or there is nothing whole to copy, and
+    why is told; 2 the input cannot be used.
 
     \b
     Example:
@@ -157,11 +159,16 @@ def _state(it: Copied, *, dry_run: bool) -> str:
     if it.error:
         return "[bold red]cannot be reached"
     assert it.decision is not None
-    if dry_run:
-        return "would be copied" if it.decision.items else "[green]up to date"
-    assert it.result is not None
+    if not it.decision.vouched:
+        return "[bold red]nothing to copy: the primary location has no whole recovery point"
+    if dry_run and it.decision.items:
+        return "would be copied"
     if not it.ok:
-        return f"[bold red]incomplete: {it.result.copied:,} copied"
+        copied = it.result.copied if it.result else 0
+        return f"[bold red]incomplete: {copied:,} copied"
+    if dry_run:
+        return "[green]up to date"
+    assert it.result is not None
     return "[green]copied" if it.result.copied else "[green]up to date"
 
 

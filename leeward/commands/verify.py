@@ -191,11 +191,11 @@ def _look(
     read_all: bool,
 ) -> CheckResult:
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.services.jobs.checking import policy_of, share_to_read
+    from chalicelib.services.jobs.checking import policy_at, share_to_read
     from chalicelib.verify.copies.location import verify_location
 
     store = places.store(location, component)
-    policy = policy_of(places.plan, places.component(component))
+    policy = policy_at(places, location, component)
     share = None if read_all else share_to_read(store, policy)
     task = progress.add_task(f"{component} in {location}", total=None)
 

@@ -180,7 +180,7 @@ def test_the_copies_are_read_without_aws(
     done = run(*opened)
     found = {it["location"]: it for it in json.loads(done.stdout)["locations"]}
     assert [found[location]["points"][0]["point"]["kind"] for location in LOCATIONS] == ["full"] * 2
-    assert found["primary"]["error"]["code"] in ("no-credentials", "not-ready", "refused")
+    assert found["primary"]["error"]["code"] == "aws-not-asked"
     assert done.returncode == 1
 
     closed = json.loads(run(*words).stdout)["locations"]
@@ -213,6 +213,12 @@ def test_a_database_is_restored_without_aws_from_what_two_lost_locations_leave(
 
     again = run(*words, "--out", str(out))
     assert (again.returncode, "folder-not-empty" in again.stderr) == (1, True)
+
+    # A rehearsal with the offline key writes nothing that KMS could not open afterwards.
+    at = words.index(f"secondary={tmp_path / 'gone'}")
+    assert run(*words[: at - 1], *words[at + 1 :], "--prove").returncode == 0
+    there = listed(cloud)["tertiary"]
+    assert [it["proven_at"] for it in there["points"]] == [None]
 
 
 def test_a_new_offline_key_opens_what_was_copied_before(
@@ -267,6 +273,17 @@ def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> Non
         True,
         "copied",
     )
+    for it in cloud.client("s3").list_objects_v2(Bucket=bucket, Prefix="nexus-db/points/")[
+        "Contents"
+    ]:
+        cloud.client("s3").delete_object(Bucket=bucket, Key=it["Key"])
+    told = cloud.json("copy", cloud.plan, status=1)
+    assert [it["ok"] for it in told["copies"]] == [False, False]
+    lost = cloud.json("verify", cloud.plan, *DATABASE, "--location", "primary", status=1)
+    # It was taken minutes ago, and is missed at once all the same.
+    assert {it["code"] for it in lost["checks"][0]["findings"]} >= {"manifest-missing"}
+    assert cloud.json("verify", cloud.plan, *DATABASE, "--repair")["ok"] is True
+
     shown = cloud.run("verify", cloud.plan, *DATABASE).stdout
     assert max(len(line) for line in shown.splitlines()) <= 80
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.errors import BadInput, Refused
+from chalicelib.errors import BadInput, LeewardError, NotReady, Refused, Tampered, Unavailable
 from chalicelib.plan.records import (
     CheckResult,
     DatabasePoint,
@@ -194,6 +194,47 @@ def test_a_forgotten_point_is_neither_listed_nor_missed(shelf: Shelf) -> None:
     shelf.indexed.forget("p1")
     held = shelf.indexed.holdings()
     assert (held.standings, held.rejected) == ((), ())
+
+
+class Unopened(InMemoryObjectStore):
+    """`errors`: what getting a note of that name raises."""
+
+    errors: dict[str, LeewardError]
+
+    def get(self, key: str) -> bytes:
+        if error := self.errors.get(key.rpartition("/")[2]):
+            raise error
+        return super().get(key)
+
+
+def test_a_note_that_nobody_can_open_costs_only_what_it_says() -> None:
+    """Somebody wrote over it, or sealed it for a key that is not here: the point stays of use."""
+    store = Unopened()
+    store.errors = {}
+    catalogue, point_id = StoredCatalogue(store, "db"), "a1"
+    stored = store.put("points/a1/files.tar.zst", b"x")
+    catalogue.add(
+        RecoveryPoint(
+            id=point_id, component="db", kind="archive", taken_at=AT, finished_at=AT,
+            objects=(stored,), source_bytes=1, encryption="none",
+        )
+    )  # fmt: skip
+    for name in ("proof.json", "read.json"):
+        store.put(f"points/{point_id}/{name}", b"sealed for nobody")
+    store.errors = {
+        "proof.json": NotReady("no key fits", code="no-key-fits", hint="x"),
+        "read.json": Tampered("altered", hint="x"),
+    }
+    [standing] = catalogue.holdings().standings
+    assert (standing.proven_at, standing.read_at, standing.quarantined) == (None, None, "")
+
+    store.put(f"points/{point_id}/quarantine.json", b"sealed for nobody")
+    store.errors["quarantine.json"] = Tampered("altered", hint="x")
+    assert catalogue.holdings().standings[0].quarantined
+
+    store.errors["proof.json"] = Unavailable("503", hint="x")
+    with pytest.raises(Unavailable):
+        catalogue.holdings()
 
 
 def test_a_whole_point_of_another_component_is_none_of_this_one(shelf: Shelf) -> None:

@@ -191,6 +191,14 @@ def test_a_quarantine_that_the_index_still_knows_is_not_lifted_elsewhere() -> No
     assert f"points/{point_id}/quarantine.json" in target.objects
 
 
+def test_a_source_that_vouches_for_nothing_says_so(source: Source) -> None:
+    """That all of nothing was copied is no good news: the job's metric waits for more."""
+    assert source.copy_to(target := InMemoryObjectStore()).vouched == 2
+    source.store.objects.clear()
+    result = source.copy_to(target)
+    assert (result.copied, result.complete, result.vouched) == (0, True, 0)
+
+
 def test_what_only_the_copy_had_quarantined_is_free_again_to_be_checked_and_mended(
     source: Source,
 ) -> None:

@@ -26,7 +26,8 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
     """Copy what the location lacks, as far as one invocation reaches.
 
     Publishes `CopyLag.<location>` in seconds, and `Copied.<location>` when the location holds all
-    that the primary one can vouch for: without it the copy is late or broken, and an alarm. A long
+    that the primary one can vouch for, and that is something: without it the copy is late or
+    broken, or there is nothing left to copy, and an alarm. A long
     object that was put down is gone on with at once, by another invocation.
 
     Args:
@@ -45,7 +46,7 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
         event = {"component": component, "location": location, "long": dict(long or {})}
         build.functions().start("copy", event)
     values = {f"CopyLag.{location}": result.lag_seconds}
-    if result.complete:
+    if result.complete and result.vouched:
         values[f"Copied.{location}"] = 1.0
     build.metrics().put(component, values)
     if result.failures or result.differing:
