@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -128,16 +129,23 @@ def test_silence_is_an_error() -> None:
         pass
 
 
-def test_over_tls_the_server_is_known_by_its_name(tmp_path: Path) -> None:
-    certificate = tmp_path / "server.pem"
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """A server's certificate with its key, and who trusts it."""
+    folder = tmp_path_factory.mktemp("certificate")
+    certificate = folder / "server.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
          "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", certificate,
-         "-out", tmp_path / "certificate.pem"],
+         "-out", folder / "certificate.pem"],
         check=True, capture_output=True,
     )  # fmt: skip
-    certificate.write_bytes(certificate.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
-    trusting = ssl.create_default_context(cafile=str(tmp_path / "certificate.pem"))
+    certificate.write_bytes(certificate.read_bytes() + (folder / "certificate.pem").read_bytes())
+    return certificate, ssl.create_default_context(cafile=str(folder / "certificate.pem"))
+
+
+def test_over_tls_the_server_is_known_by_its_name(certified: tuple[Path, ssl.SSLContext]) -> None:
+    certificate, trusting = certified
     with tls_server(certificate, answer(200, LONG)) as port:
         assert over_tls(f"https://localhost:{port}", trusting) == LONG
         with pytest.raises(ssl.SSLCertVerificationError):
@@ -146,9 +154,69 @@ def test_over_tls_the_server_is_known_by_its_name(tmp_path: Path) -> None:
             over_tls(f"https://localhost:{port}", ssl.create_default_context())
 
 
-def over_tls(url: str, context: ssl.SSLContext) -> bytes:
+@contextmanager
+def proxy_to(port: int, said: bytes) -> Iterator[tuple[str, list[str]]]:
+    """Lets one connection through to the port after `said`; what it was asked, line by line."""
+    asked: list[str] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def pump(one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client, socket.create_connection(("127.0.0.1", port)) as server:
+            asked.extend(client.recv(1 << 16).decode().splitlines())
+            client.sendall(said)
+            back = threading.Thread(target=pump, args=(server, client))
+            back.start()
+            pump(client, server)
+            back.join()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield f"http://me:p%40ss@127.0.0.1:{listener.getsockname()[1]}", asked
+    finally:
+        listener.close()
+        thread.join(60)
+
+
+def test_a_proxy_passes_on_what_it_cannot_read(certified: tuple[Path, ssl.SSLContext]) -> None:
+    certificate, trusting = certified
+    with (
+        tls_server(certificate, answer(200, LONG)) as port,
+        proxy_to(port, b"HTTP/1.1 200 Connection established\r\nVia: here\r\n\r\n") as (url, asked),
+    ):
+        assert over_tls(f"https://localhost:{port}", trusting, url) == LONG
+    assert asked[:2] == [f"CONNECT localhost:{port} HTTP/1.1", f"Host: localhost:{port}"]
+    assert asked[2] == f"Proxy-Authorization: Basic {b64encode(b'me:p@ss').decode()}"
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 407 No\r\n\r\n", b"\r\n\r\n", b""])
+def test_a_proxy_that_lets_nobody_through_is_an_error(
+    certified: tuple[Path, ssl.SSLContext], said: bytes
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def refuse() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1 << 16)
+                client.sendall(said)
+
+        threading.Thread(target=refuse, daemon=True).start()
+        proxy = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(ConnectionError):
+            over_tls("https://localhost:9", certified[1], proxy)
+
+
+def over_tls(url: str, context: ssl.SSLContext, proxy: str = "") -> bytes:
     origin = origin_of(url)
-    connection = Connection(origin, seconds=60, tls=context)
+    connection = Connection(origin, seconds=60, tls=context, proxy=proxy)
     try:
         told = connection.ask(render_request("GET", "/k", {"Host": origin.authority}))
         return body_of(told)

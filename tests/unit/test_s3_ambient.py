@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chalicelib.adapters.s3.ambient import of_environment
+from chalicelib.adapters.s3.ambient import ambient_proxy, of_environment
 
 HERE = {"AWS_DEFAULT_REGION": "eu-west-1", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
 
@@ -58,3 +58,24 @@ def test_aws_itself_is_found_alone_where_no_file_says_more(
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws" / "config").touch()
     assert of_environment(region, None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "proxy"),
+    [
+        ({}, ""),
+        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
+        ({"https_proxy": "proxy:3128"}, "http://proxy:3128"),
+        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".amazonaws.com"}, ""),
+        ({"HTTPS_PROXY": "http://proxy:3128", "no_proxy": "elsewhere"}, "http://proxy:3128"),
+        ({"HTTP_PROXY": "http://proxy:3128"}, ""),
+    ],
+)
+def test_a_proxy_is_the_one_that_is_set(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], proxy: str
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert ambient_proxy("b.s3.eu-west-1.amazonaws.com") == proxy

@@ -10,11 +10,13 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from base64 import b64encode
 from collections import deque
+from urllib.parse import unquote, urlsplit
 
 import httptools
 
-from chalicelib.adapters.http.text import Headers, Origin
+from chalicelib.adapters.http.text import Headers, Origin, origin_of
 
 CONNECT_SECONDS = 5.0
 # A socket's timeout counts for all that one call sends.
@@ -31,12 +33,22 @@ FRAMED = ("Content-Length", "Transfer-Encoding")
 class Connection:
     """One request at a time; used again when its answer was `whole` and it is still `usable`."""
 
-    def __init__(self, origin: Origin, *, seconds: float, tls: ssl.SSLContext | None) -> None:
-        """`seconds`: longest silence. Raises OSError."""
-        address = origin.host, origin.port
+    def __init__(
+        self, origin: Origin, *, seconds: float, tls: ssl.SSLContext | None, proxy: str = ""
+    ) -> None:
+        """Raises OSError.
+
+        Args:
+            seconds: longest silence.
+            proxy: address of one that passes on what it cannot read; over TLS alone.
+        """
+        nearest = origin_of(proxy) if proxy else origin
+        address = nearest.host, nearest.port
         plain = socket.create_connection(address, min(CONNECT_SECONDS, seconds))
         try:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if proxy:
+                _pass_through(plain, origin, proxy)
             self.socket = tls.wrap_socket(plain, server_hostname=origin.host) if tls else plain
         except BaseException:
             plain.close()
@@ -94,6 +106,25 @@ class Connection:
         except ConnectionError as error:
             return error
         return None
+
+
+def _pass_through(plain: socket.socket, origin: Origin, proxy: str) -> None:
+    """Source: RFC 9110, "CONNECT". The proxy is silent after its head until it is spoken to."""
+    where, parts = f"{origin.host}:{origin.port}", urlsplit(proxy)
+    headers = {"Host": where}
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Proxy-Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    plain.sendall(f"CONNECT {where} HTTP/1.1\r\n{lines}\r\n".encode())
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = plain.recv(RECEIVED_BYTES)
+        if not data or len(head) > RECEIVED_BYTES:
+            raise ConnectionError("no answer of the proxy")
+        head += data
+    if head.split(None, 2)[1:2] != [b"200"]:
+        raise ConnectionRefusedError("the proxy did not let it through")
 
 
 class Answer:

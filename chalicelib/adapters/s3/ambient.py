@@ -29,6 +29,21 @@ def ambient_s3(region: str | None = None, endpoint_url: str | None = None) -> tu
     return known_to(connect_s3(region, endpoint_url))
 
 
+def ambient_proxy(host: str) -> str:
+    """The proxy to a host that is spoken to over TLS, as boto3 finds it; "" without one."""
+    if not any(name.lower() == "https_proxy" for name in os.environ):
+        return ""
+
+    from urllib import request
+
+    proxies = request.getproxies_environment()
+    # What proxy_bypass is on Linux; typeshed does not know it, and macOS's looks elsewhere too.
+    if request.proxy_bypass_environment(host, proxies):  # type: ignore[attr-defined]
+        return ""
+    found = proxies.get("https", "")
+    return found if "://" in found or not found else f"http://{found}"
+
+
 def known_to(client: Any) -> tuple[str, str]:
     """As `ambient_s3`, of what a client of boto3's would ask."""
     region = str(client.meta.region_name or "us-east-1").replace(EVERYWHERE, "us-east-1")

@@ -25,6 +25,7 @@ from chalicelib.adapters.http.text import (
     origin_of,
     render_head,
 )
+from chalicelib.adapters.s3.ambient import ambient_proxy
 from chalicelib.adapters.s3.errors import ahead_of, error_of, region_of
 from chalicelib.adapters.s3.place import Patience, Place, Query, unreadable
 from chalicelib.adapters.s3.signing import (
@@ -216,8 +217,11 @@ class S3Direct:
             connection.close()
 
     def _connect(self, origin: Origin) -> Connection:
-        tls = trusted(os.environ.get("AWS_CA_BUNDLE", "")) if origin.tls else None
-        return Connection(origin, seconds=self.patience.read_seconds, tls=tls)
+        seconds = self.patience.read_seconds
+        if not origin.tls:
+            return Connection(origin, seconds=seconds, tls=None)
+        tls, proxy = trusted(os.environ.get("AWS_CA_BUNDLE", "")), ambient_proxy(origin.host)
+        return Connection(origin, seconds=seconds, tls=tls, proxy=proxy)
 
 
 @cache
