@@ -473,7 +473,7 @@ def test_a_full_disk_is_one_error_and_leaves_an_empty_folder(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("chalicelib.recover.database.archive._write_all", full)
+        patch.setattr("chalicelib.recover.database.archive.write_all", full)
         with pytest.raises(NotReady) as caught:
             world.restore(END)
     assert caught.value.instance_code == "no-disk-space"

@@ -27,14 +27,13 @@ import zstandard
 from chalicelib.errors import Damaged, DigestMismatch, Truncated
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import ObjectStore
+from chalicelib.recover.database.writing import write_all
 
 TAR_BLOCK = 512
 # Handing a piece over wakes a thread up: pieces of 256 KiB take four times as many switches.
 COPY_BYTES = 1 << 20
 PIECES_AHEAD = 4
 PIECES_BEHIND = 3
-# At 2 MiB and more ext4 now and then takes three to seven times the processor time (measured).
-WRITE_BYTES = 256 << 10
 PAGE_BYTES = 8192
 INCREMENTAL_PREFIX = "INCREMENTAL."
 INCREMENTAL_MAGIC = 0xD3AE1F0D
@@ -110,9 +109,9 @@ def write_behind(pieces: Iterator[bytes], file: IO[bytes], writer: Executor) -> 
     try:
         for piece in pieces:
             if len(piece) < COPY_BYTES and not waiting:
-                _write_all(file, piece)  # handing a small file over costs more than writing it
+                write_all(file, piece)  # handing a small file over costs more than writing it
             else:
-                waiting.append(writer.submit(_write_all, file, piece))
+                waiting.append(writer.submit(write_all, file, piece))
             if len(waiting) > PIECES_BEHIND:
                 waiting.popleft().result()
             yield piece
@@ -281,14 +280,8 @@ def _apply_incremental(stream: ByteStream, path: Path, size: int) -> int:
             page = stream.take(PAGE_BYTES)
             checksum = google_crc32c.extend(checksum, page)
             file.seek(block * PAGE_BYTES)
-            _write_all(file, page)
+            write_all(file, page)
     return checksum
-
-
-def _write_all(file: IO[bytes], data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view[:WRITE_BYTES]) :]
 
 
 def _parse_header(header: bytes, archive: str) -> tarfile.TarInfo:

@@ -22,6 +22,7 @@ from chalicelib.plan.wal import WalInventory, WalObject, follow, history_key, se
 from chalicelib.ports import ObjectStore
 from chalicelib.recover.database.restore import Restored
 from chalicelib.recover.database.segments import read_segment
+from chalicelib.recover.database.writing import write_file
 
 # What waits on disk for the server, within what restore.SPARE_BYTES leaves free.
 BYTES_AHEAD = 256 << 20
@@ -140,7 +141,7 @@ class WalFeed:
 
     def _offer(self, name: str, content: bytes) -> None:
         arriving = self.folder / "arriving"
-        arriving.write_bytes(content)
+        write_file(arriving, content)
         _give_like(self.folder, arriving)
         arriving.rename(self.folder / name)
         (self.folder / "coming" / name).unlink()

@@ -15,6 +15,7 @@ from chalicelib.plan.records import Window
 from chalicelib.plan.wal import follow
 from chalicelib.ports import Inventory, ObjectStore
 from chalicelib.recover.database.segments import read_segment
+from chalicelib.recover.database.writing import write_file
 from chalicelib.services import build
 
 
@@ -66,7 +67,7 @@ def segments_on_disk(
         for item in follow(wal, window.timeline):
             if item.start_lsn + wal.segment_bytes > from_lsn:
                 content = read_segment(store, item, wal.segment_bytes)
-                (folder / item.name).write_bytes(content)
+                write_file(folder / item.name, content)
         yield PgWaldump(find_binaries(_major(inventory), named), folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
