@@ -267,9 +267,10 @@ class WalMessages:
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         for message in self._connection.received():
-            if message[:1] == b"w":
+            kind = bytes(message[:1])
+            if kind == b"w":
                 yield struct.unpack_from(">Q", message, 1)[0], bytes(message[25:])
-            elif message[:1] == b"k" and message[17] and self._confirmed:
+            elif kind == b"k" and message[17] and self._confirmed:
                 self._connection.confirm(self._confirmed)
         results = self._connection.answer_end_of_copy_both()
         if results and results[0]:

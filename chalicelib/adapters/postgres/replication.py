@@ -230,7 +230,7 @@ def _receive_archives(
 ) -> None:
     write = sink.write
     for message in connection.received():
-        kind = message[:1]
+        kind = bytes(message[:1])
         if kind == b"d":
             write(message[1:])
         elif kind == b"n":
