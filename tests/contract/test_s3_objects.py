@@ -16,11 +16,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import CredentialRetrievalError
 
 from chalicelib.adapters.read_ahead import MIB
 from chalicelib.adapters.s3.access import S3Access, access_of, reach_s3
 from chalicelib.adapters.s3.place import Patience
-from chalicelib.adapters.s3.signing import Credentials
+from chalicelib.adapters.s3.signing import Credentials, credentials_of
 from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.errors import DigestMismatch, LeewardError, NotReady, Refused, Throttled
 from tests.s3_answers import Scripted, answer, error, scripted_server
@@ -319,6 +320,23 @@ def test_s3_is_where_boto3_finds_it(
     there, elsewhere = reach_s3("us-west-2"), access_of(connect_s3("us-west-2"))
     assert (there.region, there.endpoint_url) == (elsewhere.region, elsewhere.endpoint_url)
     assert there.endpoint_url == address
+
+
+class NoLonger:
+    """As botocore's of a role whose session ended."""
+
+    def get_frozen_credentials(self) -> None:
+        raise CredentialRetrievalError(provider="container-role", error_msg="no answer")
+
+
+@pytest.mark.parametrize(
+    ("found", "code"), [(None, "no-credentials"), (NoLonger(), "not-ready")], ids=["none", "gone"]
+)
+def test_without_credentials_nothing_is_asked(found: NoLonger | None, code: str) -> None:
+    with scripted_server([put_answer()]) as script, pytest.raises(NotReady) as caught:
+        store_at(script.url, credentials_of(found)).put("k", b"")
+    assert caught.value.instance_code == code
+    assert not script.asked
 
 
 def methods(heads: Sequence[str]) -> list[str]:

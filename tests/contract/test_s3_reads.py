@@ -35,7 +35,8 @@ def bucket(server: S3Server) -> str:
 
 
 def store_of(server: S3Server, bucket: str, port: int = 0) -> S3ObjectStore:
-    patience = Patience(attempts=2, first_pause_seconds=0.01, read_seconds=1)
+    # Only who is behind a proxy that may be silent for ever needs to lose its patience.
+    patience = Patience(attempts=5, first_pause_seconds=0.01, read_seconds=2 if port else 60)
     url = f"http://127.0.0.1:{port or server.port}"
     access = S3Access("us-east-1", url, server.credentials, patience)
     return S3ObjectStore(access, bucket, "p/", range_bytes=MIB)

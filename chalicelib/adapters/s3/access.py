@@ -8,7 +8,7 @@ from typing import Any
 
 from chalicelib.adapters.s3.ambient import ambient_s3, known_to
 from chalicelib.adapters.s3.place import Patience, Place
-from chalicelib.adapters.s3.signing import Credentials, ambient_credentials
+from chalicelib.adapters.s3.signing import Credentials, ambient_credentials, credentials_of
 
 # Some 40 s of pauses: about a minute of 503, SlowDown and resets is ridden out.
 PATIENCE = Patience(attempts=9, first_pause_seconds=0.3, read_seconds=30)
@@ -39,12 +39,7 @@ def reach_s3(
 
 def access_of(client: Any) -> S3Access:
     """What a client of boto3's would use."""
-    meta, found = client.meta, client._request_signer._credentials
-
-    def current() -> Credentials:
-        frozen = found.get_frozen_credentials()
-        return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
-
+    meta, credentials = client.meta, credentials_of(client._request_signer._credentials)
     retries = meta.config.retries or {}
     attempts = retries.get("total_max_attempts") or retries.get("max_attempts", -1) + 1
     patience = Patience(
@@ -52,4 +47,4 @@ def access_of(client: Any) -> S3Access:
         first_pause_seconds=PATIENCE.first_pause_seconds,
         read_seconds=float(meta.config.read_timeout),
     )
-    return S3Access(*known_to(client), current, patience)
+    return S3Access(*known_to(client), credentials, patience)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import quote
 
 from chalicelib.errors import NotReady
@@ -116,7 +117,15 @@ def ambient_credentials() -> Callable[[], Credentials]:
 
     from botocore.session import get_session
 
-    found = get_session().get_credentials()
+    return credentials_of(get_session().get_credentials())
+
+
+def credentials_of(found: Any) -> Callable[[], Credentials]:
+    """What botocore found, refreshed by it.
+
+    Raises at the use: NotReady (code "no-credentials", or that they cannot be refreshed).
+    """
+    from chalicelib.adapters.aws_errors import mapped
 
     def current() -> Credentials:
         if found is None:
@@ -125,7 +134,8 @@ def ambient_credentials() -> Callable[[], Credentials]:
                 hint="Set AWS_PROFILE, or the key variables, or run where a role is attached.",
                 code="no-credentials",
             )
-        frozen = found.get_frozen_credentials()
+        with mapped("s3"):
+            frozen = found.get_frozen_credentials()
         return Credentials(frozen.access_key, frozen.secret_key, frozen.token or "")
 
     return current
