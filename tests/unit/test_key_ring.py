@@ -27,6 +27,7 @@ from chalicelib.errors import (
     Truncated,
     Unavailable,
 )
+from chalicelib.services.jobs.copying import keep_keys
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
 from tests.fakes_keys import GOLDEN, PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, InMemoryKeeper
 from tests.fakes_records import SteppingClock
@@ -394,3 +395,18 @@ def test_whatever_a_key_set_was_made_into_it_opens_rightly_or_is_refused(
     reader = KeyRing(store, WHOLE["location"], clock=SteppingClock(), openers=(kms, OPENER))
     with suppress(LeewardError):
         assert reader.opening_key(WHOLE["key_id"]).id == WHOLE["key_id"]
+
+
+def test_the_job_that_copies_tells_whose_key_does_not_open_everything(
+    store: InMemoryObjectStore,
+) -> None:
+    """Sealed before the plan named the offline key: nobody would miss it until it counts."""
+    SealedStore(store, ring(store, recipients=(PRIMARY,))).put("old", b"x")
+    SealedStore(store, ring(store, recipients=(PRIMARY, OFFLINE))).put("new", b"x")
+    kept = InMemoryObjectStore()
+    now = SealedStore(store, ring(store, recipients=(PRIMARY, OFFLINE)))
+    assert keep_keys("gcs", kept, now) == ("offline",)
+    assert len(kept.objects) == len(key_files(store)) == 2
+
+    now.keys.apply_rewrap(now.keys.decide_rewrap())
+    assert keep_keys("gcs", kept, now) == ()

@@ -144,6 +144,12 @@ class KeyRing:
         """Oldest first. Raises as `opening_key`."""
         return map(self.key_set, self.key_ids())
 
+    def lacking(self, key_set: KeySet) -> tuple[str, ...]:
+        """The recipients of this ring that a key set is not wrapped for: their keys open nothing
+        that was sealed with it, until `rewrap`."""
+        wanted = (recipient.name for recipient in self._recipients)
+        return tuple(name for name in wanted if name not in key_set.names)
+
     def decide_rewrap(self) -> list[Rewrapping]:
         """What `apply_rewrap` would change, for every key set. Raises as `key_sets`."""
         wanted = [recipient.name for recipient in self._recipients]

@@ -26,8 +26,8 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
     """Copy what the location lacks, as far as one invocation reaches.
 
     Publishes `CopyLag.<location>` in seconds, and `Copied.<location>` when the location holds all
-    that the primary one can vouch for, and that is something: without it the copy is late or
-    broken, or there is nothing left to copy, and an alarm. A long
+    that the primary one can vouch for, that is something, and each key of the plan opens all of it:
+    without it the copy is late, or broken, or worth less than promised, and an alarm. A long
     object that was put down is gone on with at once, by another invocation.
 
     Args:
@@ -39,24 +39,25 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
     if not _take_turn(component, location, started_at):
         return {"found": f"another copy to {location} is still at work", "complete": False}
     try:
-        result, old = _copy(component, location, started_at, long or {})
+        result, old, closed = _copy(component, location, started_at, long or {})
     finally:
         build.state().remove(f"copies#{component}", location, expected=_turn(started_at))
     if result.put_down:
         event = {"component": component, "location": location, "long": dict(long or {})}
         build.functions().start("copy", event)
     values = {f"CopyLag.{location}": result.lag_seconds}
-    if result.complete and result.vouched:
+    if result.complete and result.vouched and not closed:
         values[f"Copied.{location}"] = 1.0
     build.metrics().put(component, values)
     if result.failures or result.differing:
         raise _incomplete(location, result)
-    return {"found": _tell(location, result) + _tell_old(old), "complete": result.complete}
+    found = _tell(location, result) + _tell_old(old) + _tell_closed(closed)
+    return {"found": found, "complete": result.complete}
 
 
 def _copy(
     component: str, location: str, started_at: datetime, long: Mapping[str, float]
-) -> tuple[CopyResult, tuple[Unfinished, ...]]:
+) -> tuple[CopyResult, tuple[Unfinished, ...], tuple[str, ...]]:
     places = build.locations()
     source, target = (places.store(name, component) for name in (places.primary, location))
     decision = decide_copies(build.catalogue(component).holdings(), source.list(), target.list())
@@ -68,21 +69,26 @@ def _copy(
     result = apply_copies(
         decision, source, target, clock=build.clock(), until=started_at + WORK, long=place
     )
-    keep_keys(location, source, target)
-    return result, old
+    return result, old, keep_keys(location, source, target)
 
 
-def keep_keys(location: str, source: ObjectStore, target: ObjectStore) -> None:
+def keep_keys(location: str, source: ObjectStore, target: ObjectStore) -> tuple[str, ...]:
     """The wrapped data keys of a sealed location, a second time, in the primary one: a key set
-    that is lost there would lose all that was sealed with it."""
+    that is lost there would lose all that was sealed with it.
+
+    Returns: the recipients of the plan who cannot open every one of them.
+    """
     if not isinstance(target, SealedStore):
-        return
+        return ()
+    lacking: set[str] = set()
     for key_set in target.keys.key_sets():
+        lacking.update(target.keys.lacking(key_set))
         key = f"sealed-keys/{location}/{key_set.key_id}.json"
         content = canonical_json(key_set.to_json())
         known = any(row.key == key for row in source.list(key))
         if not known or source.get(key) != content:
             source.put(key, content)
+    return tuple(sorted(lacking))
 
 
 def _take_turn(component: str, location: str, now: datetime) -> bool:
@@ -128,3 +134,8 @@ def _tell_old(old: tuple[Unfinished, ...]) -> str:
         f"{it.key} ({it.sent_bytes / 1e6:.1f} MB, begun {format_time(it.begun_at)})" for it in old
     ]
     return f"; uploads that nobody went on with, removed: {', '.join(told)}" if told else ""
+
+
+def _tell_closed(lacking: tuple[str, ...]) -> str:
+    """A key set that was made while a region was lost, or before the plan named that key."""
+    return f"; NOT ALL OPENS for {', '.join(lacking)}: `leeward keys update`" if lacking else ""
