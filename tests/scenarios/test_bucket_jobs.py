@@ -357,6 +357,28 @@ def test_a_version_that_is_gone_for_good_is_found_and_what_can_be_is_brought_bac
     assert here.run("check", location="primary")["ok"] is True
 
 
+def test_what_a_stranger_writes_into_the_replica_is_found_though_the_sync_takes_it(
+    here: Stage,
+) -> None:
+    """It is as long as the bucket's object and younger, so that a sync takes it for its copy."""
+    replica, key = here.deployed.names[REPLICA], "a"
+    good = here.contents(BUCKET)[key]
+    here.s3.put_object(Bucket=replica, Key=key, Body=bytes(len(good)))
+    assert here.run("sync")["point"]
+    assert here.replica[key] == bytes(len(good))
+    told = here.run("check", location="primary")
+    assert (told["ok"], f"'{key}': overwritten" in told["found"]) == (False, True)
+    assert here.cloud.wait_idle()
+
+    # Without that version the one below it is there again, and the next inventory is right.
+    version = here.s3.head_object(Bucket=replica, Key=key)["VersionId"]
+    here.s3.delete_object(Bucket=replica, Key=key, VersionId=version)
+    here.run("sync")
+    assert here.in_step
+    told = here.run("check", location="primary")
+    assert told["ok"] is True, told
+
+
 def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage) -> None:
     before = here.replica
     with here.events_lost():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from chalicelib.backup.bucket.replicas import look
+from chalicelib.errors import Damaged
 from chalicelib.evidence.text import counted
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.ports.buckets import Bucket
@@ -15,6 +17,7 @@ from chalicelib.services import build
 from chalicelib.services.jobs.buckets import replica_of
 from chalicelib.verify.copies.findings import Finding
 from chalicelib.verify.copies.replica import (
+    MOST_FINDINGS,
     ReplicaResult,
     Slots,
     check_replica,
@@ -28,6 +31,7 @@ from chalicelib.verify.copies.replica_contents import (
     inventory_entries,
 )
 from chalicelib.verify.copies.rotation import CheckPolicy
+from chalicelib.verify.copies.strangers import find_overwritten
 
 # Room for a budget that would keep the promise exactly: runs are late, and are lost.
 SPARE = 1.25
@@ -44,11 +48,15 @@ def check_objects(
 ) -> ReplicaResult | None:
     """Hold a replica against the newest inventory, and read its share of this run, or all of it.
 
+    The inventory itself is held against older ones: what a stranger wrote into the replica in AWS
+    would be in it.
+
     Returns: None when there is no inventory that can be used, so that nothing is known.
     """
-    point = newest_inventory(component)
-    if point is None:
+    points = usable_inventories(component)
+    if not points:
         return None
+    point = points[-1]
     name = f"{component}/{location}"
     budget = None if read_all else int(point.source_bytes / policy.runs * SPARE) + 1
     slots = load_slots(build.ledgers(), name, policy)
@@ -56,7 +64,25 @@ def check_objects(
         _check(component, location, point, slots, replace(policy, read_bytes=budget), until)
     )
     save_slots(build.ledgers(), name, after)
-    return result
+    if location != build.locations().primary:
+        return result
+    strange = _overwritten(component, points)
+    shown = strange[: max(0, MOST_FINDINGS - len(result.findings))]
+    more = result.more + len(strange) - len(shown)
+    return replace(result, findings=(*result.findings, *shown), more=more)
+
+
+def _overwritten(component: str, points: Sequence[RecoveryPoint]) -> list[Finding]:
+    """Against the inventory before, and against the oldest, which still tells it when all between
+    have the stranger's content. That one of these is damaged is told by its own check."""
+    store, newest = build.backups(component), points[-1]
+    found: dict[str, Finding] = {}
+    for older in {it.id: it for it in (points[0], *points[-2:-1]) if it is not newest}.values():
+        before, now = (inventory_entries(store, it) for it in (older, newest))
+        with suppress(Damaged):
+            for finding in find_overwritten(before, now, point_id=newest.id):
+                found.setdefault(finding.key, finding)
+    return [found[key] for key in sorted(found)]
 
 
 def tell_objects(result: ReplicaResult | None) -> str:
@@ -106,6 +132,11 @@ async def _without_deleted(findings: Sequence[Finding], replica: Bucket) -> tupl
 
 def newest_inventory(component: str) -> RecoveryPoint | None:
     """The newest point of a bucket that may be used; None when there is none."""
+    return next(reversed(usable_inventories(component)), None)
+
+
+def usable_inventories(component: str) -> list[RecoveryPoint]:
+    """Oldest first."""
     standings = build.catalogue(component).holdings().standings
     points = [it.point for it in standings if it.point.kind == "objects" and not it.quarantined]
-    return max(points, key=lambda point: point.taken_at, default=None)
+    return sorted(points, key=lambda point: point.taken_at)
