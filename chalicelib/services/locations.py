@@ -128,12 +128,6 @@ class Locations:
         prefix = f"{component}/"
         if name == self.primary and self.deployed:
             return build.backups(component)
-        if location.provider == "aws" and not self.deployed:
-            raise NotReady(
-                f"expected an answer of {name}, which is in AWS: it is not asked",
-                hint="leave --without-aws out where AWS answers",
-                code="aws-not-asked",
-            )
         if location.provider == "aws":
             from chalicelib.adapters.s3.access import reach_s3
             from chalicelib.adapters.s3.store import S3ObjectStore
