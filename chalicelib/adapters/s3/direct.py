@@ -181,13 +181,14 @@ class S3Direct:
         origin = origin_of(url)
         path, query = encode_path(f"{base}/{request.name}"), encode_query(request.query)
         while True:
-            kept = self._take(origin, sure=request.method not in READS)
-            connection = kept or self._connect(origin)
             signed = self._signer.sign(
                 request.method, path, query, {"Host": origin.authority, **request.headers},
                 at=datetime.now(UTC) - timedelta(seconds=self._seconds_ahead),
                 payload_sha256=request.sha256,
             )  # fmt: skip
+            # Without credentials nobody is asked.
+            kept = self._take(origin, sure=request.method not in READS)
+            connection = kept or self._connect(origin)
             target = f"{path}?{query}" if query else path
             try:
                 head = render_head(request.method, target, signed, len(request.body))
