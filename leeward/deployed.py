@@ -73,7 +73,7 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--without-aws",
             is_flag=True,
-            help="Ask nothing of AWS: logins from files, copies opened by the offline key.",
+            help="Ask no deployment: logins from files, copies opened by the offline key.",
         ),
     ):
         given = option(given)
