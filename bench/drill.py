@@ -70,8 +70,8 @@ def main() -> None:
     ]
     text = "## The drill and its orchestration\n\n" + table(["what", "seconds"], lines)
     text += (
-        "\nFunctions start from memory, as with Lambda's SnapStart, which the template does not turn "
-        "on yet; what a start takes without it, the next part says.\n"
+        "\nFunctions start from memory, as with Lambda's SnapStart, which the template does not "
+        "turn on yet; what a start takes without it, the next part says.\n"
     )
     publish("drill", text, {"rounds": rounds, "median": middle})
 
