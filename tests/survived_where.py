@@ -41,7 +41,7 @@ NO_ANSWER = Untried("test_people tries it on scenarios of its own")
 
 NEXUS: Mapping[str, Mapping[str, Cell]] = {
     "database-corruption": {
-        "workers killed": "test_faults::test_every_step_survives_two_deaths_of_its_worker",
+        "workers killed": "test_faults::test_every_step_survives_deaths_of_its_worker",
         "ends killed": END,
         "alarm again": "test_faults::test_alarms_that_come_twice_start_one_run",
         "two at once": "test_refusals::"
