@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, Protocol
 
 Versioning = Literal["", "Enabled", "Suspended"]
@@ -90,12 +90,17 @@ class CopySource:
 
 @dataclass(frozen=True)
 class Written:
-    """What a copy or a put left: the server's own answer. `checksums` as in ObjectFacts."""
+    """What a copy or a put left: the server's own answer. `checksums` as in ObjectFacts.
+
+    dated_after: by how much at most the copy's time, as listings show it, is later than the moment
+    at which its source was read; None where the server does not tell.
+    """
 
     key: str
     etag: str
     version_id: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
+    dated_after: timedelta | None = None
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,25 @@ def test_a_copy_has_what_the_original_had(cloud: Cloud) -> None:
     cloud.run(work)
 
 
+@pytest.mark.parametrize("server", ["moto", "seaweedfs"])
+def test_a_copy_says_how_much_later_it_may_be_dated_than_what_it_read(
+    server: str, request: pytest.FixtureRequest
+) -> None:
+    """By the server's own times: never less than by those that a listing shows afterwards."""
+
+    async def work(one: Bucket, two: Bucket) -> None:
+        await one.put("k", b"content")
+        for _ in range(5):
+            asked_at = datetime.now(UTC).replace(microsecond=0)
+            written = await two.copy_from(CopySource(one.name, "k", size_bytes=7))
+            [row] = await every(two.list())
+            assert written.dated_after is not None
+            assert row.modified_at.replace(microsecond=0) - asked_at <= written.dated_after
+            await asyncio.sleep(0.23)
+
+    Cloud(server, request.getfixturevalue(server)).run(work)
+
+
 def test_a_copy_keeps_tags_and_storage_class_whole_or_in_parts(moto: S3Server) -> None:
     tags = {"team": "a b", "über": "x + y="}
 

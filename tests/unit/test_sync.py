@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -320,6 +321,28 @@ def test_a_change_during_a_copy_is_not_hidden_by_its_time() -> None:
     policy = SyncPolicy(opaque_etags=True)
     world.sync(AfterCopy(world.replica, happens), policy)
     assert contents(world.replica) == {"k": b"new"}
+
+
+class Dated(BucketReplica):
+    """Whose server says by how much its copies may be dated after what they read."""
+
+    def __init__(self, bucket: Bucket, seconds: float) -> None:
+        super().__init__(bucket)
+        self._dated_after = timedelta(seconds=seconds)
+
+    async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
+        return replace(await super().copy(source, row), dated_after=self._dated_after)
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(0, 0), (1, 0), (2, 10), (900, 10)])
+def test_nobody_looks_again_at_what_a_later_sync_would_see(seconds: float, looks: int) -> None:
+    world = World()
+    world.put(world.source, **{f"k{number}": "content" for number in range(10)})
+    before = world.source.requests
+    world.sync(Dated(world.replica, seconds), SyncPolicy(opaque_etags=True))
+    listings, copies = 1, 10
+    assert world.source.requests - before == listings + copies + looks
+    assert contents(world.replica) == contents(world.source)
 
 
 def test_a_reconcile_tells_what_the_events_had_missed() -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.backup.bucket.sync_decision import SyncPolicy, check_deletions, decide_key
+from chalicelib.backup.bucket.sync_decision import (
+    SyncPolicy,
+    check_deletions,
+    decide_key,
+    shows_later_changes,
+)
 from chalicelib.errors import Refused
 from chalicelib.ports.buckets import ObjectRow
 
@@ -71,6 +76,28 @@ def test_what_is_left_is_the_same_or_was_written_after_the_source(
         assert target.size_bytes == source.size_bytes
         same = source.etag != "" and source.etag == target.etag
         assert same or target.modified_at - source.modified_at > policy.margin
+
+
+TENTHS = st.integers(0, 30)
+
+
+@settings(max_examples=1000)
+@given(asked=TENTHS, later=TENTHS, dated=st.integers(-30, 50), behind=st.integers(0, 10))
+def test_what_changes_after_it_was_read_is_copied_again_or_looked_for(
+    asked: int, later: int, dated: int, behind: int
+) -> None:
+    """Times in tenths of a second, shown in whole ones; the source's clock may be one behind."""
+    written_at, dated_at = (asked + later - behind) // 10, (asked + dated) // 10
+    if shows_later_changes(timedelta(seconds=dated_at - asked // 10), KMS):
+        found = decide_key(row(A, at=written_at), row(B, at=dated_at), KMS)
+        assert found.reason == "newer"
+
+
+def test_only_a_time_of_the_copy_s_own_clock_spares_a_look() -> None:
+    expected = {None: False, -3600: False, -3: False, -2: True, 0: True, 1: True, 2: False}
+    for seconds, spared in expected.items():
+        dated_after = None if seconds is None else timedelta(seconds=seconds)
+        assert shows_later_changes(dated_after, KMS) is spared, seconds
 
 
 def test_deletions_have_a_limit() -> None:

@@ -7,10 +7,12 @@ told. A copy in parts is a new upload: all of these are read from the source and
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlencode
 from xml.etree import ElementTree
@@ -20,7 +22,7 @@ from chalicelib.adapters.s3.facts import CHECKSUMS, META, read_facts
 from chalicelib.adapters.s3.http import Answer, S3Http
 from chalicelib.adapters.s3.place import Place
 from chalicelib.adapters.s3.signing import encode_path, encode_query
-from chalicelib.adapters.s3.xml import need_text, parse, parse_tags, render_parts
+from chalicelib.adapters.s3.xml import need_text, parse, parse_at, parse_tags, render_parts
 from chalicelib.errors import DigestMismatch, LeewardError
 from chalicelib.ports.buckets import ChecksumName, CopySource, ObjectFacts, Written
 from chalicelib.ports.lasting import put_down, upload_gone
@@ -76,7 +78,7 @@ class S3Copier:
             "x-amz-checksum-algorithm": checksum,
         }
         return await self._http.call(
-            "PUT", key, (), headers, read=partial(_read_copied, key),
+            "PUT", key, (), headers, read=partial(_read_copied_since, key, time.monotonic()),
             seconds=self._http.patience.copy_seconds,
         )  # fmt: skip
 
@@ -283,6 +285,24 @@ def _read_copied(key: str, answer: Answer) -> Written:
     root = parse(answer.body)
     etag = need_text(root, "ETag").strip('"')
     return Written(key, etag, answer.headers.get("x-amz-version-id", ""), _checksums(root))
+
+
+def _read_copied_since(key: str, began: float, answer: Answer) -> Written:
+    return replace(_read_copied(key, answer), dated_after=_dated_after(answer, began))
+
+
+def _dated_after(answer: Answer, began: float) -> timedelta | None:
+    """Both times are the server's own, in whole seconds: the object's, as listings show it, and the
+    earliest at which it can have read the source, since nobody asked for it before `began`."""
+    sent, made = answer.headers.get("Date", ""), parse(answer.body).findtext("LastModified", "")
+    try:
+        answered_at, modified_at = parsedate_to_datetime(sent), parse_at(made)
+    except ValueError:
+        return None
+    if answered_at.tzinfo is None:
+        return None
+    asked_at = answered_at - timedelta(seconds=time.monotonic() - began)
+    return modified_at.replace(microsecond=0) - asked_at.replace(microsecond=0)
 
 
 def _read_part(number: int, answer: Answer) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
@@ -35,13 +36,15 @@ LARGE_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Copied:
-    """One copy as its server confirmed it. `sha256` in hex, "" when nobody computed it."""
+    """One copy as its server confirmed it. `sha256` in hex, "" when nobody computed it.
+    `dated_after` as in ports/buckets.py."""
 
     key: str
     size_bytes: int
     etag: str = ""
     version_id: str = ""
     sha256: str = ""
+    dated_after: timedelta | None = None
 
 
 class Replica(Protocol):
@@ -111,7 +114,10 @@ class BucketReplica:
             size_bytes=row.size_bytes, storage_class=row.storage_class,
         )  # fmt: skip
         written = await self.bucket.copy_from(wanted)
-        return Copied(row.key, row.size_bytes, written.etag, written.version_id)
+        return Copied(
+            row.key, row.size_bytes, written.etag, written.version_id,
+            dated_after=written.dated_after,
+        )  # fmt: skip
 
     async def delete(self, keys: Sequence[str]) -> Deleted:
         return await self.bucket.delete([(key, "") for key in keys])

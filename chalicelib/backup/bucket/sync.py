@@ -23,6 +23,7 @@ from chalicelib.backup.bucket.sync_decision import (
     KeyDecision,
     SyncPolicy,
     check_deletions,
+    shows_later_changes,
     tells_content,
 )
 from chalicelib.backup.bucket.sync_walk import SPLIT_AFTER, Walk
@@ -332,7 +333,8 @@ async def copy_current(
     """Copy what the source holds now; None when it holds nothing any more.
 
     The copy counts when the source is still what was copied: for an object whose ETag does not
-    tell the content, and for every copy in another cloud, later syncs go by the times alone.
+    tell the content, and for every copy in another cloud, later syncs go by the times alone. They
+    are enough where the copy's own time shows what changed since.
 
     Raises:
         DigestMismatch: code "object-changed": it changed at each of COPY_ATTEMPTS.
@@ -343,7 +345,7 @@ async def copy_current(
         assert current is not None
         try:
             copied = await replica.copy(source, current)
-            if by_etag:
+            if by_etag or shows_later_changes(copied.dated_after, policy):
                 return copied
             after = await look(source, row.key)
             if after is not None and after.etag == current.etag:

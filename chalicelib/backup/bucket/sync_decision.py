@@ -3,7 +3,7 @@
 An ETag is the MD5 of the content only for an object of one part that is not encrypted with a KMS
 key. Where it is not, time decides: the copy is right when it was made after the source was last
 written, which holds because a copy of such an object counts only when the source is still the same
-after it (sync.py).
+after it (sync.py), or when the copy is dated so early that every change since would be newer.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from chalicelib.ports.buckets import ObjectRow
 Action = Literal["copy", "leave", "delete", "keep"]
 Reason = Literal["new", "size", "etag", "newer", "same-etag", "copied-later", "not-in-source"]
 MD5_DIGITS = 32
+CLOCKS_DIFFER = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ def _compare(
     if source.modified_at + policy.margin < target.modified_at:
         return "leave", "copied-later"
     return "copy", "newer"
+
+
+def shows_later_changes(dated_after: timedelta | None, policy: SyncPolicy) -> bool:
+    """Whether a change of the source since it was read for a copy makes that copy `newer`, so that
+    nobody needs to look. A second of the margin is left to clocks of two regions; a time far before
+    the copy was asked for is some other clock's."""
+    if dated_after is None:
+        return False
+    return -policy.margin <= dated_after <= policy.margin - CLOCKS_DIFFER
 
 
 def tells_content(etag: str) -> bool:
