@@ -424,6 +424,25 @@ def test_an_event_brings_its_object_and_says_how_late() -> None:
     assert Replicated.from_json(done.to_json()) == done
 
 
+def test_an_upload_that_began_before_the_last_copy_is_brought_by_its_event() -> None:
+    """S3 dates what was uploaded in parts by the beginning of the upload."""
+    world, policy = World(), SyncPolicy(opaque_etags=True)
+    world.put(world.source, k="old")
+    began_at = world.clock.now()
+    world.clock.sleep(60)
+    world.put(world.replica, k="old")
+    world.clock.sleep(60)
+    world.put(world.source, k="new")
+    stored = world.source.versions["k"][0]
+    stored.facts = replace(stored.facts, modified_at=began_at)
+    told = event("Object Created", "k", world.clock.now())
+    world.clock.sleep(5)
+    assert replicate(world, told, policy).action == "copied"
+    assert contents(world.replica) == {"k": b"new"}
+    world.clock.sleep(5)
+    assert replicate(world, told, policy).action == "already"
+
+
 def test_events_out_of_order_and_twice_end_where_the_source_is() -> None:
     policy = SyncPolicy(mirror=True)
     for seed in range(30):

@@ -1,8 +1,12 @@
 """One S3 event brought to the replica: at least once, in any order, late or twice.
 
-The event only says that a key was touched. What is done follows from what the source holds now, so
-an old event cannot undo a newer one, and one that was delivered twice changes nothing. Whatever
-happens between looking and copying is seen by looking again.
+The event only says that a key was touched, and when. What is done follows from what the source
+holds now, so an old event cannot undo a newer one, and one that was delivered twice changes
+nothing. Whatever happens between looking and copying is seen by looking again.
+
+An object that was uploaded in parts is dated when its upload began, perhaps before the copy of what
+it replaced was made; it came with the event.
+Source: "Uploading and copying objects using multipart upload", S3 user guide.
 
 A single event cannot know how many deletions there are, so that it deletes only where versions stay
 below a marker. Elsewhere the nightly sync does, which counts them first.
@@ -20,9 +24,10 @@ from chalicelib.backup.bucket.sync_decision import SyncPolicy, decide_key
 from chalicelib.errors import BadInput, CheckFailed
 from chalicelib.plan.records import Record, parse_time
 from chalicelib.ports import Clock
-from chalicelib.ports.buckets import Bucket
+from chalicelib.ports.buckets import Bucket, ObjectRow
 
-KINDS = ("Object Created", "Object Deleted")
+CREATED = "Object Created"
+KINDS = (CREATED, "Object Deleted")
 # How often a key that is written and deleted by turns is looked at in one invocation.
 ROUNDS = 4
 
@@ -61,8 +66,8 @@ async def replicate_object(
         DigestMismatch, Unavailable, ...: as the copy; nothing half is left, deliver it again.
     Source: "Amazon S3 event message structure for Amazon EventBridge"; keys are not URL-encoded.
     """
-    key, event_at = _read(event, source)
-    job = _Job(source, replica, policy, clock, key, event_at)
+    key, event_at, created = _read(event, source)
+    job = _Job(source, replica, policy, clock, key, event_at, created)
     for _ in range(ROUNDS):
         done = await job.once()
         if await job.agrees():
@@ -83,9 +88,10 @@ class _Job:
     clock: Clock
     key: str
     event_at: datetime
+    created: bool
 
     async def once(self) -> Replicated:
-        wanted = await look(self.source, self.key)
+        wanted = self._dated(await look(self.source, self.key))
         there = await self.replica.look(self.key)
         if wanted is None and there is None:
             return self._unchanged("already")
@@ -101,6 +107,12 @@ class _Job:
             "copied", size_bytes=copied.size_bytes, etag=copied.etag,
             version_id=copied.version_id, sha256=copied.sha256,
         )  # fmt: skip
+
+    def _dated(self, row: ObjectRow | None) -> ObjectRow | None:
+        """Not before it came: a later event than that of this object leads to one copy more."""
+        if row is None or not self.created or row.modified_at >= self.event_at:
+            return row
+        return row._replace(modified_at=self.event_at)
 
     @property
     def _deletes(self) -> bool:
@@ -135,7 +147,7 @@ class _Job:
         return Replicated(self.key, action, self.event_at, self.clock.now(), None)
 
 
-def _read(event: dict[str, Any], source: Bucket) -> tuple[str, datetime]:
+def _read(event: dict[str, Any], source: Bucket) -> tuple[str, datetime, bool]:
     try:
         detail, at = event["detail"], parse_time(event["time"])
         bucket, key = str(detail["bucket"]["name"]), str(detail["object"]["key"])
@@ -158,4 +170,4 @@ def _read(event: dict[str, Any], source: Bucket) -> tuple[str, datetime]:
             code="other-bucket",
             hint="Look which component of the plan names this bucket.",
         )
-    return key, at
+    return key, at, kind == CREATED
