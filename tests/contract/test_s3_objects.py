@@ -15,6 +15,7 @@ from email.utils import format_datetime
 from itertools import count
 from pathlib import Path
 
+import boto3
 import pytest
 from botocore.exceptions import CredentialRetrievalError
 
@@ -292,6 +293,8 @@ def test_what_a_client_of_boto3_knows_is_used(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-environment")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.delenv("AWS_SESSION_TOKEN", raising=False)
+    # It keeps the credentials that it found first.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     access = access_of(connect_s3("eu-west-1", "http://127.0.0.1:9", attempts=2))
     assert (access.region, access.endpoint_url) == ("eu-west-1", "http://127.0.0.1:9")
     assert access.credentials() == Credentials("of-the-environment", "s")
