@@ -93,14 +93,15 @@ def _take(answer: Answer, code: str, run: dict[str, Any], desk: AnswerDesk) -> T
             code="unknown-person",
         )
     question = find_question(answer.run_id, answer.step, state=desk.state, run=run)
-    votes, verdict = read_votes(question, desk.state), read_verdict(question, desk.state)
-    if not any(vote.request == answer.digest for vote in votes):
+    # In this order: the votes that led to a verdict are read with it.
+    verdict, votes = read_verdict(question, desk.state), read_votes(question, desk.state)
+    if not _has(votes, answer):
         now = desk.clock.now()
         running = run["status"] == "running"
         require_open(question, verdict, running=running, now=now)
         roles = require_entitled(question, answer, votes, desk.roles, now=now)
         factor = use_code(answer.by, code, request=answer.digest, desk=desk.factors)
-        _keep_vote(question, answer, roles, factor, votes, desk)
+        _keep_vote(question, answer, roles, factor, desk)
     return settle(question, run, desk=desk)
 
 
@@ -206,15 +207,22 @@ def _keep_vote(
     answer: Answer,
     roles: tuple[str, ...],
     factor: str,
-    votes: tuple[Vote, ...],
     desk: AnswerDesk,
 ) -> None:
-    """One for each person: of two that the same person gives at once, the second is refused."""
+    """One for each person: of two that the same person gives at once, the second is refused, but
+    not when it is the same (a button pressed twice)."""
     now = desk.clock.now()
     vote = Vote(answer.by, answer.decision, answer.reason, now, roles, factor, answer.digest)
     sort = f"{_sort('vote', question)}#{answer.by}"
-    if not desk.state.create(_partition(question), sort, vote.to_json()):
-        require_entitled(question, answer, (*votes, vote), desk.roles, now=now)
+    if desk.state.create(_partition(question), sort, vote.to_json()):
+        return
+    kept = read_votes(question, desk.state)
+    if not _has(kept, answer):
+        require_entitled(question, answer, kept, desk.roles, now=now)
+
+
+def _has(votes: tuple[Vote, ...], answer: Answer) -> bool:
+    return any(vote.request == answer.digest for vote in votes)
 
 
 def read_run(run_id: str, state: StateStore) -> dict[str, Any]:

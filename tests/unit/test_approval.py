@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -187,6 +189,34 @@ def test_the_same_answer_again_is_harmless(office: Office) -> None:
     assert say(office, "cy", key="k2").outcome == "approved"
     assert office.kinds().count("answered") == 2
     assert office.kinds().count("decided") == 1
+
+
+class Overtaken:
+    """State whose call number `at` comes after somebody else did `first`."""
+
+    def __init__(self, inner: Any, at: int, first: Callable[[], Any]) -> None:
+        self._inner, self._left, self._first = inner, at, first
+
+    def __getattr__(self, name: str) -> Any:
+        if self._left == 0:
+            self._first()
+        self._left -= 1
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize("at", range(14))
+def test_a_button_pressed_twice_is_one_answer_however_the_two_meet(office: Office, at: int) -> None:
+    ask(office)
+    say(office, "bo")
+    code = office.next_code("cy")
+    answer = Answer(RUN, "switch", "approve", "cy", "", "pressed")
+    state = Overtaken(office.state, at, lambda: take_answer(answer, code, desk=office.desk))
+    factors = replace(office.desk.factors, state=state)
+    second = replace(office.desk, state=state, factors=factors)
+    assert take_answer(answer, code, desk=second).outcome == "approved"
+    assert office.kinds().count("answered") == 2
+    assert office.kinds().count("decided") == 1
+    assert "answer-refused" not in office.kinds()
 
 
 def test_a_state_that_is_tried_again_hears_what_was_answered(office: Office) -> None:
