@@ -44,10 +44,12 @@ def ends_when_late(event: dict[str, Any], *, desk: Desk) -> Iterator[None]:
 
 
 def _end(event: dict[str, Any], desk: Desk) -> None:
-    log.error("%s is late, this worker ends", event["step"])
-    word = threading.Thread(target=leave_word, args=[event], kwargs={"desk": desk}, daemon=True)
-    word.start()
-    word.join(WORD_SECONDS)
-    sys.stdout.flush()
-    # Not by an exception: the block may wait for an answer that never comes.
-    os._exit(STATUS)
+    try:
+        log.error("%s is late, this worker ends", event["step"])
+        word = threading.Thread(target=leave_word, args=[event], kwargs={"desk": desk}, daemon=True)
+        word.start()
+        word.join(WORD_SECONDS)
+        sys.stdout.flush()
+    finally:
+        # Whatever failed; and not by an exception: the block may wait for an answer for ever.
+        os._exit(STATUS)
