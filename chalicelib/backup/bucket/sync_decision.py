@@ -85,7 +85,8 @@ def _compare(
 def shows_later_changes(dated_after: timedelta | None, policy: SyncPolicy) -> bool:
     """Whether a change of the source since it was read for a copy makes that copy `newer`, so that
     nobody needs to look. A second of the margin is left to clocks of two regions; a time far before
-    the copy was asked for is some other clock's."""
+    the copy was asked for is some other clock's. What was uploaded in parts is dated by the
+    beginning of its upload: no time shows it, its event brings it (replicate.py)."""
     if dated_after is None:
         return False
     return -policy.margin <= dated_after <= policy.margin - CLOCKS_DIFFER
