@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -132,11 +131,11 @@ def peer(packages: tuple[str, ...], program: str) -> Path:
     folder = PEERS / packages[0].partition("=")[0].partition("[")[0]
     if not (folder / "bin" / program).exists():
         system = Path("/usr/bin/python3")
-        python = str(system) if system.exists() else sys.executable
-        uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
-        subprocess.run([uv, "venv", "--quiet", "--python", python, folder], check=True)
-        into = ["--python", str(folder / "bin" / "python")]
-        subprocess.run([uv, "pip", "install", "--quiet", *into, *packages], check=True)
+        python = system if system.exists() else Path(sys.executable)
+        subprocess.run([python, "-I", ROOT / "leeward" / "make_venv.py", folder], check=True)
+        options = ["--quiet", "--disable-pip-version-check"]
+        pip = [folder / "bin" / "python", "-m", "pip", "install", *options]
+        subprocess.run([*pip, *packages], check=True)
     return folder / "bin" / program
 
 
