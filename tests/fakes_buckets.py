@@ -162,11 +162,8 @@ class InMemoryBucket:
         *,
         metadata: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        if_absent: bool = False,
     ) -> Written:
         self._used()
-        if if_absent and key in self.versions and self.versions[key][0].data is not None:
-            raise Refused(f"expected no object {key}, found one", code="exists", hint="Read it.")
         plain = ObjectFacts(key, 0, "", self._world.now(), metadata=metadata or {})
         return self._store(key, data, replace(plain, headers=headers or {}), {})
 

@@ -205,9 +205,8 @@ class Bucket(Protocol):
         *,
         metadata: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        if_absent: bool = False,
     ) -> Written:
-        """Small objects in one request. Raises Refused (code "exists") when `if_absent`."""
+        """Small objects in one request."""
 
     async def delete(self, keys: Sequence[tuple[str, str]]) -> Deleted:
         """Delete (key, version id) pairs, any number, in batches.

@@ -349,12 +349,9 @@ def test_a_body_in_an_encoding_stays_as_it_is_stored(cloud: Cloud) -> None:
     cloud.run(work)
 
 
-def test_put_replaces_unless_told_not_to(cloud: Cloud) -> None:
+def test_put_replaces(cloud: Cloud) -> None:
     async def work(one: Bucket, two: Bucket) -> None:
-        await one.put("k", b"1", if_absent=True)
-        with pytest.raises(Refused) as caught:
-            await one.put("k", b"2", if_absent=True)
-        assert caught.value.instance_code == "exists"
+        await one.put("k", b"1")
         await one.put("k", b"3")
         assert await content(one, "k") == b"3"
 

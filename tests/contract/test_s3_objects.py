@@ -210,8 +210,6 @@ def test_credentials_are_asked_for_at_every_request() -> None:
         (403, "SignatureDoesNotMatch", Refused, "access-denied"),
         (403, "AccessDenied", Refused, "access-denied"),
         (404, "NoSuchBucket", NotReady, "no-bucket"),
-        (412, "PreconditionFailed", Refused, "exists"),
-        (409, "ConditionalRequestConflict", Refused, "exists"),
         (400, "BadDigest", DigestMismatch, "digest-mismatch"),
         (400, "XAmzContentSHA256Mismatch", DigestMismatch, "digest-mismatch"),
     ],
@@ -223,6 +221,30 @@ def test_a_refusal_is_said_in_the_words_of_every_store(
         store.put("k", b"", if_absent=True)
     assert caught.value.instance_code == code
     assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [error(412, "PreconditionFailed"), error(409, "ConditionalRequestConflict")],
+    ids=["412", "409"],
+)
+@pytest.mark.parametrize(
+    "seen",
+    [put_answer("x-amz-meta-write: another"), put_answer(), answer(404), answer(403)],
+    ids=["another", "unmarked", "gone", "unseen"],
+)
+def test_what_another_wrote_is_never_taken_for_ours(refused: bytes, seen: bytes) -> None:
+    with answering(refused, seen) as (store, script), pytest.raises(Refused) as caught:
+        store.put("k", b"", if_absent=True)
+    assert caught.value.instance_code == "exists"
+    asked = [it.partition(" ")[0] for it in script.asked]
+    assert asked[:2] == ["PUT", "HEAD"]
+
+
+def test_what_is_written_over_needs_no_mark() -> None:
+    with answering(put_answer()) as (store, script):
+        store.put("k", b"")
+    assert header(script.asked[0], "x-amz-meta-write") == ""
 
 
 def ranged(start: int, body: bytes, size: int) -> bytes:

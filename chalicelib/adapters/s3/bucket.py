@@ -36,7 +36,6 @@ from chalicelib.adapters.s3.xml import (
     render_delete,
 )
 from chalicelib.errors import (
-    DigestMismatch,
     LeewardError,
     Refused,
 )
@@ -251,22 +250,12 @@ class S3Bucket:
         *,
         metadata: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        if_absent: bool = False,
     ) -> Written:
         sent = {**self._at_rest, **(headers or {}), **sha256_header(data)}
         sent |= {f"x-amz-meta-{name}": value for name, value in (metadata or {}).items()}
-        if if_absent:
-            sent["If-None-Match"] = "*"
-        try:
-            return await self._http.call(
-                "PUT", key, (), sent, data, read=lambda a: read_written(key, a.headers)
-            )
-        except DigestMismatch as error:
-            raise Refused(
-                f"expected no object {key!r} in {self.name}, found one",
-                code="exists",
-                hint="Read what is there; objects of this kind are written once.",
-            ) from error
+        return await self._http.call(
+            "PUT", key, (), sent, data, read=lambda a: read_written(key, a.headers)
+        )
 
     async def delete(self, keys: Sequence[tuple[str, str]]) -> Deleted:
         in_xml = [pair for pair in keys if not NOT_IN_XML.search(pair[0])]

@@ -7,12 +7,14 @@ sent, and as the checksum that it keeps.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 from chalicelib.adapters.s3.answers import in_our_words
 from chalicelib.adapters.s3.direct import Data, Request, S3Direct, Said
+from chalicelib.adapters.s3.facts import META
 from chalicelib.adapters.s3.place import Query
 from chalicelib.adapters.s3.signing import encode_path
 from chalicelib.adapters.s3.xml import (
@@ -25,6 +27,7 @@ from chalicelib.adapters.s3.xml import (
     parse_uploads,
     render_parts,
 )
+from chalicelib.errors import LeewardError, Refused
 from chalicelib.ports import Listed
 
 T = TypeVar("T")
@@ -32,6 +35,10 @@ R = TypeVar("R")
 CHECKED = {"x-amz-checksum-algorithm": "SHA256"}
 # What boto3 says beside a checksum; servers that are not S3 look for it.
 SENT_CHECKED = {"x-amz-sdk-checksum-algorithm": "SHA256"}
+# S3 tells the checksums that it keeps to who asks for them.
+TELL = {"x-amz-checksum-mode": "ENABLED"}
+CHECKSUM = "x-amz-checksum-sha256"
+WRITE = f"{META}write"
 Rows = tuple[list[R], list[tuple[str, str]] | None]
 
 
@@ -59,11 +66,24 @@ class ObjectCalls:
         self._copy_seconds = direct.patience.copy_seconds
 
     def put(self, to: Object, data: Data, digest: bytes, *, if_absent: bool) -> str:
-        """The checksum that S3 keeps of it, "" when it tells none."""
-        condition = {"If-None-Match": "*"} if if_absent else {}
+        """The checksum that S3 keeps of it, "" when it tells none.
+
+        `if_absent`: a mark tells this put from any other of the same bytes. When an answer is lost,
+        the object that the next attempt finds is this one's own.
+        """
+        mark = secrets.token_hex(8) if if_absent else ""
+        condition = {"If-None-Match": "*", WRITE: mark} if if_absent else {}
         headers = {**self._at_rest, **condition, **_checksum(digest)}
         request = Request("PUT", to.name, (), headers, data, digest.hex())
-        return self._ask(to, request, _told_checksum, creating=True)
+        try:
+            return self._ask(to, request, _told_checksum, creating=True)
+        except Refused as error:
+            if error.instance_code != "exists":
+                raise
+            found = self._seen(to)
+            if found.get(WRITE) != mark:
+                raise
+            return found.get(CHECKSUM, "")
 
     def copy(self, source: Object, source_bucket: str, to: Object) -> None:
         headers = {**self._at_rest, **CHECKED, **_source(source, source_bucket)}
@@ -150,6 +170,15 @@ class ObjectCalls:
             rows, following = self._ask(of, request, read)
             yield from rows
 
+    def _seen(self, it: Object) -> Mapping[str, str]:
+        """Nothing of what is gone by now, or not this caller's to see."""
+        try:
+            return self._direct.tried(it.name, lambda: self._direct.head(it.name, TELL))
+        except LeewardError as error:
+            if error.retryable:
+                raise
+            return {}
+
     def _ask(
         self, about: Object, request: Request, read: Callable[[Said], T], *, creating: bool = False
     ) -> T:
@@ -176,11 +205,11 @@ def _source(source: Object, bucket: str) -> dict[str, str]:
 
 
 def _checksum(digest: bytes) -> dict[str, str]:
-    return {**SENT_CHECKED, "x-amz-checksum-sha256": _encoded(digest)}
+    return {**SENT_CHECKED, CHECKSUM: _encoded(digest)}
 
 
 def _told_checksum(said: Said) -> str:
-    return said.headers.get("x-amz-checksum-sha256", "")
+    return said.headers.get(CHECKSUM, "")
 
 
 def _encoded(digest: bytes) -> str:

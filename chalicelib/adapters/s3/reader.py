@@ -19,6 +19,7 @@ from chalicelib.adapters.http.text import Headers
 from chalicelib.adapters.read_ahead import RANGE_BYTES, fetch_ahead
 from chalicelib.adapters.refusals import changed_meanwhile
 from chalicelib.adapters.s3.answers import facts_of, in_our_words, version_of
+from chalicelib.adapters.s3.calls import TELL as TELL
 from chalicelib.adapters.s3.calls import Object
 from chalicelib.adapters.s3.direct import S3Direct
 from chalicelib.adapters.s3.read import Reading
@@ -30,8 +31,6 @@ LONGEST_PAUSE_SECONDS = 10.0
 # It stays in the processor's cache between the socket and the hash, which releases the interpreter
 # once for each.
 PIECE_BYTES = 512 << 10
-# S3 tells the checksums that it keeps to who asks for them.
-TELL = {"x-amz-checksum-mode": "ENABLED"}
 NOTHING_ELSE: Mapping[str, str] = {}
 OUT_OF_RANGE = 416
 
