@@ -82,6 +82,27 @@ def test_what_no_store_can_hold_is_refused(key: str, code: str) -> None:
     assert caught.value.instance_code == code
 
 
+@pytest.mark.parametrize(
+    "below", ["points/x/", "wal/", "inc-1-db/records/", "people-inc-1/records/"]
+)
+def test_below_what_is_leewards_own_only_plain_keys_are_kept_and_asked_for(below: str) -> None:
+    asked: list[str] = []
+
+    def rows(prefix: str) -> Iterator[Listed]:
+        asked.append(prefix)
+        yield Listed(prefix + "a", 1, datetime.now(UTC))
+
+    assert [row.key for row in NAMES.merged(below, rows)] == [below + "a"]
+    assert asked == ["backups/db/" + below]
+    with pytest.raises(BadInput) as caught:
+        NAMES.name(below + "a//b")
+    assert caught.value.instance_code == "key-not-plain"
+
+
+def test_the_key_of_a_bucket_may_look_like_one_of_leewards_own() -> None:
+    assert NAMES.name("objects/inc-1/records/\n").startswith("backups/db/odd-names/")
+
+
 def test_the_longest_name_is_kept() -> None:
     assert NAMES.name("k" * 1013) == "backups/db/" + "k" * 1013
 

@@ -3,12 +3,13 @@
 A plain key is its own name, so that ordinary tools find it. Any other (`a//b`, `x/../y`, a newline)
 stands below `odd-names/` as the hexadecimal digits of its UTF-8 bytes, 200 in a segment, with
 `.key` at the end; `xxd -r -p` reads it. Hexadecimal keeps the byte order, so a listing is two
-sorted streams, merged.
+sorted streams, merged; it is one where all keys are Leeward's own.
 """
 
 from __future__ import annotations
 
 import heapq
+import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +26,8 @@ PLAIN_ASCII = frozenset(
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.=@,:~%+() "
 )
 _PLAIN_KEY = PLAIN_ASCII | {"/"}
+# Below these all keys are Leeward's own, and plain: a listing need not ask for odd ones.
+_OWN = re.compile(r"(points|wal|relations|schemas)/|(inc|people-inc|review-inc)-[^/]+/records/")
 # Ours, a folder's own, and what Google refuses names below.
 RESERVED = frozenset({ODD, ".incoming", ".well-known"})
 
@@ -44,11 +47,17 @@ class KeyNames:
         self._longest_segment_bytes = longest_segment_bytes
 
     def name(self, key: str) -> str:
-        """Raises BadInput: "key-empty", "key-not-utf8", "key-too-long"."""
+        """Raises BadInput: "key-empty", "key-not-utf8", "key-too-long", "key-not-plain"."""
         if not key:
             raise BadInput("expected a key, found none", code="key-empty", hint="Name the object.")
-        digits = _utf8(key).hex()
-        name = self.prefix + (key if self._is_plain(key) else f"{ODD}/{_cut(digits)}{END}")
+        digits, plain = _utf8(key).hex(), self._is_plain(key)
+        if not plain and (own := _OWN.match(key)):
+            raise BadInput(
+                f"expected a plain key below {own[0]}, found {key[:60]!r}",
+                code="key-not-plain",
+                hint="Only Leeward writes there; store the object under another name.",
+            )
+        name = self.prefix + (key if plain else f"{ODD}/{_cut(digits)}{END}")
         found = len(name.encode())
         if found > self._longest_bytes:
             raise BadInput(
@@ -68,7 +77,9 @@ class KeyNames:
             NotReady: the store does not keep that order (code "listing-unordered"); whoever
                 joins two listings would take objects to be missing.
         """
-        streams = [self._keys(rows(self._odd_prefix(prefix)))]
+        streams = []
+        if not _OWN.match(prefix):
+            streams.append(self._keys(rows(self._odd_prefix(prefix))))
         if self._is_plain(prefix + "x"):
             odd = f"{self.prefix}{ODD}/"
             plain = (row for row in rows(self.prefix + prefix) if not row.key.startswith(odd))
