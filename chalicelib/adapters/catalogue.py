@@ -112,7 +112,7 @@ class StoredCatalogue:
         ends = self._read_ends()
         if ends is not None:
             windows = [bound_window(window, ends) for window in windows]
-        return Inventory(tuple(points), tuple(rejected), wal, tuple(windows))
+        return Inventory(tuple(points), tuple(rejected), wal, tuple(windows), held)
 
     def add(self, point: RecoveryPoint) -> None:
         self._store.put(point_key(point.id, MANIFEST), write_manifest(point), if_absent=True)
@@ -282,10 +282,14 @@ class StoredCatalogue:
 
     def _read_ends(self) -> list[WalEnd] | None:
         """None where the WAL was stored first; nothing is known when a copy's cannot be read."""
-        if not any(row.key == COPIED for row in self._store.list(COPIED)):
-            return None
         try:
-            rows = json.loads(self._store.get(COPIED))["ends"]
+            told = self._store.get(COPIED)
+        except Truncated as error:
+            if error.instance_code == "object-missing":
+                return None
+            raise
+        try:
+            rows = json.loads(told)["ends"]
             return [WalEnd(int(tli), int(lsn), parse_time(at)) for tli, lsn, at in rows]
         except (ValueError, KeyError, TypeError):
             return []

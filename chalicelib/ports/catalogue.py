@@ -36,12 +36,14 @@ class Inventory:
     """Everything a database can be restored from, as its store says now.
 
     `points` are those that a restore may use; `rejected` the others, quarantined ones among them.
+    `holdings`: what both were told from.
     """
 
     points: tuple[DatabasePoint, ...]
     rejected: tuple[RejectedPoint, ...]
     wal: WalInventory
     windows: tuple[Window, ...]
+    holdings: Holdings = Holdings((), ())
 
 
 class Catalogue(Protocol):

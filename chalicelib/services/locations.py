@@ -112,7 +112,8 @@ class Locations:
             catalogue = self.catalogue(name, component)
             database = self.component(component).kind == "postgres"
             known = catalogue.inventory() if database else None
-            return Candidate(name, distance, catalogue.holdings(), known, primary=primary)
+            held = known.holdings if known else catalogue.holdings()
+            return Candidate(name, distance, held, known, primary=primary)
         except LeewardError as error:
             return Candidate(name, distance, error=error, primary=primary)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +19,7 @@ from chalicelib.plan.records import (
     RecoveryTarget,
     canonical_json,
 )
+from chalicelib.ports import Listed
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
 
@@ -61,6 +63,25 @@ def test_a_point_counts_from_its_manifest_on(shelf: Shelf) -> None:
     for catalogue in (shelf.indexed, shelf.plain):
         assert catalogue.inventory().points == (point,)
         assert catalogue.inventory().rejected == ()
+
+
+def test_an_inventory_tells_what_it_was_made_of_and_is_read_once(shelf: Shelf) -> None:
+    point = shelf.add("p1")
+    asked: list[str] = []
+
+    class Asked(InMemoryObjectStore):
+        def list(self, prefix: str = "") -> Iterator[Listed]:
+            asked.append(prefix)
+            return shelf.store.list(prefix)
+
+        def get(self, key: str) -> bytes:
+            asked.append(key)
+            return shelf.store.get(key)
+
+    found = StoredCatalogue(Asked(), "db").inventory()
+    assert [it.point for it in found.holdings.standings] == [point]
+    assert found.holdings == shelf.plain.holdings()
+    assert asked == ["points/", "points/p1/manifest.json", "wal/", "copied.json"]
 
 
 def test_an_id_is_used_once(shelf: Shelf) -> None:

@@ -10,7 +10,7 @@ from chalicelib.errors import LeewardError
 from chalicelib.evidence.entries import decision
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import RecoveryTarget
-from chalicelib.ports import Catalogue, ObjectStore
+from chalicelib.ports import Catalogue, Inventory, ObjectStore
 from chalicelib.recover.choose_copy import choose_copy
 from chalicelib.services import build
 from chalicelib.services.steps.said import say
@@ -25,6 +25,11 @@ class Source:
     location: str
     store: ObjectStore
     catalogue: Catalogue
+    known: Inventory | None = None
+
+    def inventory(self) -> Inventory:
+        """Of a database: what the choice was made by, where it was made just now; else anew."""
+        return self.known or self.catalogue.inventory()
 
 
 def source_of(run: Run, component: str) -> Source:
@@ -45,14 +50,15 @@ def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
             other leads there either.
     """
     places, lost = build.locations(), _lost_locations(run)
+    known: Inventory | None = None
     if places.primary in lost:
         item = _choose_other(run, component, target, lost)
     else:
-        item = _choose(run, component, target, lost)
+        item, known = _choose(run, component, target, lost)
     partition = f"run#{run.run_id}"
     if not build.state().create(partition, _sort(component), item):
         build.state().replace(partition, _sort(component), item, expected={})
-    return _open(component, item)
+    return _open(component, item, known)
 
 
 def _lost_locations(run: Run) -> frozenset[str]:
@@ -62,14 +68,16 @@ def _lost_locations(run: Run) -> frozenset[str]:
 
 def _choose(
     run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Inventory | None]:
+    """And what the primary location holds, where it is the one."""
     places = build.locations()
     try:
-        choose_copy((places.ask(places.primary, component),), target)
-        return {"location": places.primary}
+        asked = places.ask(places.primary, component)
+        choose_copy((asked,), target)
+        return {"location": places.primary}, asked.inventory
     except LeewardError as error:
         try:
-            return _choose_other(run, component, target, lost)
+            return _choose_other(run, component, target, lost), None
         except LeewardError as no_other:
             # What the primary location says names its windows, which is what helps a person.
             raise error from no_other
@@ -86,11 +94,11 @@ def _choose_other(
     return {"location": choice.location, "quarantined": dict(choice.quarantined)}
 
 
-def _open(component: str, chosen: Mapping[str, Any]) -> Source:
+def _open(component: str, chosen: Mapping[str, Any], known: Inventory | None = None) -> Source:
     """`quarantined`: what the primary location told, whose notes may not have been copied yet."""
     places, location = build.locations(), chosen["location"]
     catalogue = places.catalogue(location, component, quarantined=chosen.get("quarantined"))
-    return Source(location, places.store(location, component), catalogue)
+    return Source(location, places.store(location, component), catalogue, known)
 
 
 def _sort(component: str) -> str:

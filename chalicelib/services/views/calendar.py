@@ -38,17 +38,17 @@ def calendar_view(event: Event) -> Event:
 def _calendar_of(name: str) -> Event:
     component = require_component(name)
     catalogue, now = build.catalogue(name), build.clock().now()
-    held = catalogue.holdings()
-    shown = _kept(name, held, component.retention, now) if component.retention else _all(held)
     is_database = build.plan().components[name].kind == "postgres"
-    windows = catalogue.inventory().windows if is_database else ()
+    known = catalogue.inventory() if is_database else None
+    held = known.holdings if known else catalogue.holdings()
+    shown = _kept(name, held, component.retention, now) if component.retention else _all(held)
     return {
         "component": name,
         "as_of": format_time(now),
         "rejected": [{"point": it.point_id, "why": it.reason} for it in held.rejected],
         "windows": [
             {"start_at": format_time(it.start_at), "end_at": format_time(it.end_at)}
-            for it in windows
+            for it in (known.windows if known else ())
         ],
         **shown,
     }

@@ -109,7 +109,9 @@ def require_component(component: str) -> BaseComponent:
 
 def _read(component: str) -> Copies:
     catalogue = build.catalogue(component)
-    held = catalogue.holdings()
+    is_database = build.plan().components[component].kind == "postgres"
+    known = catalogue.inventory() if is_database else None
+    held = known.holdings if known else catalogue.holdings()
     proofs, unreadable = _read_proofs(component, held.standings)
     facts = CopyFacts(
         component,
@@ -119,8 +121,8 @@ def _read(component: str) -> Copies:
         unreadable=tuple(unreadable),
         failed=tuple(_failed(component)),
     )
-    if build.plan().components[component].kind == "postgres":
-        return Copies(facts, newest_moment(catalogue.inventory()))
+    if known:
+        return Copies(facts, newest_moment(known))
     moments = [it.point.taken_at for it in held.standings if not it.quarantined]
     return Copies(facts, max(moments, default=None))
 

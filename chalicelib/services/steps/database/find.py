@@ -41,7 +41,7 @@ def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     damage = _search(run, component, source, moment)
     if moment:
         # What cannot be reached is refused here, before a later step stops anybody's writes.
-        choose_points(source.catalogue.inventory(), damage.target)
+        choose_points(source.inventory(), damage.target)
     say(run, damage_found(damage))
     found = f"{damage.found}; {note}" if note else damage.found
     return {"found": found, "damage": damage.to_json(), "target": damage.target.to_json()}
@@ -56,7 +56,7 @@ def _pretend(run: Run, component: str) -> dict[str, Any]:
 
 
 def _search(run: Run, component: str, source: Source, moment: str) -> Damage:
-    inventory = source.catalogue.inventory()
+    inventory = source.inventory()
     window = find_window(inventory.windows, END)
     far = window.end_lsn - FIRST_SEARCH_SEGMENTS * inventory.wal.segment_bytes
     search = partial(_search_from, run, component, source, moment, inventory, window)
