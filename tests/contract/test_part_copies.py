@@ -24,6 +24,7 @@ from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
 from chalicelib.backup.long_copies import LongPlace, give_up_old
 from chalicelib.errors import DigestMismatch, Unavailable
 from chalicelib.plan.records import RecoveryPoint
+from chalicelib.ports.lasting import pack, unpack
 from tests.http_faults import Headers, fault_proxy
 from tests.s3_recorded import operation_of, recording_proxy
 from tests.s3_servers import S3Server, moto_server, seaweed_server
@@ -189,12 +190,69 @@ def test_what_was_written_after_its_manifest_is_read_and_compared(pair: Pair) ->
     assert not any(row.key == KEY for row in pair.target.list())
 
 
-def test_an_object_that_was_cut_otherwise_is_read_and_sent(pair: Pair) -> None:
-    other = _store(pair.server, pair.source.bucket, pair.server.port, part_bytes=7 * MIB)
-    assert pair.target.copy_from(other, KEY, vouched="a" * 64) is None
+def test_how_an_object_was_cut_is_asked_of_the_object(pair: Pair) -> None:
+    """Whatever the parts are today that this or that store is sent."""
+    sevens = _store(pair.server, pair.source.bucket, pair.server.port, part_bytes=7 * MIB)
+    with sevens.open_writer(KEY) as writer:
+        writer.write(DATA)
+        writer.commit()
+    assert pair.target.copy_from(pair.source, KEY, vouched="a" * 64)
+    assert pair.asked.count("UploadPartCopy") == 3
+    assert pair.target.facts(KEY).checksums == pair.source.facts(KEY).checksums
+    onward = _store(pair.server, pair.server.create_bucket(), pair.server.port)
+    assert onward.copy_from(pair.target, KEY, vouched="a" * 64), "the copy tells it too"
     assert pair.target.copy_from(pair.source, KEY) is None, "nobody vouches"
     assert not uploads(pair)
-    assert timedelta() < datetime.now(UTC) - pair.source.facts(KEY).modified_at
+
+
+def test_what_was_sent_before_objects_told_their_cut_is_copied_by_s3_too(pair: Pair) -> None:
+    _send(pair, 16 * MIB, {})
+    assert pair.target.copy_from(pair.source, KEY, vouched="a" * 64)
+    assert pair.asked.count("UploadPartCopy") == 2
+    assert pair.target.get(KEY) == DATA
+
+
+@pytest.mark.parametrize("pair", ["moto"], indirect=True)
+def test_what_was_begun_with_other_parts_is_gone_on_with(pair: Pair) -> None:
+    """A checkpoint of before tells no cut."""
+    larger = _store(pair.server, pair.target.bucket, pair.server.port, part_bytes=16 * MIB)
+    with larger.open_lasting("long") as writer:
+        writer.write(DATA)
+        facts, rest = unpack(writer.checkpoint())
+    del facts["cut"]
+    pair.asked.clear()
+    with pair.target.open_lasting("long", pack(facts, rest)) as writer:
+        writer.write(DATA)
+        writer.commit()
+    assert pair.asked.count("UploadPart") == 2, "16 MiB and the rest"
+    assert pair.target.get("long") == DATA + DATA
+
+
+@pytest.mark.parametrize("told", [None, "5242880/1000", "1/1000", "0/0", "parts"])
+@pytest.mark.parametrize("pair", ["moto"], indirect=True)
+def test_an_object_that_is_cut_in_no_known_way_is_read_and_sent(
+    pair: Pair, told: str | None
+) -> None:
+    """Another program sent it."""
+    _send(pair, 6 * MIB, {"leeward-cut": told} if told else {})
+    assert pair.target.copy_from(pair.source, KEY, vouched="a" * 64) is None
+    assert "UploadPartCopy" not in pair.asked
+    assert not uploads(pair)
+
+
+def _send(pair: Pair, part_bytes: int, metadata: dict[str, str]) -> None:
+    """With Amazon's own library."""
+    where = {"Bucket": pair.source.bucket, "Key": f"f/{KEY}"}
+    client, kind = pair.server.client, {"ChecksumAlgorithm": "SHA256"}
+    begun = client.create_multipart_upload(**where, **kind, Metadata=metadata)
+    where["UploadId"] = begun["UploadId"]
+    parts = []
+    for number, start in enumerate(range(0, len(DATA), part_bytes), 1):
+        body = DATA[start : start + part_bytes]
+        sent = client.upload_part(**where, **kind, PartNumber=number, Body=body)
+        told = {name: sent[name] for name in ("ETag", "ChecksumSHA256")}
+        parts.append({"PartNumber": number, **told})
+    client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
 
 
 @pytest.mark.parametrize("pair", ["seaweedfs"], indirect=True)

@@ -1,23 +1,25 @@
 """Copies of Leeward's own objects that S3 makes part by part: those above 5 GiB.
 
 S3 computes the SHA-256 of each part that it copies, and from them a checksum of the whole. Cut as
-the source was when it was sent, the copy must have the source's: then it is the same bytes, and
-none of them came here. Parts that an earlier run copied are found with the target and are not
-copied again; a wrong one among them would show in the checksum of the whole.
+the source was when it was sent, which it tells, the copy must have the source's: then it is the
+same bytes, and none of them came here. Parts that an earlier run copied are found with the target
+and are not copied again; a wrong one among them would show in the checksum of the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from chalicelib.adapters.refusals import not_as_sent
+from chalicelib.adapters.s3.answers import facts_of
 from chalicelib.adapters.s3.calls import Object, Upload
+from chalicelib.adapters.s3.cut import Part, cut_of
 from chalicelib.adapters.s3.facts import CONTENT_HEADERS, META
-from chalicelib.adapters.s3.writer import part_bytes
+from chalicelib.adapters.s3.reader import TELL
 from chalicelib.ports import Leftover
 from chalicelib.ports.lasting import put_down
 
@@ -25,29 +27,10 @@ if TYPE_CHECKING:
     from chalicelib.adapters.s3.store import S3ObjectStore
 
 COPIES_AT_ONCE = 16
+# Of one object. Source: "Amazon S3 multipart upload limits".
+MOST_PARTS = 10_000
 OF_PARTS = "sha256-of-parts"
 CLASS = "x-amz-storage-class"
-
-
-@dataclass(frozen=True)
-class Part:
-    number: int
-    start: int
-    end: int
-
-    @property
-    def span(self) -> str:
-        return f"bytes={self.start}-{self.end - 1}"
-
-
-def cut(size_bytes: int, smallest: int) -> Iterator[Part]:
-    """As PartWriter cuts an object of that size."""
-    start = number = 0
-    while start < size_bytes:
-        end = min(size_bytes, start + part_bytes(smallest, number))
-        number += 1
-        yield Part(number, start, end)
-        start = end
 
 
 def copy_in_parts(
@@ -59,12 +42,13 @@ def copy_in_parts(
         Unavailable: code "put-down" when `over`; the parts stay, for the next run.
         DigestMismatch: the copy is another; nothing is visible.
     """
-    facts = source.facts(key)
-    parts = list(cut(facts.size_bytes, source.part_bytes))
+    head = source.head(key, TELL)
+    facts, cut = facts_of(head), cut_of(head)
+    parts = list(islice(cut.parts(facts.size_bytes), MOST_PARTS + 1)) if cut else []
     wanted = facts.checksums.get(OF_PARTS, "")
     if wanted.rpartition("-")[2] != str(len(parts)):
         return False
-    job = _Copy(source, target, key, parts)
+    job = _Copy(source, target, key, parts, head)
     job.begin()
     job.copy_all(over)
     job.complete(wanted)
@@ -88,15 +72,20 @@ def remove_uploads(
 
 class _Copy:
     def __init__(
-        self, source: S3ObjectStore, target: S3ObjectStore, key: str, parts: list[Part]
+        self,
+        source: S3ObjectStore,
+        target: S3ObjectStore,
+        key: str,
+        parts: list[Part],
+        head: Mapping[str, str],
     ) -> None:
+        self._head = head
         self._source, self._target, self._key, self._parts = source, target, key, parts
         self._from, self._to, self._calls = source.object(key), target.object(key), target.calls
         self._done: dict[int, dict[str, str]] = {}
 
     def begin(self) -> None:
         """Go on with an upload that is there, if need be begin one."""
-        self._head = self._source.head(self._key, {})
         self._upload = self._known() or self._calls.begin(self._to, _kept(self._head))
         self._find_done()
 

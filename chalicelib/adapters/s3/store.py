@@ -1,7 +1,7 @@
 """Objects below one prefix of an S3 bucket, encrypted at rest, each checked by S3 itself.
 
 A large object is sent in parts by a few threads while it is produced; memory is the part size
-times the number of threads plus two. S3 refuses a part whose SHA-256 is not the one sent along,
+times the number of threads plus one. S3 refuses a part whose SHA-256 is not the one sent along,
 and the checksum of the whole is compared when it is put together. Nothing of this needs boto3.
 """
 
@@ -26,7 +26,8 @@ from chalicelib.ports import Leftover, Listed, StoredFacts
 if TYPE_CHECKING:
     from chalicelib.adapters.s3.writer import LastingPartWriter, PartWriter
 
-PART_BYTES = 16 * MIB
+# The smallest that S3 takes: a backup's peak of memory is some of these, whatever its size.
+PART_BYTES = 5 * MIB
 # The largest object that S3 copies in one request.
 COPY_BYTES = 5 << 30
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.adapters.s3.answers import compare
 from chalicelib.adapters.s3.calls import Upload
+from chalicelib.adapters.s3.cut import UNTOLD, Cut
 from chalicelib.adapters.s3.reader import TELL
 from chalicelib.errors import LeewardError, Refused, Unavailable
 from chalicelib.plan.records import StoredObject
@@ -19,13 +20,8 @@ if TYPE_CHECKING:
     from chalicelib.adapters.s3.store import S3ObjectStore
 
 PART_THREADS = 3
-# S3 takes 10,000 parts of up to 5 GiB; doubling every 1,500 parts reaches 2.5 TiB.
-PARTS_PER_SIZE = 1500
-
-
-def part_bytes(smallest: int, number: int) -> int:
-    """How large part `number` (from 0) is: a copy that is cut alike has the checksum of this."""
-    return smallest << (number // PARTS_PER_SIZE)
+# S3 takes 10,000 parts of 5 MiB to 5 GiB; from 5 MiB on this reaches 4.9 TiB.
+PARTS_PER_SIZE = 1000
 
 
 class PartWriter:
@@ -34,6 +30,7 @@ class PartWriter:
     def __init__(self, store: S3ObjectStore, key: str) -> None:
         self._store, self._key = store, key
         self._object = store.object(key)
+        self._cut = Cut(store.part_bytes, PARTS_PER_SIZE)
         self._buffer = bytearray()
         self._whole: Any = hashlib.sha256()
         self._size_bytes = 0
@@ -44,9 +41,13 @@ class PartWriter:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._whole.update(data)
         self._size_bytes += len(data)
-        self._buffer += data
-        while len(self._buffer) >= self._part_bytes():
-            self._send_part(self._begun())
+        left = memoryview(data)
+        while left:
+            room = self._part_bytes() - len(self._buffer)
+            self._buffer += left[:room]
+            left = left[room:]
+            if len(self._buffer) == self._part_bytes():
+                self._send_part(self._begun())
 
     def commit(self) -> StoredObject:
         if self._upload is None:
@@ -68,12 +69,10 @@ class PartWriter:
                 self._store.calls.abort(self._upload)
 
     def _part_bytes(self) -> int:
-        return part_bytes(self._store.part_bytes, len(self._parts))
+        return self._cut.part_bytes(len(self._parts) + 1)
 
     def _send_part(self, upload: Upload) -> None:
-        size = self._part_bytes()
-        body = self._buffer[:size]
-        del self._buffer[:size]
+        body, self._buffer = self._buffer, bytearray()
         unsent = len(self._parts) - PART_THREADS
         if unsent >= 0:
             self._parts[unsent].result()
@@ -83,7 +82,7 @@ class PartWriter:
 
     def _begun(self) -> Upload:
         if self._upload is None:
-            self._upload = self._store.calls.begin(self._object)
+            self._upload = self._store.calls.begin(self._object, self._cut.header)
         return self._upload
 
     def _stored_checksum(self) -> str:
@@ -101,6 +100,7 @@ class LastingPartWriter(PartWriter):
         facts, rest = unpack(checkpoint)
         self._whole = RunningDigest(state=facts["sha256"])
         self._size_bytes = facts["size"]
+        self._cut = Cut(*facts["cut"]) if "cut" in facts else UNTOLD
         if facts["upload"]:
             self._upload = Upload(self._object, facts["upload"])
         self._parts = [_done(number, *part) for number, part in enumerate(facts["parts"], 1)]
@@ -111,6 +111,7 @@ class LastingPartWriter(PartWriter):
         facts = {
             "upload": self._upload.id if self._upload else "",
             "size": self._size_bytes,
+            "cut": [self._cut.smallest, self._cut.per_size],
             "sha256": self._whole.state(),
             "parts": [[part["ETag"], part["ChecksumSHA256"]] for part in done],
         }
