@@ -31,6 +31,7 @@ from chalicelib.plan.records import (
     format_time,
 )
 from chalicelib.plan.wal import (
+    BESIDE,
     COPIED,
     SEGMENT_BYTES,
     WalEnd,
@@ -52,8 +53,6 @@ from chalicelib.ports import (
 THREADS = 4
 # Notes that say something of the content or bind every location. `read.json` tells of one alone.
 NOTES = (QUARANTINE, PROOF, HOLD)
-# Indexes beside the WAL that a recovery uses when they are there.
-BESIDE = ("schemas/", "relations/")
 CLOCKS_DIFFER = timedelta(minutes=5)
 
 Reason = Literal["note", "wal", "index", "object", "manifest"]

@@ -19,6 +19,9 @@ from chalicelib.plan.records import DatabasePoint, Window
 SEGMENT_BYTES = 16 << 20
 COPIED = "copied.json"
 """In a copy: {"ends": [[timeline, end LSN, stored_at], ...]} of where it was copied from."""
+BESIDE = ("schemas/", "relations/")
+"""Indexes that a recovery uses when they are there; nothing prunes them."""
+_INDEX_KEY = re.compile(rf"({'|'.join(BESIDE)})[^/]+\.json")
 _KEY = re.compile(
     r"wal/(?P<timeline>[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(\.(?P<end>[0-9A-F]{16})\.partial)?\.zst"
 )
@@ -49,6 +52,10 @@ def partial_key(timeline: int, end_lsn: int, segment_bytes: int = SEGMENT_BYTES)
 
 def history_key(timeline: int) -> str:
     return f"wal/{timeline:08X}.history"
+
+
+def is_index_key(key: str) -> bool:
+    return _INDEX_KEY.fullmatch(key) is not None
 
 
 @dataclass(frozen=True)

@@ -130,9 +130,21 @@ def test_wal_written_over_is_named_once_it_was_read(checksums: bool) -> None:
     assert codes(gate.arrive(key)) == [("overwritten", key)]
 
 
+@pytest.mark.parametrize("checksums", [True, False])
+def test_an_index_written_over_is_named_once_it_was_read(checksums: bool) -> None:
+    gate = Gate(checksums=checksums)
+    key = "schemas/2026-11-01T00:00:00.000000Z.json"
+    gate.keeper.store.put(key, b"{}")
+    assert gate.arrive(key).ok
+    gate.check()
+    gate.keeper.store.put(key, b"[]")
+    assert codes(gate.arrive(key)) == [("overwritten", key)]
+    assert codes(gate.arrive("schemas/readme.txt")) == [("extra", "schemas/readme.txt")]
+
+
 def test_notes_and_other_objects_are_let_pass(gate: Gate) -> None:
     assert gate.arrive(f"points/{gate.point.id}/hold.json").kind == "note"
-    assert gate.arrive("schemas/x.json").kind == "other"
+    assert gate.arrive("copying/x").kind == "other"
     assert gate.arrive(gate.part, prefix="another/").kind == "other"
 
 

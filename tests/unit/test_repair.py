@@ -28,6 +28,10 @@ from tests.integrity_stores import SEGMENT, Keeper, wal_content
 
 POLICY = CheckPolicy(read_within=timedelta(days=30))
 NAMES = ("primary", "gcs", "azure")
+INDEXES = {
+    "relations/20261101T000000.000000Z.json": b'{"databases": {}}',
+    "schemas/2026-11-01T00:00:00.000000Z.json": b'{"objects": {}}',
+}
 
 
 class Places:
@@ -38,6 +42,8 @@ class Places:
         self.clock = first.clock
         self.files = first.add(b"one" * 100, b"two" * 100)
         first.add_wal(1, 2, 3)
+        for key, content in INDEXES.items():
+            first.store.put(key, content)
         self.full = first.add_backup(SEGMENT + 5, 2 * SEGMENT + 9)
         self.clock.at += timedelta(hours=1)
         self.child = first.add_backup(2 * SEGMENT + 9, 3 * SEGMENT, parent=self.full.id)
@@ -271,6 +277,48 @@ def test_wal_is_filled_and_mended_from_where_it_is(places: Places) -> None:
     assert {item.outcome for item in places.repair().repaired} == {"quarantined"}
 
 
+@pytest.mark.parametrize("key", INDEXES)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wound", ["lost", "changed", "cut"])
+def test_an_index_beside_the_wal_is_mended_from_where_it_is(
+    places: Places, name: str, key: str, wound: str
+) -> None:
+    places.check_all()
+    store = places.keepers[name].store
+    if wound == "lost":
+        store.delete(key)
+    else:
+        store.rot(key, b"{" if wound == "cut" else b"x" * len(INDEXES[key]))
+    found = [places.check(name) for _ in range(2)]
+    expected = {"lost": "missing", "changed": "damaged", "cut": "truncated"}[wound]
+    assert [{(it.code, it.key) for it in one.findings} for one in found] == [{(expected, key)}] * 2
+    assert outcomes(places.repair()) == [("copied", name, key)]
+    assert store.objects[key] == INDEXES[key]
+    assert places.check(name).ok
+
+
+def test_an_index_that_no_location_has_stays_red_and_costs_no_point(places: Places) -> None:
+    places.check_all()
+    [key, _] = INDEXES
+    for keeper in places.keepers.values():
+        keeper.store.delete(key)
+    assert outcomes(places.repair()) == [("left", "", key)]
+    for _ in range(2):
+        assert places.check_all() == {name: {"missing"} for name in NAMES}
+    assert not any(view.survey.quarantined for view in places.views())
+
+
+def test_an_index_that_was_never_read_where_it_is_gone_is_missed_beside_the_others(
+    places: Places,
+) -> None:
+    [key, _] = INDEXES
+    places.keepers["primary"].store.delete(key)
+    places.check_all()
+    assert [(it.location, it.code, it.key) for it in places.compare().wal] == [
+        ("primary", "absent", key)
+    ]
+
+
 def test_extra_objects_are_named_and_never_deleted(places: Places) -> None:
     store = places.keepers["primary"].store
     store.put("wal/ransom-note", b"pay")
@@ -337,5 +385,7 @@ def test_whatever_is_good_somewhere_is_good_everywhere_after_a_repair(
                     not alive[other] for other in keys if other.startswith(f"points/{point_id}/")
                 )
                 assert hurt or places.contents(name).get(key) == truth[key], (name, key)
+            if alive[key] and key in INDEXES:
+                assert places.contents(name).get(key) == truth[key], (name, key)
         for key, data in places.contents(name).items():
             assert not key.endswith("/quarantine.json") or not all(alive.values()), data

@@ -27,7 +27,7 @@ from chalicelib.plan.manifest import (
     tampered,
 )
 from chalicelib.plan.records import Record, RecoveryPoint
-from chalicelib.plan.wal import parse_history_key, parse_wal_key
+from chalicelib.plan.wal import BESIDE, is_index_key, parse_history_key, parse_wal_key
 from chalicelib.ports import Clock, ObjectStore, StoredFacts
 from chalicelib.verify.copies.content import read_content
 from chalicelib.verify.copies.expected import Expected
@@ -41,7 +41,7 @@ LOOK_THREADS = 16
 # One object of this size is read in well under a minute.
 READ_AT_MOST = 1 << 30
 
-Kind = Literal["manifest", "object", "wal", "note", "other", "gone"]
+Kind = Literal["manifest", "object", "wal", "index", "note", "other", "gone"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,10 @@ class _Look:
     def at(self, key: str) -> Arrival:
         point_id = point_of_key(key)
         if key.startswith("wal/"):
-            return self._at_wal(key)
+            named = parse_wal_key(key, self.now) is not None or parse_history_key(key) is not None
+            return self._at_seen(key, "wal", named)
+        if key.startswith(BESIDE):
+            return self._at_seen(key, "index", is_index_key(key))
         if not point_id:
             return self.arrival(key, "other")
         if key == point_key(point_id, MANIFEST):
@@ -153,10 +156,11 @@ class _Look:
             self._read(item, point)
         return self.arrival(key, "object")
 
-    def _at_wal(self, key: str) -> Arrival:
-        if parse_wal_key(key, self.now) is None and parse_history_key(key) is None:
-            self.findings += (Finding("extra", key, "", "WAL or a history", "another name"),)
-            return self.arrival(key, "wal")
+    def _at_seen(self, key: str, kind: Kind, named: bool) -> Arrival:
+        """What no manifest names is held against what it was when it was read."""
+        if not named:
+            self.findings += (Finding("extra", key, "", f"a name of this {kind}", "another"),)
+            return self.arrival(key, kind)
         facts = self._facts(key)
         if facts is None:
             return self.arrival(key, "gone")
@@ -166,7 +170,7 @@ class _Look:
             self._judge(item, facts, None)
             if not self.findings and facts.checksums.get("sha256") != seen.sha256:
                 self._read(item, None)
-        return self.arrival(key, "wal")
+        return self.arrival(key, kind)
 
     def _point(self, point_id: str) -> RecoveryPoint | None:
         """None when there is no manifest, or one that is a finding."""

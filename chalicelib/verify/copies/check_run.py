@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from chalicelib.errors import LeewardError
 from chalicelib.plan.manifest import MANIFEST, point_key
+from chalicelib.plan.wal import is_index_key
 from chalicelib.ports import Clock, Listed, ObjectStore, ReadsOn, StoredFacts
 from chalicelib.verify.copies.begun import Begun
 from chalicelib.verify.copies.content import (
@@ -271,7 +272,7 @@ class _Run:
         self.of_location = tuple(dict.fromkeys((*self.of_location, *gaps)))
 
     def ledger(self) -> Ledger:
-        """What is no longer in the location is forgotten."""
+        """What is no longer in the location is forgotten, but for indexes, which nothing prunes."""
         known = {**self.decision.ledger.seen, **self.seen}
         rows = self.decision.survey.rows
         late = {item.key for item in self._late()}
@@ -281,7 +282,7 @@ class _Run:
             if item.code == DEADLINE and key not in self.facts and key not in late
         )
         return Ledger(
-            {key: item for key, item in known.items() if key in rows},
+            {key: item for key, item in known.items() if key in rows or is_index_key(key)},
             {
                 key: item
                 for key, item in self.wrong.items()

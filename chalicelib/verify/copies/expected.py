@@ -12,6 +12,7 @@ from chalicelib.plan.wal import (
     SEGMENT_BYTES,
     WalInventory,
     best_segments,
+    is_index_key,
     parse_history_key,
     parse_wal_key,
 )
@@ -25,7 +26,8 @@ from chalicelib.verify.copies.survey import Survey
 class Expected:
     """An object that is there, in its size.
 
-    `sha256`: of its manifest, for WAL as it was read before, "" when nothing is known of it.
+    `sha256`: of its manifest; for WAL and the indexes beside it as it was read before, "" when
+    nothing is known of it.
     `since`: the last moment at which its bytes were known to be right: when it was read, else
     when it was written, because writing compares digests. `state`: known = read before and not
     written since; changed = written since it was read; new = never read.
@@ -41,7 +43,12 @@ class Expected:
 
     @property
     def is_wal(self) -> bool:
-        return not self.point_id
+        return self.key.startswith("wal/")
+
+    @property
+    def is_unread_index(self) -> bool:
+        """Only what was read once is missed when it is gone: no manifest names it."""
+        return self.state == "new" and is_index_key(self.key)
 
 
 def expect_objects(
@@ -61,11 +68,14 @@ def expect_objects(
             continue
         seen = ledger.seen.get(item.key)
         expected[item.key] = _expect(stored, point_id, size_bytes, item.sha256, seen, now)
-    for row in wal_rows(survey):
+    for row in (*wal_rows(survey), *index_rows(survey)):
         seen = ledger.seen.get(row.key)
         size_bytes = seen.size_bytes if seen else row.size_bytes
         sha256 = seen.sha256 if seen else ""
         expected[row.key] = _expect(row, "", size_bytes, sha256, seen, now)
+    for key, seen in ledger.seen.items():
+        if is_index_key(key) and key not in survey.rows:
+            findings[key] = Finding("missing", key, "", in_bytes(seen.size_bytes), "none")
     for key, wanted in expected.items():
         findings |= _wrong_size(wanted, survey.rows[key])
     return tuple(expected[key] for key in sorted(expected)), tuple(findings.values())
@@ -103,6 +113,10 @@ def wal_rows(survey: Survey) -> Iterator[Listed]:
     for row in survey.rows.values():
         if parse_history_key(row.key) is not None:
             yield row
+
+
+def index_rows(survey: Survey) -> Iterator[Listed]:
+    return (row for key, row in survey.rows.items() if is_index_key(key))
 
 
 def wal_of(survey: Survey) -> WalInventory:

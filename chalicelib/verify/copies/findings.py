@@ -1,6 +1,6 @@
 """What a check of stored copies can find, each with a stable code.
 
-    missing             an object of a manifest is not there
+    missing             an object of a manifest, or an index beside the WAL, is not there
     truncated           it is shorter than its manifest says, or cannot be read to its end
     damaged             its bytes are not those of its manifest, or not those that were read before
     swapped             its bytes are those of another object

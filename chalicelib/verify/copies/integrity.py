@@ -50,14 +50,16 @@ def decide_check(
     """What to look at and what to read this time, and what is wrong before either.
 
     Pure. Objects that were written since they were read, that have the wrong size or were found
-    wrong by the last check are read first; their turn costs nobody else's.
+    wrong by the last check are read first, and indexes that nobody read yet; their turn costs
+    nobody else's.
     """
     ledger = ledger.as_of(now)
     objects, by_listing = expect_objects(survey, ledger, now=now)
     here = {item.key for item in objects}
     doubted = {key: item for key, item in ledger.doubted.items() if key in here}
     wrong = doubted | {item.key: item for item in by_listing}
-    suspects = {*wrong, *(item.key for item in objects if item.state == "changed")}
+    unsure = (it.key for it in objects if it.state == "changed" or it.is_unread_index)
+    suspects = {*wrong, *unsure}
     calm = [item for item in objects if item.key not in suspects]
     rotation = choose_reads(calm, policy, now=now)
     first = [item for item in objects if item.key in suspects]

@@ -7,14 +7,14 @@ the provider made of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from chalicelib.plan.manifest import MANIFEST, digest_of_manifest, digest_of_point, point_key
 from chalicelib.plan.records import Record, RecoveryPoint, StoredObject
-from chalicelib.ports import Catalogue, Clock, ObjectStore
-from chalicelib.verify.copies.expected import wal_rows
+from chalicelib.ports import Catalogue, Clock, Listed, ObjectStore
+from chalicelib.verify.copies.expected import index_rows, wal_rows
 from chalicelib.verify.copies.findings import Finding
 from chalicelib.verify.copies.integrity import decide_check
 from chalicelib.verify.copies.ledger import Ledger, load_ledger
@@ -181,9 +181,9 @@ def _read_since(view: LocationView, item: StoredObject, since: datetime) -> bool
 
 
 def _compare_wal(views: Sequence[LocationView], copied_by: datetime) -> list[Difference]:
-    """By name, and by digest where two locations have read the same segment."""
+    """By name, and by digest where two locations have read the same; the indexes beside it too."""
     stored_at: dict[str, datetime] = {}
-    for row in (row for view in views for row in wal_rows(view.survey)):
+    for row in (row for view in views for row in _beside_points(view.survey)):
         stored_at[row.key] = min(row.modified_at, stored_at.get(row.key, row.modified_at))
     differences = []
     for key in sorted(stored_at):
@@ -195,6 +195,11 @@ def _compare_wal(views: Sequence[LocationView], copied_by: datetime) -> list[Dif
                 found = f"sha-256 {digests[view.name]}, elsewhere another"
                 differences.append(Difference("other-content", view.name, key, found))
     return differences
+
+
+def _beside_points(survey: Survey) -> Iterator[Listed]:
+    yield from wal_rows(survey)
+    yield from index_rows(survey)
 
 
 def _digests(views: Sequence[LocationView], key: str) -> Mapping[str, str]:

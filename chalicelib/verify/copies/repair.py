@@ -15,7 +15,7 @@ from typing import Literal
 
 from chalicelib.plan.manifest import digest_of_manifest
 from chalicelib.plan.records import DatabasePoint, Record, RecoveryPoint, StoredObject
-from chalicelib.plan.wal import WalObject, parse_wal_key
+from chalicelib.plan.wal import WalObject, is_index_key, parse_wal_key
 from chalicelib.verify.copies.expected import segment_bytes_of
 from chalicelib.verify.copies.findings import OF_CONTENT, Finding
 from chalicelib.verify.copies.locations import LocationView
@@ -211,8 +211,11 @@ class _Planner:
         action = self._copy_wal(view, finding.key, finding.code)
         if action.sources:
             yield action
-            return
-        yield from self._lose_wal(finding, _needing(view, finding.key))
+        elif is_index_key(finding.key):
+            reason = "no location has it: a recovery works without it, and tells less"
+            yield RepairAction("leave", "", finding.key, "", reason)
+        else:
+            yield from self._lose_wal(finding, _needing(view, finding.key))
 
     def _copy_wal(self, view: LocationView, key: str, code: str) -> RepairAction:
         mine = view.ledger.seen.get(key)

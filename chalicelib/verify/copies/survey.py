@@ -20,11 +20,18 @@ from chalicelib.plan.manifest import (
     tampered,
 )
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.plan.wal import parse_history, parse_history_key, parse_wal_key
+from chalicelib.plan.wal import (
+    BESIDE,
+    is_index_key,
+    parse_history,
+    parse_history_key,
+    parse_wal_key,
+)
 from chalicelib.ports import Listed, ObjectStore
 from chalicelib.verify.copies.findings import Finding, Unreached, judge_error
 
 History = tuple[tuple[int, int], ...]
+CHECKED = ("points/", "wal/", *BESIDE)
 READ_THREADS = 8
 # What a backup or a copy that is still running has written so far belongs to nothing yet.
 SAFETY_AGE = timedelta(days=1)
@@ -32,10 +39,10 @@ SAFETY_AGE = timedelta(days=1)
 
 @dataclass(frozen=True)
 class Survey:
-    """`rows`: everything below points/ and wal/ by key. `points`: those whose manifest is whole
-    and agrees with the index, oldest first, without the quarantined ones, whose ids stand in
-    `quarantined`. `index`: point id -> digest of its manifest, empty when there is none.
-    `histories`: of each timeline its ancestors, as `parse_history` reads them."""
+    """`rows`: everything below CHECKED by key. `points`: those whose manifest is whole and agrees
+    with the index, oldest first, without the quarantined ones, whose ids stand in `quarantined`.
+    `index`: point id -> digest of its manifest, empty when there is none. `histories`: of each
+    timeline its ancestors, as `parse_history` reads them."""
 
     rows: Mapping[str, Listed]
     points: tuple[RecoveryPoint, ...] = ()
@@ -63,7 +70,7 @@ def survey(
     Raises:
         Unavailable, Refused, NotReady: the location could not be listed; nothing is known of it.
     """
-    rows = {row.key: row for prefix in ("points/", "wal/") for row in store.list(prefix)}
+    rows = {row.key: row for prefix in CHECKED for row in store.list(prefix)}
     ids = sorted(filter(None, map(_manifest_of, rows)))
     with ThreadPoolExecutor(READ_THREADS) as threads:
         read = partial(_read_point, store, index=index, component=component)
@@ -194,11 +201,12 @@ def _extra(
 
 
 def is_known_name(row: Listed) -> bool:
-    """Manifests, notes beside them, and what WAL is called."""
+    """Manifests, notes beside them, and what WAL and the indexes beside it are called."""
     point_id = point_of_key(row.key)
     if point_id:
         return row.key in {point_key(point_id, name) for name in (MANIFEST, *NOTES)}
     return (
         parse_wal_key(row.key, row.modified_at) is not None
         or parse_history_key(row.key) is not None
+        or is_index_key(row.key)
     )
