@@ -8,7 +8,7 @@ the records have keys, so that the second time leaves one record of each kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -41,9 +41,23 @@ class Run:
 Work = Callable[[Run, dict[str, Any]], dict[str, Any]]
 
 
+# What the state holds of a run: sort key -> item.
+Kept = Mapping[str, dict[str, Any]]
+
+
+def read_kept(run_id: str, *, desk: Desk) -> Kept:
+    """All of it by one request, where the items that a step looks for before it begins would take
+    one each."""
+    return {item["sort"]: item for item in desk.state.query(f"run#{run_id}")}
+
+
 def load_run(run_id: str, *, desk: Desk, step: str = "") -> Run:
     """Raises BadInput (code "unknown-run") when no such run was started."""
-    found = desk.state.get(f"run#{run_id}", "run")
+    return run_of(run_id, desk.state.get(f"run#{run_id}", "run"), step=step)
+
+
+def run_of(run_id: str, found: dict[str, Any] | None, *, step: str) -> Run:
+    """The run that an item of the state tells of. Raises as `load_run`."""
     if found is None:
         raise BadInput(
             f"there is no run {run_id!r}",
@@ -63,27 +77,30 @@ def load_run(run_id: str, *, desk: Desk, step: str = "") -> Run:
     )
 
 
-def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]:
+def run_step(
+    event: dict[str, Any], work: Work, *, desk: Desk, kept: Kept | None = None
+) -> dict[str, Any]:
     """The outputs of the step in `event`: of this attempt, or of the one that was recorded.
 
     Args:
         event: {"run_id", "step", "uses", "does", "inputs", "within"?}, as a state machine sends it.
         work: does the step; returns its outputs with at least `found`.
+        kept: of the run, when it was read already.
     Raises:
         LeewardError: what `work` raised, after it was recorded.
         CheckFailed: code "step-late": an attempt before this one took longer than it may.
     """
     run_id, step = event["run_id"], event["step"]
-    kept = desk.state.get(f"run#{run_id}", f"step#{step}")
-    if kept is not None:
-        return dict(kept["outputs"])
-    run = load_run(run_id, desk=desk, step=step)
-    attempt = _count_attempt(desk, run_id, f"attempts#{step}")
-    _say_unanswered(desk, run)
-    started_at = desk.clock.now()
+    kept = read_kept(run_id, desk=desk) if kept is None else kept
+    if (done := kept.get(f"step#{step}")) is not None:
+        return dict(done["outputs"])
+    run = run_of(run_id, kept.get("run"), step=step)
+    attempt = _count_attempt(desk, run_id, f"attempts#{step}", kept)
+    _say_unanswered(desk, run, kept)
     _say(desk, run, "step-started", {"attempt": attempt, "does": event.get("does", "")})
+    started_at = desk.clock.now()
     try:
-        _require_in_time(event, desk)
+        _require_in_time(event, kept)
         outputs = work(run, event["inputs"])
     except LeewardError as error:
         _say(desk, run, "step-failed", error.to_json() | {"attempt": attempt})
@@ -97,11 +114,10 @@ def run_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any]
     return dict(result["outputs"])
 
 
-def _say_unanswered(desk: Desk, run: Run) -> None:
+def _say_unanswered(desk: Desk, run: Run, kept: Kept) -> None:
     """A step that was to be approved begins without a verdict: its plan has it `proceed` then."""
-    partition, about = f"run#{run.run_id}", f"approve#{run.step}"
-    asked = desk.state.get(partition, f"question#{about}")
-    if asked is None or desk.state.get(partition, f"verdict#{about}") is not None:
+    asked = kept.get(f"question#approve#{run.step}")
+    if asked is None or f"verdict#approve#{run.step}" in kept:
         return
     why = f"not enough people answered in {asked['question']['within_seconds']} s, and the plan"
     body = {"what": "go on unanswered", "why": f"{why} says to proceed", "alternatives": ["stop"]}
@@ -121,16 +137,16 @@ def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any
         CheckFailed: as `run_step`.
     """
     run_id, step = event["run_id"], event["step"]
-    if desk.state.get(f"run#{run_id}", f"attempts#{step}") is None:
+    kept = read_kept(run_id, desk=desk)
+    if f"attempts#{step}" not in kept:
         return {"found": "it never began"}
-    kept = desk.state.get(f"run#{run_id}", f"undone#{step}")
-    if kept is not None:
-        return {"found": kept["found"]}
-    run = load_run(run_id, desk=desk, step=step)
-    attempt = _count_attempt(desk, run_id, f"undoing#{step}")
+    if (undone := kept.get(f"undone#{step}")) is not None:
+        return {"found": undone["found"]}
+    run = run_of(run_id, kept.get("run"), step=step)
+    attempt = _count_attempt(desk, run_id, f"undoing#{step}", kept)
     _say(desk, run, "undo-started", {"attempt": attempt})
     try:
-        _require_in_time(event, desk)
+        _require_in_time(event, kept)
         outputs = work(run, event["inputs"])
     except LeewardError as error:
         _say(desk, run, "undo-failed", error.to_json() | {"attempt": attempt})
@@ -148,10 +164,10 @@ def leave_word(event: dict[str, Any], *, desk: Desk) -> None:
     desk.state.create(f"run#{event['run_id']}", _late(event), word)
 
 
-def _require_in_time(event: dict[str, Any], desk: Desk) -> None:
+def _require_in_time(event: dict[str, Any], kept: Kept) -> None:
     """A further attempt would be late as well, and the plan allows for one. A task has its own
     time, so its event has none."""
-    if "within" not in event or desk.state.get(f"run#{event['run_id']}", _late(event)) is None:
+    if "within" not in event or _late(event) not in kept:
         return
     raise CheckFailed(
         f"expected {event['step']} to end within {event['within']} s, it was still at work then "
@@ -167,29 +183,23 @@ def _late(event: dict[str, Any]) -> str:
 
 def find_left_behind(run_id: str, steps: Iterable[str], *, desk: Desk) -> list[str]:
     """Of steps that are to be taken back, those that began and were not: something may be left."""
-    partition = f"run#{run_id}"
-    return [
-        step
-        for step in steps
-        if desk.state.get(partition, f"attempts#{step}") is not None
-        and desk.state.get(partition, f"undone#{step}") is None
-    ]
+    kept = read_kept(run_id, desk=desk)
+    return [step for step in steps if f"attempts#{step}" in kept and f"undone#{step}" not in kept]
 
 
-def _count_attempt(desk: Desk, run_id: str, sort: str) -> int:
+def _count_attempt(desk: Desk, run_id: str, sort: str, kept: Kept) -> int:
     """1 for the first attempt, and one more for each that began before this one."""
-    partition = f"run#{run_id}"
+    partition, found = f"run#{run_id}", kept.get(sort)
     while True:
-        at = format_time(desk.clock.now())
-        found = desk.state.get(partition, sort)
+        count = int(found["count"]) + 1 if found else 1
+        item = {"count": count, "at": format_time(desk.clock.now())}
         if found is None:
-            if desk.state.create(partition, sort, {"count": 1, "at": at}):
-                return 1
-            continue
-        count = int(found["count"]) + 1
-        item = {"count": count, "at": at}
-        if desk.state.replace(partition, sort, item, expected={"count": count - 1}):
+            won = desk.state.create(partition, sort, item)
+        else:
+            won = desk.state.replace(partition, sort, item, expected={"count": count - 1})
+        if won:
             return count
+        found = desk.state.get(partition, sort)
 
 
 def _say(desk: Desk, run: Run, kind: str, body: dict[str, Any], *, key: str = "") -> dict[str, Any]:

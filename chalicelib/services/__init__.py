@@ -186,7 +186,7 @@ def run_step(event: Event) -> Event:
 
 
 def _do_step(event: Event) -> Event:
-    from chalicelib.incidents.run import run_step, undo_step
+    from chalicelib.incidents.run import read_kept, run_step, undo_step
     from chalicelib.scenarios.steps import STEP_KINDS
     from chalicelib.services import build
     from chalicelib.services.steps.code import undo_of, work_of
@@ -197,13 +197,13 @@ def _do_step(event: Event) -> Event:
         from chalicelib.services.steps.placing import hand_to_task
 
         return hand_to_task(event)
-    kind = STEP_KINDS.get(event["uses"])
+    kind, kept = STEP_KINDS.get(event["uses"]), read_kept(event["run_id"], desk=build.desk())
     if kind and kind.in_task:
         from chalicelib.services.steps.placing import place
 
-        if elsewhere := place(event):
+        if elsewhere := place(event, kept):
             return elsewhere
-    outputs: Event = run_step(event, work_of(event["uses"]), desk=build.desk())
+    outputs: Event = run_step(event, work_of(event["uses"]), desk=build.desk(), kept=kept)
     return outputs
 
 

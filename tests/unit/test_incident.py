@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -191,6 +192,26 @@ def test_a_step_is_done_once(desk: Desk) -> None:
     assert [run.component for run in done] == ["db"]
     kinds = [record.kind for record in desk.records.read(incident.id)]
     assert kinds[2:] == ["step-started", "step-finished"]
+
+
+class Counting:
+    """Wraps a fake: counts the calls of each method."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.calls: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._inner, name)
+
+
+def test_a_step_reads_the_state_of_its_run_once(desk: Desk) -> None:
+    incident = raise_alarm(desk)
+    state: Any = Counting(desk.state)
+    counted = Desk(state, desk.records, desk.workflows, desk.clock)
+    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=counted)
+    assert state.calls == {"query": 1, "create": 2}
 
 
 def test_a_step_that_goes_on_unanswered_says_so_once(desk: Desk) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from chalicelib.errors import LeewardError, Unavailable
 from chalicelib.evidence.entries import decision
 from chalicelib.incidents.orders import Order, give_order
-from chalicelib.incidents.run import Run, load_run
+from chalicelib.incidents.run import Kept, Run, run_of
 from chalicelib.plan.records import (
     DatabasePoint,
     Proof,
@@ -39,14 +39,18 @@ CLOCK_SLACK = timedelta(seconds=30)
 PROOFS_READ = 3
 
 
-def place(event: dict[str, Any]) -> Outputs | None:
-    """What is answered for a step that needs a task; None when it is to be done here."""
-    run_id, step, inputs = event["run_id"], event["step"], event["inputs"]
-    if not inputs["target"] or _result(run_id, step):
+def place(event: dict[str, Any], kept: Kept) -> Outputs | None:
+    """What is answered for a step that needs a task; None when it is to be done here.
+
+    Args:
+        kept: what the state holds of the run.
+    """
+    step, inputs = event["step"], event["inputs"]
+    if not inputs["target"] or f"step#{step}" in kept:
         return None
-    run = load_run(run_id, desk=build.desk(), step=step)
+    run = run_of(event["run_id"], kept.get("run"), step=step)
     try:
-        placement = _placement(run, event["uses"], inputs["component"], inputs["target"])
+        placement = _placement(run, event["uses"], inputs["component"], inputs["target"], kept)
     except Unavailable:
         raise
     except LeewardError:
@@ -64,7 +68,7 @@ def hand_to_task(event: dict[str, Any]) -> Outputs:
     Raises NotReady (code "no-task"); Unavailable when none can be started now.
     """
     run_id, token = event["run_id"], event["token"]
-    kept = _result(run_id, event["step"])
+    kept = build.state().get(f"run#{run_id}", f"step#{event['step']}")
     if kept is not None:
         build.tokens().succeed(token, kept["outputs"])
         return {"found": "it was done before"}
@@ -73,16 +77,12 @@ def hand_to_task(event: dict[str, Any]) -> Outputs:
     return {"found": "a task was started for it" if started else "the run's task does it"}
 
 
-def _result(run_id: str, step: str) -> dict[str, Any] | None:
-    return build.state().get(f"run#{run_id}", f"step#{step}")
-
-
-def _placement(run: Run, uses: str, component: str, target: Any) -> Placement:
+def _placement(run: Run, uses: str, component: str, target: Any, kept: Kept) -> Placement:
     partition, sort = f"run#{run.run_id}", f"place#{component}"
-    kept = build.state().get(partition, sort)
-    ran_out = _ran_out(run, uses)
-    if kept and not (ran_out and kept["where"] == "lambda"):
-        return Placement.from_json(kept)
+    decided = kept.get(sort)
+    ran_out = _ran_out(run, uses, kept)
+    if decided and not (ran_out and decided["where"] == "lambda"):
+        return Placement.from_json(decided)
     wanted = build.database(component).runs_in
     work = Work(0, 0) if wanted else _work(run, component, read_target(target))
     placement = decide_placement(work, wanted=wanted, has_tasks=build.has_tasks(), ran_out=ran_out)
@@ -91,15 +91,15 @@ def _placement(run: Run, uses: str, component: str, target: Any) -> Placement:
     return placement
 
 
-def _ran_out(run: Run, uses: str) -> bool:
-    last = build.state().get(f"run#{run.run_id}", f"attempts#{run.step}")
+def _ran_out(run: Run, uses: str, kept: Kept) -> bool:
+    last = kept.get(f"attempts#{run.step}")
     limit = timedelta(seconds=STEP_KINDS[uses].timeout_seconds) - CLOCK_SLACK
     return last is not None and build.clock().now() - parse_time(last["at"]) >= limit
 
 
 def _work(run: Run, component: str, target: RecoveryTarget) -> Work:
     source = choose_source(run, component, target)
-    inventory = source.catalogue.inventory()
+    inventory = source.inventory()
     chain = choose_points(inventory, target).chains[0]
     speed, how = _speed(source.store, inventory.points, component)
     end = target.lsn or chain.window.end_lsn
