@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ from chalicelib.plan.records import (
 )
 from chalicelib.recover.database.replay import Replayed, replay
 from chalicelib.recover.database.restore import Restored, restore
+from chalicelib.verify.checks import run_checks
 from chalicelib.verify.database import verify_database, verify_pages
+from chalicelib.verify.unique import check_unique
 from leeward.prove_source import Survey, list_tablespaces, survey
 
 COMPONENT = "proof"
@@ -211,6 +214,8 @@ def _verify_one(
     inspector = PostgresInspector(dsn, databases, may_install=True)
     wanted = CHECKS.model_copy(update={"amcheck": amcheck})
     found = verify_database(databases, inspector, wanted, moment=clock.now(), clock=clock)
+    if not amcheck:
+        found += run_checks([("unique-indexes", partial(check_unique, databases))], clock).results
     return [replace(check, name=f"{database}: {check.name}") for check in found]
 
 

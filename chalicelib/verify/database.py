@@ -19,6 +19,7 @@ from chalicelib.ports import Clock, Databases, DatabaseServer, Inspector
 from chalicelib.verify.checks import Check, run_checks
 from chalicelib.verify.proofs import CLOCK_ERROR
 from chalicelib.verify.schema import Schema, read_schema
+from chalicelib.verify.unique import amcheck_looks, check_unique
 
 READ_SECONDS = 800
 NAMED = 5
@@ -194,7 +195,12 @@ def _run_amcheck(inspector: Inspector, databases: Databases) -> str:
         raise _failed(_few([f"{fault.where}: {fault.what}" for fault in faults]))
     with databases.session(read_only=True) as session:
         others = [f"{count} of kind {kind}" for kind, count in session.query(_OTHER_INDEXES)]
-    return f"tables and indexes agree{f'; not looked into: {_few(others)}' if others else ''}"
+    told = ["tables and indexes agree"]
+    if not amcheck_looks(databases):
+        told.append(check_unique(databases))
+    if others:
+        told.append(f"not looked into: {_few(others)}")
+    return "; ".join(told)
 
 
 def _check_pages(server: DatabaseServer) -> str:
