@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +35,14 @@ class Finding(Record):
     message: str
 
 
+@dataclass(frozen=True)
+class Head:
+    """The last record of a chain, as far as the next one needs it."""
+
+    seq: int
+    digest: str
+
+
 def genesis(stream: str) -> str:
     """What record 1 holds as `previous`: the SHA-256 of the stream's name, in hex.
 
@@ -45,7 +53,7 @@ def genesis(stream: str) -> str:
 
 def next_record(
     stream: str,
-    previous: EvidenceRecord | None,
+    previous: EvidenceRecord | Head | None,
     kind: str,
     body: dict[str, Any],
     *,
@@ -95,12 +103,16 @@ def decode_record(data: bytes, *, where: str) -> EvidenceRecord:
     return record
 
 
-def verify_chain(stream: str, records: Sequence[EvidenceRecord]) -> list[Finding]:
-    """What is wrong with the chain; nothing when it is whole from record 1 to its last."""
+def verify_chain(
+    stream: str, records: Sequence[EvidenceRecord], *, after: Head | None = None
+) -> list[Finding]:
+    """What is wrong with the chain; nothing when it is whole from record 1, or from the one that
+    follows `after`, to its last."""
     findings: list[Finding] = []
     keys: set[str] = set()
-    head = genesis(stream)
-    for seq, record in enumerate(records, start=1):
+    last = after or Head(0, genesis(stream))
+    head = last.digest
+    for seq, record in enumerate(records, start=last.seq + 1):
         where = f"record {record.seq}"
         if record.digest != record_digest(record):
             findings.append(Finding("record-altered", where, "does not match its own digest"))
@@ -115,17 +127,14 @@ def verify_chain(stream: str, records: Sequence[EvidenceRecord]) -> list[Finding
     return findings
 
 
-def require_chain(stream: str, records: Sequence[EvidenceRecord]) -> None:
-    """Raises Tampered, naming the first finding, unless the chain is whole."""
-    findings = verify_chain(stream, records)
+def require_chain(
+    stream: str, records: Sequence[EvidenceRecord], *, after: Head | None = None
+) -> None:
+    """Raises Tampered, naming the first finding, unless the chain is whole (as `verify_chain`)."""
+    findings = verify_chain(stream, records, after=after)
     if findings:
         first = findings[0]
         raise _tampered(first.code, f"{stream} {first.where}", first.message)
-
-
-def with_key(records: Iterable[EvidenceRecord], key: str) -> EvidenceRecord | None:
-    """The record that has this key, or None."""
-    return next((record for record in records if record.key == key), None)
 
 
 def _parse(data: bytes) -> EvidenceRecord | None:

@@ -51,6 +51,13 @@ def read_kept(run_id: str, *, desk: Desk) -> Kept:
     return {item["sort"]: item for item in desk.state.query(f"run#{run_id}")}
 
 
+def resume_records(incident: str, kept: Kept, *, desk: Desk) -> None:
+    """Go on with the incident's records where the last step that ended left them."""
+    marks = [item["mark"] for item in kept.values() if "mark" in item]
+    if marks:
+        desk.records.resume(incident, max(marks, key=lambda it: int(it["seq"])))
+
+
 def load_run(run_id: str, *, desk: Desk, step: str = "") -> Run:
     """Raises BadInput (code "unknown-run") when no such run was started."""
     return run_of(run_id, desk.state.get(f"run#{run_id}", "run"), step=step)
@@ -95,6 +102,7 @@ def run_step(
     if (done := kept.get(f"step#{step}")) is not None:
         return dict(done["outputs"])
     run = run_of(run_id, kept.get("run"), step=step)
+    resume_records(run.incident_id, kept, desk=desk)
     attempt = _count_attempt(desk, run_id, f"attempts#{step}", kept)
     _say_unanswered(desk, run, kept)
     _say(desk, run, "step-started", {"attempt": attempt, "does": event.get("does", "")})
@@ -110,7 +118,8 @@ def run_step(
     said = _say(desk, run, "step-finished", body, key=f"{run_id}/{step}/finished")
     # What stands in the record is the step's result, also when an earlier attempt wrote it.
     result = {"outputs": said["outputs"], "seconds": said["seconds"]}
-    desk.state.create(f"run#{run_id}", f"step#{step}", result)
+    mark = desk.records.mark(run.incident_id)
+    desk.state.create(f"run#{run_id}", f"step#{step}", result | {"mark": mark})
     return dict(result["outputs"])
 
 
@@ -143,6 +152,7 @@ def undo_step(event: dict[str, Any], work: Work, *, desk: Desk) -> dict[str, Any
     if (undone := kept.get(f"undone#{step}")) is not None:
         return {"found": undone["found"]}
     run = run_of(run_id, kept.get("run"), step=step)
+    resume_records(run.incident_id, kept, desk=desk)
     attempt = _count_attempt(desk, run_id, f"undoing#{step}", kept)
     _say(desk, run, "undo-started", {"attempt": attempt})
     try:

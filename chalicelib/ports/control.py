@@ -83,6 +83,18 @@ class Records(Protocol):
             Tampered: a record is missing, altered or out of its place.
         """
 
+    def mark(self, stream: str) -> dict[str, Any]:
+        """Where the chain stood when it was last appended to from here: JSON for `resume`, small
+        whatever the records say."""
+
+    def resume(self, stream: str, mark: dict[str, Any]) -> None:
+        """Append from where the mark stands, without reading what is before it.
+
+        Args:
+            mark: of this very stream. It is trusted: who forges it breaks the chain, and the next
+                `read` says so.
+        """
+
 
 class Signer(Protocol):
     """A private key that never leaves its keeper."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +22,8 @@ from chalicelib.evidence.chain import (
     verify_chain,
 )
 from chalicelib.evidence.records import StoredRecords
+from chalicelib.plan.records import StoredObject
+from chalicelib.ports import Listed
 from tests.fakes_records import (
     START,
     AtomicObjectStore,
@@ -246,3 +251,92 @@ def test_text_that_utf8_cannot_hold_is_written_out():
     records = InMemoryRecords()
     record = records.append(STREAM, "decision", {"what": "file \udcff"}, actor="leeward")
     assert record.body == {"what": "file \\udcff"}
+
+
+class AskedStore(AtomicObjectStore):
+    """Counts what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def get(self, key: str) -> bytes:
+        self.asked.append(f"get {key[-11:]}")
+        return super().get(key)
+
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        self.asked.append("list")
+        return super().list(prefix)
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
+        self.asked.append(f"put {key[-11:]}")
+        return super().put(key, data, if_absent=if_absent)
+
+
+def marked(store: AtomicObjectStore, length: int) -> dict[str, Any]:
+    """The mark of a worker that has appended so many records, as it comes back from the state."""
+    records = StoredRecords(store, SteppingClock())
+    for number in range(length):
+        records.append(STREAM, "decision", {"n": number}, actor="leeward", key=f"key {number}")
+    return dict(json.loads(json.dumps(records.mark(STREAM))))
+
+
+def resumed(store: AtomicObjectStore, mark: dict[str, Any]) -> StoredRecords:
+    records = StoredRecords(store, SteppingClock())
+    records.resume(STREAM, mark)
+    return records
+
+
+def test_who_is_told_where_another_stood_appends_with_one_request():
+    store = AskedStore()
+    records = resumed(store, marked(store, 20))
+    store.asked.clear()
+    assert records.append(STREAM, "decision", {"n": 20}, actor="leeward").seq == 21
+    assert store.asked == ["put 000021.json"]
+    assert verify_chain(STREAM, records.read(STREAM)) == []
+
+
+def test_what_was_said_before_the_mark_is_not_said_again():
+    store = AskedStore()
+    records = resumed(store, marked(store, 5))
+    store.asked.clear()
+    again = records.append(STREAM, "decision", {"n": 99}, actor="leeward", key="key 2")
+    assert (again.seq, again.body, store.asked) == (3, {"n": 2}, ["get 000003.json"])
+
+
+def test_what_others_said_after_the_mark_is_read_and_linked():
+    store = AskedStore()
+    mark = marked(store, 5)
+    resumed(store, mark).append(STREAM, "decision", {"n": 5}, actor="leeward", key="key 5")
+    records = resumed(store, mark)
+    store.asked.clear()
+    assert records.append(STREAM, "decision", {"n": 99}, actor="leeward", key="key 5").seq == 6
+    assert records.append(STREAM, "decision", {"n": 6}, actor="leeward").seq == 7
+    assert store.asked == ["put 000006.json", "list", "get 000006.json", "put 000007.json"]
+    assert verify_chain(STREAM, StoredRecords(store, SteppingClock()).read(STREAM)) == []
+
+
+def test_a_mark_that_is_older_than_what_is_known_changes_nothing():
+    store = AskedStore()
+    mark = marked(store, 2)
+    records = StoredRecords(store, SteppingClock())
+    records.append(STREAM, "decision", {"n": 2}, actor="leeward")
+    records.resume(STREAM, mark)
+    assert records.append(STREAM, "decision", {"n": 3}, actor="leeward").seq == 4
+
+
+def test_whoever_reads_checks_what_lies_before_the_mark_as_well():
+    store = AskedStore()
+    mark = marked(store, 3)
+    key = f"{STREAM}/records/000002.json"
+    store.objects[key] = store.objects[key].replace(b'"n":1', b'"n":7')
+    with pytest.raises(Tampered, match="000002"):
+        resumed(store, mark).read(STREAM)
+
+
+def test_a_forged_mark_breaks_the_chain_and_is_found():
+    store = AskedStore()
+    records = resumed(store, marked(store, 3) | {"digest": "0" * 64})
+    records.append(STREAM, "decision", {"n": 3}, actor="leeward")
+    with pytest.raises(Tampered, match="does not follow record 3"):
+        records.read(STREAM)

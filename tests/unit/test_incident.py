@@ -206,12 +206,32 @@ class Counting:
         return getattr(self._inner, name)
 
 
-def test_a_step_reads_the_state_of_its_run_once(desk: Desk) -> None:
+def test_a_step_in_a_new_worker_asks_for_little(desk: Desk) -> None:
+    """One request for the state of the run, none for the records that steps before it left."""
     incident = raise_alarm(desk)
+    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=desk)
     state: Any = Counting(desk.state)
-    counted = Desk(state, desk.records, desk.workflows, desk.clock)
-    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=counted)
+    store: Any = Counting(desk.records._store)  # type: ignore[attr-defined]
+    new = Desk(state, StoredRecords(store, desk.clock), desk.workflows, desk.clock)
+    run_step(step_event(incident) | {"step": "restore"}, lambda *_: {"found": "it"}, desk=new)
     assert state.calls == {"query": 1, "create": 2}
+    assert store.calls == {"put": 2}
+    kinds = [record.kind for record in desk.records.read(incident.id)]
+    assert kinds[2:] == ["step-started", "step-finished"] * 2
+
+
+def test_a_step_that_is_repeated_in_a_new_worker_says_nothing_twice(desk: Desk) -> None:
+    """Its worker died before it kept the result; the steps before it left a mark."""
+    incident = raise_alarm(desk)
+    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=desk)
+    event = step_event(incident) | {"step": "restore"}
+    for _ in range(2):
+        records = StoredRecords(desk.records._store, desk.clock)  # type: ignore[attr-defined]
+        worker = Desk(desk.state, records, desk.workflows, desk.clock)
+        run_step(event, lambda *_: {"found": "it"}, desk=worker)
+        desk.state.remove(f"run#{incident.run_id}", "step#restore", expected={})
+    told = [(it.kind, it.step) for it in desk.records.read(incident.id) if it.step == "restore"]
+    assert told == [(f"step-{it}", "restore") for it in ("started", "finished", "started")]
 
 
 def test_a_step_that_goes_on_unanswered_says_so_once(desk: Desk) -> None:

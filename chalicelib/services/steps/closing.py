@@ -29,7 +29,13 @@ from chalicelib.evidence.render import render_html, render_markdown
 from chalicelib.evidence.report import make_report
 from chalicelib.incidents.fence import release_fences
 from chalicelib.incidents.incident import end_run
-from chalicelib.incidents.run import Run, find_left_behind, load_run
+from chalicelib.incidents.run import (
+    Run,
+    find_left_behind,
+    read_kept,
+    resume_records,
+    run_of,
+)
 from chalicelib.plan.losses import RULE, lost_for_good
 from chalicelib.plan.records import EvidenceRecord
 from chalicelib.plan.scenario import Step
@@ -48,7 +54,9 @@ def close_run(event: dict[str, Any]) -> dict[str, Any]:
     Args:
         event: {"run_id", "uses": "run.close" | "run.fail", "inputs": {"failure"?}}.
     """
-    run = load_run(event["run_id"], desk=build.desk())
+    kept = read_kept(event["run_id"], desk=build.desk())
+    run = run_of(event["run_id"], kept.get("run"), step="")
+    resume_records(run.incident_id, kept, desk=build.desk())
     lost = lost_for_good(build.plan(), run.scenario)
     outcome, why = _record_end(run, event, lost)
     release_fences(build.state(), run.run_id, clock=build.clock())
