@@ -57,7 +57,8 @@ class ObjectStore(Protocol):
     """Objects under text keys. One prefix of one bucket, or one folder.
 
     Every key is kept as it is, whatever the store makes of such names. One that the store cannot
-    hold (empty, too long, not UTF-8) is BadInput before anything is sent.
+    hold (empty, too long, not UTF-8) is BadInput before anything is sent, and so may be one below
+    Leeward's own folders (points/, wal/, ...) that is not plain.
     """
 
     @property

@@ -303,7 +303,7 @@ def warm() -> Event:
     The modules are imported for that alone (F401): nothing of them is called here.
     """
     from chalicelib.services import build
-    from chalicelib.services.steps import closing  # noqa: F401
+    from chalicelib.services.steps import closing, placing  # noqa: F401
     from chalicelib.services.steps.database import (
         aside,  # noqa: F401
         find,  # noqa: F401

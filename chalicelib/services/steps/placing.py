@@ -15,14 +15,9 @@ from chalicelib.errors import LeewardError, Unavailable
 from chalicelib.evidence.entries import decision
 from chalicelib.incidents.orders import Order, give_order
 from chalicelib.incidents.run import Kept, Run, run_of
-from chalicelib.plan.records import (
-    DatabasePoint,
-    Proof,
-    RecoveryTarget,
-    format_time,
-    parse_time,
-)
-from chalicelib.ports import ObjectStore
+from chalicelib.plan.manifest import PROOF, point_key
+from chalicelib.plan.records import Proof, RecoveryTarget, format_time, parse_time
+from chalicelib.ports import Holdings, Inventory, ObjectStore
 from chalicelib.recover.placement import Placement, Work, decide_placement
 from chalicelib.recover.window import choose_points
 from chalicelib.scenarios.steps import STEP_KINDS
@@ -50,6 +45,8 @@ def place(event: dict[str, Any], kept: Kept) -> Outputs | None:
         return None
     run = run_of(event["run_id"], kept.get("run"), step=step)
     try:
+        if not _has_choice(inputs["component"]):
+            return None
         placement = _placement(run, event["uses"], inputs["component"], inputs["target"], kept)
     except Unavailable:
         raise
@@ -77,6 +74,11 @@ def hand_to_task(event: dict[str, Any]) -> Outputs:
     return {"found": "a task was started for it" if started else "the run's task does it"}
 
 
+def _has_choice(component: str) -> bool:
+    """Without tasks all is done here, whatever it needs: nothing is to be read for that."""
+    return build.has_tasks() or build.database(component).runs_in == "task"
+
+
 def _placement(run: Run, uses: str, component: str, target: Any, kept: Kept) -> Placement:
     partition, sort = f"run#{run.run_id}", f"place#{component}"
     decided = kept.get(sort)
@@ -101,7 +103,7 @@ def _work(run: Run, component: str, target: RecoveryTarget) -> Work:
     source = choose_source(run, component, target)
     inventory = source.inventory()
     chain = choose_points(inventory, target).chains[0]
-    speed, how = _speed(source.store, inventory.points, component)
+    speed, how = _speed(source.store, inventory, component)
     end = target.lsn or chain.window.end_lsn
     return Work(
         data_bytes=sum(point.source_bytes for point in chain.points),
@@ -111,12 +113,10 @@ def _work(run: Run, component: str, target: RecoveryTarget) -> Work:
     )
 
 
-def _speed(
-    store: ObjectStore, points: tuple[DatabasePoint, ...], component: str
-) -> tuple[float, str]:
+def _speed(store: ObjectStore, inventory: Inventory, component: str) -> tuple[float, str]:
     """Bytes of data a second and who says so: the newest restore test, else the plan."""
-    sizes = {point.id: point.source_bytes for point in points}
-    for proof in _newest_proofs(store):
+    sizes = {point.id: point.source_bytes for point in inventory.points}
+    for proof in _newest_proofs(store, inventory.holdings):
         seconds = proof.seconds.get("restore", 0.0)
         if seconds > 0 and proof.point_id in sizes:
             return sizes[proof.point_id] / seconds, f"measured at {format_time(proof.proven_at)}"
@@ -124,7 +124,7 @@ def _speed(
     return (float(stated), "the plan's restores_at") if stated else (0.0, "")
 
 
-def _newest_proofs(store: ObjectStore) -> Iterator[Proof]:
-    keys = sorted(it.key for it in store.list("points/") if it.key.endswith("/proof.json"))
-    for key in reversed(keys[-PROOFS_READ:]):
-        yield Proof.from_json(json.loads(store.get(key)))
+def _newest_proofs(store: ObjectStore, held: Holdings) -> Iterator[Proof]:
+    proven = sorted(it.point.id for it in held.standings if it.proven_at)
+    for point_id in reversed(proven[-PROOFS_READ:]):
+        yield Proof.from_json(json.loads(store.get(point_key(point_id, PROOF))))

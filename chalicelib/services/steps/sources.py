@@ -55,10 +55,18 @@ def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
         item = _choose_other(run, component, target, lost)
     else:
         item, known = _choose(run, component, target, lost)
-    partition = f"run#{run.run_id}"
-    if not build.state().create(partition, _sort(component), item):
-        build.state().replace(partition, _sort(component), item, expected={})
+    _keep(run, component, item)
     return _open(component, item, known)
+
+
+def _keep(run: Run, component: str, item: dict[str, Any]) -> None:
+    """The same choice again, which is the usual one, writes nothing."""
+    partition, sort = f"run#{run.run_id}", _sort(component)
+    kept = build.state().get(partition, sort)
+    if kept is not None and kept | {"sort": ""} == item | {"sort": ""}:
+        return
+    if kept is not None or not build.state().create(partition, sort, item):
+        build.state().replace(partition, sort, item, expected={})
 
 
 def _lost_locations(run: Run) -> frozenset[str]:
