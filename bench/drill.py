@@ -71,7 +71,8 @@ def main() -> None:
     text = "## The drill and its orchestration\n\n" + table(["what", "seconds"], lines)
     text += (
         "\nFunctions start from memory, as with Lambda's SnapStart, which the template does not "
-        "turn on yet; what a start takes without it, the next part says.\n"
+        "turn on ([why](decisions/0020-no-snapstart.md)); what a start takes without it, the next "
+        "part says.\n"
     )
     publish("drill", text, {"rounds": rounds, "median": middle})
 
