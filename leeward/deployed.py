@@ -138,7 +138,13 @@ def _locations(plan: Plan, access: Access) -> Locations:
             )
         return read_login(plan.locations[name])
 
-    return Locations(plan, login, _private_keys(access), deployed=not access.without_aws)
+    return Locations(
+        plan,
+        login,
+        _private_keys(access),
+        deployed=not access.without_aws,
+        tell=lambda text: click.echo(text, err=True),
+    )
 
 
 def _private_keys(access: Access) -> tuple[Any, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from chalicelib.errors import BadInput, LeewardError, NotReady
+from chalicelib.errors import BadInput, LeewardError, NotReady, Throttled, Unavailable
 from chalicelib.plan.losses import lost_locations
+from chalicelib.plan.manifest import POINTS
 from chalicelib.recover.choose_copy import Candidate
 from chalicelib.services import build
 
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
     from chalicelib.ports import Catalogue, ObjectStore
 
 Login = Mapping[str, Any]
+Copy = tuple[str, str]
+"""A component, and the location where its copy lies."""
 SAME_REGION, SAME_PROVIDER, ELSEWHERE = range(3)
+# A location in another part of the world answers in less.
+TELL_AFTER_SECONDS = 3.0
+T = TypeVar("T")
 
 
 @dataclass
@@ -30,13 +36,16 @@ class Locations:
 
     `private_keys`: offline keys, tried when no KMS key opens a copy, or at once when there is
     no deployment to ask (`deployed` False): then the primary location is out of reach too.
+    `tell`: hears which locations are waited for, when that takes long.
     """
 
     plan: Plan
     login: Callable[[str], Login]
     private_keys: tuple[Opener, ...] = ()
     deployed: bool = True
-    _stores: dict[tuple[str, str], ObjectStore] = field(default_factory=dict)
+    tell: Callable[[str], None] = lambda text: None
+    _stores: dict[Copy, ObjectStore] = field(default_factory=dict)
+    _silent: dict[str, LeewardError] = field(default_factory=dict)
 
     def of(self, component: str) -> tuple[str, ...]:
         """The locations that hold copies of a component, the primary one first."""
@@ -63,8 +72,11 @@ class Locations:
         return read_secret(name) if self.deployed else self.login(name)
 
     def store(self, location: str, component: str) -> ObjectStore:
-        """Raises BadInput (code "unknown-location"), NotReady (code "no-credentials", ...)."""
-        key = (location, component)
+        """Raises BadInput (code "unknown-location"), NotReady (code "no-credentials", ...), and
+        what a location said that `find_silent` found."""
+        if location in self._silent:
+            raise self._silent[location]
+        key = (component, location)
         if key not in self._stores:
             self._stores[key] = self._open(location, component)
         return self._stores[key]
@@ -102,8 +114,35 @@ class Locations:
         """What each location answers, asked side by side; `in_region`: where to restore;
         `without`: those that are not to be asked."""
         names = [name for name in self.of(component) if name not in without]
-        with ThreadPoolExecutor(len(names)) as threads:
-            return tuple(threads.map(lambda name: self.ask(name, component, in_region), names))
+        return tuple(self._side_by_side(names, lambda it: self.ask(it, component, in_region)))
+
+    def find_silent(self, copies: Iterable[Copy]) -> None:
+        """Ask each location of these once, side by side.
+
+        One that does not answer is not asked again, as every copy in it would be waited for as
+        long: it stays unknown, and what it said is raised by `store`.
+        """
+        firsts = {location: component for component, location in reversed(list(copies))}
+        self._side_by_side(list(firsts), lambda name: self._look_in(name, firsts[name]))
+
+    def _look_in(self, name: str, component: str) -> None:
+        try:
+            next(iter(self.store(name, component).list(POINTS)), None)
+        except Throttled:
+            return  # it is there
+        except Unavailable as error:
+            self._silent[name] = error
+        except LeewardError:
+            return  # said again to whoever opens a copy there
+
+    def _side_by_side(self, names: list[str], ask: Callable[[str], T]) -> list[T]:
+        with ThreadPoolExecutor(max(len(names), 1)) as threads:
+            asked = {name: threads.submit(ask, name) for name in names}
+            slow = wait(asked.values(), TELL_AFTER_SECONDS).not_done
+            if slow:
+                late = ", ".join(name for name, it in asked.items() if it in slow)
+                self.tell(f"no answer yet from {late}: it is given up after 5 minutes at most")
+            return [it.result() for it in asked.values()]
 
     def ask(self, name: str, component: str, in_region: str = "") -> Candidate:
         """What one location answers; that it does not is an answer too."""

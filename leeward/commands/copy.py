@@ -89,6 +89,7 @@ def command(
     plan = load_plan(plan_path).plan
     with reach(plan, access) as places:
         pairs = copies_of(places, components, locations, primary=False)
+        places.find_silent([*pairs, *((name, places.primary) for name, _ in pairs)])
         with _progress(form == "text" and not dry_run) as progress:
             done = [_copy(places, *pair, progress, dry_run=dry_run) for pair in pairs]
     if form == "json":

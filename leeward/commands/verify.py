@@ -99,6 +99,7 @@ def command(
     found = Found()
     with reach(load_plan(plan_path).plan, access) as places, _ledgers(places) as ledgers:
         pairs = copies_of(places, components, locations, primary=True)
+        places.find_silent(pairs)
         with _progress(form == "text") as progress:
             for component, location in pairs:
                 _check(places, component, location, ledgers, found, progress, read_all=read_all)
