@@ -216,6 +216,8 @@ def start_run(
         run_id=incident.run_id,
         key=f"{incident.run_id}/started",
     )
+    begun = {"mark": desk.records.mark(incident.id)}
+    desk.state.create(f"run#{incident.run_id}", "begun", begun)
     payload = {"run": run, "steps": {}, "stages": {}}
     desk.workflows.start(incident.scenario, incident.run_id, payload)
 

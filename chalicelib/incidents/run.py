@@ -52,7 +52,7 @@ def read_kept(run_id: str, *, desk: Desk) -> Kept:
 
 
 def resume_records(incident: str, kept: Kept, *, desk: Desk) -> None:
-    """Go on with the incident's records where the last step that ended left them."""
+    """Go on with the incident's records where the run's start, or its last step, left them."""
     marks = [item["mark"] for item in kept.values() if "mark" in item]
     if marks:
         desk.records.resume(incident, max(marks, key=lambda it: int(it["seq"])))

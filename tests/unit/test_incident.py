@@ -207,15 +207,15 @@ class Counting:
 
 
 def test_a_step_in_a_new_worker_asks_for_little(desk: Desk) -> None:
-    """One request for the state of the run, none for the records that steps before it left."""
+    """One request for the state of the run, none for the records that were written before it."""
     incident = raise_alarm(desk)
-    run_step(step_event(incident), lambda *_: {"found": "it"}, desk=desk)
-    state: Any = Counting(desk.state)
-    store: Any = Counting(desk.records._store)  # type: ignore[attr-defined]
-    new = Desk(state, StoredRecords(store, desk.clock), desk.workflows, desk.clock)
-    run_step(step_event(incident) | {"step": "restore"}, lambda *_: {"found": "it"}, desk=new)
-    assert state.calls == {"query": 1, "create": 2}
-    assert store.calls == {"put": 2}
+    for step in ("identify", "restore"):
+        state: Any = Counting(desk.state)
+        store: Any = Counting(desk.records._store)  # type: ignore[attr-defined]
+        new = Desk(state, StoredRecords(store, desk.clock), desk.workflows, desk.clock)
+        run_step(step_event(incident) | {"step": step}, lambda *_: {"found": "it"}, desk=new)
+        assert state.calls == {"query": 1, "create": 2}
+        assert store.calls == {"put": 2}
     kinds = [record.kind for record in desk.records.read(incident.id)]
     assert kinds[2:] == ["step-started", "step-finished"] * 2
 
