@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
+from leeward.garbage import seldom_collected
 from leeward.local.dns import NameServer
 from leeward.local.faults import OUTSIDE, Fault, Faults, How
 from leeward.local.health_checks import HealthChecker
@@ -118,6 +119,7 @@ class LocalCloud:
 
     def _start_parts(self, ending: ExitStack) -> None:
         self.started_at = datetime.now(UTC)
+        ending.enter_context(seldom_collected())
         self._postgres = str(find_binaries().bin_dir)
         libraries = None if self.source else libraries_here()
         self.folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
