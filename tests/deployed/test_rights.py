@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from leeward.local.iam import Rights
+from tests.grants import RECORDS_READ
 from tests.scenarios.drills import run_drill
 
 # What a drill without faults does not need, and why it is granted all the same.
@@ -21,6 +22,7 @@ RARE = {
 # An alarm that joins reads the records; a person's next run asks whether the last one still runs.
 RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution"}}
 # What does not fit into a Lambda: tests/scenarios/test_task.py.
+RARE_OF |= {name: set(RECORDS_READ) for name in ("fence", "switch")}
 RARE_OF["rebuild"] = {"ecs:ListTasks", "ecs:RunTask", "iam:PassRole", "states:SendTaskSuccess"}
 # These run in no unattended scenario; tests/scenarios/test_copies.py holds those of the copies,
 # test_buckets.py and test_many.py there those of the buckets.

@@ -9,6 +9,7 @@ import pytest
 from leeward.commands.drill import load_runnable
 from leeward.local.drill import DrillOptions, DrillResult
 from leeward.local.stages.deletion import DELETED, INTERN
+from tests.grants import RECORDS_READ
 from tests.scenarios.drills import PLAN
 
 SCENARIO = "accidental-deletion"
@@ -77,4 +78,6 @@ def test_the_record_says_what_who_and_how_to_undo(result: DrillResult) -> None:
 def test_nothing_is_granted_that_is_not_needed(
     result: DrillResult, function: str, more: set[str]
 ) -> None:
-    assert set(result.rights[f"leeward-primary-{function}"].unused) <= set(RARE) | more
+    assert (
+        set(result.rights[f"leeward-primary-{function}"].unused) <= set(RARE) | more | RECORDS_READ
+    )
