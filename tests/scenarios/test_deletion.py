@@ -80,5 +80,3 @@ def test_nothing_is_granted_that_is_not_needed(
 ) -> None:
     found = result.rights[f"leeward-primary-{function}"]
     assert set(found.unused) <= set(RARE) | more | RECORDS_READ
-        set(result.rights[f"leeward-primary-{function}"].unused) <= set(RARE) | more | RECORDS_READ
-    )
