@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import resource
 import subprocess
 import sys
 import threading
@@ -63,6 +64,18 @@ class _Pool:
     busy: list[Sandbox] = field(default_factory=list)
 
 
+# macOS allows 256 unless asked; each sandbox holds several, and most Macs refuse more than this.
+OPEN_FILES = 10_240
+
+
+def allow_open_files() -> None:
+    """Let this process and those it starts open as many files as it may, up to OPEN_FILES."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 class Runner:
     """See the module. `environment` is added to every sandbox's own, and wins.
 
@@ -84,6 +97,7 @@ class Runner:
         libraries: Path | None = None,
     ) -> None:
         self._folder = folder
+        allow_open_files()
         self._reaper = reaper
         self._environment = environment
         self._on_log = on_log
