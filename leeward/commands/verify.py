@@ -15,7 +15,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-from chalicelib.errors import LeewardError
+from chalicelib.errors import BadInput, LeewardError, Unavailable
 from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from chalicelib.services.locations import Locations
     from chalicelib.verify.copies.check_run import CheckProgress
     from chalicelib.verify.copies.integrity import CheckResult
+    from chalicelib.verify.copies.locations import Comparison
     from chalicelib.verify.copies.repair_run import RepairResult
     from chalicelib.verify.copies.replica import ReplicaResult
 
@@ -39,12 +40,15 @@ class Found:
     replicas: list[tuple[str, str, ReplicaResult | None]] = field(default_factory=list)
     repairs: dict[str, RepairResult] = field(default_factory=dict)
     after: list[CheckResult] = field(default_factory=list)
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         last = {(it.component, it.location): it for it in (*self.checks, *self.after)}
         replicas = all(it is not None and it.ok for _, _, it in self.replicas)
-        return bool(last) and not self.silent and replicas and all(it.ok for it in last.values())
+        equal = all(it.equal for it in self.comparisons.values())
+        checked = bool(last) and all(it.ok for it in last.values())
+        return checked and not self.silent and replicas and equal
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +65,9 @@ class Found:
             ],
             "repairs": {name: it.to_json() for name, it in self.repairs.items()},
             "after": [it.to_json() for it in self.after],
+            "comparisons": {
+                name: it.to_json() | {"equal": it.equal} for name, it in self.comparisons.items()
+            },
         }
 
 
@@ -70,6 +77,7 @@ class Found:
 @click.option("--location", "locations", multiple=True, help="Only there; may be repeated.")
 @click.option("--read-all", is_flag=True, help="Read every byte, not the share whose turn it is.")
 @click.option("--repair", is_flag=True, help="Copy back what another location has sound.")
+@click.option("--compare", is_flag=True, help="Is every point provably the same in all of them?")
 @access_options
 @FORMAT
 def command(
@@ -78,6 +86,7 @@ def command(
     locations: tuple[str, ...],
     read_all: bool,
     repair: bool,
+    compare: bool,
     access: Access,
     form: str,
 ) -> None:
@@ -89,6 +98,10 @@ def command(
     With --repair what is damaged is copied back from a location that has it sound; a point that
     none has is quarantined. Without it nothing is changed but the memory of what was read.
 
+    With --compare the locations are held against each other too: a point is the same in all when
+    its manifests name the same bytes and every object was read where it lies, so with --read-all
+    at the latest. What one location has alone is a difference, whatever the reason.
+
     Exit status: 0 everything was looked at and is as it should be (after the repair); 1 not, or a
     location did not answer; 2 the input cannot be used.
 
@@ -99,6 +112,7 @@ def command(
     found = Found()
     with reach(load_plan(plan_path).plan, access) as places, _ledgers(places) as ledgers:
         pairs = copies_of(places, components, locations, primary=True)
+        compared = _to_compare(pairs) if compare else []
         places.find_silent(pairs)
         with _progress(form == "text") as progress:
             for component, location in pairs:
@@ -107,6 +121,8 @@ def command(
                 _check_replica(places, component, location, found, read_all=read_all)
             if repair:
                 _repair(places, ledgers, found, progress)
+            for component in compared:
+                _compare(places, component, pairs, ledgers, found)
     if form == "json":
         click.echo(json.dumps(found.to_json()))
     else:
@@ -236,6 +252,50 @@ def _repair(places: Locations, ledgers: ObjectStore, found: Found, progress: Pro
         found.after.append(_look(*again, read_all=True))
 
 
+def _to_compare(pairs: list[tuple[str, str]]) -> list[str]:
+    """The components with copies in two locations and more."""
+    components = [component for component, _ in pairs]
+    found = [it for it in dict.fromkeys(components) if components.count(it) > 1]
+    if not found:
+        raise BadInput(
+            "expected copies in two locations to compare, found one",
+            code="nothing-to-compare",
+            hint="Leave --compare out, or name two locations and a component that is in both.",
+        )
+    return found
+
+
+def _compare(
+    places: Locations,
+    component: str,
+    pairs: list[tuple[str, str]],
+    ledgers: ObjectStore,
+    found: Found,
+) -> None:
+    from chalicelib.adapters.clock import SystemClock
+    from chalicelib.services.jobs.checking import look_at_all, policy_of
+    from chalicelib.verify.copies.locations import compare_locations
+
+    views, unknown = look_at_all(places, component, ledgers=ledgers)
+    silent = {(name, location) for name, location, _ in found.silent}
+    for location in unknown:
+        if (component, location) in pairs and (component, location) not in silent:
+            found.silent.append((component, location, _silent(location)))
+    found.comparisons[component] = compare_locations(
+        [view for view in views if (component, view.name) in pairs],
+        policy_of(places.plan, places.component(component)),
+        now=SystemClock().now(),
+    )
+
+
+def _silent(location: str) -> LeewardError:
+    return Unavailable(
+        f"expected {location} to be compared, it did not answer",
+        code="location-silent",
+        hint="Look whether the location answers, then compare again.",
+    )
+
+
 @contextmanager
 def _progress(shown: bool) -> Iterator[Progress]:
     console = Console(stderr=True)
@@ -246,7 +306,7 @@ def _progress(shown: bool) -> Iterator[Progress]:
 
 
 def _print(found: Found) -> None:
-    from leeward.verify_report import show_checks, show_repair, show_replicas
+    from leeward.verify_report import show_checks, show_comparison, show_repair, show_replicas
 
     console = Console(highlight=False)
     if found.checks:
@@ -261,3 +321,6 @@ def _print(found: Found) -> None:
     if found.after:
         console.print("after the repair")
         show_checks(console, found.after)
+    for component, comparison in found.comparisons.items():
+        console.print(f"\n{component}: {', '.join(comparison.locations)} compared", markup=False)
+        show_comparison(console, comparison)

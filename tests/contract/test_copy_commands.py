@@ -252,6 +252,32 @@ def test_a_new_offline_key_opens_what_was_copied_before(
 DATABASE = ("--component", "nexus-db")
 
 
+def test_locations_are_compared_and_what_differs_is_named(cloud: Cloud) -> None:
+    cloud.json("copy", cloud.plan)
+    compare = ("verify", cloud.plan, *DATABASE, "--read-all", "--compare")
+    equal = cloud.json(*compare)["comparisons"]["nexus-db"]
+    assert equal["equal"] is True
+    assert set(equal["locations"]) == {"primary", *LOCATIONS}
+    assert all(set(point["proven_in"]) == set(equal["locations"]) for point in equal["points"])
+
+    client = cloud.client("s3")
+    buckets = [it["Name"] for it in client.list_buckets()["Buckets"]]
+    [bucket] = [name for name in buckets if "backupbucket" in name]
+    listed_now = client.list_objects_v2(Bucket=bucket, Prefix="nexus-db/points/")["Contents"]
+    [key] = [it["Key"] for it in listed_now if it["Key"].endswith("backup_manifest")]
+    lost = client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    client.delete_object(Bucket=bucket, Key=key)
+    other = cloud.json(*compare, status=1)["comparisons"]["nexus-db"]
+    client.put_object(Bucket=bucket, Key=key, Body=lost)
+    [point] = [it for it in other["points"] if it["differences"]]
+    assert [(it["code"], it["location"]) for it in point["differences"]] == [("wrong", "primary")]
+    assert set(point["proven_in"]) == set(LOCATIONS)
+    assert "NOT OK" not in cloud.run(*compare).stdout
+
+    alone = cloud.run("verify", cloud.plan, *DATABASE, "--location", "primary", "--compare")
+    assert (alone.returncode, "nothing-to-compare" in alone.stderr) == (2, True)
+
+
 def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> None:
     cloud.json("copy", cloud.plan)
     sound = cloud.json("verify", cloud.plan, *DATABASE, "--read-all")
