@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -120,7 +120,7 @@ def command(
     """
     plan = load_plan(plan_path).plan
     now = _moment(as_of)
-    chosen = list(_components(plan, only))
+    chosen = list(_components(plan, only, _is_scheduled if simulate else _has_backups))
     if simulate:
         shown = [_simulate(plan, *one, _period(simulate), now, bool(as_of)) for one in chosen]
     else:
@@ -164,7 +164,9 @@ def _period(text: str) -> timedelta:
     return period
 
 
-def _components(plan: Plan, only: str | None) -> Iterator[tuple[str, BaseComponent, Retention]]:
+def _components(
+    plan: Plan, only: str | None, fitting: Callable[[BaseComponent], bool]
+) -> Iterator[tuple[str, BaseComponent, Retention]]:
     if only is not None and only not in plan.components:
         raise BadInput(
             f"expected a component of the plan, found {only!r}",
@@ -173,12 +175,12 @@ def _components(plan: Plan, only: str | None) -> Iterator[tuple[str, BaseCompone
     found = [
         (name, component, component.retention)
         for name, component in plan.components.items()
-        if component.retention and only in (None, name) and _makes_points(component)
+        if component.retention and only in (None, name) and fitting(component)
     ]
     if not found:
         raise Refused(
-            f"expected backups on a schedule and a retention, found none{_of(only)}",
-            hint="state `backups` and `retention` in the plan",
+            f"expected backups that fit and a retention, found none{_of(only)}",
+            hint="State `backups` and `retention`; --simulate needs backups on a schedule.",
             code="nothing-kept",
         )
     yield from found
@@ -188,7 +190,12 @@ def _of(only: str | None) -> str:
     return f": {only} has not both" if only else ""
 
 
-def _makes_points(component: BaseComponent) -> bool:
+def _has_backups(component: BaseComponent) -> bool:
+    """Of a bucket that is replicated the nightly inventories are pruned."""
+    return bool(component.backups)
+
+
+def _is_scheduled(component: BaseComponent) -> bool:
     return any(one.when and one.kind in ("full", "dump", "sync") for one in component.backups)
 
 

@@ -21,7 +21,7 @@ from chalicelib.plan.wal import segment_key
 from chalicelib.ports import ObjectStore
 from leeward.plan_file import load_plan
 from tests.commands import ARTIST, LEEWARD, NEXUS, ROOT, clean_environment, run
-from tests.points import SEGMENT, database_standing
+from tests.points import SEGMENT, database_standing, standing
 from tests.s3_servers import moto_server
 
 DAY = timedelta(days=1)
@@ -108,6 +108,20 @@ def test_a_dry_run_tells_and_removes_nothing(folder: Path) -> None:
     as_of = run(*words, "--as-of", "2036-01-01T00:00Z")
     assert as_of.returncode == 0
     assert files_in(folder) == before
+
+
+def test_inventories_of_a_replicated_bucket_go_as_other_points_do(tmp_path: Path) -> None:
+    store = FolderObjectStore(tmp_path / "nexus-uploads")
+    catalogue = StoredCatalogue(store, "nexus-uploads")
+    now = datetime.now(UTC).replace(microsecond=0)
+    for day in range(12):
+        point = standing(now - (12 - day) * DAY, component="nexus-uploads").point
+        stored = (store.put(f"points/{point.id}/objects.jsonl.zst", b"d" * 1000),)
+        catalogue.add(replace(point, objects=stored))
+    words = ("prune", NEXUS, "--component", "nexus-uploads", "--store", tmp_path)
+    (done,) = json.loads(run(*words, "--format", "json").stdout)["components"]
+    assert done["removed"]["points"]
+    assert len(done["keep"]) + len(done["removed"]["points"]) == 12
 
 
 def test_it_removes_what_it_told_and_then_nothing(folder: Path) -> None:
