@@ -117,7 +117,7 @@ def test_inventories_of_a_replicated_bucket_go_as_other_points_do(tmp_path: Path
     for day in range(12):
         point = standing(now - (12 - day) * DAY, component="nexus-uploads").point
         stored = (store.put(f"points/{point.id}/objects.jsonl.zst", b"d" * 1000),)
-        catalogue.add(replace(point, objects=stored))
+        catalogue.add(replace(point, kind="objects", objects=stored))
     words = ("prune", NEXUS, "--component", "nexus-uploads", "--store", tmp_path)
     (done,) = json.loads(run(*words, "--format", "json").stdout)["components"]
     assert done["removed"]["points"]
