@@ -103,8 +103,13 @@ def copies_of(
 
     `primary`: whether the location that backups are taken to is one of them.
 
-    Raises BadInput (code "no-copies"): there is none, so that nothing would be done.
+    Raises BadInput: code "unknown-component" or "unknown-location"; code "no-copies", when there is
+    none, so that nothing would be done.
     """
+    for name in components:
+        places.component(name)
+    for name in locations:
+        places.location(name)
     kept = [
         name
         for name, it in places.plan.components.items()

@@ -157,14 +157,14 @@ class Locations:
             return Candidate(name, distance, error=error, primary=primary)
 
     def _distance(self, name: str, in_region: str) -> int:
-        location = self._location(name)
+        location = self.location(name)
         if location.provider != "aws":
             return ELSEWHERE
         here = in_region or self.plan.locations[self.primary].region
         return SAME_REGION if location.region == here else SAME_PROVIDER
 
     def _open(self, name: str, component: str) -> ObjectStore:
-        location = self._location(name)
+        location = self.location(name)
         prefix = f"{component}/"
         if name == self.primary and self.deployed:
             return build.backups(component)
@@ -209,7 +209,8 @@ class Locations:
         )
         return SealedStore(inner, ring)
 
-    def _location(self, name: str) -> Location:
+    def location(self, name: str) -> Location:
+        """Raises BadInput (code "unknown-location")."""
         if name not in self.plan.locations:
             raise BadInput(
                 f"the plan has no location {name!r}",

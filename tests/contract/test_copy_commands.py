@@ -332,7 +332,9 @@ def test_a_point_that_was_tried_is_proven(cloud: Cloud) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "said"),
     [
-        (["copy", NEXUS, "--to", "nowhere"], 1, "the plan has no location 'nowhere'"),
+        (["copy", NEXUS, "--to", "nowhere"], 2, "unknown-location"),
+        (["verify", NEXUS, "--location", "nowhere"], 2, "unknown-location"),
+        (["verify", NEXUS, "--component", "nowhere"], 2, "unknown-component"),
         (["copy", NEXUS, "--component", "nexus-config"], 2, "no-copies"),
         (["keys", "update", NEXUS, "--component", "nexus-config"], 2, "no-copies"),
         (["catalogue", "list", "nope", "--plan", NEXUS], 2, "unknown-component"),
