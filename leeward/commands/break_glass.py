@@ -107,7 +107,8 @@ def fail_over(
     \b
     Example:
     leeward break-glass regional-outage --plan policies/plans/nexus-studio.yaml \\
-        --reason "us-east-1 is gone" --switch-bucket leeward-switch-123456789012-us-west-2
+        --reason "us-east-1 is gone" \\
+        --switch-bucket leeward-switch-123456789012-us-west-2
     """
     from leeward.deployed import parse_logins
 

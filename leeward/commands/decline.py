@@ -27,7 +27,8 @@ def command(
 
     \b
     Example:
-    leeward decline run-20261122T084500Z-nexus-db switch --by cto --reason "a false alarm"
+    leeward decline run-20261122T084500Z-nexus-db switch \\
+        --by cto --reason "a false alarm"
     """
     answer(
         "decline", run=run, step=step, by=by, code=code, reason=reason, standby=standby, form=form

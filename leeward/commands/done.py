@@ -25,6 +25,7 @@ def command(
 
     \b
     Example:
-    leeward done run-20261122T084500Z-nexus-db root-cause --by dba-lead --reason "a bad import"
+    leeward done run-20261122T084500Z-nexus-db root-cause \\
+        --by dba-lead --reason "a bad import"
     """
     answer("done", run=run, step=step, by=by, code=code, reason=reason, standby=standby, form=form)

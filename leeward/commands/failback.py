@@ -42,7 +42,8 @@ def command(plan_path: Path, reason: str, window: str, early: bool, drill: bool,
     \b
     Example:
     leeward failback --plan policies/plans/nexus-studio.yaml \\
-        --reason "us-east-1 sound since Friday" --window 2026-11-29T02:00Z/2026-11-29T04:00Z
+        --reason "us-east-1 sound since Friday" \\
+        --window 2026-11-29T02:00Z/2026-11-29T04:00Z
     """
     file = load_plan(plan_path)
     require_wired(file)

@@ -102,7 +102,8 @@ def lift(
 
     \b
     Example:
-    leeward isolation lift nexus-uploads --plan plan.yaml --only access-keys --reason "new keys"
+    leeward isolation lift nexus-uploads --plan plan.yaml \\
+        --only access-keys --reason "new keys"
     """
     plan = load_plan(plan_path).plan
     if component not in plan.components:

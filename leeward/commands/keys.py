@@ -151,7 +151,8 @@ def rewrap(
 
     \b
     Example:
-    leeward keys rewrap --store /mnt/copy/nexus-db --location gcs/nexus-db --recipient new.pem \\
+    leeward keys rewrap --store /mnt/copy/nexus-db \\
+        --location gcs/nexus-db --recipient new.pem \\
         --private-key offline-private.pem
     """
     from chalicelib.adapters.clock import SystemClock

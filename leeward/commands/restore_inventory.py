@@ -42,7 +42,8 @@ def command(component: str, plan_path: Path, point_id: str, target: str, form: s
 
     \b
     Example:
-    leeward restore inventory nexus-uploads --plan policies/plans/nexus-studio.yaml \\
+    leeward restore inventory nexus-uploads \\
+        --plan policies/plans/nexus-studio.yaml \\
         --point 20261122T020000Z-objects --to-bucket uploads-then
     """
     with reach(load_plan(plan_path).plan, DEPLOYED):

@@ -56,7 +56,8 @@ def command(
 
     \b
     Example:
-    leeward restore point nexus-db --plan policies/plans/nexus-studio.yaml --out restored
+    leeward restore point nexus-db \\
+        --plan policies/plans/nexus-studio.yaml --out restored
     """
     from leeward.commands.prove import Screen
     from leeward.restoring import Restorer

@@ -72,7 +72,8 @@ def command(
 
     \b
     Example:
-    leeward restore rows nexus-db --plan policies/plans/nexus-studio.yaml --moment 742 --dry-run
+    leeward restore rows nexus-db \\
+        --plan policies/plans/nexus-studio.yaml --moment 742 --dry-run
     """
     from leeward.commands.prove import Screen
     from leeward.row_restoring import RowRestorer

@@ -84,7 +84,8 @@ def write(
 
     \b
     Example:
-    leeward review write INCIDENT --field lessons-learned --by cto --text "- Back up more often"
+    leeward review write INCIDENT --field lessons-learned \\
+        --by cto --text "- Back up more often"
     """
     if text is not None and not field:
         raise BadInput(

@@ -82,7 +82,8 @@ def post(
 
     \b
     Example:
-    leeward status post inc-20261122T084500Z-nexus-db --state monitoring --text "It is back."
+    leeward status post inc-20261122T084500Z-nexus-db \\
+        --state monitoring --text "It is back."
     """
     if own_rights:
         from leeward.status import open_bucket
@@ -164,7 +165,8 @@ def add(
     \b
     Example:
     leeward status maintenance add --plan PLAN --service api --by cto \\
-      --from 2026-12-01T22:00+01:00 --until 2026-12-01T23:30+01:00 --says "New disks"
+      --from 2026-12-01T22:00+01:00 --until 2026-12-01T23:30+01:00 \\
+      --says "New disks"
     """
     from leeward.status import add_work, plan_work
 
