@@ -87,18 +87,18 @@ def plant(
 
     \b
     Example:
-    leeward signs plant nexus-uploads --plan plan.yaml --prefix avatars/ --seed-file canaries.seed
+    leeward signs plant nexus-uploads --plan plan.yaml \\
+        --prefix avatars/ --seed-file canaries.seed
     """
     from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.services import build
     from chalicelib.verify.canaries import plant_canaries
 
-    seed = _seed(seed_file)
     with _bucket(component, plan_path) as bucket:
         planted = plant_canaries(
             bucket,
             prefixes or ("",),
-            seed=seed,
+            seed=_seed(seed_file),
             store=S3ObjectStore(build.objects_s3(), bucket),
             state=build.state(),
             clock=build.clock(),

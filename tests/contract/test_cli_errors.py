@@ -217,3 +217,10 @@ def test_what_nobody_expected_keeps_its_traceback() -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.strip().endswith("ZeroDivisionError")
+
+
+def test_no_seed_is_made_where_no_deployment_can_be_reached(tmp_path: Path) -> None:
+    seed = tmp_path / "canaries.seed"
+    done = run("signs", "plant", "nexus-uploads", "--plan", NEXUS, "--seed-file", seed)
+    assert (done.returncode, "ERROR [no-region]" in done.stderr) == (1, True), done.stderr
+    assert not seed.exists()
