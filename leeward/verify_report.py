@@ -15,12 +15,19 @@ from chalicelib.evidence.text import counted, in_units, printable
 from chalicelib.verify.copies.check_run import CheckProgress
 from chalicelib.verify.copies.integrity import CheckResult
 from chalicelib.verify.copies.locations import Comparison
+from chalicelib.verify.copies.repair import RepairAction
 from chalicelib.verify.copies.repair_run import RepairResult
 from chalicelib.verify.copies.replica import ReplicaResult
 
 # As many as a person reads; --format json has all.
 SHOWN = 50
 VERDICTS = {True: Text("ok", style="green"), False: Text("NOT OK", style="bold red")}
+WOULD = {
+    "copy": "would copy",
+    "copy-manifest": "would copy",
+    "quarantine": "would quarantine",
+    "leave": "would leave",
+}
 OUTCOMES = {"copied": "green", "already-sound": "green", "quarantined": "yellow"}
 
 
@@ -145,6 +152,16 @@ def show_repair(console: Console, result: RepairResult) -> None:
         where = f"{action.location or 'everywhere'}: {action.key}"
         _show_one(console, outcome, where, item.found)
     _show_rest(console, len(result.repaired), "action")
+
+
+def show_planned(console: Console, actions: Sequence[RepairAction]) -> None:
+    """What a repair would do, and from where."""
+    for action in actions[:SHOWN]:
+        would = Text(f"{WOULD[action.do]:<17}", style="yellow")
+        where = f"{action.location or 'everywhere'}: {action.key}"
+        told = f"from {' or '.join(action.sources)}" if action.sources else action.reason
+        _show_one(console, would, where, told)
+    _show_rest(console, len(actions), "action")
 
 
 def _show_rest(console: Console, count: int, word: str) -> None:

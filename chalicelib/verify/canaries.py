@@ -41,14 +41,18 @@ def plant_canaries(
     Raises:
         Refused: other content lies under a canary's name (code "canary-name-taken").
     """
+    return [
+        _plant(bucket, key, content, store, state, clock)
+        for key, content in choose_canaries(prefixes, seed)
+    ]
+
+
+def choose_canaries(prefixes: Iterable[str], seed: bytes) -> list[tuple[str, bytes]]:
+    """Key and content of two canaries under each prefix; the same for the same seed."""
     folders = [
         prefix if not prefix or prefix.endswith("/") else f"{prefix}/" for prefix in prefixes
     ]
-    return [
-        _plant(bucket, *make_canary(seed, folder, place), store, state, clock)
-        for folder in folders
-        for place in PLACES
-    ]
+    return [make_canary(seed, folder, place) for folder in folders for place in PLACES]
 
 
 def _plant(

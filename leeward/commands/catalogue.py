@@ -59,8 +59,18 @@ def list_points(component: str, plan_path: Path, access: Access, form: str) -> N
 @click.argument("point")
 @PLAN
 @click.option("--reason", required=True, help="Why it must stay; it is shown wherever it stands.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
 @access_options
-def hold(component: str, point: str, plan_path: Path, reason: str, access: Access) -> None:
+@FORMAT
+def hold(
+    component: str,
+    point: str,
+    plan_path: Path,
+    reason: str,
+    dry_run: bool,
+    access: Access,
+    form: str,
+) -> None:
     """Hold POINT of COMPONENT: nothing deletes it, whatever the plan's retention says.
 
     The hold reaches the other locations with the next copy. `leeward catalogue release` ends it.
@@ -77,16 +87,24 @@ def hold(component: str, point: str, plan_path: Path, reason: str, access: Acces
     with reach(load_plan(plan_path).plan, access) as places:
         catalogue = places.catalogue(places.primary, component)
         _require_point(catalogue.holdings().standings, point)
-        catalogue.hold(point, reason=reason.strip(), at=datetime.now(UTC))
-    click.echo(f"{point} is held: {reason.strip()}")
+        if not dry_run:
+            catalogue.hold(point, reason=reason.strip(), at=datetime.now(UTC))
+    if form == "json":
+        _tell(component, point, reason.strip(), dry_run)
+    else:
+        click.echo(f"{point} {'would be' if dry_run else 'is'} held: {reason.strip()}")
 
 
 @command.command()
 @click.argument("component")
 @click.argument("point")
 @PLAN
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
 @access_options
-def release(component: str, point: str, plan_path: Path, access: Access) -> None:
+@FORMAT
+def release(
+    component: str, point: str, plan_path: Path, dry_run: bool, access: Access, form: str
+) -> None:
     """End the hold of POINT: the plan's retention counts again.
 
     \b
@@ -97,8 +115,12 @@ def release(component: str, point: str, plan_path: Path, access: Access) -> None
     with reach(load_plan(plan_path).plan, access) as places:
         catalogue = places.catalogue(places.primary, component)
         _require_point(catalogue.holdings().standings, point)
-        catalogue.release(point)
-    click.echo(f"{point} is not held any more")
+        if not dry_run:
+            catalogue.release(point)
+    if form == "json":
+        _tell(component, point, None, dry_run)
+    else:
+        click.echo(f"{point} {'would not be' if dry_run else 'is not'} held any more")
 
 
 @command.command()
@@ -145,6 +167,11 @@ def rebuild(
             click.echo(f"{point} is in the index and has no manifest")
     if change["without_manifest"]:
         sys.exit(1)
+
+
+def _tell(component: str, point: str, held: str | None, dry_run: bool) -> None:
+    told = {"component": component, "point": point, "held": held, "changed": not dry_run}
+    click.echo(json.dumps(told))
 
 
 def _require_point(standings: tuple[PointStanding, ...], point: str) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.errors import BadInput
+from chalicelib.evidence.text import counted
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
@@ -73,9 +74,15 @@ def show(component: str, plan_path: Path, form: str) -> None:
     required=True,
     help="The secret that names follow from; made when it is not there.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what would be planted, and plant nothing.")
 @FORMAT
 def plant(
-    component: str, plan_path: Path, prefixes: tuple[str, ...], seed_file: Path, form: str
+    component: str,
+    plan_path: Path,
+    prefixes: tuple[str, ...],
+    seed_file: Path,
+    dry_run: bool,
+    form: str,
 ) -> None:
     """Plant two canaries under each prefix of COMPONENT's bucket: papers of an office that nobody
     needs, first and last by name. Who rewrites or deletes one goes through everything.
@@ -92,9 +99,14 @@ def plant(
     """
     from chalicelib.adapters.s3.store import S3ObjectStore
     from chalicelib.services import build
-    from chalicelib.verify.canaries import plant_canaries
+    from chalicelib.verify.canaries import choose_canaries, plant_canaries
 
     with _bucket(component, plan_path) as bucket:
+        if dry_run:
+            _require_seed(seed_file)
+            chosen = choose_canaries(prefixes or ("",), _seed(seed_file))
+            _show_keys(component, [key for key, _ in chosen], form)
+            return
         planted = plant_canaries(
             bucket,
             prefixes or ("",),
@@ -115,8 +127,9 @@ def plant(
 @command.command(short_help="Say that what was found has been dealt with.")
 @click.argument("component")
 @PLAN
+@click.option("--dry-run", is_flag=True, help="Say what would be forgotten, and forget nothing.")
 @FORMAT
-def clear(component: str, plan_path: Path, form: str) -> None:
+def clear(component: str, plan_path: Path, dry_run: bool, form: str) -> None:
     """Forget what was found of COMPONENT's bucket, once its cause is gone: the next look starts
     without it. Until then each new recovery point is quarantined. Habits stay; points that were
     quarantined stay so.
@@ -128,12 +141,18 @@ def clear(component: str, plan_path: Path, form: str) -> None:
     leeward signs clear nexus-uploads --plan policies/plans/nexus-studio.yaml
     """
     from chalicelib.services import build
-    from chalicelib.verify.ransomware import clear_signs
+    from chalicelib.verify.ransomware import clear_signs, last_judgement
 
     with _bucket(component, plan_path) as bucket:
-        clear_signs(bucket, state=build.state())
+        found = last_judgement(bucket, state=build.state())
+        if not dry_run:
+            clear_signs(bucket, state=build.state())
+    signs = len(found.signs) if found else 0
     if form == "json":
-        click.echo(json.dumps({"component": component, "cleared": bucket}))
+        told = {"component": component, "cleared": None if dry_run else bucket, "signs": signs}
+        click.echo(json.dumps(told))
+    elif dry_run:
+        click.echo(f"{bucket}: {counted(signs, 'sign')} would be forgotten")
     else:
         click.echo(f"{bucket}: the next look starts without what was found")
 
@@ -145,6 +164,23 @@ def _bucket(component: str, plan_path: Path) -> Iterator[str]:
 
     with reach(load_plan(plan_path).plan, DEPLOYED):
         yield bucket_component(component).bucket
+
+
+def _show_keys(component: str, keys: list[str], form: str) -> None:
+    if form == "json":
+        click.echo(json.dumps({"component": component, "planted": [], "would_plant": keys}))
+        return
+    for key in keys:
+        click.echo(f"would plant {key}")
+
+
+def _require_seed(path: Path) -> None:
+    if not path.exists():
+        raise BadInput(
+            f"expected a seed in {path}, from which the names follow, found none",
+            hint="plant without --dry-run, which makes one; or write 64 hexadecimal digits there",
+            code="bad-seed",
+        )
 
 
 def _seed(path: Path) -> bytes:

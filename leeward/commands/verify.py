@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chalicelib.verify.copies.check_run import CheckProgress
     from chalicelib.verify.copies.integrity import CheckResult
     from chalicelib.verify.copies.locations import Comparison
+    from chalicelib.verify.copies.repair import RepairAction
     from chalicelib.verify.copies.repair_run import RepairResult
     from chalicelib.verify.copies.replica import ReplicaResult
 
@@ -39,6 +40,7 @@ class Found:
     silent: list[tuple[str, str, LeewardError]] = field(default_factory=list)
     replicas: list[tuple[str, str, ReplicaResult | None]] = field(default_factory=list)
     repairs: dict[str, RepairResult] = field(default_factory=dict)
+    planned: dict[str, tuple[RepairAction, ...]] = field(default_factory=dict)
     after: list[CheckResult] = field(default_factory=list)
     comparisons: dict[str, Comparison] = field(default_factory=dict)
 
@@ -64,6 +66,9 @@ class Found:
                 for component, location, it in self.replicas
             ],
             "repairs": {name: it.to_json() for name, it in self.repairs.items()},
+            "planned": {
+                name: [it.to_json() for it in actions] for name, actions in self.planned.items()
+            },
             "after": [it.to_json() for it in self.after],
             "comparisons": {
                 name: it.to_json() | {"equal": it.equal} for name, it in self.comparisons.items()
@@ -77,6 +82,7 @@ class Found:
 @click.option("--location", "locations", multiple=True, help="Only there; may be repeated.")
 @click.option("--read-all", is_flag=True, help="Read every byte, not the share whose turn it is.")
 @click.option("--repair", is_flag=True, help="Copy back what another location has sound.")
+@click.option("--dry-run", is_flag=True, help="Say what --repair would do, and repair nothing.")
 @click.option("--compare", is_flag=True, help="Is every point provably the same in all of them?")
 @access_options
 @FORMAT
@@ -86,6 +92,7 @@ def command(
     locations: tuple[str, ...],
     read_all: bool,
     repair: bool,
+    dry_run: bool,
     compare: bool,
     access: Access,
     form: str,
@@ -96,7 +103,8 @@ def command(
     Of a bucket its replicas are held against the newest inventory; that needs the deployment.
 
     With --repair what is damaged is copied back from a location that has it sound; a point that
-    none has is quarantined. Without it nothing is changed but the memory of what was read.
+    none has is quarantined; --dry-run tells both and does neither. Without --repair nothing is
+    changed but the memory of what was read.
 
     With --compare the locations are held against each other too: a point is the same in all when
     its manifests name the same bytes and every object was read where it lies, so with --read-all
@@ -119,8 +127,10 @@ def command(
                 _check(places, component, location, ledgers, found, progress, read_all=read_all)
             for component, location in _replicas_of(places, components, locations):
                 _check_replica(places, component, location, found, read_all=read_all)
-            if repair:
-                _repair(places, ledgers, found, progress)
+            if repair or dry_run:
+                answering = _plan_repair(places, ledgers, found)
+                if not dry_run:
+                    _repair(places, answering, ledgers, found, progress)
             for component in compared:
                 _compare(places, component, pairs, ledgers, found)
     if form == "json":
@@ -231,23 +241,40 @@ def _look(
     )
 
 
-def _repair(places: Locations, ledgers: ObjectStore, found: Found, progress: Progress) -> None:
-    """Decided over all locations, done, and what was wrong is checked again."""
-    from chalicelib.adapters.clock import SystemClock
+def _plan_repair(
+    places: Locations, ledgers: ObjectStore, found: Found
+) -> dict[str, tuple[str, ...]]:
+    """Decided over all locations; the names of those that answered, by component."""
     from chalicelib.services.jobs.checking import look_at_all
     from chalicelib.verify.copies.repair import decide_repair
+
+    answering = {}
+    for component in dict.fromkeys(it.component for it in found.checks if it.findings):
+        views, unknown = look_at_all(places, component, ledgers=ledgers)
+        found.planned[component] = decide_repair(views, unknown=unknown)
+        answering[component] = tuple(view.name for view in views)
+    return answering
+
+
+def _repair(
+    places: Locations,
+    answering: dict[str, tuple[str, ...]],
+    ledgers: ObjectStore,
+    found: Found,
+    progress: Progress,
+) -> None:
+    """What was decided is done, and what was wrong is checked again."""
+    from chalicelib.adapters.clock import SystemClock
     from chalicelib.verify.copies.repair_run import apply_repair
 
-    wrong = [it for it in found.checks if it.findings]
-    for component in dict.fromkeys(it.component for it in wrong):
-        views, unknown = look_at_all(places, component, ledgers=ledgers)
+    for component, actions in found.planned.items():
         found.repairs[component] = apply_repair(
-            decide_repair(views, unknown=unknown),
-            {view.name: places.store(view.name, component) for view in views},
-            {view.name: places.indexed(view.name, component) for view in views},
+            actions,
+            {name: places.store(name, component) for name in answering[component]},
+            {name: places.indexed(name, component) for name in answering[component]},
             clock=SystemClock(),
         )
-    for it in wrong:
+    for it in (it for it in found.checks if it.findings):
         again = (places, it.component, it.location, ledgers, progress)
         found.after.append(_look(*again, read_all=True))
 
@@ -306,7 +333,13 @@ def _progress(shown: bool) -> Iterator[Progress]:
 
 
 def _print(found: Found) -> None:
-    from leeward.verify_report import show_checks, show_comparison, show_repair, show_replicas
+    from leeward.verify_report import (
+        show_checks,
+        show_comparison,
+        show_planned,
+        show_repair,
+        show_replicas,
+    )
 
     console = Console(highlight=False)
     if found.checks:
@@ -316,6 +349,9 @@ def _print(found: Found) -> None:
     for component, location, error in found.silent:
         told = f"{component} in {location} cannot be checked: {error.message}"
         console.print(told, style="bold red", markup=False, soft_wrap=True)
+    for component, actions in found.planned.items():
+        if component not in found.repairs:
+            show_planned(console, actions)
     for repaired in found.repairs.values():
         show_repair(console, repaired)
     if found.after:

@@ -146,9 +146,14 @@ def test_a_hold_reaches_the_copies_and_its_end_too(cloud: Cloud) -> None:
     [standing] = listed(cloud)["primary"]["points"]
     point = standing["point"]["id"]
     words = ("nexus-db", point, "--plan", cloud.plan)
-    assert cloud.run("catalogue", "hold", *words, "--reason", "a legal case").returncode == 0
+    hold = ("catalogue", "hold", *words, "--reason", "a legal case")
+    assert cloud.json(*hold, "--dry-run")["changed"] is False
+    assert listed(cloud)["primary"]["points"][0]["held"] == ""
+    assert cloud.json(*hold)["held"] == "a legal case"
     cloud.json("copy", cloud.plan)
     assert [it["points"][0]["held"] for it in listed(cloud).values()] == ["a legal case"] * 3
+    assert cloud.json("catalogue", "release", *words, "--dry-run")["changed"] is False
+    assert listed(cloud)["primary"]["points"][0]["held"] == "a legal case"
     assert cloud.run("catalogue", "release", *words).returncode == 0
     cloud.json("copy", cloud.plan)
     assert [it["points"][0]["held"] for it in listed(cloud).values()] == [""] * 3
@@ -294,6 +299,15 @@ def test_a_damaged_copy_is_named_repaired_and_checked_again(cloud: Cloud) -> Non
 
     found = cloud.json("verify", cloud.plan, *DATABASE, "--location", "primary", status=1)
     assert [it["code"] for it in found["checks"][0]["findings"]] == ["missing"]
+    would = cloud.json("verify", cloud.plan, *DATABASE, "--repair", "--dry-run", status=1)
+    [action] = would["planned"]["nexus-db"]
+    assert (action["do"], action["location"], action["key"]) == (
+        "copy", "primary", row["Key"].removeprefix("nexus-db/"),
+    )  # fmt: skip
+    assert (set(action["sources"]), would["repairs"]) == (set(LOCATIONS), {})
+    told = cloud.run("verify", cloud.plan, *DATABASE, "--repair", "--dry-run").stdout
+    assert "would copy" in told
+    assert "quarantined" not in told
     mended = cloud.json("verify", cloud.plan, *DATABASE, "--repair")
     assert (mended["ok"], mended["repairs"]["nexus-db"]["repaired"][0]["outcome"]) == (
         True,

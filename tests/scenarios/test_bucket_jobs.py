@@ -409,6 +409,11 @@ def test_canaries_are_planted_once_and_watched(here: Stage, tmp_path: Path) -> N
     planted, status = here.signs("plant", *words)
     assert (len(planted["planted"]), status) == (4, 0)
     assert here.signs("plant", *words) == (planted, 0)
+    would, status = here.signs("plant", *words, "--dry-run")
+    assert (set(would["would_plant"]), status) == ({it["key"] for it in planted["planted"]}, 0)
+    other = (*words[:-1], str(tmp_path / "other"), "--dry-run")
+    assert here.signs("plant", *other)[1] == 2
+    assert not (tmp_path / "other").exists()
     assert {it["key"] for it in planted["planted"]} <= here.contents(BUCKET).keys()
     assert not any("none is planted" in it for it in here.run("watch_bucket")["blind"])
     (tmp_path / "s").write_text("short")
@@ -450,6 +455,8 @@ def test_an_attack_is_judged_and_the_points_since_are_quarantined(here: Stage) -
 
     found, status = here.signs("show")
     assert (found["judgement"]["infected"], status) == (True, 1)
+    assert here.signs("clear", "--dry-run")[0]["cleared"] is None
+    assert here.signs("show")[1] == 1
     assert here.signs("clear")[1] == 0
     assert here.run("watch_bucket")["infected"] is False
     assert here.quarantined()[during], "what was quarantined stays so"
