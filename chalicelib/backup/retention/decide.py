@@ -117,15 +117,13 @@ class _Calendar:
 
     def __init__(self, reasons: Reasons, zone: tzinfo) -> None:
         self._reasons, self._zone = reasons, zone
+        self._time = reasons.times.__getitem__
         self._all = reasons.usable
         self._whole = [
             place
             for place in self._all
             if reasons.standings[place].point.parent_id is None
         ] if reasons.has_chains else self._all  # fmt: skip
-
-    def _time(self, place: int) -> datetime:
-        return self._reasons.standings[place].point.taken_at
 
     def fill(self, tier: Tier, count: int) -> Iterator[int]:
         """The point of each of the `count` newest periods that have one, newest first; then the
@@ -161,9 +159,7 @@ def _apply_periods(reasons: Reasons, policy: Retention) -> None:
     if not usable:
         return
 
-    def time_of(place: int) -> datetime:
-        return reasons.standings[place].point.taken_at
-
+    time_of = reasons.times.__getitem__
     if policy.all:
         since = _before(time_of(usable[-1]), policy.all)
         reasons.reach = min(reasons.reach, since)

@@ -90,6 +90,7 @@ class Reasons:
 
     def __init__(self, standings: list[PointStanding], now: datetime) -> None:
         self.standings = standings
+        self.times = list(map(_time, standings))
         self.now = now
         self.found: defaultdict[int, list[Reason]] = defaultdict(list)
         self.reach = datetime.max.replace(tzinfo=UTC)
@@ -155,6 +156,10 @@ class Reasons:
     def link(self, place: int) -> Link:
         """Each link is followed once, however long the chains are."""
         if place in self._links:
+            return self._links[place]
+        parent = self.parent(place)
+        if parent is None or parent in self._links:
+            self._links[place] = self._follow(place, parent)
             return self._links[place]
         waiting: list[tuple[int, int | None]] = []
         at: int | None = place
