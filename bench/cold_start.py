@@ -102,7 +102,7 @@ def slowest_imports(folder: Path) -> list[tuple[str, float]]:
 
 
 def main() -> None:
-    from leeward.package import build_package
+    from leeward.packaging.package import build_package
     from leeward.plan_file import load_plan
 
     plan = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml").plan

@@ -22,7 +22,7 @@ from chalicelib.plan.model import Plan
 from leeward.cli import main
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Deployed, deploy
-from leeward.package import build_package
+from leeward.packaging.package import build_package
 from leeward.plan_file import load_plan
 from tests.clouds import wait_for
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib.plan.model import Plan
 from leeward.local.iam import Need, allows, needs_of
-from leeward.package import plan_parameters
+from leeward.packaging.parameters import plan_parameters
 
 IAM = Path(__file__).parents[1] / "policies" / "iam"
 FUNCTIONS = sorted(path.stem for path in IAM.iterdir())

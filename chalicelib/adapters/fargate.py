@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 from chalicelib.adapters.aws_errors import error_code, mapped
 from chalicelib.errors import NotReady, Unavailable
 
-# The name by which the container is overridden (leeward/template_tasks.py).
+# The name by which the container is overridden (leeward/packaging/tasks.py).
 CONTAINER = "leeward"
 RUN_VARIABLE = "LEEWARD_RUN"
 ABSENT = frozenset({"ClusterNotFoundException", "InvalidParameterException", "ClientException"})

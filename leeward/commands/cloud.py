@@ -104,7 +104,7 @@ def running_stage(file: PlanFile, *, schedules: bool) -> Iterator[dict[str, Any]
     from leeward.local.production import Production, store_secrets
     from leeward.local.status import open_page
     from leeward.local.visiting import dashboard_link
-    from leeward.package import build_package
+    from leeward.packaging.package import build_package
 
     plan = file.plan
     with LocalCloud(schedules=schedules) as cloud:

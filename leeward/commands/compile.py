@@ -10,8 +10,8 @@ import click
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import compile_scenario
 from leeward.options import FORMAT, PLAN_PATH, writing_to
+from leeward.packaging.template import plan_resources
 from leeward.plan_file import load_plan
-from leeward.template import plan_resources
 from leeward.wired import require_wired
 
 

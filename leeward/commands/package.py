@@ -40,7 +40,7 @@ def command(plan_path: Path, out: Path, form: str) -> None:
     Example:
     leeward package --plan policies/plans/nexus-studio.yaml --out build/package
     """
-    from leeward.package import build_package
+    from leeward.packaging.package import build_package
     from leeward.plan_file import load_plan
 
     file = load_plan(plan_path)

@@ -43,7 +43,7 @@ from leeward.local.runner import Call, Runner, is_named
 from leeward.local.sandbox import Function
 from leeward.local.schedules import Ticker
 from leeward.local.server import HOST, Server, stop_executions
-from leeward.package import libraries_here
+from leeward.packaging.libraries import libraries_here
 
 if TYPE_CHECKING:
     from boto3 import Session

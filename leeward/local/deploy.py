@@ -23,7 +23,7 @@ from leeward.local.iam import ACCOUNT
 from leeward.local.schedules import next_due
 
 if TYPE_CHECKING:
-    from leeward.package import Package
+    from leeward.packaging.package import Package
 
 Properties = dict[str, Any]
 STACK = "leeward"
@@ -69,7 +69,7 @@ def deploy(
     """
     from leeward.local.names import deploy_names, make_switches
     from leeward.local.status import make_page
-    from leeward.package import CODE_BUCKET, CODE_KEY
+    from leeward.packaging.application import CODE_BUCKET, CODE_KEY
 
     storage, code = cloud.client("s3", region), package.zip.read_bytes()
     digest = base64.b64encode(hashlib.sha256(code).digest()).decode()

@@ -38,8 +38,8 @@ from leeward.local.deploy import deploy
 from leeward.local.iam import Rights
 from leeward.local.inbox import Inbox
 from leeward.local.ledger import Reckoning
-from leeward.package import build_package
-from leeward.template import machine_id
+from leeward.packaging.package import build_package
+from leeward.packaging.template import machine_id
 
 RECOVERY_SECONDS = 300.0
 POLL_SECONDS = 0.25

@@ -32,7 +32,7 @@ from leeward.local.iam import Judgement, Need
 from leeward.local.reaper import Reaper
 from leeward.local.sandbox import Function, Outcome, Sandbox, base_environment
 from leeward.local.spawner import Spawner
-from leeward.package import CACHE
+from leeward.packaging.build_cache import CACHE
 
 CALLS_KEPT = 100_000
 SHARED_BYTES = 1 << 20

@@ -26,7 +26,7 @@ from chalicelib.plan.records import format_time
 from leeward.cli import main
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Deployed, deploy
-from leeward.package import build_package
+from leeward.packaging.package import build_package
 from leeward.plan_file import load_plan
 from tests.answering import Answering, answering
 from tests.browsers import judge_page, overflow

@@ -22,8 +22,8 @@ from chalicelib.evidence.records import StoredRecords
 from leeward.break_glass_merge import read_chain
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Stack
+from leeward.packaging.names import check_outputs, names_template, switch_resources
 from leeward.plan_file import load_plan
-from leeward.template_names import check_outputs, names_template, switch_resources
 from tests.answering import Answering, answering
 from tests.clouds import wait_for
 

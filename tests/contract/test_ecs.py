@@ -159,7 +159,7 @@ def test_what_is_not_there_is_said(cloud: LocalCloud) -> None:
 def test_the_deployed_command_refuses_code_that_is_not_what_was_packaged(
     cloud: LocalCloud, tmp_path: Path
 ) -> None:
-    script = (Path(__file__).parents[2] / "leeward" / "task_start.py").read_text()
+    script = (Path(__file__).parents[2] / "leeward" / "packaging" / "task_start.py").read_text()
     read = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::code/zip"}
     storage = cloud.client("s3")
     storage.create_bucket(Bucket="code")

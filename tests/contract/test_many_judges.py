@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leeward.template_many import sync_machine
+from leeward.packaging.many import sync_machine
 from tests.contract.test_asl_judges import JUDGES, judge
 
 # statelint knows the states of 2016's language, not what an ItemReader may say of its file.

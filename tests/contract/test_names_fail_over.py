@@ -32,8 +32,8 @@ from chalicelib.ports.traffic import Switch
 from chalicelib.recover.sites.traffic import look, wait_for_site
 from leeward.local.cloud import STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Stack
+from leeward.packaging.names import check_outputs, names_template, switch_resources
 from leeward.plan_file import load_plan
-from leeward.template_names import check_outputs, names_template, switch_resources
 from tests.clouds import wait_for
 
 PLAN = Path(__file__).parents[2] / "policies" / "plans" / "nexus-studio.yaml"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from leeward.package import Package, build_package
+from leeward.packaging.package import Package, build_package
 from leeward.plan_file import load_plan
 
 ROOT = Path(__file__).parents[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.cold_start import measure
-from leeward.package import Package
+from leeward.packaging.package import Package
 
 LIMIT = 1.5
 

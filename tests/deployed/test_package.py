@@ -13,7 +13,8 @@ import pytest
 from chalicelib.errors import NotReady
 from chalicelib.plan.lines import read_lines
 from chalicelib.scenarios.steps import STEP_KINDS
-from leeward.package import Package, build_package, library_archive
+from leeward.packaging.libraries import library_archive
+from leeward.packaging.package import Package, build_package
 from leeward.plan_file import load_plan
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def test_what_is_kept_is_encrypted_private_and_survives_the_stack(package: Packa
 def test_a_library_that_cannot_be_had_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("leeward.package.CACHE", tmp_path)
+    monkeypatch.setattr("leeward.packaging.build_cache.CACHE", tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(NotReady) as caught:
         library_archive()

@@ -40,7 +40,7 @@ GUARDED = {
     ("chalicelib/adapters/postgres/files.py", "/proc"): "ps, and the pid file alone",
     ("leeward/local/reaper.py", "/proc"): "a signal that does nothing tells who runs",
     ("leeward/local/runner.py", "linux"): "a new process for each function, no mother",
-    ("leeward/package.py", "linux"): "this machine's wheels are laid over the package",
+    ("leeward/packaging/libraries.py", "linux"): "this machine's wheels are laid over the package",
 }
 
 

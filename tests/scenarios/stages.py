@@ -25,7 +25,7 @@ from chalicelib.ports import ObjectStore
 from leeward.local.drill import DrillOptions
 from leeward.local.production import APPLICATION, SUPERUSER
 from leeward.local.stages.database import DatabaseDrill
-from leeward.template import machine_id
+from leeward.packaging.template import machine_id
 from tests.clouds import wait_for
 from tests.scenarios.drills import PLAN, SCENARIO, load_runnable
 

@@ -37,7 +37,7 @@ from leeward.commands.run import event_of
 from leeward.evidence_files import open_evidence
 from leeward.local.drill import Drill, Told
 from leeward.local.runner import Call
-from leeward.template import machine_id
+from leeward.packaging.template import machine_id
 from tests.clouds import wait_for
 from tests.survived import survived
 from tests.survived_where import WHERE

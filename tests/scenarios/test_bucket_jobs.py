@@ -22,9 +22,9 @@ from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import Deployed, deploy
 from leeward.local.locations import create_application_buckets, start_locations
-from leeward.package import build_package
+from leeward.packaging.package import build_package
+from leeward.packaging.parts import alarm_name
 from leeward.plan_file import load_plan
-from leeward.template_parts import alarm_name
 from tests.clouds import wait_for
 from tests.commands import run
 from tests.contract.test_buckets import CANNOT, ODD_KEYS

@@ -14,7 +14,7 @@ from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.plan.components import Postgres
 from leeward.local.production import APPLICATION, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
-from leeward.template_parts import alarm_name
+from leeward.packaging.parts import alarm_name
 from tests.clouds import wait_for
 from tests.scenarios.drills import SCENARIO
 from tests.scenarios.stages import COMPONENT, Stage, stage

@@ -22,7 +22,7 @@ from leeward.local.clients import open_client
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import deploy
 from leeward.local.locations import create_application_buckets
-from leeward.package import build_package
+from leeward.packaging.package import build_package
 from leeward.plan_file import load_plan
 from tests.commands import NEXUS, run
 

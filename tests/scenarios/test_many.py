@@ -22,9 +22,9 @@ from chalicelib.plan.model import Plan
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import Deployed, deploy
 from leeward.local.locations import create_application_buckets
-from leeward.package import build_package
+from leeward.packaging.many import ASK_EVERY_SECONDS
+from leeward.packaging.package import build_package
 from leeward.plan_file import load_plan
-from leeward.template_many import ASK_EVERY_SECONDS
 from tests.batch_server import BatchServer, batch_server
 from tests.clouds import ended, wait_for
 from tests.commands import run as run_command

@@ -25,9 +25,9 @@ from chalicelib.plan.records import EvidenceRecord, format_time, parse_time
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import deploy
 from leeward.local.health_checks import may_checker_read
-from leeward.package import build_package
+from leeward.packaging.package import build_package
+from leeward.packaging.template import machine_id
 from leeward.plan_file import load_plan
-from leeward.template import machine_id
 from tests.answering import Answering, answering
 from tests.clouds import wait_for
 from tests.survived import survived

@@ -27,9 +27,9 @@ from leeward.cli import main
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Deployed, deploy
 from leeward.local.inbox import Inbox
-from leeward.package import build_package
+from leeward.packaging.package import build_package
+from leeward.packaging.template import machine_id
 from leeward.plan_file import load_plan
-from leeward.template import machine_id
 from tests.clouds import wait_for
 from tests.scenarios.drills import PLAN
 

@@ -23,9 +23,9 @@ from chalicelib.plan.records import PointStanding
 from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import Deployed, deploy
-from leeward.package import build_package
+from leeward.packaging.package import build_package
+from leeward.packaging.parts import alarm_name, rule_name
 from leeward.plan_file import load_plan
-from leeward.template_parts import alarm_name, rule_name
 from tests.commands import ARTIST
 from tests.redises import running_redis
 

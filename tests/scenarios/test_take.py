@@ -12,9 +12,9 @@ from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.recover.restore_redis import verify_redis
 from leeward.local.cloud import LocalCloud
 from leeward.local.deploy import deploy
-from leeward.package import build_package
+from leeward.packaging.package import build_package
+from leeward.packaging.parts import rule_name
 from leeward.plan_file import load_plan
-from leeward.template_parts import rule_name
 from tests.commands import ARTIST
 from tests.redises import running_redis
 

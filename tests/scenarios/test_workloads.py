@@ -25,7 +25,7 @@ from leeward.local.cloud import PRIMARY_REGION, LocalCloud
 from leeward.local.deploy import deploy
 from leeward.local.kubernetes import LocalKubernetes
 from leeward.local.kubernetes.stage import IMAGE, LocalClusters, local_clusters
-from leeward.package import build_package
+from leeward.packaging.package import build_package
 from leeward.plan_file import load_plan
 from tests.grants import RECORDS_READ
 from tests.kubernetes_clusters import ask

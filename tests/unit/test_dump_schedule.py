@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from leeward.packaging.template import plan_resources
 from leeward.plan_file import load_plan
-from leeward.template import plan_resources
 
 ARTIST = Path(__file__).parents[2] / "policies/plans/artist-tech.yaml"
 

@@ -28,8 +28,8 @@ from chalicelib.plan.exercises import (
 )
 from chalicelib.plan.model import Plan
 from chalicelib.plan.references import find_unknown_references
+from leeward.packaging.proofs import PROVABLE
 from leeward.plan_file import load_plan
-from leeward.template_proofs import PROVABLE
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"
 NEXUS = planned_exercises(load_plan(PLANS / "nexus-studio.yaml").plan)

@@ -14,9 +14,9 @@ from chalicelib.incidents.messages import Notice, deliveries_of, posts_of
 from chalicelib.incidents.status.sources import update_of
 from chalicelib.plan.model import Plan
 from chalicelib.services.people.status_page import services_of, shown_of, shows_drills, targets_of
+from leeward.packaging.status import status_globals, status_resources
 from leeward.plan_file import load_plan
 from leeward.status import example_page
-from leeward.template_status import status_globals, status_resources
 
 PLANS = Path(__file__).parents[2] / "policies/plans"
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -11,9 +11,9 @@ from chalicelib.errors import PlanError
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id
 from chalicelib.services.steps.servers.host_restores import TRANSIT
+from leeward.packaging.buckets import replica_globals
+from leeward.packaging.template import plan_resources
 from leeward.plan_file import load_plan
-from leeward.template import plan_resources
-from leeward.template_buckets import replica_globals
 
 ROOT = Path(__file__).parents[2]
 PLANS, INFRA = ROOT / "policies" / "plans", ROOT / "infra"

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from chalicelib.errors import retryable_names
-from leeward.plan_file import load_plan
-from leeward.template_many import (
+from leeward.packaging.many import (
     FUNCTIONS,
     RECORDER,
     many_resources,
     sync_machine,
     sync_machine_name,
 )
+from leeward.plan_file import load_plan
 
 ROOT = Path(__file__).parents[2]
 PLAN = load_plan(ROOT / "policies" / "plans" / "nexus-studio.yaml").plan

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from chalicelib.plan.model import Plan
-from leeward.plan_file import load_plan
-from leeward.standby import standby_template
-from leeward.template import plan_resources
-from leeward.template_names import (
+from leeward.packaging.names import (
     CHECKERS,
     check_outputs,
     names_globals,
@@ -21,6 +18,9 @@ from leeward.template_names import (
     names_template,
     switch_resources,
 )
+from leeward.packaging.standby import standby_template
+from leeward.packaging.template import plan_resources
+from leeward.plan_file import load_plan
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from leeward.packaging.people import escalation_machine, people_resources
 from leeward.plan_file import load_plan
-from leeward.template_people import escalation_machine, people_resources
 from tests.contract.test_asl_judges import JUDGES, judge
 
 PLANS = Path(__file__).parents[2] / "policies" / "plans"

@@ -21,7 +21,7 @@ from leeward.local.ledger import Reckoning, read_ledger, reckon
 from leeward.local.locations import create_application_buckets, start_locations
 from leeward.local.production import APPLICATION, DATABASE, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
-from leeward.template_parts import rule_name
+from leeward.packaging.parts import rule_name
 
 ALARM_SECONDS = 60.0
 # These leave the data whole and take a way to recover it: something must go wrong after them.

@@ -36,7 +36,7 @@ from leeward.local.drill import Fact
 from leeward.local.production import APPLICATION
 from leeward.local.stages.database import DatabaseDrill
 from leeward.local.stages.deletion import YOUNGER_SECONDS
-from leeward.template_parts import rule_name
+from leeward.packaging.parts import rule_name
 
 ALARM_SECONDS = 60.0
 # Every upload is an event of its own, and a busy machine takes its time for them.

@@ -1,6 +1,6 @@
 """The command of a task's container: fetch the zip of the Lambdas, check it, become its worker.
 
-Never imported: its text is the container's command (leeward/template_tasks.py). The image has
+Never imported: its text is the container's command (leeward/packaging/tasks.py). The image has
 Python and boto3, which Lambda's own image for Python has; everything else is in the zip.
 """
 

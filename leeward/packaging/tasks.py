@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.adapters.fargate import CONTAINER
-from leeward.template_parts import Resources
+from leeward.packaging.parts import Resources
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # The function whose steps may need a task, and its document in policies/iam/.
 FUNCTION = "rebuild"
 NAME = f"leeward-primary-{FUNCTION}"

@@ -15,13 +15,13 @@ from typing import Any
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
-from leeward.template import machine_resources
-from leeward.template_exercises import exercise_resources
-from leeward.template_names import check_outputs, switch_resources
-from leeward.template_outage import outage_resources, watched_sites
-from leeward.template_people import people_resources
-from leeward.template_status import status_outputs, status_resources
-from leeward.template_tasks import FUNCTION, TASK_PARTS
+from leeward.packaging.exercises import exercise_resources
+from leeward.packaging.names import check_outputs, switch_resources
+from leeward.packaging.outage import outage_resources, watched_sites
+from leeward.packaging.people import people_resources
+from leeward.packaging.status import status_outputs, status_resources
+from leeward.packaging.tasks import FUNCTION, TASK_PARTS
+from leeward.packaging.template import machine_resources
 
 Template = dict[str, Any]
 

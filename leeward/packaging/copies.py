@@ -9,7 +9,7 @@ from chalicelib.backup.retention.locks import default_lock_days
 from chalicelib.plan.components import BaseComponent
 from chalicelib.plan.model import Plan
 from chalicelib.plan.places import Location
-from leeward.template_parts import (
+from leeward.packaging.parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
     alarm,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from chalicelib.plan.model import Plan
-from leeward.template_parts import Resources, schedule, sign_alarm, silence_alarm
+from leeward.packaging.parts import Resources, schedule, sign_alarm, silence_alarm
 
 SUBJECT = "exercises"
 TICK = timedelta(minutes=15)

@@ -8,8 +8,8 @@ from typing import Any
 
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.model import Plan
-from leeward.template_copies import LAG, copy_resources, reachable_locations, remote_locations
-from leeward.template_parts import (
+from leeward.packaging.copies import LAG, copy_resources, reachable_locations, remote_locations
+from leeward.packaging.parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
     alarm,

@@ -9,7 +9,7 @@ from typing import Any
 from chalicelib.incidents.paths import MACHINE
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id, task_state
-from leeward.template_parts import Resources, schedule, sign_alarm, silence_alarm
+from leeward.packaging.parts import Resources, schedule, sign_alarm, silence_alarm
 
 # As long as an incident may wait for somebody; the execution's history lasts for weeks of it.
 LONGEST_ESCALATION_SECONDS = 30 * 86400

@@ -1,9 +1,8 @@
 """CloudFormation for syncs of very many objects: a state machine a bucket, and the roles it needs.
 
 An execution is started with {} or any of {"location", "approved", "shard_objects",
-"part_objects", "batch_above"} and is named by
-who starts it; the name is the run's. What the shards say is counted by finish_shards, whatever the
-Map state says of itself.
+"part_objects", "batch_above"} and is named by who starts it; the name is the run's. What the shards
+say is counted by finish_shards, whatever the Map state says of itself.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from typing import Any
 
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id, task_state
-from leeward.template_buckets import replicated
-from leeward.template_parts import CLOUDWATCH_PERIOD_SECONDS, Resources, alarm_resource, title
+from leeward.packaging.buckets import replicated
+from leeward.packaging.many_roles import batch_role, sync_role
+from leeward.packaging.parts import CLOUDWATCH_PERIOD_SECONDS, Resources, alarm_resource, title
 
 FUNCTIONS = ("plan_shards", "copy_shard", "finish_shards", "batch_copy")
 # S3 takes 3,500 copies a second of one prefix; a shard makes some hundred, or 80 MB/s elsewhere.
@@ -31,7 +31,7 @@ RUN = "States.Format('{}@{}', $$.Execution.Name, $$.Execution.StartTime)"
 
 def many_resources(plan: Plan) -> Resources:
     """The machines of the plan's buckets; the roles always, as policies refer to them."""
-    resources = _sync_role(plan) | _batch_role()
+    resources = sync_role(sync_machine_name(plan, "*"), FUNCTIONS) | batch_role()
     for component in replicated(plan):
         resources |= _machine(plan, component) | _run_alarms(component)
     return resources
@@ -301,108 +301,3 @@ def _run_alarms(component: str) -> Resources:
         }
         resources |= alarm_resource(component, what, properties)
     return resources
-
-
-def _sync_role(plan: Plan) -> Resources:
-    """A Map's children are executions of the same machine, which it starts and follows.
-
-    Source: Step Functions, "IAM policies for using Distributed Map states".
-    """
-    states = "arn:${AWS::Partition}:states:${AWS::Region}:${AWS::AccountId}"
-    name = sync_machine_name(plan, "*")
-    return _role(
-        "ShardsRole",
-        "states.amazonaws.com",
-        "sync-shards",
-        {
-            "Sid": "CallFunctions",
-            "Action": "lambda:InvokeFunction",
-            "Resource": [{"Fn::GetAtt": [logical_id(it), "Arn"]} for it in FUNCTIONS],
-        },
-        {
-            "Sid": "ReadShards",
-            "Action": "s3:GetObject",
-            "Resource": [
-                {"Fn::Sub": f"${{BackupBucket.Arn}}/*/shards/*/{name}.json"}
-                for name in ("map", "parts")
-            ],
-        },
-        {
-            "Sid": "Decrypt",
-            "Action": "kms:Decrypt",
-            "Resource": {"Fn::GetAtt": ["DataKey", "Arn"]},
-        },
-        {
-            "Sid": "StartShards",
-            "Action": "states:StartExecution",
-            "Resource": {"Fn::Sub": f"{states}:stateMachine:{name}"},
-        },
-        {
-            "Sid": "FollowShards",
-            "Action": ["states:DescribeExecution", "states:StopExecution"],
-            "Resource": {"Fn::Sub": f"{states}:execution:{name}:*"},
-        },
-    )
-
-
-def _batch_role() -> Resources:
-    """What S3 Batch Operations may do: copy objects of the plan's buckets into their replicas.
-
-    Source: S3 User Guide, "Granting permissions for Batch Operations", copy objects.
-    """
-    resources = _role(
-        "BatchRole",
-        "batchoperations.s3.amazonaws.com",
-        "copy-objects",
-        {
-            "Sid": "ReadSources",
-            "Action": ["s3:GetObject", "s3:GetObjectTagging"],
-            "Resource": {"Ref": "ApplicationObjects"},
-        },
-        {
-            "Sid": "WriteReplicas",
-            "Action": ["s3:PutObject", "s3:PutObjectTagging"],
-            "Resource": {"Fn::Sub": "arn:${AWS::Partition}:s3:::${AWS::StackName}-replica*/*"},
-        },
-        {
-            "Sid": "ReadManifests",
-            "Action": "s3:GetObject",
-            "Resource": {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/batch/*"},
-        },
-        {
-            "Sid": "WriteReports",
-            "Action": "s3:PutObject",
-            "Resource": {"Fn::Sub": "${BackupBucket.Arn}/*/shards/*/report/*"},
-        },
-        {
-            "Sid": "Encrypt",
-            "Action": ["kms:Decrypt", "kms:GenerateDataKey"],
-            "Resource": {"Fn::GetAtt": ["DataKey", "Arn"]},
-        },
-    )
-    told = {"LEEWARD_BATCH_ROLE": {"Fn::GetAtt": ["BatchRole", "Arn"]}}
-    resources["BatchCopy"] = {"Properties": {"Environment": {"Variables": told}}}
-    return resources
-
-
-def _role(logical: str, service: str, name: str, *statements: dict[str, Any]) -> Resources:
-    version = "2012-10-17"
-    trusted = {
-        "Effect": "Allow",
-        "Principal": {"Service": service},
-        "Action": "sts:AssumeRole",
-    }
-    allowed = [{"Effect": "Allow"} | statement for statement in statements]
-    policy = {
-        "PolicyName": name,
-        "PolicyDocument": {"Version": version, "Statement": allowed},
-    }
-    return {
-        logical: {
-            "Type": "AWS::IAM::Role",
-            "Properties": {
-                "AssumeRolePolicyDocument": {"Version": version, "Statement": [trusted]},
-                "Policies": [policy],
-            },
-        }
-    }

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from chalicelib.plan.components import BaseComponent, Bucket, Files, Git, Postgres, Redis
 from chalicelib.plan.model import Plan
-from leeward.template_copies import primary_location, reachable_locations
-from leeward.template_parts import Resources, require_utc, schedule, sign_alarm, silence_alarm
+from leeward.packaging.copies import primary_location, reachable_locations
+from leeward.packaging.parts import Resources, require_utc, schedule, sign_alarm, silence_alarm
 
 PROVABLE = (Postgres, Redis, Files, Git, Bucket)
 # Where backups are taken to, every day. Elsewhere so often that CloudWatch, which looks back over a

@@ -12,7 +12,7 @@ from typing import Any
 
 from chalicelib.plan.components import NameRecord, Names
 from chalicelib.plan.model import Plan
-from leeward.template_parts import Resources, title
+from leeward.packaging.parts import Resources, title
 
 # The bucket's name is known before it is made: to the other region's functions, and to a person
 # with nothing but a laptop.

@@ -11,7 +11,7 @@ from typing import Any
 
 from chalicelib.incidents.status.render import PUBLIC_KEYS
 from chalicelib.plan.model import Plan
-from leeward.template_parts import Resources, schedule, silence_alarm
+from leeward.packaging.parts import Resources, schedule, silence_alarm
 
 STATUS_BUCKET = "leeward-status-${AWS::AccountId}-%s"
 SUBJECT = "status-page"

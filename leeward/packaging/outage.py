@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from chalicelib.plan.model import Plan
-from leeward.template_parts import Resources, on_event, schedule, silence_alarm
+from leeward.packaging.parts import Resources, on_event, schedule, silence_alarm
 
 EACH_MINUTE = "rate(1 minute)"
 UNHEARD = "the standby is not told that this site works, and counts that as a sign of its loss"

@@ -1,7 +1,7 @@
 """CloudFormation parts made from a plan: state machines, schedules, alarms.
 
-Merged into the template that Chalice packages (leeward/package.py): functions are referred to by
-the logical ids that Chalice gives them. Parts that do not depend on the plan are in infra/.
+Merged into the template that Chalice packages (package.py): functions are referred to by the
+logical ids that Chalice gives them. Parts that do not depend on the plan are in infra/.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from chalicelib.plan.components import Postgres, Redis
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
-from leeward.template_buckets import replica_resources
-from leeward.template_copies import bucket_resources, copy_resources
-from leeward.template_exercises import exercise_resources
-from leeward.template_many import many_resources
-from leeward.template_names import switch_resources
-from leeward.template_outage import heartbeat_resources
-from leeward.template_parts import (
+from leeward.packaging.buckets import replica_resources
+from leeward.packaging.copies import bucket_resources, copy_resources
+from leeward.packaging.exercises import exercise_resources
+from leeward.packaging.many import many_resources
+from leeward.packaging.names import switch_resources
+from leeward.packaging.outage import heartbeat_resources
+from leeward.packaging.parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
     alarm,
@@ -32,9 +32,9 @@ from leeward.template_parts import (
     silence_alarm,
     title,
 )
-from leeward.template_people import people_resources
-from leeward.template_proofs import proof_resources
-from leeward.template_status import status_resources
+from leeward.packaging.people import people_resources
+from leeward.packaging.proofs import proof_resources
+from leeward.packaging.status import status_resources
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
 WATCH_SCHEDULE = "rate(1 minute)"

@@ -1,0 +1,1 @@
+"""What is deployed: the zip, and the templates that follow from a plan."""
