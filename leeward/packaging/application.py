@@ -1,4 +1,4 @@
-"""The application as Chalice packages it, and its template with what was merged into it."""
+"""The application as Chalice packages it, and Chalice's template with what is merged into it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def read_sources() -> dict[str, bytes]:
     return {str(it.relative_to(ROOT)): it.read_bytes() for it in files}
 
 
-def make_template(sources: dict[str, bytes], parts: list[dict[str, Any]]) -> Callable[[Path], None]:
+def make_application(sources: dict[str, bytes]) -> Callable[[Path], None]:
+    """The application with its bytecode, and Chalice's template of it: the same for every plan."""
+
     def make(folder: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="leeward-package-") as temporary:
             project = Path(temporary)
@@ -41,11 +43,24 @@ def make_template(sources: dict[str, bytes], parts: list[dict[str, Any]]) -> Cal
                 (project / name).parent.mkdir(parents=True, exist_ok=True)
                 (project / name).write_bytes(data)
             (project / "requirements.txt").touch()  # the libraries are added from their cache
-            merged = project / "merge.json"
-            merged.write_text(json.dumps(merge_parts(parts)))
-            _run_chalice(project, merged, folder)
+            _run_chalice(project, folder)
             _compile_application(folder / "deployment.zip", project / "application")
-        expanded = expand_template(json.loads((folder / "sam.json").read_text()))
+
+    return make
+
+
+def make_template(application: Path, parts: list[dict[str, Any]]) -> Callable[[Path], None]:
+    """Chalice's template with `parts`, merged as its own `--merge-template` does it, which would
+    package the application anew for each plan.
+
+    Source: chalice.package.TemplateDeepMerger.
+    """
+
+    def make(folder: Path) -> None:
+        template = json.loads((application / "sam.json").read_text())
+        text = json.dumps(merge_parts([template, *parts]), indent=2) + "\n"
+        (folder / "sam.json").write_text(text)
+        expanded = expand_template(json.loads(text))
         (folder / "expanded.json").write_text(json.dumps(expanded, indent=1) + "\n")
 
     return make
@@ -67,10 +82,10 @@ def _merge_into(target: dict[str, Any], part: dict[str, Any]) -> None:
             target[key] = value
 
 
-def _run_chalice(project: Path, merged: Path, folder: Path) -> None:
+def _run_chalice(project: Path, folder: Path) -> None:
     command = [sys.executable, "-c", "from chalice.cli import main; main()"]
     done = subprocess.run(
-        [*command, "package", "--stage", STAGE, "--merge-template", str(merged), str(folder)],
+        [*command, "package", "--stage", STAGE, str(folder)],
         cwd=project,
         env=os.environ | {"AWS_DEFAULT_REGION": "us-east-1"},
         capture_output=True,
