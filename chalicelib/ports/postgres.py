@@ -212,7 +212,7 @@ class ReplicationSource(Protocol):
 
     def relations(self) -> dict[str, Any]:
         """{"databases": {name: {file number: {"name", "kind", "parent", "rows"}}},
-        "tablespaces": [oid, ...] besides PostgreSQL's own two} of now."""
+        "oids": {name: oid}, "tablespaces": [oid, ...] besides PostgreSQL's own two} of now."""
 
 
 class Session(Protocol):

@@ -79,7 +79,7 @@ def deletions_of(
 
 def _is_users(relations: Relations, file: Relfile) -> bool:
     relation = relations.get(file)
-    ours = file.database == relations.database_oid and file.number >= FIRST_USER_NUMBER
+    ours = relations.has(file) and file.number >= FIRST_USER_NUMBER
     return ours and (relation is None or relation.is_user_table)
 
 

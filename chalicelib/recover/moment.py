@@ -6,7 +6,13 @@ import re
 from datetime import datetime
 
 from chalicelib.errors import BadInput
-from chalicelib.plan.records import RecoveryTarget, format_time, parse_lsn, parse_time
+from chalicelib.plan.records import (
+    RecoveryTarget,
+    format_lsn,
+    format_time,
+    parse_lsn,
+    parse_time,
+)
 from chalicelib.recover.database.changes import Transaction
 
 FIRST_NORMAL_XID = 3  # access/transam.h
@@ -35,6 +41,14 @@ def named_transactions(text: str) -> frozenset[int]:
     return frozenset({int(value)}) if value.isdigit() else frozenset()
 
 
+def target_before(xid: int, commit_lsn: int, drop_lsn: int, timeline: int) -> RecoveryTarget:
+    """The instant before a transaction: its commit, or where its DROP DATABASE begins. By then it
+    has changed nothing that anybody saw, and nobody works in a database that is dropped."""
+    if drop_lsn:
+        return RecoveryTarget("lsn", format_lsn(drop_lsn), drop_lsn, timeline)
+    return RecoveryTarget("xid", str(xid), commit_lsn, timeline)
+
+
 def place_target(target: RecoveryTarget, transactions: list[Transaction]) -> RecoveryTarget:
     """The same target with the LSN of its commit, which says which backups lie before it.
 
@@ -45,7 +59,8 @@ def place_target(target: RecoveryTarget, transactions: list[Transaction]) -> Rec
         return target
     for transaction in transactions:
         if transaction.xid == int(target.value):
-            return RecoveryTarget("xid", target.value, transaction.commit_lsn, target.timeline)
+            lsns = transaction.commit_lsn, transaction.drop_lsn
+            return target_before(transaction.xid, *lsns, target.timeline)
     raise BadInput(
         f"expected a transaction that committed in the stored WAL, found no xid {target.value}",
         code="no-such-transaction",

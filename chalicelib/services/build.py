@@ -462,7 +462,7 @@ def source(component: str) -> PostgresSource:
     """The component's server over the replication protocol; close it after use."""
     from chalicelib.adapters.postgres.replication import PostgresSource
 
-    return PostgresSource(operator_dsn(component))
+    return PostgresSource(operator_dsn(component), any_database=True)
 
 
 def application(component: Postgres) -> PostgresDatabases:

@@ -77,6 +77,17 @@ def drop_table(victim: Victim) -> Injected:
         return _commit(database, "drop-table", "drop", table, f"DROP TABLE {table} CASCADE")
 
 
+def drop_database(victim: Victim) -> Injected:
+    """The whole database of the application, whoever is connected to it."""
+    with _connect(victim) as database:
+        statement = str(_one(database, _DROP_DATABASE))
+    with psycopg.connect(victim.dsn, dbname="postgres", autocommit=True) as aside:
+        aside.execute(statement)  # type: ignore[call-overload]
+        # It runs in no transaction of ours, which could be asked; and nobody else works elsewhere.
+        xid = int(_one(aside, "SELECT xid::text FROM pg_last_committed_xact()"))
+        return _committed(aside, "drop-database", "drop", statement, xid=xid)
+
+
 def wrong_migration(victim: Victim) -> Injected:
     with _connect(victim) as database:
         table = _pick_table(database, victim)
@@ -189,6 +200,7 @@ DAMAGES: dict[str, Callable[[Victim], Injected]] = {
     "delete-without-where": delete_without_where,
     "truncate": truncate,
     "drop-table": drop_table,
+    "drop-database": drop_database,
     "wrong-migration": wrong_migration,
     "heap-bytes": heap_bytes,
     "relation-file": relation_file,
@@ -259,11 +271,24 @@ def _commit(database: Database, name: str, kind: str, table: str, statement: str
         rows = int(_one(database, f"SELECT count(*) FROM {table}"))
         database.execute(statement)  # type: ignore[call-overload]
         xid = int(_one(database, "SELECT pg_current_xact_id()::text")) % 2**32
+    return _committed(database, name, kind, statement, xid=xid, table=table, rows=rows)
+
+
+def _committed(
+    database: Database,
+    name: str,
+    kind: str,
+    what: str,
+    *,
+    xid: int,
+    table: str = "",
+    rows: int = 0,
+) -> Injected:
     # The commit record lies before this, and everything of the transaction does.
     lsn = parse_lsn(_one(database, "SELECT pg_current_wal_insert_lsn()::text"))
     tracked = _one(database, "SHOW track_commit_timestamp") == "on"
     at = _one(database, f"SELECT pg_xact_commit_timestamp('{xid}'::xid)") if tracked else _now()
-    return Injected(name, kind, statement, at.astimezone(UTC), xid, lsn, table, rows)
+    return Injected(name, kind, what, at.astimezone(UTC), xid, lsn, table, rows)
 
 
 def _path_of(database: Database, relation: str) -> str:
@@ -303,6 +328,8 @@ def _with_garbage(chunks: Iterator[bytes], at: int) -> Iterator[bytes]:
 def _now() -> datetime:
     return datetime.now(UTC)
 
+
+_DROP_DATABASE = "SELECT format('DROP DATABASE %I WITH (FORCE)', current_database())"
 
 _USER_TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname)

@@ -5,7 +5,6 @@ The operator has the rights that docs/operator-role.md gives, and no others.
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 from collections.abc import Iterator
@@ -35,11 +34,11 @@ from chalicelib.recover.database.digests import TableDigest, compare_digests, ta
 from chalicelib.recover.database.fence import open_writes, stop_writes
 from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.database.load import load_database
-from chalicelib.recover.database.relations import gather_relations, read_relations
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.recover.database.segments import read_segment
 from chalicelib.recover.window import find_window
+from chalicelib.services.steps.database.relations import relations_of
 from chalicelib.verify.database import verify_database, verify_pages
 from chalicelib.verify.schema import Schema, read_schema
 from leeward.local.damage import DAMAGES, Injected, Victim
@@ -81,7 +80,7 @@ class Circle:
             )
 
     def fetch_wal(self) -> None:
-        with PostgresSource(self.operator_dsn) as source:
+        with PostgresSource(self.operator_dsn, any_database=True) as source:
             fetch_wal(source, self.store, self.catalogue, component="db", clock=CLOCK)
 
     @contextmanager
@@ -130,14 +129,11 @@ class Circle:
         for item in follow(inventory.wal, window.timeline):
             content = read_segment(self.store, item, inventory.wal.segment_bytes)
             (folder / item.name).write_bytes(content)
-        with self.operator.session() as session:
-            live = read_relations(session)
-        maps = [json.loads(self.store.get(item.key)) for item in self.store.list("relations/")]
         wal = PgWaldump(find_binaries(), folder)
         start = window.start_lsn - window.start_lsn % inventory.wal.segment_bytes
         search = Search(
             activity=ChangeScan().read(wal.dump(window.timeline, start, window.end_lsn)),
-            relations=gather_relations("nexus", maps, live),
+            relations=relations_of(self.store, self.operator),
             inspector=PostgresInspector(self.operator_dsn, self.operator),
             thresholds=DamageThresholds(rows=1000, times_usual=20),
             timeline=window.timeline,
@@ -204,6 +200,7 @@ def circle(tmp_path: Path) -> Iterator[Circle]:
         "update-without-where",
         "truncate",
         "drop-table",
+        "drop-database",
         "wrong-migration",
         "heap-bytes",
         "relation-file",
@@ -237,3 +234,26 @@ def test_all_that_was_committed_before_the_damage_is_back(circle: Circle, name: 
     open_writes(circle.operator, "nexus_app", token=1)
     assert compare_digests(before, circle.contents("nexus_recovery")) == ()
     assert circle.writes > 10
+
+
+def test_a_database_is_back_that_was_dropped_and_made_again(circle: Circle) -> None:
+    """As a reset meant for another machine does; its neighbour keeps what it commits meanwhile."""
+    circle.server.run("CREATE DATABASE neighbour", "ALTER DATABASE nexus CONNECTION LIMIT 50")
+    circle.back_up()
+    circle.fetch_wal()
+    with circle.writing():
+        CLOCK.sleep(0.1)
+    circle.server.run("CREATE TABLE notes AS SELECT 1 AS n", database="neighbour")
+    before, schema = circle.contents(), circle.schema()
+    circle.server.run("DROP DATABASE nexus", "CREATE DATABASE nexus OWNER nexus_app")
+    create_schema(circle.server.dsn("nexus", "nexus_app", "app"), projects=10)
+    circle.server.run("INSERT INTO notes VALUES (2)", database="neighbour")
+    circle.fetch_wal()
+    damage = circle.find()
+    assert (damage.kind, damage.tables) == ("drop", ("the whole database",))
+    circle.rebuild(damage.target)
+    assert circle.verify_and_load(damage, schema, "nexus_recovery") == []
+    assert compare_digests(before, circle.contents("nexus_recovery")) == ()
+    limit = "SELECT datconnlimit FROM pg_database WHERE datname = 'nexus_recovery'"
+    assert circle.server.run(limit) == [(50,)]
+    assert circle.server.run("SELECT n FROM notes", database="neighbour") == [(1,), (2,)]

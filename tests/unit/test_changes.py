@@ -1,10 +1,13 @@
 """Row changes per transaction, from what pg_waldump of each version really printed.
 
-tests/golden/wal-text holds the same statements on PostgreSQL 15 to 18, without catalogue records.
+tests/golden/wal-text holds the same statements on PostgreSQL 15 to 18, without catalogue records;
+wal-drops two DROP DATABASE, the first by an owner whose privileges go first, after VACUUMs, without
+any other records.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC
 from itertools import pairwise
 from pathlib import Path
@@ -13,16 +16,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.plan.records import parse_lsn
 from chalicelib.recover.database.changes import ChangeScan, Relfile, Rows, Transaction
 
-TEXTS = {
-    path.stem: path.read_bytes()
-    for path in sorted((Path(__file__).parents[1] / "golden" / "wal-text").glob("*.txt"))
-}
+GOLDEN = Path(__file__).parents[1] / "golden"
+TEXTS = {path.stem: path.read_bytes() for path in sorted((GOLDEN / "wal-text").glob("*.txt"))}
+DROPS = {path.stem: path.read_bytes() for path in sorted((GOLDEN / "wal-drops").glob("*.txt"))}
 
 
-def scan(*pieces: bytes) -> list[Transaction]:
-    feed = ChangeScan()
+def scan(*pieces: bytes, drops_marked: bool = True) -> list[Transaction]:
+    feed = ChangeScan(drops_marked=drops_marked)
     return [transaction for piece in pieces for transaction in feed.feed(piece)]
 
 
@@ -53,7 +56,19 @@ EXPECTED = [
 
 
 def test_every_supported_version_has_its_text() -> None:
-    assert sorted(TEXTS) == [f"postgres-{major}" for major in (15, 16, 17, 18)]
+    assert sorted(TEXTS) == sorted(DROPS) == [f"postgres-{major}" for major in (15, 16, 17, 18)]
+
+
+@pytest.mark.parametrize("version", DROPS)
+@pytest.mark.parametrize("drops_marked", [True, False])
+def test_a_dropped_database_is_whole_until_it_is_marked(version: str, drops_marked: bool) -> None:
+    """The mark lies right before the deletion of the row; older servers begin with the files."""
+    begins = rb"prev ([^,]+), desc: DELETE" if drops_marked else rb"lsn: ([^,]+), [^,]+, desc: DROP"
+    expected = [parse_lsn(lsn.decode()) for lsn in re.findall(begins, DROPS[version])]
+    found = scan(DROPS[version], drops_marked=drops_marked)
+    assert len(expected) == 2
+    assert [it.drop_lsn for it in found if it.dropped_databases] == expected
+    assert {it.drop_lsn for it in found if not it.dropped_databases} == {0}
 
 
 @pytest.mark.parametrize("version", TEXTS)
@@ -69,13 +84,13 @@ def test_nothing_stays_open_at_the_end(version: str) -> None:
     assert feed.activity.transactions == len(EXPECTED)
 
 
-@given(st.data(), st.sampled_from(sorted(TEXTS)))
-def test_it_does_not_matter_where_the_text_is_cut(data: st.DataObject, version: str) -> None:
-    lines = TEXTS[version].splitlines(keepends=True)
+@given(st.data(), st.sampled_from([*TEXTS.values(), *DROPS.values()]))
+def test_it_does_not_matter_where_the_text_is_cut(data: st.DataObject, text: bytes) -> None:
+    lines = text.splitlines(keepends=True)
     cuts = data.draw(st.lists(st.integers(0, len(lines))))
     places = [0, *sorted(cuts), len(lines)]
     pieces = [b"".join(lines[start:end]) for start, end in pairwise(places)]
-    assert scan(*pieces) == scan(TEXTS[version])
+    assert scan(*pieces) == scan(text)
 
 
 def test_commit_lsn_and_time_are_the_records_own() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.errors import BadInput
+from chalicelib.errors import BadInput, NotReady
 from chalicelib.plan.components import DamageThresholds
 from chalicelib.plan.records import RecoveryTarget, Window, format_lsn
 from chalicelib.plan.wal import WalInventory, WalObject
@@ -18,7 +18,7 @@ from chalicelib.ports import Fault
 from chalicelib.recover.database.bisect import bisect_states
 from chalicelib.recover.database.changes import Activity, CreatedFile, Relfile, Rows, Transaction
 from chalicelib.recover.database.find import Search, find_damage
-from chalicelib.recover.database.relations import Relation, Relations
+from chalicelib.recover.database.relations import Relation, Relations, gather_relations
 from chalicelib.recover.database.set_aside import is_after, tell_beyond
 from chalicelib.recover.database.suspects import decide_suspects
 from chalicelib.recover.moment import parse_moment, place_target
@@ -165,6 +165,31 @@ def test_an_empty_table_is_no_loss_and_an_unknown_one_may_be() -> None:
 def test_the_whole_database() -> None:
     [suspect] = judge(transaction(700, dropped_databases=(5,)))
     assert (suspect.kind, suspect.tables) == ("drop", ("the whole database",))
+    assert suspect.why == "dropped the whole database (50000 rows)"
+
+
+def test_a_database_that_was_made_again_and_none_that_is_another() -> None:
+    known = gather_relations(
+        "nexus", [{"databases": {}, "oids": {"nexus": 5, "other": 6}}], (9, {})
+    )
+    assert judge(transaction(700, dropped_databases=(6,)), known=known) == ()
+    [suspect] = judge(transaction(701, dropped_databases=(5,)), known=known)
+    assert suspect.strong
+
+
+def test_a_database_that_no_map_knows_is_gone() -> None:
+    with pytest.raises(NotReady) as raised:
+        gather_relations("nexus", [{"databases": {"nexus": {}}}], None)
+    assert raised.value.instance_code == "database-gone"
+
+
+def test_the_moment_before_a_database_was_dropped() -> None:
+    """Its commit comes after its files are gone."""
+    drop = transaction(700, dropped_databases=(5,), drop_lsn=69_000)
+    [suspect] = judge(drop)
+    assert suspect.drop_lsn == 69_000
+    placed = place_target(RecoveryTarget("xid", "700", timeline=3), [drop])
+    assert placed == RecoveryTarget("lsn", format_lsn(69_000), 69_000, 3)
 
 
 @pytest.mark.parametrize(

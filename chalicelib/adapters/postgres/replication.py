@@ -26,7 +26,7 @@ from chalicelib.adapters.postgres.refusals import (
     refused_wal,
     require_ready,
 )
-from chalicelib.errors import Unavailable
+from chalicelib.errors import NotReady, Unavailable
 from chalicelib.plan.records import format_lsn, parse_lsn
 from chalicelib.ports import BackupSink, BaseBackup, SlotStatus, SourceFacts
 
@@ -38,14 +38,18 @@ COMPRESSIONS = (
 )
 NOT_SUPPORTED = ("0A000", "42601", "22023")
 SQL_SECONDS = 60
+# Where a role may connect unless somebody took that away (initdb).
+MAINTENANCE_DATABASE = "postgres"
 
 
 class PostgresSource:
     """Holds one replication connection (temporary slots live in it) and one for SQL."""
 
-    def __init__(self, dsn: str) -> None:
-        """`dsn`: of a role with LOGIN and REPLICATION; it may read nothing else."""
+    def __init__(self, dsn: str, *, any_database: bool = False) -> None:
+        """`dsn`: of a role with LOGIN and REPLICATION; it may read nothing else. `any_database`:
+        the server's backups go on when the database that it names is gone."""
         self._parameters = parse_dsn(dsn)
+        self._any_database = any_database
         self._replication: ReplicationConnection | None = None
         self._sql: psycopg.Connection[Any] | None = None
         self._temporary_slots: set[str] = set()
@@ -169,9 +173,10 @@ class PostgresSource:
 
     def relations(self) -> dict[str, Any]:
         session = self._session()
-        names = session.query(_DATABASES)
+        oids = {str(name): int(oid) for name, oid in session.query(_DATABASES)}
         return {
-            "databases": {name: self._relations_of(name) for (name,) in names},
+            "databases": {name: self._relations_of(name) for name in oids},
+            "oids": oids,
             "tablespaces": [int(oid) for (oid,) in session.query(_TABLESPACES)],
         }
 
@@ -207,8 +212,16 @@ class PostgresSource:
 
     def _session(self) -> PostgresSession:
         if self._sql is None or self._sql.closed:
-            self._sql = self._connect_sql()
+            self._sql = self._connect_to_any() if self._any_database else self._connect_sql()
         return PostgresSession(self._sql)
+
+    def _connect_to_any(self) -> psycopg.Connection[Any]:
+        try:
+            return self._connect_sql()
+        except NotReady as refused:
+            if refused.instance_code != "no-such-database":
+                raise
+            return self._connect_sql(dbname=MAINTENANCE_DATABASE)
 
     def _connect_sql(self, **changed: Any) -> psycopg.Connection[Any]:
         own = {
@@ -295,7 +308,7 @@ SELECT slot_name::text, restart_lsn::text, wal_status, safe_wal_size
 """
 # -2: its DROP was interrupted, and nobody can connect (pg_database.h).
 _DATABASES = """
-SELECT datname::text FROM pg_database
+SELECT datname::text, oid FROM pg_database
  WHERE datallowconn AND NOT datistemplate AND has_database_privilege(oid, 'CONNECT')
    AND datconnlimit <> -2
  ORDER BY 1

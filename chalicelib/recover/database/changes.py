@@ -59,7 +59,11 @@ class CreatedFile:
 @dataclass(frozen=True)
 class Transaction:
     """A committed transaction. `dropped` holds (file, its tablespace); `children` the ids of its
-    savepoints, which its rows may carry as their xmin."""
+    savepoints, which its rows may carry as their xmin.
+
+    `drop_lsn`: where a DROP DATABASE begins to destroy, 0 without one. It marks the database as
+    invalid and removes its files before it commits, and a replay up to the commit does so too.
+    """
 
     xid: int
     commit_lsn: int
@@ -68,6 +72,7 @@ class Transaction:
     created: tuple[CreatedFile, ...] = ()
     dropped: tuple[tuple[Relfile, str], ...] = ()
     dropped_databases: tuple[int, ...] = ()
+    drop_lsn: int = 0
     children: tuple[int, ...] = ()
 
     @property
@@ -83,6 +88,7 @@ class OpenChanges:
     created: list[tuple[Relfile, str]] = field(default_factory=list)
     locked: set[Relfile] = field(default_factory=set)
     dropped_databases: list[int] = field(default_factory=list)
+    drop_lsn: int = 0
 
     def add(self, relfile: Relfile, rows: Rows) -> None:
         before = self.rows.get(relfile)
@@ -94,6 +100,7 @@ class OpenChanges:
         self.created += other.created
         self.locked |= other.locked
         self.dropped_databases += other.dropped_databases
+        self.drop_lsn = self.drop_lsn or other.drop_lsn
 
 
 @dataclass
@@ -110,7 +117,9 @@ class Activity:
 class ChangeScan:
     """Feed it text in the order of the WAL; `activity` and `open` are always up to date.
 
-    `keep`: ids of transactions that count as notable whatever they did.
+    `keep`: ids of transactions that count as notable whatever they did. `drops_marked`: the server
+    marks a database before it removes its files (since 15.4); one that does not begins with the
+    files, and a change in place of the database's row is then a VACUUM's.
     """
 
     def __init__(
@@ -118,10 +127,13 @@ class ChangeScan:
         open_before: dict[int, OpenChanges] | None = None,
         *,
         keep: frozenset[int] = frozenset(),
+        drops_marked: bool = True,
     ) -> None:
         self.open: dict[int, OpenChanges] = defaultdict(OpenChanges)
         self.open.update(open_before or {})
         self._keep = keep
+        self._drops_marked = drops_marked
+        self._marks: dict[bytes, int] = {}
         self.activity = Activity()
 
     def feed(self, text: bytes) -> Iterator[Transaction]:
@@ -131,6 +143,8 @@ class ChangeScan:
         rows of a piece can be counted before any of its ends is looked at.
         """
         self._count_rows(text)
+        if self._drops_marked and _DATABASE_CATALOGUE in text:
+            self._mark_drops(text)
         for manager, xid, lsn, what, rest in _EVENT.findall(text):
             if manager == b"Transaction":
                 committed = self._end(int(xid), lsn, what, rest)
@@ -141,7 +155,7 @@ class ChangeScan:
             elif what == b"LOCK" and manager == b"Standby":
                 self._lock(rest)
             elif what == b"DROP" and manager == b"Database":
-                self._drop_databases(int(xid), rest)
+                self._drop_databases(int(xid), lsn, rest)
 
     def read(self, chunks: Iterable[bytes]) -> Activity:
         """Feed all of it and fold the transactions into `activity`."""
@@ -164,10 +178,21 @@ class ChangeScan:
         for xid, database, number in _LOCK.findall(rest):
             self.open[int(xid)].locked.add(Relfile(int(database), int(number)))
 
-    def _drop_databases(self, xid: int, rest: bytes) -> None:
+    def _mark_drops(self, text: bytes) -> None:
+        """The mark may come before the transaction has an id; the row's deletion follows it."""
+        for xid, lsn, what, line, block in _DATABASE_ROW.findall(text):
+            place = block + b"/" + line
+            if what == b"INPLACE":
+                self._marks[place] = parse_lsn(lsn.decode())
+            else:
+                self.open[int(xid)].drop_lsn = self._marks.pop(place, 0)
+
+    def _drop_databases(self, xid: int, lsn: bytes, rest: bytes) -> None:
+        changes = self.open[xid]
+        changes.drop_lsn = changes.drop_lsn or parse_lsn(lsn.decode())
         # One path a tablespace: "dir 1663/16457 1700/16457".
         oids = {int(oid) for oid in _DATABASE_DIR.findall(rest)}
-        self.open[xid].dropped_databases += sorted(oids)
+        changes.dropped_databases += sorted(oids)
 
     def _end(self, xid: int, lsn: bytes, what: bytes, rest: bytes) -> Transaction | None:
         if what not in _ENDS:
@@ -196,6 +221,7 @@ class ChangeScan:
             created=created,
             dropped=tuple(path for path in paths if path),
             dropped_databases=tuple(changes.dropped_databases),
+            drop_lsn=changes.drop_lsn if changes.dropped_databases else 0,
             children=children,
         )
 
@@ -224,6 +250,14 @@ _ROW = re.compile(
 _EVENT = re.compile(
     rb"rmgr: (Transaction|Storage|Standby|Database) +len [^,]+, tx: +(\d+), lsn: ([^,]+), "
     rb"prev [^,]+, desc: (\w+) ?([^\n]*)"
+)
+# DROP DATABASE changes a row of pg_database in place, then deletes it (dbcommands.c, dropdb).
+_DATABASE_CATALOGUE = b"rel 1664/0/1262 "
+_DATABASE_ROW = re.compile(
+    rb"rmgr: Heap +len [^,]+, tx: +(\d+), lsn: ([^,]+), prev [^,]+, "
+    rb"desc: (INPLACE|DELETE) (?:xmax: \d+, )?off:? (\d+)[^#\n]*#0: "
+    + _DATABASE_CATALOGUE
+    + rb"blk (\d+)"
 )
 _LOCK = re.compile(rb"xid (\d+) db (\d+) rel (\d+)")
 _DATABASE_DIR = re.compile(rb"\d+/(\d+)")

@@ -19,7 +19,7 @@ from chalicelib.recover.database.bisect import bisect_states
 from chalicelib.recover.database.changes import Activity, Transaction
 from chalicelib.recover.database.relations import Relations
 from chalicelib.recover.database.suspects import Suspect, decide_suspects
-from chalicelib.recover.moment import parse_moment, place_target
+from chalicelib.recover.moment import parse_moment, place_target, target_before
 
 ALTERNATIVES = 10
 TOLD = 3
@@ -98,15 +98,15 @@ def find_damage(search: Search, *, moment: str = "") -> Damage:
 
 
 def _overridden(search: Search, moment: str, suspects: tuple[Suspect, ...]) -> Damage:
-    target = parse_moment(moment, timeline=search.timeline, now=search.now)
-    target = place_target(target, search.activity.notable)
+    named = parse_moment(moment, timeline=search.timeline, now=search.now)
+    target = place_target(named, search.activity.notable)
     return Damage(
         kind="suspected",
-        found=f"a person named the moment: {target.kind} {target.value}".rstrip(),
+        found=f"a person named the moment: {named.kind} {named.value}".rstrip(),
         how="override",
         target=target,
         detected_at=search.now,
-        xid=int(target.value) if target.kind == "xid" else None,
+        xid=int(named.value) if named.kind == "xid" else None,
         commit_lsn=target.lsn or None,
         alternatives=_alternatives(suspects),
     )
@@ -133,7 +133,7 @@ def _logical(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> 
         found=f"transaction {first.xid}, committed {format_time(first.committed_at)} "
         f"at {format_lsn(first.commit_lsn)}: {first.why}{_tell_kept(suspects)}",
         how="; ".join(looked.words),
-        target=RecoveryTarget("xid", str(first.xid), first.commit_lsn, search.timeline),
+        target=target_before(first.xid, first.commit_lsn, first.drop_lsn, search.timeline),
         detected_at=search.now,
         damaged_at=first.committed_at,
         xid=first.xid,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.errors import NotReady
 from chalicelib.ports import Session
 from chalicelib.recover.database.changes import Relfile
 
@@ -30,10 +31,13 @@ _SYSTEM_SCHEMAS = ("pg_catalog.", "pg_toast.", "information_schema.")
 
 
 class Relations:
-    """All files that ever carried a name in one database, and which names live now."""
+    """All files that ever carried a name in one database, and which names live now.
 
-    def __init__(self, database_oid: int) -> None:
-        self.database_oid = database_oid
+    `oids`: every one that the database had: one that is dropped and made again has another.
+    """
+
+    def __init__(self, *oids: int) -> None:
+        self.oids = frozenset(oids)
         self._by_number: dict[int, Relation] = {}
         self._rows: dict[str, int] = {}
         self._living: frozenset[str] = frozenset()
@@ -47,9 +51,11 @@ class Relations:
                 self._rows[relation.name] = max(self._rows.get(relation.name, 0), relation.rows)
 
     def get(self, relfile: Relfile) -> Relation | None:
-        if relfile.database != self.database_oid:
-            return None
-        return self._by_number.get(relfile.number)
+        return self._by_number.get(relfile.number) if self.has(relfile) else None
+
+    def has(self, relfile: Relfile) -> bool:
+        """Whether it is a file of this database, named by a map or not."""
+        return relfile.database in self.oids
 
     def name_of(self, relfile: Relfile) -> str:
         """The table's name, that of its table for a TOAST table, or its numbers."""
@@ -67,7 +73,10 @@ class Relations:
 
     @property
     def total_rows(self) -> int:
-        return sum(self._rows.values())
+        """Of the users' tables."""
+        return sum(
+            rows for name, rows in self._rows.items() if not name.startswith(_SYSTEM_SCHEMAS)
+        )
 
 
 def parse_relation_map(content: dict[str, Any], database: str) -> dict[int, Relation]:
@@ -90,11 +99,25 @@ def read_relations(session: Session) -> tuple[int, dict[int, Relation]]:
 
 
 def gather_relations(
-    database: str, maps: Iterable[dict[str, Any]], live: tuple[int, dict[int, Relation]]
+    database: str,
+    maps: Sequence[dict[str, Any]],
+    live: tuple[int, dict[int, Relation]] | None,
 ) -> Relations:
-    """`maps`: the stored ones, oldest first. `live` is empty when the database does not open."""
-    oid, now = live
-    relations = Relations(oid)
+    """`maps`: the stored ones, oldest first. `live`: as `read_relations`, empty when the database
+    does not open; None when it is not there.
+
+    Raises NotReady (code "database-gone"): nobody knows by which oid WAL speaks of it.
+    """
+    known = [content["oids"][database] for content in maps if database in content.get("oids", {})]
+    oid, now = live or (None, {})
+    relations = Relations(*known, *filter(None, [oid]))
+    if not relations.oids:
+        raise NotReady(
+            f"expected the database {database} on the server, it is not there, and no stored "
+            "relation map knows it",
+            code="database-gone",
+            hint="Name the moment before it was dropped, and restore it by hand.",
+        )
     for numbered in (*(parse_relation_map(content, database) for content in maps), now):
         if numbered:
             relations.learn(numbered)

@@ -104,7 +104,7 @@ def _tables_of(transaction: Transaction, relations: Relations) -> dict[str, dict
     found: dict[str, dict[str, int]] = {}
     for relfile, rows in transaction.rows.items():
         relation = relations.get(relfile)
-        ours = relfile.database == relations.database_oid
+        ours = relations.has(relfile)
         if not ours or relfile.number < FIRST_USER_NUMBER:
             continue
         if relation is None or relation.is_user_table:

@@ -39,7 +39,8 @@ SAME_WEIGHT_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Suspect:
-    """A transaction that may be the damage. `strong`: enough to act on without a person."""
+    """A transaction that may be the damage. `strong`: enough to act on without a person.
+    `drop_lsn` as of a Transaction."""
 
     kind: str
     xid: int
@@ -50,6 +51,7 @@ class Suspect:
     weight: float
     strong: bool
     why: str
+    drop_lsn: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -136,12 +138,14 @@ class _Judge:
             weight=sum(loss.weight for loss in losses),
             strong=losses[0].strong,
             why="; ".join(loss.why for loss in losses[:5]),
+            drop_lsn=transaction.drop_lsn,
         )
 
     def _lost_database(self, transaction: Transaction) -> Iterator[_Loss]:
-        if self.relations.database_oid in transaction.dropped_databases:
-            rows = max(self.thresholds.rows, self.relations.total_rows)
-            yield _Loss("drop", "the whole database", rows, "dropped the database")
+        if not self.relations.oids.isdisjoint(transaction.dropped_databases):
+            known = self.relations.total_rows
+            why = f"dropped the whole database ({known} rows)"
+            yield _Loss("drop", "the whole database", max(self.thresholds.rows, known), why)
 
     def _lost_tables(self, transaction: Transaction) -> Iterator[_Loss]:
         tables = [
@@ -182,7 +186,7 @@ class _Judge:
     def _is_much(self, relfile: Relfile, rows: Rows) -> bool:
         """Unknown files count: a table may have come and gone between two maps."""
         relation = self.relations.get(relfile)
-        ours = relfile.database == self.relations.database_oid
+        ours = self.relations.has(relfile)
         if not ours or relfile.number < FIRST_USER_NUMBER or rows.changed < NOTABLE_ROWS:
             return False
         if relation and not relation.is_user_table:

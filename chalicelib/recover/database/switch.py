@@ -40,6 +40,11 @@ def retire_database(databases: Databases, database: str, role: str) -> bool:
         return True
 
 
+def is_there(databases: Databases, database: str) -> bool:
+    with databases.admin_session() as session:
+        return bool(session.query("SELECT 1 FROM pg_database WHERE datname = %s", (database,)))
+
+
 def _is_open(session: Session, database: str, role: str) -> bool:
     sql = "SELECT has_database_privilege(%s, oid, 'CONNECT') FROM pg_database WHERE datname = %s"
     rows = session.query(sql, (role, database))

@@ -26,6 +26,8 @@ from chalicelib.services.steps.sources import END, Source, choose_source
 
 # WAL that is searched first: 1 GiB takes about 15 s to read (measured at 65 to 75 MiB/s).
 FIRST_SEARCH_SEGMENTS = 64
+# DROP DATABASE marks a database as invalid since 15.4 (its release notes) and in all of 16.
+DROPS_MARKED = 150004
 
 
 def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -81,12 +83,12 @@ def _search_from(
     folder = build.environment().work_dir / run.run_id / "wal"
     start = segment_start(from_lsn, inventory.wal.segment_bytes)
     since = watched_until(component)
+    marked = all(point.server_version >= DROPS_MARKED for point in inventory.points)
+    scan = ChangeScan(keep=named_transactions(moment), drops_marked=marked)
     with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
         bisection = Bisection(run, component, source, wal, window, since)
         search = Search(
-            activity=ChangeScan(keep=named_transactions(moment)).read(
-                wal.dump(window.timeline, start, window.end_lsn)
-            ),
+            activity=scan.read(wal.dump(window.timeline, start, window.end_lsn)),
             relations=relations_of(source.store, databases),
             inspector=PostgresInspector(build.operator_dsn(component), databases),
             thresholds=build.database(component).damage,

@@ -15,6 +15,7 @@ from chalicelib.ports import Databases
 from chalicelib.recover.database.fence import open_writes, stop_writes
 from chalicelib.recover.database.switch import (
     count_writes,
+    is_there,
     reinstate_database,
     retire_database,
     wait_for_application,
@@ -130,9 +131,10 @@ def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     )
     say(run, first_write(at=first_at))
     waited = (first_at - opened_at).total_seconds()
+    left = "is kept and refuses it" if is_there(databases, damaged) else "is gone"
     return {
         "found": f"{found.application_role} writes in {name} again, {waited:.2f} s after it was "
-        f"let in; {damaged} is kept and refuses it",
+        f"let in; {damaged} {left}",
         **switched,
         "first_write_at": format_time(first_at),
     }
