@@ -108,6 +108,16 @@ def test_finds_the_rows_of_savepoints_and_of_what_began_before(scene: Scene) -> 
     assert {row["row"]["owner"] for row in line["rows"]} == {"top", "child"}
 
 
+def test_keeps_the_schema_changes_of_this_database_alone(scene: Scene) -> None:
+    injected = scene.injure("truncate", "assets")
+    scene.server.run("CREATE DATABASE neighbour")
+    scene.server.run("CREATE TABLE notes (n int)", database="neighbour")
+    scene.run("CREATE TABLE notes (n int)")
+    result, [line] = scene.set_aside(scene.before(injected.xid))
+    assert line["schema"]
+    assert result.transactions == 1
+
+
 def test_says_what_it_could_not_read(scene: Scene) -> None:
     scene.run("CREATE TABLE notes (n int)", "INSERT INTO notes VALUES (1)")
     injected = scene.injure("truncate", "assets")

@@ -88,7 +88,8 @@ def set_aside(
             for transaction in transactions:
                 if not wanted(transaction):
                     continue
-                tables, schema = _tables_of(transaction, relations), _changes_schema(transaction)
+                tables = _tables_of(transaction, relations)
+                schema = _changes_schema(transaction, relations)
                 if tables or schema:
                     spooled.add(transaction, tables, schema)
             for table in spooled.tables():
@@ -112,8 +113,10 @@ def _tables_of(transaction: Transaction, relations: Relations) -> dict[str, dict
     return found
 
 
-def _changes_schema(transaction: Transaction) -> bool:
-    return any(relfile.number in SCHEMA_CATALOGUES for relfile in transaction.rows)
+def _changes_schema(transaction: Transaction, relations: Relations) -> bool:
+    """Whether it wrote catalogues of this database: another's have the same numbers."""
+    written = (relfile.number for relfile in transaction.rows if relations.has(relfile))
+    return not SCHEMA_CATALOGUES.isdisjoint(written)
 
 
 def _read_rows(spooled: _Spool, databases: Databases, table: str) -> None:
