@@ -158,9 +158,7 @@ async def _due(
             seen.vanished += 1
             return None
         same = (now.etag, now.size_bytes) == (line.row.etag, line.row.size_bytes)
-        # Whose copy may be older has times that look right before it was copied, too.
-        timed = same and line.reason != "may-be-older"
-        if timed and target and decide_key(now, target, policy).action == "leave":
+        if same and target and decide_key(now, target, policy).action == "leave":
             seen.left += 1
             return None
         return replace(line, row=now)
