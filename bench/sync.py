@@ -67,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     with work_folder() as work, object_store(work / "store") as store:
         fill(options.small, options.medium, options.large_mib)
-        found = beside_peers(store, options.small, options.rounds)
+        found = beside_peers(store, work, options.small, options.rounds)
     memory = {str(number): memory_at(number) for number in _tens(options.most_objects)}
     figures = {
         "objects": {
@@ -93,9 +93,9 @@ def fill(small: int, medium: int, large_mib: int) -> None:
         writer.commit()
 
 
-def beside_peers(store: Store, small: int, count: int) -> dict[str, Any]:
+def beside_peers(store: Store, work: Path, small: int, count: int) -> dict[str, Any]:
     """stage -> variant -> medians; in each round every variant copies into a new bucket."""
-    variants = commands(store)
+    variants = commands(store, work)
     found: dict[str, dict[str, list[Run]]] = {
         stage: {name: [] for name in variants} for stage in STAGES
     }
@@ -118,14 +118,16 @@ def beside_peers(store: Store, small: int, count: int) -> dict[str, Any]:
     }
 
 
-def commands(store: Store) -> dict[str, Command]:
+def commands(store: Store, work: Path) -> dict[str, Command]:
     """Each as its documentation tells for many objects between two buckets of one server."""
     rclone = peer(RCLONE, "rclone")
     s5cmd = peer(S5CMD, "s5cmd")
     aws = Path(sys.executable).parent / "aws"
     endpoint = ["--endpoint-url", store.http]
     return {
-        OURS: lambda to: [sys.executable, "-m", "bench.sync_subject", SOURCE, to],
+        OURS: lambda to: [
+            sys.executable, "-m", "bench.sync_subject", SOURCE, to, str(work / f"{to}.compared"),
+        ],
         "aws s3 sync": lambda to: [
             str(aws), "s3", "sync", f"s3://{SOURCE}", f"s3://{to}", *endpoint, "--only-show-errors",
         ],
@@ -242,13 +244,12 @@ def _text(figures: dict[str, Any]) -> str:
         "processes, variants interleaved, medians. All copies are made by the server, which "
         "bounds the first copy; its processor time is not counted. Requests are as it counts "
         "them: no fewer are possible than a page per 1,000 keys of each side and one for each "
-        "copy. Leeward looks once more at an object whose ETag is one of parts when its copy is "
-        "dated more than a second after it was asked for, as the large one's may be among 256 "
-        "copies: S3 holds the condition of a copy (the listed ETag) against the source when it "
-        "begins, and what is written between that and the copy's date would count as copied at "
-        "every later sync, which has the times alone to go by. No answer or page that comes anyway "
-        "tells it, and no other here asks. rclone with --checksum, --fast-list and 64 transfers; "
-        "the others as they come.\n\n"
+        "copy. S3 holds the condition of a copy (the listed ETag) against the source when it "
+        "begins; what is written between that and the copy's date is seen by the next sync, whose "
+        "ETag then differs, or, of an object of parts, is none that Leeward has compared. Where a "
+        "KMS key makes every ETag tell nothing, it looks once more at each object whose copy took "
+        "longer than a second. rclone with --checksum, --fast-list and 64 transfers; the others "
+        "as they come.\n\n"
         f"{table(headings, lines)}\n"
         "Leeward alone, against a server that only lists and answers copies at once:\n\n"
         f"{table(['objects', '', 'wall s', 'client CPU s', 'peak MiB'], listings)}"

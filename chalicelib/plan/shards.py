@@ -4,6 +4,7 @@ Everything lies in the component's store below `shards/<run>/`:
 
     <shard>.jsonl            what to do, a line an object: of a copy its row, of a deletion its key
     map.json                 the shards as a JSON array, which Step Functions reads
+    compared                 objects of parts that it lists (backup/bucket/in_parts.py)
     plan.json                the shards and what the listings had; written last
     results/<shard>.json     what came of one shard; written when it was gone through to its end
     batch/<class>.csv        for S3 Batch Operations, when that copies first
@@ -133,6 +134,10 @@ def folder_of(run: str) -> str:
 
 def lines_key(run: str, shard: str) -> str:
     return f"{folder_of(run)}{shard}.jsonl"
+
+
+def compared_key(run: str) -> str:
+    return f"{folder_of(run)}compared"
 
 
 def result_key(run: str, shard: str) -> str:

@@ -216,7 +216,7 @@ def test_a_server_that_fails_for_a_while_is_waited_for(moto: S3Server) -> None:
 def _begin(server: S3Server, source: str, replica: str) -> subprocess.Popen[bytes]:
     keys = {"AWS_ACCESS_KEY_ID": server.key, "AWS_SECRET_ACCESS_KEY": server.secret}
     return subprocess.Popen(
-        [sys.executable, "-m", "bench.sync_subject", source, replica, "4"],
+        [sys.executable, "-m", "bench.sync_subject", source, replica, os.devnull, "4"],
         cwd=ROOT, env={**os.environ, **keys, "AWS_ENDPOINT_URL": server.url},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

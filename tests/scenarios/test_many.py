@@ -33,6 +33,7 @@ from tests.scenarios.drills import PLAN
 from tests.unit.test_sync import unpack
 
 COMPONENT = "nexus-uploads"
+COMPARED = "copying/compared=primary"
 OBJECTS = 1000
 SHARDS = 10
 PARTS = 4
@@ -207,6 +208,26 @@ def test_the_next_run_has_nothing_to_do(here: Stage) -> None:
     run, status = here.run()
     assert status == "SUCCEEDED"
     assert here.told(run, "plan")["shards"] == []
+
+
+def test_an_upload_in_parts_that_no_run_compared_is_told_by_its_versions(here: Stage) -> None:
+    """Its time proves nothing; that it is the only version does."""
+    begun = {"Bucket": here.bucket, "Key": "in/parts"}
+    upload = begun | {"UploadId": here.s3.create_multipart_upload(**begun)["UploadId"]}
+    part = here.s3.upload_part(**upload, PartNumber=1, Body=b"in/parts")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    here.s3.complete_multipart_upload(**upload, MultipartUpload=parts)
+    time.sleep(3.1)  # a copy is told from its source by times with whole seconds
+    assert here.run()[1] == "SUCCEEDED"
+    note = here.store.get(COMPARED)
+    here.store.delete(COMPARED)
+    run, status = here.run()
+    assert status == "SUCCEEDED"
+    assert here.store.get(COMPARED) == note
+    assert here.told(run, "plan")["shards"] == []
+    assert here.versions(here.replica)["in/parts"] == 1
+    for bucket in (here.bucket, here.replica):
+        here.s3.delete_object(Bucket=bucket, Key="in/parts")
 
 
 def test_a_shard_that_fails_for_good_makes_the_run_red_and_the_others_are_done(

@@ -11,13 +11,21 @@ from datetime import datetime, timedelta
 import pytest
 from hypothesis import given, settings
 
+from chalicelib.backup.bucket.in_parts import Compared
 from chalicelib.backup.bucket.replicas import BucketReplica, Copied
 from chalicelib.backup.bucket.shard_plan import Limits, plan_shards
 from chalicelib.backup.bucket.shards import count_results, do_shard, remove_old
 from chalicelib.backup.bucket.sync import SyncResult
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.errors import LeewardError, NotReady, Refused, Tampered, Unavailable
-from chalicelib.plan.shards import Shard, ShardPlan, ShardResult, lines_key, result_key
+from chalicelib.plan.shards import (
+    Shard,
+    ShardPlan,
+    ShardResult,
+    compared_key,
+    lines_key,
+    result_key,
+)
 from chalicelib.ports.buckets import Bucket, Deleted, ObjectRow
 from tests.contract.test_buckets import ODD_KEYS
 from tests.fakes import InMemoryObjectStore
@@ -145,6 +153,26 @@ def test_the_same_run_keeps_its_plan_and_another_makes_its_own() -> None:
     assert here.plan(run="another").to_copy == 2
 
 
+def test_a_copy_that_may_be_older_is_made_although_its_time_looks_right() -> None:
+    """A second attempt cannot tell by the times whether the first one made it."""
+    here = filled(["k"], ["k"], versioned=True)
+    here.policy = replace(MIRROR, opaque_etags=True)
+    world = here.world
+    begun_at = world.clock.now()
+    world.clock.sleep(60)
+    asyncio.run(world.replica.put("k", b"source k"))
+    world.clock.sleep(60)
+    world.source.complete("k", b"SOURCE K", begun_at)
+    world.clock.sleep(60)
+    plan = here.plan()
+    assert plan.reasons == {"copy may-be-older": 1}
+    here.do(*plan.shards, recheck=True)
+    assert contents(world.replica) == {"k": b"SOURCE K"}
+    world.clock.sleep(60)
+    known = Compared.from_bytes(here.store.objects[compared_key(RUN)])
+    assert here.plan(run="next", compared=known).reasons == {"leave copied-later": 1}
+
+
 def test_a_worker_that_died_is_followed_by_one_that_does_the_rest_alone() -> None:
     here = filled(["a", "b", "c", "d"], ["x"], versioned=True)
     copies, deletions = here.plan(objects=4).shards
@@ -245,7 +273,7 @@ def test_what_old_runs_left_is_removed() -> None:
     here.plan()
     now = max(row.modified_at for row in here.store.list())
     assert remove_old(here.store, now - timedelta(days=1)) == 0
-    assert remove_old(here.store, now + timedelta(seconds=1)) == 3
+    assert remove_old(here.store, now + timedelta(seconds=1)) == 4
     assert here.store.objects == {}
 
 

@@ -14,6 +14,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.backup.bucket.in_parts import Compared, load_compared, save_compared
 from chalicelib.backup.bucket.replicas import BucketReplica, Copied, StoreReplica
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
@@ -323,6 +324,38 @@ def test_a_change_during_a_copy_is_not_hidden_by_its_time() -> None:
     assert contents(world.replica) == {"k": b"new"}
 
 
+@pytest.mark.parametrize("then_in_parts", [True, False])
+@pytest.mark.parametrize("copy_in_parts", [True, False])
+def test_an_object_of_parts_that_changed_during_its_copy_is_brought_by_the_next_sync(
+    then_in_parts: bool, copy_in_parts: bool
+) -> None:
+    """Between ETags that tell the content nobody looks again: the next sync has not compared it."""
+    world = World(versioned=True)
+    world.source.complete("k", b"old", world.clock.now())
+    compared = Compared()
+
+    async def happens(row: ObjectRow) -> None:
+        world.clock.sleep(60)
+        if then_in_parts:
+            world.source.complete("k", b"new", world.clock.now())
+        else:
+            await world.source.put("k", b"new")
+        world.clock.sleep(60)
+        copy = world.replica.versions["k"][0]
+        etag = "of-3" if copy_in_parts else copy.facts.etag
+        copy.facts = replace(copy.facts, modified_at=world.clock.now(), etag=etag)
+
+    before = world.source.requests
+    assert world.sync(AfterCopy(world.replica, happens), compared=compared).copied == 1
+    puts = 0 if then_in_parts else 1
+    listing, copy = 1, 1
+    assert world.source.requests - before == listing + copy + puts, "it was looked at again"
+    assert contents(world.replica) == {"k": b"old"}
+    world.clock.sleep(60)
+    assert world.sync(compared=Compared.from_bytes(compared.to_bytes())).copied == 1
+    assert contents(world.replica) == {"k": b"new"}
+
+
 class Dated(BucketReplica):
     """Whose server says by how much its copies may be dated after what they read."""
 
@@ -441,6 +474,120 @@ def test_an_upload_that_began_before_the_last_copy_is_brought_by_its_event() -> 
     assert contents(world.replica) == {"k": b"new"}
     world.clock.sleep(5)
     assert replicate(world, told, policy).action == "already"
+
+
+class InParts:
+    """A key whose upload began before its copy was made, and may end after it."""
+
+    def __init__(self, *, versioned: bool = True) -> None:
+        self.world = World(versioned=versioned)
+        self.world.put(self.world.source, k="old")
+        self.store = InMemoryObjectStore()
+        self.pass_time()
+
+    def pass_time(self) -> None:
+        self.world.clock.sleep(60)
+
+    def begin(self) -> datetime:
+        at = self.world.clock.now()
+        self.pass_time()
+        return at
+
+    def end(self, begun_at: datetime, content: bytes = b"new") -> None:
+        self.pass_time()
+        self.world.source.complete("k", content, begun_at)
+        self.pass_time()
+
+    def sync(self) -> dict[str, int]:
+        """What was decided, by reason; what was compared is kept for the next."""
+        compared = load_compared(self.store, "primary")
+        policy = SyncPolicy(opaque_etags=True)
+        done = self.world.sync(policy=policy, compared=compared)
+        save_compared(self.store, "primary", compared.to_bytes())
+        self.pass_time()
+        return done.reasons
+
+    @property
+    def requests_of_a_sync(self) -> int:
+        """To the source, besides the listing."""
+        before = self.world.source.requests
+        assert self.sync() == {"leave copied-later": 1}
+        return self.world.source.requests - before - 1
+
+    @property
+    def replica(self) -> bytes:
+        return contents(self.world.replica)["k"]
+
+
+def test_an_upload_under_way_at_the_last_sync_is_brought_by_the_next_without_an_event() -> None:
+    it = InParts()
+    begun_at = it.begin()
+    assert it.sync() == {"copy new": 1}
+    it.end(begun_at)
+    assert it.sync() == {"copy may-be-older": 1}
+    assert it.replica == b"new"
+    assert it.requests_of_a_sync == 0
+
+
+def test_an_upload_that_began_and_ended_around_an_event_s_copy_is_brought_by_the_next_sync() -> (
+    None
+):
+    it = InParts()
+    begun_at = it.begin()
+    it.world.put(it.world.replica, k="old")
+    it.end(begun_at)
+    assert it.sync() == {"copy may-be-older": 1}
+    assert it.replica == b"new"
+
+
+def test_an_upload_that_replaces_one_of_parts_is_brought_too() -> None:
+    it = InParts()
+    it.end(it.begin(), b"one")
+    assert it.sync() == {"copy new": 1}
+    second, third = it.begin(), it.begin()
+    it.end(third, b"3rd")
+    it.world.put(it.world.replica, k="3rd")
+    it.end(second, b"2nd")
+    assert it.sync() == {"copy may-be-older": 1}
+    assert it.replica == b"2nd"
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_copy_of_a_key_with_one_version_is_of_that(versioned: bool) -> None:
+    """Where there are no versions, nobody knows: it is copied again, once."""
+    it = InParts(versioned=versioned)
+    del it.world.source.versions["k"]
+    it.end(it.begin())
+    it.world.put(it.world.replica, k="new")
+    it.pass_time()
+    assert it.sync() == ({"leave copied-later": 1} if versioned else {"copy may-be-older": 1})
+    assert it.requests_of_a_sync == 0
+
+
+def test_what_a_sync_has_compared_costs_no_request() -> None:
+    it = InParts()
+    it.end(it.begin())
+    assert it.sync() == {"copy new": 1}
+    assert [it.requests_of_a_sync, it.requests_of_a_sync] == [0, 0]
+
+
+def test_an_ordinary_object_costs_no_request() -> None:
+    it = InParts()
+    assert it.sync() == {"copy new": 1}
+    copy = it.world.replica.versions["k"][0]
+    copy.facts = replace(copy.facts, etag="f" * 32)
+    assert it.requests_of_a_sync == 0
+
+
+def test_a_note_that_is_not_understood_tells_nothing() -> None:
+    row = ObjectRow("k", 3, "e-2", START)
+    compared = Compared()
+    compared.add(row)
+    note = compared.to_bytes()
+    assert Compared.from_bytes(note).knows(row)
+    assert not Compared.from_bytes(note).knows(row._replace(etag="e-3"))
+    for other in (b"", note[:-1], b"another 1\n" + note, note[:-8]):
+        assert not Compared.from_bytes(other).knows(row)
 
 
 def test_events_out_of_order_and_twice_end_where_the_source_is() -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from chalicelib.backup.bucket.in_parts import Compared
 from chalicelib.backup.bucket.key_spool import KeySpool
 from chalicelib.backup.bucket.replicas import Replica
 from chalicelib.backup.bucket.sync import NAMED
@@ -16,7 +17,7 @@ from chalicelib.backup.bucket.sync_decision import KeyDecision, Reason, SyncPoli
 from chalicelib.backup.bucket.sync_walk import Walk
 from chalicelib.errors import Tampered, Truncated
 from chalicelib.plan.records import canonical_json, format_time, parse_time
-from chalicelib.plan.shards import Deed, Shard, ShardPlan, folder_of, lines_key
+from chalicelib.plan.shards import Deed, Shard, ShardPlan, compared_key, folder_of, lines_key
 from chalicelib.ports import Clock, ObjectStore
 from chalicelib.ports.buckets import Bucket, ObjectRow
 
@@ -77,6 +78,7 @@ async def plan_shards(
     approved: bool = False,
     batch_above: int | None = None,
     limits: Limits | None = None,
+    compared: Compared | None = None,
 ) -> ShardPlan:
     """List both sides and write down what is to be done; a plan that is there already is kept.
 
@@ -84,21 +86,24 @@ async def plan_shards(
         run: names the folder; the same run gets the same plan.
         approved: a person agreed to more deletions than the policy allows.
         batch_above: from so many copies on S3 Batch Operations copies first; None: never.
+        compared: what the last good sync has compared; see in_parts.py.
     Raises:
         Refused: code "too-many-deletions"; nothing was copied or deleted.
         NotReady, Unavailable: a bucket cannot be listed.
     """
     if (known := await asyncio.to_thread(find_plan, store, run)) is not None:
         return known
+    compared = compared or Compared()
     planner = _Planner(policy, store, run, limits or Limits(), clock.now())
     with planner.deletions:
-        await Walk(source, replica, policy, planner.take).run()
+        await Walk(source, replica, policy, planner.take, compared=compared).run()
         if not approved:
             check_deletions(len(planner.deletions), planner.replica_objects, policy)
         await planner.finish()
     plan = planner.plan(source.name, replica.name, batch_above)
     shards = [shard.to_json() for shard in plan.shards]
     await asyncio.to_thread(store.put, f"{folder_of(run)}map.json", json.dumps(shards).encode())
+    await asyncio.to_thread(store.put, compared_key(run), compared.to_bytes())
     await asyncio.to_thread(store.put, _plan_key(run), canonical_json(plan.to_json()))
     return plan
 

@@ -17,6 +17,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from chalicelib.backup.bucket.in_parts import Compared, is_in_parts
 from chalicelib.backup.bucket.key_spool import KeySpool
 from chalicelib.backup.bucket.replicas import Copied, Replica, look
 from chalicelib.backup.bucket.sync_decision import (
@@ -119,6 +120,7 @@ async def sync_buckets(
     approved: bool = False,
     on_decision: Callable[[KeyDecision], None] = lambda _: None,
     progress: Callable[[SyncProgress], None] = lambda _: None,
+    compared: Compared | None = None,
     split_after: int = SPLIT_AFTER,
 ) -> SyncResult:
     """Bring the replica to what the source is, or say what that would take.
@@ -127,13 +129,14 @@ async def sync_buckets(
         approved: a person agreed to more deletions than `policy.max_delete_share`.
         on_decision: told every decision, also in a dry run; in no order.
         progress: told after each copy and now and then while listing.
+        compared: what the last good sync has compared; see in_parts.py.
     Raises:
         Refused: code "too-many-deletions"; nothing was deleted, what was missing is copied.
         CheckFailed: code "too-many-failures", after MOST_FAILURES keys.
         NotReady, Unavailable: a bucket cannot be listed or written at all.
     """
     job = _Job(source, replica, policy, clock, dry_run, on_decision, progress)
-    walk = Walk(source, replica, policy, job.take, split_after=split_after)
+    walk = Walk(source, replica, policy, job.take, compared=compared, split_after=split_after)
     with job.deletions:
         await job.copy_all(walk.run())
         await job.delete_extra(approved=approved)
@@ -334,12 +337,14 @@ async def copy_current(
 
     The copy counts when the source is still what was copied: for an object whose ETag does not
     tell the content, and for every copy in another cloud, later syncs go by the times alone. They
-    are enough where the copy's own time shows what changed since.
+    are enough where the copy's own time shows what changed since. Between ETags that do tell it, an
+    object of parts is looked at by the next sync, which has not compared what replaced it.
 
     Raises:
         DigestMismatch: code "object-changed": it changed at each of COPY_ATTEMPTS.
     """
-    by_etag = replica.has_etags and not policy.opaque_etags and tells_content(row.etag)
+    shown = tells_content(row.etag) or is_in_parts(row.etag)
+    by_etag = replica.has_etags and not policy.opaque_etags and shown
     current: ObjectRow | None = row
     for attempt in range(1, COPY_ATTEMPTS + 1):
         assert current is not None

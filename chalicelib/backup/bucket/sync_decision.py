@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from chalicelib.backup.bucket.in_parts import is_in_parts
 from chalicelib.errors import Refused
 from chalicelib.plan.records import Record
 from chalicelib.ports.buckets import ObjectRow
 
 Action = Literal["copy", "leave", "delete", "keep"]
-Reason = Literal["new", "size", "etag", "newer", "same-etag", "copied-later", "not-in-source"]
+Reason = Literal[
+    "new", "size", "etag", "newer", "may-be-older", "same-etag", "copied-later", "not-in-source"
+]
 MD5_DIGITS = 32
 CLOCKS_DIFFER = timedelta(seconds=1)
 
@@ -82,11 +85,17 @@ def _compare(
     return "copy", "newer"
 
 
+def needs_memory(source: ObjectRow, target: ObjectRow | None) -> bool:
+    """Whether a copy's time may prove nothing, and no ETag tells it (in_parts.py)."""
+    return is_in_parts(source.etag) or bool(target and is_in_parts(target.etag))
+
+
 def shows_later_changes(dated_after: timedelta | None, policy: SyncPolicy) -> bool:
     """Whether a change of the source since it was read for a copy makes that copy `newer`, so that
     nobody needs to look. A second of the margin is left to clocks of two regions; a time far before
     the copy was asked for is some other clock's. What was uploaded in parts is dated by the
-    beginning of its upload: no time shows it, its event brings it (replicate.py)."""
+    beginning of its upload: no time shows it, its event does (replicate.py), or memory
+    (in_parts.py)."""
     if dated_after is None:
         return False
     return -policy.margin <= dated_after <= policy.margin - CLOCKS_DIFFER

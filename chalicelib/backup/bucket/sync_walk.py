@@ -10,16 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from chalicelib.backup.bucket.in_parts import Compared, may_be_older
 from chalicelib.backup.bucket.replicas import Replica
-from chalicelib.backup.bucket.sync_decision import KeyDecision, SyncPolicy, decide_key
+from chalicelib.backup.bucket.sync_decision import (
+    KeyDecision,
+    SyncPolicy,
+    decide_key,
+    needs_memory,
+)
 from chalicelib.ports.buckets import Bucket, ObjectRow
 
 SPLIT_AFTER = 16_000
 CUTS = 32
 # Folders that are asked for at one level, one page.
 FOLDERS = 1000
+# Keys whose versions are asked for at once.
+ASKED_AT_ONCE = 64
 
 Take = Callable[[KeyDecision, ObjectRow | None], Awaitable[None]]
 
@@ -36,7 +44,10 @@ class Span:
 
 
 class Walk:
-    """Gives each key's decision to `take`, from several walkers at once."""
+    """Gives each key's decision to `take`, from several walkers at once.
+
+    `compared`: what the last good sync has compared; this one adds what it lists.
+    """
 
     def __init__(
         self,
@@ -45,12 +56,15 @@ class Walk:
         policy: SyncPolicy,
         take: Take,
         *,
+        compared: Compared | None = None,
         split_after: int = SPLIT_AFTER,
     ) -> None:
         self._source, self._replica = source, replica
         self._policy, self._take = policy, take
         self._split_after = split_after
         self._gate = asyncio.Semaphore(policy.walkers)
+        self._compared = compared or Compared()
+        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._walkers = asyncio.TaskGroup()
 
     async def run(self) -> None:
@@ -81,7 +95,7 @@ class Walk:
             source, target = sources.at(key), targets.at(key)
             if source and target is None and self._replica.hides(key):
                 target = await self._replica.look(key)
-            await self._take(decide_key(source, target, self._policy), source)
+            await self._decide(source, target)
             if source:
                 await sources.advance()
             if targets.at(key):
@@ -90,6 +104,26 @@ class Walk:
             if seen == split_at and self._replica.ranged:
                 split_at *= 2
                 await self._split(span, key)
+
+    async def _decide(self, source: ObjectRow | None, target: ObjectRow | None) -> None:
+        decision = decide_key(source, target, self._policy)
+        if source and needs_memory(source, target):
+            self._compared.add(source)
+            if target and decision.reason == "copied-later" and not self._compared.knows(source):
+                await self._asking.acquire()
+                self._walkers.create_task(self._ask_versions(decision, source, target))
+                return
+        await self._take(decision, source)
+
+    async def _ask_versions(
+        self, decision: KeyDecision, source: ObjectRow, target: ObjectRow
+    ) -> None:
+        try:
+            if await may_be_older(self._source, source, target):
+                decision = replace(decision, action="copy", reason="may-be-older")
+        finally:
+            self._asking.release()
+        await self._take(decision, source)
 
     async def _split(self, span: Span, key: str) -> None:
         """A cut itself belongs to the span before it: listings begin after a key."""

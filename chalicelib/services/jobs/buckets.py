@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.backup.bucket.in_parts import load_compared, save_compared
 from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import SyncProgress, SyncResult, sync_buckets
@@ -145,7 +146,7 @@ def start_shards(component: str, location: str, run: str, *, approved: bool = Fa
 
 
 def sync_machine(component: str) -> str:
-    """Behind the prefix of the plan's machines (leeward/template_many.py)."""
+    """Behind the prefix of the plan's machines (leeward/packaging/many.py)."""
     return f"sync-{component}"
 
 
@@ -261,9 +262,14 @@ async def _sync(
         source, replica = source_of(buckets, component), replica_at(buckets, component, location)
         if isinstance(replica, BucketReplica) and not dry_run:
             await replica_of(buckets, component, turns=True).give_up_copies()
+        notes = build.backups(component)
+        compared = load_compared(notes, location)
         result = await sync_buckets(
-            source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run, **how
-        )
+            source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run,
+            compared=compared, **how,
+        )  # fmt: skip
+        if result.ok and not dry_run:
+            save_compared(notes, location, compared.to_bytes())
         if dry_run or not result.ok or not isinstance(replica, BucketReplica):
             return result, None
         from chalicelib.backup.bucket.take_inventory import check_inventory

@@ -15,13 +15,21 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket import inventory_parts, shard_plan, shards
+from chalicelib.backup.bucket.in_parts import load_compared, save_compared
 from chalicelib.backup.bucket.replicas import BucketReplica
 from chalicelib.backup.bucket.sync import SyncResult
 from chalicelib.backup.long_copies import PUT_DOWN
 from chalicelib.errors import CheckFailed, Truncated
 from chalicelib.evidence.text import counted
 from chalicelib.plan.manifest import MANIFEST, point_key
-from chalicelib.plan.shards import InventoryPart, Shard, ShardPlan, folder_of, parts_key
+from chalicelib.plan.shards import (
+    InventoryPart,
+    Shard,
+    ShardPlan,
+    compared_key,
+    folder_of,
+    parts_key,
+)
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import (
     SHOWN,
@@ -164,6 +172,8 @@ def _enter(component: str, run: str, where: str) -> dict[str, Any]:
             taken = inventory_parts.join_parts(store, run, parts)
             enter_point(component, taken, plan.planned_at)
         found = f"{found}; {point_id}"
+    if compared := shard_plan.find_object(store, compared_key(run)):
+        save_compared(store, where, compared)
     build.metrics().put(component, {"SyncFailures": 0.0, f"Synced.{where}": 1.0})
     shards.remove_old(store, build.clock().now() - KEPT)
     return {"found": found}
@@ -198,9 +208,12 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
         source = source_of(buckets, component)
         replica = replica_at(buckets, component, _location(job))
         in_aws = isinstance(replica, BucketReplica)
+        store = build.backups(component)
+        compared = load_compared(store, _location(job))
         return await shard_plan.plan_shards(
-            source, replica, policy_of(component), build.backups(component), run,
+            source, replica, policy_of(component), store, run,
             clock=build.clock(), approved=bool(job.get("approved")), limits=limits,
+            compared=compared,
             batch_above=int(job.get("batch_above", BATCH_ABOVE)) if in_aws else None,
         )  # fmt: skip
 
