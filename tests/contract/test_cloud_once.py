@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -97,3 +98,28 @@ def test_keys_encrypt_and_sign(cloud: LocalCloud) -> None:
     assert kms.verify(**how, Signature=signature)["SignatureValid"]
     public = kms.get_public_key(KeyId=signing)["PublicKey"]
     assert len(public) > 256
+
+
+def test_a_value_of_any_type_comes_back_as_it_was_written(cloud: LocalCloud) -> None:
+    client = cloud.client("dynamodb")
+    client.create_table(
+        TableName="types",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    simple: dict[str, Any] = {
+        "text": {"S": "a"},
+        "nothing": {"NULL": True},
+        "number": {"N": "-1.5"},
+        "no": {"BOOL": False},
+        "bytes": {"B": b"\x00\xff"},
+    }
+    sets: dict[str, Any] = {"SS": ["a", "b"], "NS": ["1", "2"], "BS": [b"\x01", b"\x02"]}
+    item = simple | {kind: {kind: held} for kind, held in sets.items()}
+    item |= {"map": {"M": simple | {"list": {"L": [*simple.values(), {"M": {}}, {"L": []}]}}}}
+    client.put_item(TableName="types", Item={"pk": {"S": "it"}} | item)
+    [found] = client.scan(TableName="types")["Items"]
+    for kind in sets:
+        found[kind][kind].sort()
+    assert found == {"pk": {"S": "it"}} | item

@@ -2,7 +2,8 @@
 
 A definition is parsed once, where moto parses it for its creation and for each execution; and with
 the cheaper of ANTLR's strategies, which finds the same tree or an error, on which moto's follows.
-One that was found valid is valid in the next cloud of the process too.
+One that was found valid is valid in the next cloud of the process too. What the creation made of it
+is what the first execution runs: 20 ms of the time from an alarm to the first step.
 
 moto calls the services of a task at a port taken from the environment, with a new client each
 time (24 ms a task instead of 12), and looks for a running execution of the same name without a
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
     from leeward.local.cloud import LocalCloud
 
 _valid: set[str] = set()
+# By definition: a program that no execution has run yet.
+_unused: dict[str, Any] = {}
+_thread = threading.local()
 
 
 @contextmanager
@@ -97,6 +101,10 @@ def install(cloud: LocalCloud) -> Iterator[None]:
         stack.enter_context(replaced(AmazonStateLanguageParser, "parse", _parsed_once))
         stack.enter_context(
             replaced(StepFunctionsParserBackend, "_validate_definition", _validated_once)
+        )
+        stack.callback(_unused.clear)
+        stack.enter_context(
+            replaced(execution_worker.ExecutionWorker, "_get_evaluation_entrypoint", _unused_first)
         )
         stack.enter_context(replaced(execution_worker, "ExecutionData", with_text))
         stack.enter_context(replaced(StepFunctionsParserBackend, "start_execution", one_at_a_time))
@@ -144,7 +152,9 @@ def _parsed_once(original: Any) -> Any:
     def parse(definition: str) -> tuple[Any, ParserRuleContext]:
         tree = _tree_of(definition)
         # A program of its own for each execution: it may remember something, a tree does not.
-        return original(definition) if tree is None else (Preprocessor().visit(tree), tree)
+        made = original(definition) if tree is None else (Preprocessor().visit(tree), tree)
+        _thread.program = made[0]
+        return made
 
     return parse
 
@@ -154,8 +164,17 @@ def _validated_once(original: Any) -> Any:
         if definition not in _valid:
             original(definition)
             _valid.add(definition)
+            _unused[definition] = _thread.program
 
     return staticmethod(validate)
+
+
+def _unused_first(original: Any) -> Any:
+    def program_of(self: Any) -> Any:
+        definition = self._evaluation_details.state_machine_details.definition
+        return _unused.pop(definition, None) or original(self)
+
+    return program_of
 
 
 @lru_cache(maxsize=64)
