@@ -17,10 +17,10 @@ class LambdaFunctions:
         self._client = client
         self._prefix = prefix
 
-    def warm(self, names: Iterable[str]) -> None:
-        """Ask each to make itself ready, and do not wait for it."""
+    def warm(self, names: Iterable[str], run_id: str) -> None:
+        """Ask each to make itself ready for its step of the run, and do not wait for it."""
         for name in names:
-            self.start(name, {"warm": True})
+            self.start(name, {"warm": True, "run_id": run_id})
 
     def start(self, name: str, event: dict[str, Any]) -> None:
         """Invoke it and do not wait for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -11,16 +12,20 @@ from chalicelib.adapters.aws_errors import error_code, mapped
 
 
 class StepFunctions:
-    """`arn_prefix` ends just before the scenario's name: "arn:aws:states:...:leeward-nexus-"."""
+    """`arn_prefix` ends just before the scenario's name: "arn:aws:states:...:leeward-nexus-".
 
-    def __init__(self, client: Any, arn_prefix: str) -> None:
-        self._client = client
+    `connect` gives the client, and is asked when a machine is: every step has this at hand, hardly
+    one asks a machine, and a client takes long to make.
+    """
+
+    def __init__(self, connect: Callable[[], Any], arn_prefix: str) -> None:
+        self._connect = connect
         self._arn_prefix = arn_prefix
 
     def start(self, scenario: str, run_id: str, payload: dict[str, Any]) -> None:
         with mapped("states", scenario=scenario, run_id=run_id):
             try:
-                self._client.start_execution(
+                self._connect().start_execution(
                     stateMachineArn=self._arn_prefix + scenario,
                     name=run_id,
                     input=json.dumps(payload),
@@ -39,7 +44,7 @@ class StepFunctions:
         execution = f"{machine.replace(':stateMachine:', ':execution:')}:{run_id}"
         with mapped("states", scenario=scenario, run_id=run_id):
             try:
-                answer = self._client.describe_execution(executionArn=execution)
+                answer = self._connect().describe_execution(executionArn=execution)
             except ClientError as error:
                 if error_code(error) == "ExecutionDoesNotExist":
                     return ""

@@ -43,8 +43,10 @@ _KEY_DIGITS = 16
 @dataclass
 class _Known:
     """What is known of a chain. `keys`: of each record, in order, the digits that stand for its
-    key; `records`: those that were read here, or written, by their number."""
+    key; `records`: those that were read here, or written, by their number; `begun`: whether
+    anything is, which may be that there are none."""
 
+    begun: bool = False
     head: Head | None = None
     keys: list[str] = field(default_factory=list)
     records: dict[int, EvidenceRecord] = field(default_factory=dict)
@@ -75,7 +77,7 @@ class StoredRecords:
         key: str = "",
     ) -> EvidenceRecord:
         known = self._known(stream)
-        if not known.keys:
+        if not known.begun:
             self._catch_up(stream)
         for _ in range(_ROUNDS):
             record = next_record(
@@ -117,6 +119,7 @@ class StoredRecords:
 
     def resume(self, stream: str, mark: dict[str, Any]) -> None:
         known, seq, digits = self._known(stream), mark["seq"], mark["keys"]
+        known.begun = True
         if seq > len(known.keys):
             cuts = range(0, len(digits), _KEY_DIGITS)
             known.keys = [digits[at : at + _KEY_DIGITS] for at in cuts]
@@ -146,6 +149,7 @@ class StoredRecords:
         require_chain(stream, fresh, after=known.head)
         for record in fresh:
             known.add(record)
+        known.begun = True
         return known
 
     def _fetch(self, stream: str, numbers: Iterable[int]) -> None:

@@ -267,6 +267,8 @@ def _open_or_join(
 def _create_or_read(fresh: Incident, desk: Desk) -> tuple[Incident, bool]:
     while True:
         if desk.state.create(INCIDENTS, _open_key(fresh.component), fresh.to_json()):
+            # Nothing is recorded of it yet: its first record is written without looking for others.
+            desk.records.resume(fresh.id, desk.records.mark(fresh.id))
             return fresh, True
         found = desk.state.get(INCIDENTS, _open_key(fresh.component))
         if found is not None:

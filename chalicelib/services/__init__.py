@@ -170,14 +170,15 @@ def probe(event: Event) -> Event:
 
 
 def run_step(event: Event) -> Event:
-    """Do one step of a run, as its state machine asks; {"warm": true} only makes ready for it.
+    """Do one step of a run, as its state machine asks; {"warm": true, "run_id"} only makes ready
+    for it.
 
     One that needs more than this Lambda has is left to a task: {"runs_in": "task"}; asked again,
     with the token of a state that waits, a task is found for it (services/steps/placing.py). A
     worker that takes longer than its state waits ends itself (services/steps/late.py).
     """
     if event.get("warm"):
-        return warm()
+        return warm(event)
     from chalicelib.services import build
     from chalicelib.services.steps.late import ends_when_late
 
@@ -222,7 +223,7 @@ def close_run(event: Event) -> Event:
     Or {"uses": "review.seal", ...}: the same for what people said of it afterwards.
     """
     if event.get("warm"):
-        return warm()
+        return warm(event)
     if event.get("uses") == "review.seal":
         from chalicelib.services.people.sealing import seal_review
 
@@ -297,11 +298,17 @@ def escalate(event: Event) -> Event:
     return escalate(event)
 
 
-def warm() -> Event:
+def warm(event: Event) -> Event:
     """Import and open what a step needs, so that the step itself does not wait for it.
 
-    The modules are imported for that alone (F401): nothing of them is called here.
+    The modules are imported for that alone (F401): nothing of them is called here. What the run
+    keeps is read for the connection, for which the step would wait first; where it cannot be read,
+    the step will say so.
     """
+    from contextlib import suppress
+
+    from chalicelib.errors import LeewardError
+    from chalicelib.incidents.run import read_kept
     from chalicelib.services import build
     from chalicelib.services.steps import closing, placing  # noqa: F401
     from chalicelib.services.steps.database import (
@@ -312,5 +319,6 @@ def warm() -> Event:
     )
 
     build.plan()
-    build.desk()
+    with suppress(LeewardError):
+        read_kept(event["run_id"], desk=build.desk())
     return {"found": "warm"}

@@ -220,7 +220,7 @@ def desk() -> Desk:
 def workflows() -> StepFunctions:
     from chalicelib.adapters.step_functions import StepFunctions
 
-    return StepFunctions(client("stepfunctions"), environment().machine_prefix)
+    return StepFunctions(lambda: client("stepfunctions"), environment().machine_prefix)
 
 
 @cache

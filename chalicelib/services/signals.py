@@ -50,7 +50,7 @@ def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
         site=scenario.recovers_at(build.plan().sites),
     )
     announce(incident)
-    _warm(scenario)
+    _warm(scenario, incident.run_id)
     return {"incident": incident.id, "run": incident.run_id}
 
 
@@ -98,17 +98,17 @@ def open_incident(signal: Signal, name: str, scenario: Scenario) -> Incident:
         site=scenario.recovers_at(plan.sites),
     )
     announce(incident)
-    _warm(scenario)
+    _warm(scenario, incident.run_id)
     return incident
 
 
-def _warm(scenario: Scenario) -> None:
+def _warm(scenario: Scenario, run_id: str) -> None:
     """Let the functions of the later steps start while the first one works: a cold start each is
     seconds of the recovery time. A function that cannot be asked starts when its step comes."""
     used = [STEP_KINDS[step.uses].function for step in scenario.all_steps() if step.uses]
     later = {*used, "record"} - set(used[:1])
     try:
-        build.functions().warm(sorted(later))
+        build.functions().warm(sorted(later), run_id)
     except LeewardError as error:
         logger.warning("functions were not warmed", extra={"error": error.to_json()})
 

@@ -20,7 +20,7 @@ RARE = {
     "s3:DeleteObject": "objects of a backup that broke; partial WAL that was superseded",
 }
 # An alarm that joins reads the records; a person's next run asks whether the last one still runs.
-RARE_OF = {"on_alarm": {"s3:GetObject", "kms:Decrypt", "states:DescribeExecution"}}
+RARE_OF = {"on_alarm": {*RECORDS_READ, "states:DescribeExecution"}}
 # What does not fit into a Lambda: tests/scenarios/test_task.py.
 RARE_OF |= {name: set(RECORDS_READ) for name in ("fence", "switch")}
 RARE_OF["rebuild"] = {"ecs:ListTasks", "ecs:RunTask", "iam:PassRole", "states:SendTaskSuccess"}

@@ -80,7 +80,7 @@ class Stage(DatabaseDrill):
         client = self.cloud.client
         state = DynamoDbState(client("dynamodb"), self.deployed.names["StateTable"])
         machine = self.deployed.names[machine_id(SCENARIO)]
-        workflows = StepFunctions(client("stepfunctions"), machine.removesuffix(SCENARIO))
+        workflows = StepFunctions(lambda: client("stepfunctions"), machine.removesuffix(SCENARIO))
         return Desk(state, self.records, workflows, SystemClock())
 
     def declare_run(self, *, moment: str | None = None) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from chalicelib.errors import BadInput, CheckFailed, Refused
+from chalicelib.evidence.chain import verify_chain
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.incidents.incident import Desk, Incident, Signal, declare, end_run, handle_signal
 from chalicelib.incidents.run import Run, find_left_behind, leave_word, run_step, undo_step
@@ -204,6 +206,31 @@ class Counting:
     def __getattr__(self, name: str) -> Any:
         self.calls[name] += 1
         return getattr(self._inner, name)
+
+
+def test_the_records_of_a_new_incident_are_begun_without_looking_for_others(desk: Desk) -> None:
+    store: Any = Counting(desk.records._store)  # type: ignore[attr-defined]
+    new = Desk(desk.state, StoredRecords(store, desk.clock), desk.workflows, desk.clock)
+    incident = raise_alarm(new)
+    assert store.calls == {"put": 2}
+    kinds = [record.kind for record in desk.records.read(incident.id)]
+    assert kinds == ["incident-opened", "run-started"]
+
+
+def test_what_was_recorded_of_an_incident_of_that_name_stays(desk: Desk) -> None:
+    """Two of a component in one second have one name: the first ended, the second is opened."""
+    first = raise_alarm(desk)
+    end_run(first.run_id, "recovered", desk=desk)
+    records = StoredRecords(desk.records._store, desk.clock)  # type: ignore[attr-defined]
+    again = Desk(desk.state, records, desk.workflows, desk.clock)
+    second = raise_alarm(again, replace(SIGNAL, name="another"))
+    assert second.id == first.id
+    chain = StoredRecords(records._store, desk.clock).read(first.id)
+    assert verify_chain(first.id, chain) == []
+    assert [it.body.get("alarm") for it in chain if it.kind == "incident-opened"] == [
+        SIGNAL.name,
+        "another",
+    ]
 
 
 def test_a_step_in_a_new_worker_asks_for_little(desk: Desk) -> None:
