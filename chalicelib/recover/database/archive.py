@@ -27,7 +27,7 @@ import zstandard
 from chalicelib.errors import Damaged, DigestMismatch, Truncated
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import ObjectStore
-from chalicelib.recover.database.writing import write_all
+from chalicelib.recover.database.writing import reserve, write_all
 
 TAR_BLOCK = 512
 # Handing a piece over wakes a thread up: pieces of 256 KiB take four times as many switches.
@@ -225,6 +225,8 @@ class DataFolder:
             return _apply_incremental(stream, path, size)
         checksum: int = 0
         with path.open("wb", buffering=0) as file:
+            if size > COPY_BYTES:
+                reserve(file, size)
             for piece in write_behind(stream.pieces(size), file, self._writer):
                 checksum = google_crc32c.extend(checksum, piece)
         return checksum
