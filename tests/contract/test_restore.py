@@ -70,11 +70,11 @@ class World:
             self.store, self.catalogue, target, self.folder, servers=ThrowawayServer, clock=CLOCK
         )
 
-    def replay(self, restored: Restored) -> Replayed:
+    def replay(self, restored: Restored, **options: Any) -> Replayed:
         try:
             return replay(
                 self.store, self.catalogue, restored, self.folder,
-                servers=ThrowawayServer, clock=CLOCK, timeout_seconds=60,
+                servers=ThrowawayServer, clock=CLOCK, timeout_seconds=60, **options,
             )  # fmt: skip
         except CheckFailed as error:
             error.add_note(f"the server's log ends: {error.context.get('log')}")
@@ -554,7 +554,6 @@ def test_errors_are_ours(world: World) -> None:
 def test_replay_overlaps_with_fetching_and_holds_a_few_segments(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalicelib.recover.database.wal_feed.BYTES_AHEAD", 0)
     slow_get = world.store.get
 
     def get(key: str) -> bytes:
@@ -562,7 +561,7 @@ def test_replay_overlaps_with_fetching_and_holds_a_few_segments(
         return slow_get(key)
 
     monkeypatch.setattr(world.store, "get", get)
-    world.replay(world.restore(END))
+    world.replay(world.restore(END), ahead_bytes=0)
     assert world.query("select id from t") == [(-2,)]
 
 

@@ -127,10 +127,12 @@ class Account:
     def own(self, path: Path) -> None:
         """Give a tree to this account; symbolic links are followed one step (tablespaces).
 
-        What vanishes meanwhile need not be given.
+        `path` itself first: who adds to it meanwhile sees whose it is. What vanishes meanwhile
+        need not be given.
         """
         if os.geteuid() != 0:
             return
+        os.chown(path, self.uid, self.gid)
         for parent, folders, files in os.walk(path, followlinks=True):
             for name in (".", *folders, *files):
                 with suppress(FileNotFoundError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -29,7 +29,12 @@ from chalicelib.ports import (
 from chalicelib.recover.database.restore import RECORD_NAME, Restored
 from chalicelib.recover.database.segments import read_segment
 from chalicelib.recover.database.wal_end import is_cut, next_record
-from chalicelib.recover.database.wal_feed import WalFeed, WalPlan, needed_segments
+from chalicelib.recover.database.wal_feed import (
+    BYTES_AHEAD,
+    WalFeed,
+    WalPlan,
+    needed_segments,
+)
 
 REPLAYED_NAME = "leeward-replayed.json"
 
@@ -61,6 +66,7 @@ def replay(
     servers: ServerFactory,
     clock: Clock,
     timeout_seconds: float = 840,
+    ahead_bytes: int = BYTES_AHEAD,
 ) -> Replayed:
     """Replay up to the target of `restored`, open the database, and stop it in order.
 
@@ -68,7 +74,7 @@ def replay(
     """
     with replaying(
         store, catalogue, restored, folder,
-        servers=servers, clock=clock, timeout_seconds=timeout_seconds,
+        servers=servers, clock=clock, timeout_seconds=timeout_seconds, ahead_bytes=ahead_bytes,
     ) as (replayed, _):  # fmt: skip
         return replayed
 
@@ -83,10 +89,13 @@ def replaying(
     servers: ServerFactory,
     clock: Clock,
     timeout_seconds: float = 840,
+    ahead_bytes: int = BYTES_AHEAD,
 ) -> Iterator[tuple[Replayed, DatabaseServer]]:
     """Replay up to the target of `restored` and open the database: its server answers inside, and
     is stopped in order at the end. Only then is the folder known as replayed.
 
+    Args:
+        ahead_bytes: WAL that may wait on disk for the server.
     Raises:
         CheckFailed: code "target-not-reached" or "replay-ended-early"; "server-ended".
         Damaged: a stored segment cannot be read.
@@ -95,9 +104,12 @@ def replaying(
     started_at = clock.now()
     (folder / RECORD_NAME).unlink(missing_ok=True)
     plan = needed_segments(catalogue.inventory().wal, restored)
-    server = servers(folder)
-    try:
-        with WalFeed(store, plan, folder.with_name(f"{folder.name}.wal")) as feed:
+    with ExitStack() as stack:
+        # It fetches while the server is looked for and prepared.
+        wal_folder = folder.with_name(f"{folder.name}.wal")
+        with WalFeed(store, plan, wal_folder, ahead_bytes=ahead_bytes) as feed:
+            server = servers(folder)
+            stack.callback(server.stop)
             recovery = Recovery(restored.target, feed.folder, restored.timeline)
             position = _run(server, recovery, feed, timeout_seconds)
         _require_end(store, plan, restored, position)
@@ -109,8 +121,6 @@ def replaying(
             seconds=(clock.now() - started_at).total_seconds(),
         )
         yield replayed, server
-    finally:
-        server.stop()
     (folder / REPLAYED_NAME).write_text(json.dumps(replayed.to_json()))
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import zstandard
 
 from chalicelib.errors import Truncated
 from chalicelib.plan.wal import WalObject, best_segments, parse_wal_key
 from chalicelib.ports import ObjectStore
+from chalicelib.recover.database.writing import WRITE_BYTES, reserve, write_all
 
 
 def read_segment(store: ObjectStore, item: WalObject, segment_bytes: int) -> bytes:
@@ -24,6 +27,30 @@ def read_segment(store: ObjectStore, item: WalObject, segment_bytes: int) -> byt
     if len(content) != segment_bytes:
         raise _short(item, f"{len(content)} bytes")
     return content
+
+
+def unpack_segment(store: ObjectStore, item: WalObject, segment_bytes: int, path: Path) -> None:
+    """The same into a new file, piece by piece: new memory costs more than unpacking into it.
+
+    Raises as `read_segment`, and OSError.
+    """
+    item, stored = _get(store, item, segment_bytes)
+    reader, buffer = zstandard.ZstdDecompressor().stream_reader(stored), bytearray(WRITE_BYTES)
+    written = 0
+    with path.open("wb", buffering=0) as file:
+        reserve(file, segment_bytes)
+        while (size := _fill(reader, buffer, item)) and written + size <= segment_bytes:
+            write_all(file, memoryview(buffer)[:size])
+            written += size
+    if size or written != segment_bytes:
+        raise _short(item, f"{written + size} bytes")
+
+
+def _fill(reader: zstandard.ZstdDecompressionReader, buffer: bytearray, item: WalObject) -> int:
+    try:
+        return reader.readinto(buffer)
+    except zstandard.ZstdError as error:
+        raise _short(item, "no zstd data") from error
 
 
 def _get(store: ObjectStore, item: WalObject, segment_bytes: int) -> tuple[WalObject, bytes]:

@@ -9,8 +9,9 @@ import os
 import shutil
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,8 +22,7 @@ from chalicelib.plan.records import format_lsn
 from chalicelib.plan.wal import WalInventory, WalObject, follow, history_key, segment_start
 from chalicelib.ports import ObjectStore
 from chalicelib.recover.database.restore import Restored
-from chalicelib.recover.database.segments import read_segment
-from chalicelib.recover.database.writing import write_file
+from chalicelib.recover.database.segments import unpack_segment
 
 # What waits on disk for the server, within what restore.SPARE_BYTES leaves free.
 BYTES_AHEAD = 256 << 20
@@ -62,10 +62,13 @@ def needed_segments(wal: WalInventory, restored: Restored) -> WalPlan:
 class WalFeed:
     """Puts segments into a folder just ahead of the server that takes them."""
 
-    def __init__(self, store: ObjectStore, plan: WalPlan, folder: Path) -> None:
+    def __init__(
+        self, store: ObjectStore, plan: WalPlan, folder: Path, *, ahead_bytes: int = BYTES_AHEAD
+    ) -> None:
+        """`ahead_bytes`: what may wait on disk, two segments at least."""
         self.plan, self.folder = plan, folder
         self._store = store
-        self._ahead = max(2, BYTES_AHEAD // plan.segment_bytes)
+        self._ahead = max(2, ahead_bytes // plan.segment_bytes)
         self._failure: LeewardError | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._feed, name="wal-feed", daemon=True)
@@ -104,46 +107,46 @@ class WalFeed:
 
     def _feed(self) -> None:
         try:
-            for item, content in self._fetched():
-                self._wait_for_room()
-                if self._stop.is_set():
-                    return
-                self._offer(item.name, content)
+            self._fetch_and_offer()
         except LeewardError as error:
             self._fail(error)
         except OSError as error:
             self._fail(_no_room(error))
 
-    def _fetched(self) -> Iterator[tuple[WalObject, bytes]]:
-        waiting: deque[tuple[WalObject, Future[bytes]]] = deque()
+    def _fetch_and_offer(self) -> None:
+        """Nothing is fetched before there is room for it on the disk."""
+        left, fetched = deque(self.plan.segments), deque[tuple[str, Future[Path]]]()
         with ThreadPoolExecutor(FETCH_THREADS) as threads:
-            for item in self.plan.segments:
-                waiting.append((item, threads.submit(self._read, item)))
-                if len(waiting) == FETCH_THREADS:
-                    first, content = waiting.popleft()
-                    yield first, content.result()
-            for first, content in waiting:
-                yield first, content.result()
+            while (left or fetched) and not self._stop.is_set():
+                room = self._ahead - self._waiting()
+                while left and len(fetched) < min(room, FETCH_THREADS):
+                    item = left.popleft()
+                    fetched.append((item.name, threads.submit(self._fetch, item)))
+                if fetched:
+                    name, arrived = fetched.popleft()
+                    self._offer(name, arrived.result())
+                else:
+                    self._stop.wait(POLL_SECONDS)
 
-    def _read(self, item: WalObject) -> bytes:
-        return read_segment(self._store, item, self.plan.segment_bytes)
+    def _fetch(self, item: WalObject) -> Path:
+        arriving = self.folder / f"{item.name}.arriving"
+        unpack_segment(self._store, item, self.plan.segment_bytes, arriving)
+        return arriving
 
-    def _wait_for_room(self) -> None:
-        """The newest two that the server took stay: it may read them again."""
-        while not self._stop.is_set():
-            offered = {path.name for path in self.folder.iterdir() if len(path.name) == 24}
-            used = {path.name for path in (self.folder / "used").iterdir()}
-            if len(offered - used) < self._ahead:
-                for name in sorted(offered & used)[:-2]:
-                    (self.folder / name).unlink()
-                return
-            self._stop.wait(POLL_SECONDS)
+    def _waiting(self) -> int:
+        """Segments that the server has not taken. The newest two that it copied stay: it may read
+        them again."""
+        offered = {path.name for path in self.folder.iterdir() if len(path.name) == 24}
+        used = {path.name for path in (self.folder / "used").iterdir()}
+        for name in sorted(offered & used)[:-2]:
+            (self.folder / name).unlink()
+        return len(offered - used)
 
-    def _offer(self, name: str, content: bytes) -> None:
-        arriving = self.folder / "arriving"
-        write_file(arriving, content)
-        _give_like(self.folder, arriving)
-        arriving.rename(self.folder / name)
+    def _offer(self, name: str, arrived: Path) -> None:
+        _give_like(self.folder, arrived)
+        arrived.rename(self.folder / name)
+        # Whoever gives the folder away just now saw it under neither name.
+        _give_like(self.folder, self.folder / name)
         (self.folder / "coming" / name).unlink()
 
     def _fail(self, error: LeewardError) -> None:
@@ -155,7 +158,8 @@ def _give_like(folder: Path, file: Path) -> None:
     """As root: to the server's account, which `folder` was given to, and which may keep it then."""
     if os.geteuid() == 0:
         owner = folder.stat()
-        os.chown(file, owner.st_uid, owner.st_gid)
+        with suppress(FileNotFoundError):  # the server took it
+            os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def _no_room(error: OSError) -> LeewardError:
