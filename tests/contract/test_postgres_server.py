@@ -217,3 +217,12 @@ def test_programs_under_roots_home_are_copied_to_where_the_server_can_run(
     assert usable.tool("postgres").is_file()
     assert reachable_binaries(named, nobody) == usable
     assert reachable_binaries(named, Account(0, 0)) == named
+
+
+def test_what_is_unpacked_before_a_server_starts_waits_for_no_library_of_its_answers() -> None:
+    code = (
+        "import sys, chalicelib.adapters.postgres.server, chalicelib.recover.database.recovered\n"
+        "print([name for name in ('psycopg', 'boto3') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

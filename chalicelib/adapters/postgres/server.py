@@ -20,9 +20,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-import psycopg
-from psycopg.conninfo import make_conninfo
-
 from chalicelib.adapters.postgres.binaries import (
     Binaries,
     find_binaries,
@@ -31,7 +28,7 @@ from chalicelib.adapters.postgres.binaries import (
 )
 from chalicelib.adapters.postgres.files import read_major, server_processes, superuser_names
 from chalicelib.errors import CheckFailed, NotReady, Unavailable
-from chalicelib.plan.records import parse_lsn, parse_time
+from chalicelib.plan.records import parse_time
 from chalicelib.ports import Recovery, ReplayPosition, ToolOutcome
 
 POLL_SECONDS = 0.005
@@ -114,6 +111,8 @@ class ThrowawayServer:
         self._account.own(run_dir)
         self._process = self._launch(run_dir)
         self._watcher = _watch(self._process.pid, run_dir)
+        # Loaded while the server starts.
+        import chalicelib.adapters.postgres.server_answers  # noqa: F401
 
     def wait_until(self, state: Literal["ready", "paused"], *, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -139,8 +138,7 @@ class ThrowawayServer:
     def dsn(self, database: str = "postgres", **params: str) -> str:
         if self._run_dir is None:
             raise NotReady("expected a started server, it is not", hint="Start the server first.")
-        options: dict[str, Any] = {"user": self._find_superuser(), "dbname": database, **params}
-        return make_conninfo("", host=str(self._run_dir), port=5432, **options)
+        return self._conninfo(user=self._find_superuser(), dbname=database, **params)
 
     def run_tool(
         self, name: str, *args: str, env: Mapping[str, str] | None = None, timeout_seconds: float
@@ -161,15 +159,9 @@ class ThrowawayServer:
         return ToolOutcome(done.returncode, done.stdout, done.stderr)
 
     def replay_position(self) -> ReplayPosition:
-        with psycopg.connect(self.dsn(_ANY_DATABASE), autocommit=True) as connection:
-            row = connection.execute(_POSITION).fetchone()
-        if row is None or row[0] is None:
-            raise CheckFailed(
-                "expected a server that has replayed WAL, it has not",
-                code="nothing-replayed",
-                hint="Look at the server's log for the recovery it ran.",
-            )
-        return ReplayPosition(parse_lsn(row[0]), row[1], int(row[2], 16))
+        from chalicelib.adapters.postgres.server_answers import read_position
+
+        return read_position(self.dsn(_ANY_DATABASE))
 
     def control_data(self) -> dict[str, str]:
         outcome = self.run_tool("pg_controldata", "-D", str(self._data_dir), timeout_seconds=20)
@@ -247,9 +239,9 @@ class ThrowawayServer:
         return status == "ready" if state == "ready" else status == "standby" and self._paused()
 
     def _paused(self) -> bool:
-        with psycopg.connect(self.dsn(_ANY_DATABASE), autocommit=True) as connection:
-            found = connection.execute("select pg_get_wal_replay_pause_state()").fetchone()
-        return found == ("paused",)
+        from chalicelib.adapters.postgres.server_answers import is_paused
+
+        return is_paused(self.dsn(_ANY_DATABASE))
 
     def _find_superuser(self) -> str:
         if not self._superuser:
@@ -264,12 +256,15 @@ class ThrowawayServer:
         return self._superuser
 
     def _accepts(self, name: str) -> bool:
-        where = make_conninfo("", host=str(self._run_dir), port=5432, user=name)
-        try:
-            with psycopg.connect(where, dbname=_ANY_DATABASE) as connection:
-                return connection.info.parameter_status("is_superuser") == "on"
-        except psycopg.OperationalError:
-            return False
+        from chalicelib.adapters.postgres.server_answers import accepts_superuser
+
+        return accepts_superuser(self._conninfo(user=name, dbname=_ANY_DATABASE))
+
+    def _conninfo(self, **options: str) -> str:
+        from psycopg.conninfo import make_conninfo
+
+        parts: dict[str, Any] = {"host": str(self._run_dir), "port": 5432, **options}
+        return make_conninfo("", **parts)
 
     def _fail_if_ended(self) -> None:
         status = self._process.poll() if self._process else 0
@@ -294,14 +289,6 @@ class ThrowawayServer:
 
 # template1 is in every cluster; the database "postgres" may have been dropped.
 _ANY_DATABASE = "template1"
-
-
-_POSITION = """
-SELECT pg_last_wal_replay_lsn()::text, pg_last_xact_replay_timestamp(),
-       CASE WHEN pg_is_in_recovery()
-            THEN (SELECT to_hex(min_recovery_end_timeline) FROM pg_control_recovery())
-            ELSE substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END
-"""
 
 
 def _ends(process: subprocess.Popen[bytes], seconds: float) -> bool:
@@ -364,7 +351,8 @@ def _recovery_settings(recovery: Recovery) -> dict[str, str]:
 _RESTORE_COMMAND = (
     "cd {wal_dir} || exit 255; n=0; "
     'while [ ! -e "%f" ] && [ -e "coming/%f" ]; '
-    "do [ ! -e failed ] && [ $n -lt 30000 ] || exit 255; n=$((n+1)); sleep 0.02; done; "
+    "do [ ! -e failed ] && [ $n -lt 30000 ] || exit 255; n=$((n+1)); "
+    "[ $n -gt 40 ] && sleep 0.02 || sleep 0.005; done; "
     '[ ! -e failed ] || exit 255; [ -e "%f" ] || exit 1; '
     'get=cp; case "%f" in *.*) ;; *) [ ! -O "%f" ] || get=mv ;; esac; '
     '$get "%f" "$OLDPWD/%p" || exit 255; [ ! -d used ] || : > "used/%f"'
