@@ -10,6 +10,7 @@ is in what is measured.
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from chalicelib.adapters.catalogue import StoredCatalogue
@@ -40,7 +41,7 @@ def fetch(dsn: str, bucket: str, prefix: str) -> None:
 
 
 def bring_back(bucket: str, prefix: str, folder: str) -> None:
-    """To the end of the WAL, opened and answering."""
+    """To the end of the WAL, opened and answering: FOLDER.answered says when, of time.monotonic."""
     from chalicelib.adapters.postgres.server import ThrowawayServer
     from chalicelib.plan.records import RecoveryTarget
     from chalicelib.recover.database.recovered import recovered
@@ -49,7 +50,12 @@ def bring_back(bucket: str, prefix: str, folder: str) -> None:
     catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
     target, servers = RecoveryTarget("end", ""), ThrowawayServer
     with recovered(store, catalogue, target, data, servers=servers, clock=clock) as found:
-        found.server.dsn()
+        import psycopg  # by now it is loaded
+
+        with psycopg.connect(found.server.dsn()) as connection:
+            row = connection.execute("select x, pg_is_in_recovery() from the_end").fetchone()
+        assert row == (1, False)
+        data.with_name(f"{data.name}.answered").write_text(str(time.monotonic()))
 
 
 if __name__ == "__main__":
