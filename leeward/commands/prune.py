@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,6 +40,7 @@ from leeward.retention.text import print_calendar, print_kept, print_pruned, pri
 if TYPE_CHECKING:
     from chalicelib.services.locations import Locations
 
+WIDEST = 80
 LONGEST_SIMULATION = timedelta(days=50 * 366)
 
 
@@ -70,7 +72,13 @@ class Shown:
     @property
     def cost(self) -> str:
         price = usd_per_month(self.decision.freed_bytes, self.provider)
-        return "" if price is None else f", about {format_usd(price)} a month in {self.place}"
+        return "" if price is None else f", about {format_usd(price)} a month{self.where}"
+
+    @property
+    def where(self) -> str:
+        """For a line whose title does not name the location."""
+        named = self.shelf is not None and self.shelf.place
+        return "" if named else f" in {self.place}"
 
 
 @click.command()
@@ -299,7 +307,18 @@ def _print(shown: list[Shown], console: Console) -> None:
         else:
             print_kept(one.decision.retention.keep, {}, console)
     for note in _notes(shown):
-        console.print(note, soft_wrap=True)
+        for line in _lines_of(note, min(console.width, WIDEST)):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _lines_of(note: str, width: int) -> Iterator[str]:
+    """What follows a semicolon begins a line; a name is never broken."""
+    first, *more = note.split("; ")
+    for indent, clause in (("", first), *(("  ", it) for it in more)):
+        yield from wrap(
+            clause, width, initial_indent=indent, subsequent_indent="  ", break_long_words=False,
+            break_on_hyphens=False,
+        )  # fmt: skip
 
 
 def _notes(shown: list[Shown]) -> list[str]:
@@ -338,7 +357,7 @@ def _stored(one: Shown) -> str:
     copies = sum(kept.standing.point.parent_id is None for kept in one.decision.retention.keep)
     total = copies * size
     price = usd_per_month(total, one.provider)
-    cost = f", about {format_usd(price)} a month in {one.place}" if price is not None else ""
+    cost = f", about {format_usd(price)} a month{one.where}" if price is not None else ""
     return (
         f"{counted(copies, 'full copy').replace('copys', 'copies')} of {format_size(size)} stay, "
         f"{format_size(total)}{cost}; increments and WAL come on top"
