@@ -47,7 +47,9 @@ from chalicelib.plan.wal import (
     parse_history_key,
     parse_wal_key,
 )
-from chalicelib.ports import Holdings, Inventory, ObjectStore, RejectedPoint, StateStore
+from chalicelib.ports import Holdings, Inventory, Listed, ObjectStore, RejectedPoint, StateStore
+
+Histories = Mapping[int, tuple[tuple[int, int], ...]]
 
 READ_THREADS = 8
 WAL_PROGRESS = "wal"
@@ -95,7 +97,12 @@ class StoredCatalogue:
         )
 
     def inventory(self) -> Inventory:
-        held = self.holdings()
+        # The WAL beside the points: one after the other they are five answers to wait for, at each
+        # look. WAL that is stored meanwhile makes a window shorter than it is, never longer.
+        with ThreadPoolExecutor(1) as beside:
+            found = beside.submit(self._look_at_wal)
+            held = self.holdings()
+        rows, histories, ends = found.result()
         points = [
             item.point
             for item in held.standings
@@ -107,9 +114,8 @@ class StoredCatalogue:
             if item.quarantined
         ]
         rejected = sorted((*held.rejected, *quarantined), key=lambda item: item.point_id)
-        wal = self._read_wal(points)
+        wal = _wal_of(rows, histories, points)
         windows = find_windows(wal, points)
-        ends = self._read_ends()
         if ends is not None:
             windows = [bound_window(window, ends) for window in windows]
         return Inventory(tuple(points), tuple(rejected), wal, tuple(windows), held)
@@ -294,20 +300,26 @@ class StoredCatalogue:
         except (ValueError, KeyError, TypeError):
             return []
 
-    def _read_wal(self, points: Iterable[DatabasePoint]) -> WalInventory:
-        segment_bytes = max((point.segment_bytes for point in points), default=SEGMENT_BYTES)
+    def _look_at_wal(self) -> tuple[list[Listed], Histories, list[WalEnd] | None]:
         rows = list(self._store.list("wal/"))
         histories = {
             timeline: parse_history(self._store.get(row.key))
             for row in rows
             if (timeline := parse_history_key(row.key)) is not None
         }
-        segments = [
-            item
-            for row in rows
-            if (item := parse_wal_key(row.key, row.modified_at, segment_bytes)) is not None
-        ]
-        return WalInventory(best_segments(segments), histories, segment_bytes)
+        return rows, histories, self._read_ends()
+
+
+def _wal_of(
+    rows: Iterable[Listed], histories: Histories, points: Iterable[DatabasePoint]
+) -> WalInventory:
+    segment_bytes = max((point.segment_bytes for point in points), default=SEGMENT_BYTES)
+    segments = [
+        item
+        for row in rows
+        if (item := parse_wal_key(row.key, row.modified_at, segment_bytes)) is not None
+    ]
+    return WalInventory(best_segments(segments), histories, segment_bytes)
 
 
 def _missing(point_id: str) -> Truncated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -81,7 +82,31 @@ def test_an_inventory_tells_what_it_was_made_of_and_is_read_once(shelf: Shelf) -
     found = StoredCatalogue(Asked(), "db").inventory()
     assert [it.point for it in found.holdings.standings] == [point]
     assert found.holdings == shelf.plain.holdings()
-    assert asked == ["points/", "points/p1/manifest.json", "wal/", "copied.json"]
+    assert sorted(asked) == ["copied.json", "points/", "points/p1/manifest.json", "wal/"]
+    assert asked.index("wal/") < asked.index("copied.json")
+
+
+def test_an_inventory_waits_for_points_and_wal_side_by_side(shelf: Shelf) -> None:
+    met = threading.Barrier(2)
+
+    class WaitsForBoth(InMemoryObjectStore):
+        def list(self, prefix: str = "") -> Iterator[Listed]:
+            met.wait(timeout=10)
+            return shelf.store.list(prefix)
+
+    shelf.add("p1")
+    assert StoredCatalogue(WaitsForBoth(), "db").inventory().rejected[0].point_id == "p1"
+
+
+def test_wal_that_cannot_be_listed_is_no_inventory_without_any(shelf: Shelf) -> None:
+    class Silent(InMemoryObjectStore):
+        def list(self, prefix: str = "") -> Iterator[Listed]:
+            if prefix == "wal/":
+                raise Unavailable("no answer")
+            return shelf.store.list(prefix)
+
+    with pytest.raises(Unavailable):
+        StoredCatalogue(Silent(), "db").inventory()
 
 
 def test_an_id_is_used_once(shelf: Shelf) -> None:
