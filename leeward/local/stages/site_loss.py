@@ -36,7 +36,11 @@ from leeward.local.faults import How
 from leeward.local.infrastructure import create_projects
 from leeward.local.kubernetes.stage import local_clusters
 from leeward.local.ledger import read_ledger
-from leeward.local.locations import create_application_buckets, start_locations
+from leeward.local.locations import (
+    create_application_buckets,
+    start_locations,
+    startable_locations,
+)
 from leeward.local.production import APPLICATION, Production, store_secrets
 from leeward.local.sample_app import create_schema
 
@@ -75,6 +79,13 @@ class SiteLossDrill(Drill):
         return choose_target(self.plan, component, site=self.site, drill=drill)
 
     def set_stage(self, stack: ExitStack) -> None:
+        """Raises NotReady (code "no-emulator"), before anything is started."""
+        if not startable_locations(self.plan):
+            raise NotReady(
+                "expected the emulator of another cloud on this machine, found none",
+                hint="`make setup` installs them; all other copies are lost with the region",
+                code="no-emulator",
+            )
         self._stack = stack
         super().set_stage(stack)
 
@@ -130,15 +141,8 @@ class SiteLossDrill(Drill):
                 )
 
     def _start_locations(self) -> None:
-        """Raises NotReady (code "no-emulator"): all other copies are in the region that is lost."""
         began = time.monotonic()
         self.others = start_locations(self.cloud, self.plan)
-        if not self.others:
-            raise NotReady(
-                "expected the emulator of another cloud on this machine, found none",
-                hint="`make setup` installs them; all other copies are lost with the region",
-                code="no-emulator",
-            )
         here, there = (self.cloud.client("secretsmanager", it) for it in self.cloud.regions)
         for name in self.others:
             secret = str(self.plan.locations[name].secret)
