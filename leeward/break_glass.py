@@ -175,13 +175,22 @@ class BreakGlass:
         chosen: dict[str, str] = {}
         with self._step("copies", "choose the copy of each component") as out:
             without = self.means.places.lost_with(self.scenario.loses)
-            for name in sorted(self.scenario.restored_components()):
-                kept = set(self.means.places.of(name)) - without
-                if self.plan.components[name].kind in HAVE_POINTS and kept:
-                    chosen[name] = self._choose(name, without)
+            kept = self._kept(without)
+            # A location that does not answer is waited for once, not once a component.
+            self.means.places.find_silent((name, it) for name in kept for it in kept[name])
+            chosen |= {name: self._choose(name, without) for name in kept}
             out["found"] = "; ".join(f"{name}: {it}" for name, it in chosen.items()) or "none kept"
             out["copies"] = chosen
         return chosen
+
+    def _kept(self, without: frozenset[str]) -> dict[str, list[str]]:
+        """Component -> the locations of its copies, of those that have recovery points."""
+        found = {
+            name: [it for it in self.means.places.of(name) if it not in without]
+            for name in sorted(self.scenario.restored_components())
+            if self.plan.components[name].kind in HAVE_POINTS
+        }
+        return {name: places for name, places in found.items() if places}
 
     def _choose(self, name: str, without: frozenset[str]) -> str:
         region = self.plan.sites[self.site].region or ""

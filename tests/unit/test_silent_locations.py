@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.adapters.clock import SystemClock
 from chalicelib.errors import Throttled, Unavailable
+from chalicelib.plan.model import Plan
 from chalicelib.ports import Listed
+from chalicelib.ports.health import Answer
 from chalicelib.services import locations as module
 from chalicelib.services.locations import Locations
+from leeward.break_glass import BreakGlass, Means, Request
 from leeward.plan_file import load_plan
 from tests.fakes import InMemoryObjectStore
 
-PLAN = load_plan(Path(__file__).parents[2] / "policies" / "plans" / "artist-tech.yaml").plan
+PLANS = Path(__file__).parents[2] / "policies" / "plans"
+PLAN = load_plan(PLANS / "artist-tech.yaml").plan
+AT = datetime(2026, 11, 22, 8, 45, tzinfo=UTC)
 DATABASE = next(name for name, it in PLAN.components.items() if it.kind == "postgres")
 
 
@@ -37,8 +44,8 @@ class Failing(InMemoryObjectStore):
 class Places(Locations):
     """Whose stores are these, by location; the others hold nothing and answer."""
 
-    def __init__(self, stores: dict[str, Any], **rest: Any) -> None:
-        super().__init__(PLAN, lambda name: {}, deployed=False, **rest)
+    def __init__(self, stores: dict[str, Any], plan: Plan = PLAN, **rest: Any) -> None:
+        super().__init__(plan, lambda name: {}, deployed=False, **rest)
         self.stores = stores
 
     def _open(self, name: str, component: str) -> Any:
@@ -85,3 +92,24 @@ def test_whoever_waits_is_told_for_whom(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nothing_to_ask_asks_nobody() -> None:
     Places({}).find_silent([])
+
+
+class NobodyAnswers:
+    def probe(self, address: str, *, says: str, within_seconds: float) -> Answer:
+        return Answer(AT, 0.0, problem="no answer")
+
+
+def test_a_failover_from_a_laptop_waits_for_a_dead_location_once(tmp_path: Path) -> None:
+    found = load_plan(PLANS / "nexus-studio.yaml").plan
+    # A second component with the database's copies.
+    both = {"backups": found.components["nexus-db"].backups}
+    config = found.components["nexus-config"].model_copy(update=both)
+    plan = found.model_copy(update={"components": found.components | {"nexus-config": config}})
+    dead = Failing(Unavailable("nobody is there"))
+    places = Places({"secondary": dead}, plan)
+    means: Any = Means(InMemoryObjectStore(), NobodyAnswers(), None, places, SystemClock())
+    request = Request("regional-outage", "gone", "me", tmp_path, insist=True, dry_run=True)
+    told = BreakGlass(plan, request, means, lambda step, text: None).run().copies
+    assert sorted(told) == ["nexus-config", "nexus-db"]
+    assert all("nobody is there" in it for it in told.values())
+    assert dead.asked == 1
