@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import CheckFailed, NotReady, Refused
 from chalicelib.recover.database.digests import compare_digests, table_digests
-from chalicelib.recover.database.load import Loaded, load_database, recovery_name
+from chalicelib.recover.database.load import load_database, recovery_name
+from chalicelib.recover.database.loaded import Loaded, tell_left_out
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server
 
@@ -118,6 +120,38 @@ def test_loads_everything_and_proves_it(
     assert list(tmp_path.iterdir()) == []
     with target.connect(NEW, user="nexus_app", password="app") as application:
         application.execute("INSERT INTO projects (name, owner, budget_cents) VALUES ('', '', 1)")
+
+
+@contextmanager
+def tablespace(*servers: RealServer) -> Iterator[None]:
+    """A superuser's, inside the data folder."""
+    for server in servers:
+        with server.connect() as connection:
+            connection.execute("SET allow_in_place_tablespaces = on")
+            connection.execute("CREATE TABLESPACE archive LOCATION ''")
+    source = servers[0]
+    source.run(
+        "CREATE TABLE old TABLESPACE archive AS SELECT 1 AS n",
+        "ALTER TABLE old OWNER TO nexus_app",
+        database="nexus",
+    )
+    try:
+        yield
+    finally:
+        source.run("DROP TABLE old", database="nexus")
+        for server in servers:
+            server.run("DROP TABLESPACE archive")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_does_without_a_tablespace_that_is_gone_or_closed(
+    source: RealServer, target: RealServer, tmp_path: Path, is_there: bool
+) -> None:
+    with tablespace(source, *([target] if is_there else [])):
+        loaded = load(source, target, tmp_path)
+    assert loaded.tablespaces == ("archive",)
+    assert any("tablespace archive is gone" in why for _, why in tell_left_out(loaded))
+    assert target.run("SELECT n FROM old", database=NEW) == [(1,)]
 
 
 def test_repeating_it_changes_nothing(

@@ -19,9 +19,9 @@ from typing import Any
 from uuid import uuid4
 
 from chalicelib.errors import CheckFailed, Damaged, Refused
-from chalicelib.plan.records import Record
 from chalicelib.ports import Clock, Databases, Session, ToolOutcome
 from chalicelib.recover.database.digests import compare_digests, table_digests
+from chalicelib.recover.database.loaded import Loaded
 
 LOAD_SECONDS = 800
 # NAMEDATALEN - 1 (pg_config_manual.h).
@@ -30,17 +30,6 @@ NAME_BYTES = 63
 LEFTOVER_SCHEMA = "leeward_amcheck"
 # pg_dump's compression, the best first: a build without zstd refuses it.
 COMPRESSIONS = ("zstd:1", "1")
-
-
-@dataclass(frozen=True)
-class Loaded(Record):
-    """`left_out`: extensions that the operator's role may not create on the target."""
-
-    database: str
-    tables: int
-    rows: int
-    left_out: tuple[str, ...]
-    seconds: dict[str, float]
 
 
 def recovery_name(database: str, suffix: str) -> str:
@@ -81,14 +70,14 @@ def load_database(
     started = clock.now()
     load.make_room(mark)
     load.create()
-    left_out = load.fill()
+    left_out, tablespaces = load.fill()
     filled = clock.now()
     tables, rows = load.compare()
     seconds = {
         "load": (filled - started).total_seconds(),
         "compare": (clock.now() - filled).total_seconds(),
     }
-    loaded = Loaded(new_name, tables, rows, left_out, seconds)
+    loaded = Loaded(new_name, tables, rows, left_out, seconds, tablespaces)
     load.mark({"run_id": run_id, "loaded": loaded.to_json()})
     return loaded
 
@@ -160,20 +149,22 @@ class _Load:
             self._comment(session, {"run_id": self.run_id})
             _run(session, "ALTER DATABASE %I OWNER TO %I", self.new_name, str(owner))
 
-    def fill(self) -> tuple[str, ...]:
-        """Dump and restore, but for the extensions that the operator may not create."""
+    def fill(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Dump and restore, but for the extensions that the operator may not create and, where one
+        is missing, the tablespaces; returns both."""
         with self.recovered.session() as session:
             session.execute(f"DROP SCHEMA IF EXISTS {LEFTOVER_SCHEMA} CASCADE")
         shutil.rmtree(self.folder, ignore_errors=True)
         try:
             self._dump()
-            left_out = self._restore()
+            tablespaces = self._missing_tablespaces()
+            left_out = self._restore(*(["--no-tablespaces"] if tablespaces else []))
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._copy_settings()
         with self.target.session(self.new_name, timeout_seconds=LOAD_SECONDS) as session:
             session.execute("ANALYZE")
-        return left_out
+        return left_out, tablespaces
 
     def compare(self) -> tuple[int, int]:
         """Tables and rows, when every table has the same content on both servers."""
@@ -224,7 +215,14 @@ class _Load:
                 return
         raise _failed("pg_dump", outcome)
 
-    def _restore(self) -> tuple[str, ...]:
+    def _missing_tablespaces(self) -> tuple[str, ...]:
+        with self.recovered.session(read_only=True) as session:
+            used = {str(name) for (name,) in session.query(_USED_TABLESPACES)}
+        with self.target.admin_session() as session:
+            usable = {str(name) for (name,) in session.query(_USABLE_TABLESPACES)}
+        return tuple(sorted(used - usable))
+
+    def _restore(self, *options: str) -> tuple[str, ...]:
         contents = self.target.run_tool("pg_restore", "--list", str(self.folder))
         if contents.status != 0:
             raise _failed("pg_restore --list", contents)
@@ -239,6 +237,7 @@ class _Load:
             "pg_restore",
             f"--jobs={self.jobs}",
             "--exit-on-error",
+            *options,
             f"--use-list={self.folder / 'wanted.list'}",
             f"--dbname={self.new_name}",
             str(self.folder),
@@ -331,6 +330,16 @@ _UNTOUCHED = """
 SELECT (SELECT shobj_description(oid, 'pg_database') FROM pg_database
          WHERE datname = current_database()),
        (SELECT count(*) FROM pg_class WHERE oid >= 16384)
+"""
+
+_USED_TABLESPACES = """
+SELECT DISTINCT spcname FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
+ WHERE spcname <> 'pg_global'
+"""
+
+# Whoever a table is given to afterwards, it is the operator who makes it.
+_USABLE_TABLESPACES = """
+SELECT spcname FROM pg_tablespace WHERE has_tablespace_privilege(oid, 'CREATE')
 """
 
 _FORBIDDEN_EXTENSIONS = """

@@ -31,6 +31,7 @@ from chalicelib.plan.records import (
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, DatabaseServer
 from chalicelib.recover.database.load import drop_loaded, load_database, recovery_name
+from chalicelib.recover.database.loaded import tell_left_out
 from chalicelib.recover.database.loss import Loss, bounded_loss, measure_loss
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
 from chalicelib.recover.database.restore import Restored, read_restored, restore
@@ -346,11 +347,11 @@ def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             folder=folder.with_name("dump"),
             clock=build.clock(),
         )
-    for extension in loaded.left_out:
-        mend = f"a superuser must: CREATE EXTENSION {extension} in {name}"
-        why = f"the operator's role may not create it; {mend}"
-        say(run, decision(what=f"extension {extension} was left out", why=why), about=extension)
+    for what, why in tell_left_out(loaded):
+        say(run, decision(what=what, why=why), about=why)
     left_out = f"; left out: {', '.join(loaded.left_out)}" if loaded.left_out else ""
+    if loaded.tablespaces:
+        left_out += f"; not in tablespace {', '.join(loaded.tablespaces)}"
     return {
         "found": f"database {name}: {loaded.tables} tables, {loaded.rows:,} rows, equal to the "
         f"recovered ones{left_out}",

@@ -17,7 +17,8 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, parse_time
 from chalicelib.ports import Databases
 from chalicelib.recover.database.fence import read_fence
-from chalicelib.recover.database.load import Loaded, drop_loaded, load_database, recovery_name
+from chalicelib.recover.database.load import drop_loaded, load_database, recovery_name
+from chalicelib.recover.database.loaded import Loaded, tell_left_out
 from chalicelib.recover.sites.failback import find_only_here
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
@@ -83,10 +84,8 @@ def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         databases = build.operator(source, sent.database)
     loaded = _copy(run, databases, build.operator(target), _home_name(run, target))
     _require_some(loaded, source)
-    for extension in loaded.left_out:
-        mend = f"a superuser must: CREATE EXTENSION {extension} in {loaded.database}"
-        why = f"the operator's role may not create it; {mend}"
-        say(run, decision(what=f"extension {extension} was left out", why=why), about=extension)
+    for what, why in tell_left_out(loaded):
+        say(run, decision(what=what, why=why), about=why)
     _say_proven(run, target, loaded, closed_at)
     return {
         "found": f"database {loaded.database}: {loaded.tables} tables, {loaded.rows:,} rows, equal"
