@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from chalicelib.errors import BadInput, LeewardError, NotReady
+from leeward.stopped import tell_stopped
 
 COMMANDS = {
     "check": "Check a plan for contradictions.",
@@ -88,8 +89,9 @@ def cli() -> None:
     leeward prove postgresql://role@host/database
 
     Exit status: 0 done; 1 refused, failed, or something wrong was found; 2 the input cannot be
-    used; 130 ended by Ctrl-C. Every error has a code: ERROR [code] and a HINT on stderr, or with
-    --format json one object {"error": ...} on stdout.
+    used; 130 ended by Ctrl-C: STOPPED on stderr says what is left, and how to go on. Every error
+    has a code: ERROR [code] and a HINT on stderr, or with --format json one object {"error": ...}
+    on stdout.
     """
 
 
@@ -107,7 +109,8 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         end_with(as_leeward_error(error), words)
-    except click.Abort:
+    except click.Abort as stopped:
+        click.echo(tell_stopped(cli, words, asked=stopped.__cause__ is None), err=True)
         sys.exit(130)
     except LeewardError as error:
         end_with(error, words)
