@@ -137,9 +137,9 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
             _plain(point.point_id), VERDICTS[point.equal], _plain(proven), point.digest[:16]
         )
     console.print(table)
-    differences = [
-        *(item for point in comparison.points for item in point.differences), *comparison.wal,
-    ]  # fmt: skip
+    named = (item for point in comparison.points for item in point.differences)
+    # Which location did not answer is told once, not for each point.
+    differences = [*(item for item in named if item.code != "silent"), *comparison.wal]
     for item in differences[:SHOWN]:
         console.print(_plain(f"{item.code:<15} {item.location}: {item.key}: {item.found}"))
     _show_rest(console, len(differences), "difference")

@@ -155,7 +155,8 @@ def render_stage(stage: dict[str, Any]) -> str:
         | stage["locations"]
         | stage["outputs"]
     )
-    lines = [f"{name:<16}{value}" for name, value in facts.items()]
+    wide = 2 + max(map(len, facts))
+    lines = [f"{name:<{wide}}{value}" for name, value in facts.items()]
     lines += ["functions", *(f"  {name}" for name in stage["functions"])]
     lines += ["schedules", *(f"  {name}  {when}" for name, when in stage["schedules"].items())]
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,7 +126,7 @@ def command(
             for component, location in pairs:
                 _check(places, component, location, ledgers, found, progress, read_all=read_all)
             for component, location in _replicas_of(places, components, locations):
-                _check_replica(places, component, location, found, read_all=read_all)
+                _check_replica(places, component, location, found, progress, read_all=read_all)
             if repair or dry_run:
                 answering = _plan_repair(places, ledgers, found)
                 if not dry_run:
@@ -194,14 +194,23 @@ def _replicas_of(
 
 
 def _check_replica(
-    places: Locations, component: str, location: str, found: Found, *, read_all: bool
+    places: Locations,
+    component: str,
+    location: str,
+    found: Found,
+    progress: Progress,
+    *,
+    read_all: bool,
 ) -> None:
     from chalicelib.services.jobs.checking import policy_of
     from chalicelib.services.jobs.replica_checks import check_objects
 
     policy = policy_of(places.plan, places.component(component))
     try:
-        result = check_objects(component, location, policy, until=None, read_all=read_all)
+        result = check_objects(
+            component, location, policy, until=None, read_all=read_all,
+            tell=_bar(progress, f"{component} in {location}, objects"),
+        )  # fmt: skip
     except LeewardError as error:
         found.silent.append((component, location, error))
         return
@@ -224,11 +233,6 @@ def _look(
     store = places.store(location, component)
     policy = policy_at(places, location, component)
     share = None if read_all else share_to_read(store, policy)
-    task = progress.add_task(f"{component} in {location}", total=None)
-
-    def tell(now: CheckProgress) -> None:
-        progress.update(task, completed=now.read_bytes, total=now.to_read_bytes)
-
     return verify_location(
         store,
         places.indexed(location, component),
@@ -237,8 +241,17 @@ def _look(
         policy=replace(policy, read_bytes=share),
         ledgers=ledgers,
         clock=SystemClock(),
-        tell=tell,
+        tell=_bar(progress, f"{component} in {location}"),
     )
+
+
+def _bar(progress: Progress, title: str) -> Callable[[CheckProgress], None]:
+    task = progress.add_task(title, total=None)
+
+    def tell(now: CheckProgress) -> None:
+        progress.update(task, completed=now.read_bytes, total=now.to_read_bytes)
+
+    return tell
 
 
 def _plan_repair(
@@ -312,6 +325,7 @@ def _compare(
         [view for view in views if (component, view.name) in pairs],
         policy_of(places.plan, places.component(component)),
         now=SystemClock().now(),
+        silent=tuple(location for location in unknown if (component, location) in pairs),
     )
 
 

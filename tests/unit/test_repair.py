@@ -110,6 +110,19 @@ def test_copies_are_equal_only_when_all_were_read(places: Places) -> None:
     assert not places.compare().equal
 
 
+def test_nothing_is_equal_while_a_location_is_silent(places: Places) -> None:
+    assert places.check_all() == SOUND
+    [answering, *_] = places.views()
+    found = compare_locations([answering], POLICY, now=places.clock.now(), silent=NAMES[1:])
+    assert not found.equal
+    assert found.silent == NAMES[1:]
+    for point in found.points:
+        assert not point.equal
+        assert [(it.code, it.location) for it in point.differences] == [
+            ("silent", name) for name in NAMES[1:]
+        ]
+
+
 def test_each_difference_between_locations_is_named(places: Places) -> None:
     gcs, azure = places.keepers["gcs"], places.keepers["azure"]
     part = places.files.objects[0].key

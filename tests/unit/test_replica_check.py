@@ -14,7 +14,8 @@ from chalicelib.errors import Damaged, Throttled
 from chalicelib.plan.inventory import InventoryEntry
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.verify.copies.replica import ReplicaResult, check_replica, load_slots, save_slots
+from chalicelib.verify.copies.check_run import CheckProgress
+from chalicelib.verify.copies.replica import ReplicaResult, check_replica
 from chalicelib.verify.copies.replica_contents import (
     BucketContents,
     ReplicaContents,
@@ -22,6 +23,7 @@ from chalicelib.verify.copies.replica_contents import (
     inventory_entries,
 )
 from chalicelib.verify.copies.rotation import CheckPolicy
+from chalicelib.verify.copies.slots import load_slots, save_slots
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_buckets import InMemoryBucket, InMemoryBuckets
 from tests.integrity_stores import Shelf, SteppedClock
@@ -39,6 +41,7 @@ class Replica:
     own: InMemoryObjectStore
     clock: SteppedClock
     ledgers: InMemoryObjectStore = field(default_factory=InMemoryObjectStore)
+    told: list[CheckProgress] = field(default_factory=list)
 
     def check(self, policy: CheckPolicy = POLICY, seconds: float | None = None) -> ReplicaResult:
         until = None if seconds is None else self.clock.now() + timedelta(seconds=seconds)
@@ -47,7 +50,7 @@ class Replica:
                 inventory_entries(self.own, self.point), self.contents,
                 load_slots(self.ledgers, "assets/copy", policy), policy,
                 point=self.point, location="copy", component="assets", clock=self.clock,
-                until=until,
+                until=until, tell=self.told.append,
             )
         )  # fmt: skip
         save_slots(self.ledgers, "assets/copy", slots)
@@ -102,6 +105,10 @@ def test_a_whole_replica_is_green_and_every_byte_was_read(where: str) -> None:
     assert result.ok, result
     assert (result.objects, result.read, result.unproven) == (len(KEYS), len(KEYS), 0)
     assert result.read_bytes == result.total_bytes
+    seen = [it.read_bytes for it in replica.told]
+    assert seen == sorted(seen)
+    assert (seen[0], seen[-1]) == (0, result.total_bytes)
+    assert {it.to_read_bytes for it in replica.told} == {result.total_bytes}
 
 
 def test_what_is_missing_or_of_another_size_is_found_without_reading() -> None:

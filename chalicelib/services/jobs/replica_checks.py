@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -15,14 +15,12 @@ from chalicelib.plan.records import RecoveryPoint
 from chalicelib.ports.buckets import Bucket
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import replica_of
+from chalicelib.verify.copies.check_run import CheckProgress
 from chalicelib.verify.copies.findings import Finding
 from chalicelib.verify.copies.replica import (
     MOST_FINDINGS,
     ReplicaResult,
-    Slots,
     check_replica,
-    load_slots,
-    save_slots,
 )
 from chalicelib.verify.copies.replica_contents import (
     BucketContents,
@@ -31,6 +29,7 @@ from chalicelib.verify.copies.replica_contents import (
     inventory_entries,
 )
 from chalicelib.verify.copies.rotation import CheckPolicy
+from chalicelib.verify.copies.slots import Slots, load_slots, save_slots
 from chalicelib.verify.copies.strangers import find_overwritten
 
 # Room for a budget that would keep the promise exactly: runs are late, and are lost.
@@ -45,6 +44,7 @@ def check_objects(
     *,
     until: datetime | None,
     read_all: bool = False,
+    tell: Callable[[CheckProgress], None] = lambda _: None,
 ) -> ReplicaResult | None:
     """Hold a replica against the newest inventory, and read its share of this run, or all of it.
 
@@ -61,7 +61,7 @@ def check_objects(
     budget = None if read_all else int(point.source_bytes / policy.runs * SPARE) + 1
     slots = load_slots(build.ledgers(), name, policy)
     result, after = asyncio.run(
-        _check(component, location, point, slots, replace(policy, read_bytes=budget), until)
+        _check(component, location, point, slots, replace(policy, read_bytes=budget), until, tell)
     )
     save_slots(build.ledgers(), name, after)
     if location != build.locations().primary:
@@ -105,6 +105,7 @@ async def _check(
     slots: Slots,
     policy: CheckPolicy,
     until: datetime | None,
+    tell: Callable[[CheckProgress], None],
 ) -> tuple[ReplicaResult, Slots]:
     places, entries = build.locations(), inventory_entries(build.backups(component), point)
     async with build.buckets() as buckets:
@@ -115,6 +116,7 @@ async def _check(
         result, after = await check_replica(
             entries, contents, slots, policy,
             point=point, location=location, component=component, clock=build.clock(), until=until,
+            tell=tell,
         )  # fmt: skip
         if contents.keeps_versions:
             return result, after

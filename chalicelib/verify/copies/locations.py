@@ -79,7 +79,8 @@ def view_location(
 
 @dataclass(frozen=True)
 class Difference(Record):
-    """`code`: absent, other-manifest, wrong (a finding names it), unread, other-content."""
+    """`code`: absent, other-manifest, wrong (a finding names it), unread, other-content, silent
+    (its location did not answer, so that nothing is known)."""
 
     code: str
     location: str
@@ -104,42 +105,59 @@ class PointCopies(Record):
 
 @dataclass(frozen=True)
 class Comparison(Record):
-    """`equal`: at least one point, each provably the same in every location, and all WAL too."""
+    """`equal`: at least one point, each provably the same in every location, and all WAL too.
+    `silent`: locations that were to be compared and did not answer; nothing is equal then."""
 
     locations: tuple[str, ...]
     points: tuple[PointCopies, ...]
     wal: tuple[Difference, ...]
+    silent: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
-        return bool(self.points) and not self.wal and all(point.equal for point in self.points)
+        known = bool(self.points) and not self.silent
+        return known and not self.wal and all(point.equal for point in self.points)
 
 
 def compare_locations(
-    views: Sequence[LocationView], policy: CheckPolicy, *, now: datetime
+    views: Sequence[LocationView],
+    policy: CheckPolicy,
+    *,
+    now: datetime,
+    silent: tuple[str, ...] = (),
 ) -> Comparison:
     """Pure. What is younger than `policy.copied_within` may be absent; what was read longer ago
     than `policy.read_within` is not proven.
 
     Args:
         views: the first one's manifest is what others are compared with, so the primary's.
+        silent: the locations that did not answer; every point differs by them.
     """
     points = {item.id: item for view in reversed(views) for item in view.survey.points}
     return Comparison(
         locations=tuple(view.name for view in views),
         points=tuple(
-            _compare_point(views, policy, points[point_id], now)
+            _compare_point(views, policy, points[point_id], now, silent)
             for point_id in sorted(points)
             if not any(point_id in view.survey.quarantined for view in views)
         ),
         wal=tuple(_compare_wal(views, now - policy.copied_within)),
+        silent=silent,
     )
 
 
 def _compare_point(
-    views: Sequence[LocationView], policy: CheckPolicy, point: RecoveryPoint, now: datetime
+    views: Sequence[LocationView],
+    policy: CheckPolicy,
+    point: RecoveryPoint,
+    now: datetime,
+    silent: Sequence[str],
 ) -> PointCopies:
-    differences: list[Difference] = []
+    manifest = point_key(point.id, MANIFEST)
+    differences = [
+        Difference("silent", name, manifest, "it did not answer: nothing is known")
+        for name in silent
+    ]
     proven_in = []
     for view in views:
         mine = view.point(point.id)

@@ -1,101 +1,35 @@
 """Is the replica of a bucket still what its inventory says? Streamed: memory does not grow with it.
 
 Without reading, two sequences in byte order are laid side by side: the inventory of a recovery
-point, and the replica's own listing. For reading, all keys are dealt into slots by a digest of
-their name; a run reads some slots, in turn, so that what has to be remembered is one time a slot
-and not one a key. What was written after the inventory is not judged by it, and is told.
+point, and the replica's own listing. For reading, a run takes some slots (slots.py), in turn. What
+was written after the inventory is not judged by it, and is told.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from chalicelib.errors import LeewardError, Truncated
+from chalicelib.errors import LeewardError
 from chalicelib.plan.inventory import InventoryEntry
-from chalicelib.plan.records import Record, RecoveryPoint, canonical_json, format_time, parse_time
-from chalicelib.ports import Clock, ObjectStore
+from chalicelib.plan.records import Record, RecoveryPoint
+from chalicelib.ports import Clock
 from chalicelib.ports.lasting import RunningDigest
 from chalicelib.verify.copies.begun import SPARE_SECONDS, Begun
+from chalicelib.verify.copies.check_run import CheckProgress
 from chalicelib.verify.copies.findings import DEADLINE, Finding, Unreached, judge_error
-from chalicelib.verify.copies.ledger import CLOCKS_DIFFER
 from chalicelib.verify.copies.replica_contents import ReplicaContents, ReplicaRow
 from chalicelib.verify.copies.rotation import CheckPolicy
+from chalicelib.verify.copies.slots import Slots, slot_of
 
 READS_AT_ONCE = 32
 # A replica that is lost as a whole would otherwise be a finding for each of its objects.
 MOST_FINDINGS = 1000
-
-
-@dataclass(frozen=True)
-class Slots:
-    """`read_at`: for each slot when all of it was last read, None: never. `average_bytes`: of a
-    slot, as the last run saw it, 0 when unknown. `begun`: long objects that were read in part."""
-
-    read_at: tuple[datetime | None, ...]
-    average_bytes: int = 0
-    begun: Mapping[str, Begun] = field(default_factory=dict)
-
-    def as_of(self, now: datetime) -> Slots:
-        """Without what was read by a clock that was ahead: it would count as read until then."""
-        latest = now + CLOCKS_DIFFER
-        return Slots(
-            tuple(at if at and at <= latest else None for at in self.read_at),
-            self.average_bytes,
-            {key: item for key, item in self.begun.items() if item.begun_at <= latest},
-        )
-
-    def due(self, policy: CheckPolicy) -> frozenset[int]:
-        """Those to read now, the longest unread first: what the budget holds, at least one."""
-        if policy.read_bytes == 0:
-            return frozenset()
-        count = len(self.read_at)
-        if policy.read_bytes is not None:
-            count = min(count, max(1, policy.read_bytes // max(1, self.average_bytes)))
-            count = count if self.average_bytes else 1
-        order = sorted(range(len(self.read_at)), key=self._age)
-        return frozenset(order[:count])
-
-    def _age(self, slot: int) -> tuple[float, int]:
-        at = self.read_at[slot]
-        return (at.timestamp() if at else 0.0, slot)
-
-
-def slot_of(key: str, count: int) -> int:
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % count
-
-
-def load_slots(store: ObjectStore, name: str, policy: CheckPolicy) -> Slots:
-    """Fresh ones when there are none, or were of another rotation: then nothing counts as read."""
-    fresh = Slots((None,) * policy.runs)
-    try:
-        data = json.loads(store.get(_slots_key(name)))
-        read_at = tuple(parse_time(at) if at else None for at in data["read_at"])
-        begun = {key: Begun.from_json(row) for key, row in data.get("begun", {}).items()}
-        found = Slots(read_at, int(data["average_bytes"]), begun)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return fresh
-    except Truncated as error:
-        if error.instance_code != "object-missing":
-            raise
-        return fresh
-    return found if len(found.read_at) == policy.runs else fresh
-
-
-def save_slots(store: ObjectStore, name: str, slots: Slots) -> None:
-    read_at = [format_time(at) if at else "" for at in slots.read_at]
-    begun = {key: it.to_json() for key, it in slots.begun.items()}
-    content = {"read_at": read_at, "average_bytes": slots.average_bytes, "begun": begun}
-    store.put(_slots_key(name), canonical_json(content))
-
-
-def _slots_key(name: str) -> str:
-    return f"checks/{name}-objects.json"
+TOLD_EVERY = 100
 
 
 @dataclass(frozen=True)
@@ -155,6 +89,7 @@ async def check_replica(
     component: str,
     clock: Clock,
     until: datetime | None = None,
+    tell: Callable[[CheckProgress], None] = lambda _: None,
 ) -> tuple[ReplicaResult, Slots]:
     """Compare every object of an inventory with the replica, and read the slots that are due.
 
@@ -162,11 +97,12 @@ async def check_replica(
         entries: of `inventory_entries`, in byte order.
         point: whose inventory it is.
         until: nothing is begun after it, and no reading is waited for.
+        tell: told now and then; `to_read_bytes` is estimated from the point's size.
     Raises:
         Unavailable, Refused, NotReady: the replica cannot be listed; nothing is known of it.
         Damaged: the inventory cannot be read.
     """
-    run = _Run(contents, slots, policy, point, clock, until)
+    run = _Run(contents, slots, policy, point, clock, until, tell)
     async with aclosing(contents.rows()) as rows:
         async for entry, found in _side_by_side(entries, rows, run.pass_over):
             await run.compare(entry, found)
@@ -202,6 +138,7 @@ class _Run:
     point: RecoveryPoint
     clock: Clock
     until: datetime | None
+    tell: Callable[[CheckProgress], None]
     reading: dict[asyncio.Task[None], tuple[InventoryEntry, int]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     unreached: list[Unreached] = field(default_factory=list)
@@ -215,6 +152,7 @@ class _Run:
     unproven: int = 0
     oldest: datetime | None = None
     over: bool = False
+    received_bytes: int = 0
     begun: dict[str, Begun] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     since: dict[int, datetime] = field(default_factory=dict)
@@ -234,6 +172,8 @@ class _Run:
             return
         self.objects += 1
         self.total_bytes += entry.size_bytes
+        if self.objects % TOLD_EVERY == 1:
+            self._receive(0)
         slot = slot_of(entry.key, len(self.slots.read_at))
         if slot in self.due:
             await self._begin(entry, slot)
@@ -287,6 +227,7 @@ class _Run:
                 async for chunk in chunks:
                     digest.update(chunk)
                     size_bytes += len(chunk)
+                    self._receive(len(chunk))
         except LeewardError as error:
             self._note_failure(entry, slot, error)
             return
@@ -303,6 +244,7 @@ class _Run:
             async for chunk in chunks:
                 digest.update(chunk)
                 position += len(chunk)
+                self._receive(len(chunk))
                 left = self._left()
                 if left is not None and left <= SPARE_SECONDS and position < entry.size_bytes:
                     self.begun[entry.key] = replace(begun, position=position, state=digest.state())
@@ -312,6 +254,12 @@ class _Run:
         self.ended.add(entry.key)
         self.since[slot] = min(begun.begun_at, self.since.get(slot, self.started_at))
         self._judge(entry, slot, position, digest.hexdigest())
+
+    def _receive(self, size_bytes: int) -> None:
+        self.received_bytes += size_bytes
+        share = self.point.source_bytes * len(self.due) // len(self.slots.read_at)
+        to_read = max(share, self.received_bytes)
+        self.tell(CheckProgress(self.objects, self.objects, self.received_bytes, to_read))
 
     def _judge(self, entry: InventoryEntry, slot: int, size_bytes: int, sha256: str) -> None:
         self.read += 1
