@@ -177,6 +177,12 @@ def test_a_database_that_was_made_again_and_none_that_is_another() -> None:
     assert suspect.strong
 
 
+def test_what_a_database_was_called_before_is_another_once_it_is_renamed() -> None:
+    swapped = [{"oids": {"nexus": 5, "next": 6}}, {"oids": {"nexus_old": 5, "nexus": 6}}]
+    known = gather_relations("nexus", [{"databases": {}} | it for it in swapped], None)
+    assert known.oids == {6}
+
+
 def test_a_database_that_no_map_knows_is_gone() -> None:
     with pytest.raises(NotReady) as raised:
         gather_relations("nexus", [{"databases": {"nexus": {}}}], None)

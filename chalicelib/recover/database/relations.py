@@ -98,6 +98,19 @@ def read_relations(session: Session) -> tuple[int, dict[int, Relation]]:
     }
 
 
+def known_oids(maps: Sequence[dict[str, Any]], database: str) -> list[int]:
+    """Those that a database has or had by the stored maps, oldest first: one that took another
+    name since is another database. Maps of before they held oids tell none."""
+    names = {oid: name for content in maps for name, oid in content.get("oids", {}).items()}
+    return [oid for oid, name in names.items() if name == database]
+
+
+def last_oid(maps: Sequence[dict[str, Any]], database: str) -> int | None:
+    """The one that last had the name, whatever it is called now."""
+    oids = [content["oids"][database] for content in maps if database in content.get("oids", {})]
+    return oids[-1] if oids else None
+
+
 def gather_relations(
     database: str,
     maps: Sequence[dict[str, Any]],
@@ -108,9 +121,8 @@ def gather_relations(
 
     Raises NotReady (code "database-gone"): nobody knows by which oid WAL speaks of it.
     """
-    known = [content["oids"][database] for content in maps if database in content.get("oids", {})]
     oid, now = live or (None, {})
-    relations = Relations(*known, *filter(None, [oid]))
+    relations = Relations(*known_oids(maps, database), *filter(None, [oid]))
     if not relations.oids:
         raise NotReady(
             f"expected the database {database} on the server, it is not there, and no stored "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from chalicelib.errors import BadInput, Damaged, Unavailable
+from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
 from chalicelib.ports import Databases, ObjectStore
 from chalicelib.recover.database.relations import (
     Relation,
     Relations,
     gather_relations,
+    last_oid,
     read_relations,
 )
 
@@ -17,20 +18,30 @@ from chalicelib.recover.database.relations import (
 def relations_of(store: ObjectStore, databases: Databases) -> Relations:
     """File numbers to names: the maps stored with the backups, and what the source has now.
 
-    Raises NotReady (code "database-gone").
+    Raises NotReady: code "database-gone", or "database-renamed": it is there by another name.
     """
     maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]
-    return gather_relations(databases.database, maps, _live(databases))
+    live = _live(databases, last_oid(maps, databases.database))
+    return gather_relations(databases.database, maps, live)
 
 
-def _live(databases: Databases) -> tuple[int, dict[int, Relation]] | None:
+def _live(databases: Databases, last: int | None) -> tuple[int, dict[int, Relation]] | None:
     try:
         with databases.session(read_only=True) as session:
             return read_relations(session)
     except (BadInput, Damaged, Unavailable):
         # The database itself does not open: what is stored must name its files.
         with databases.admin_session() as session:
-            found = session.query(
-                "SELECT oid FROM pg_database WHERE datname = %s", (databases.database,)
-            )
-        return (int(found[0][0]), {}) if found else None
+            sql = "SELECT oid, datname::text FROM pg_database WHERE datname = %s OR oid = %s"
+            found = {name: oid for oid, name in session.query(sql, (databases.database, last))}
+    if found and databases.database not in found:
+        raise _renamed(databases.database, found.popitem()[0])
+    return (int(found[databases.database]), {}) if found else None
+
+
+def _renamed(name: str, now: str) -> NotReady:
+    return NotReady(
+        f"expected the database {name} on the server, found it renamed to {now}",
+        code="database-renamed",
+        hint=f'Nothing is lost. Was it not meant? ALTER DATABASE "{now}" RENAME TO "{name}".',
+    )
