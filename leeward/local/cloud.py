@@ -21,11 +21,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -33,8 +32,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.errors import BadInput, NotReady, Refused
 from leeward.garbage import seldom_collected
+from leeward.local.clients import CREDENTIALS, Clients
 from leeward.local.dns import NameServer
-from leeward.local.faults import OUTSIDE, Fault, Faults, How
+from leeward.local.faults import Fault, Faults, How
 from leeward.local.health_checks import HealthChecker
 from leeward.local.iam import ACCOUNT, Rights, compare_rights, judge
 from leeward.local.logs import store_log
@@ -46,9 +46,6 @@ from leeward.local.server import HOST, Server, stop_executions
 from leeward.packaging.libraries import libraries_here
 
 if TYPE_CHECKING:
-    from boto3 import Session
-    from botocore.client import BaseClient
-    from botocore.loaders import Loader
     from moto.awslambda.models import LambdaFunction
 
     from leeward.local.hosts import Hosts
@@ -59,7 +56,6 @@ PRIMARY_REGION = "us-east-1"
 STANDBY_REGION = "us-west-2"
 FOLDER_PREFIX = "leeward-cloud-"
 STATE_FILE = "cloud.json"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "leeward-local", "AWS_SECRET_ACCESS_KEY": "leeward-local"}
 
 
 class LocalCloud:
@@ -94,8 +90,6 @@ class LocalCloud:
         self.apis: dict[str, str] = {}
         self.faults = Faults()
         self._schedules = schedules
-        self._clients: dict[tuple[str, str], BaseClient] = {}
-        self._lock = threading.RLock()
         self._ending = ExitStack()
 
     def start(self) -> Self:
@@ -131,6 +125,7 @@ class LocalCloud:
         server = Server(self)
         ending.callback(server.stop)
         self.url = server.start()
+        self._clients = Clients(self.url)
         self.health_checker = HealthChecker(self)
         ending.callback(self.health_checker.stop)
         self.health_checker.start()
@@ -166,17 +161,11 @@ class LocalCloud:
 
     def client(self, service: str, region: str = PRIMARY_REGION) -> Any:
         """A boto3 client of this cloud, one for each service and region; it never retries."""
-        with self._lock:
-            if (service, region) not in self._clients:
-                self._clients[service, region] = self._new_client(service, region)
-            return self._clients[service, region]
+        return self._clients.own(service, region)
 
     def outside(self, service: str, region: str = PRIMARY_REGION) -> Any:
         """A client that no fault meets: for whoever sets the stage and looks at what is left."""
-        key_id, secret = OUTSIDE, CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
-        return self._new_client(
-            service, region, aws_access_key_id=key_id, aws_secret_access_key=secret
-        )
+        return self._clients.outside(service, region)
 
     def fail(
         self,
@@ -346,34 +335,12 @@ class LocalCloud:
         """True when no asynchronous event is queued or running any more."""
         return self.runner.wait_idle(seconds)
 
-    def _new_client(self, service: str, region: str, **keys: str) -> BaseClient:
-        from botocore.config import Config
-
-        config = Config(
-            retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=50
-        )
-        make: Callable[..., BaseClient] = self._session.client
-        return make(service, region_name=region, endpoint_url=self.url, config=config, **keys)
-
     @cached_property
     def hosts(self) -> Hosts:
         """EC2 instances that really run."""
         from leeward.local.hosts import Hosts
 
         return Hosts(self)
-
-    @cached_property
-    def _session(self) -> Session:
-        import boto3
-        import botocore.session
-
-        core = botocore.session.get_session()
-        core.register_component("data_loader", _service_models())
-        return boto3.Session(
-            botocore_session=core,
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        )
 
     @cached_property
     def tasks(self) -> Tasks:
@@ -402,15 +369,6 @@ def _redis_program() -> str:
     from chalicelib.adapters.redis.throwaway import find_programs
 
     return next((str(path) for path in find_programs()), "")
-
-
-@cache
-def _service_models() -> Loader:
-    """Half a second of reading, done once for all the clouds of a process."""
-    from botocore.loaders import create_loader
-
-    loader: Loader = create_loader()
-    return loader
 
 
 def _forget_running() -> None:

@@ -20,7 +20,8 @@ from typing import Any
 
 from chalicelib.plan.components import Bucket, Postgres, Service
 from chalicelib.plan.model import Plan
-from leeward.local.cloud import CREDENTIALS, PRIMARY_REGION, LocalCloud
+from leeward.local.clients import CREDENTIALS
+from leeward.local.cloud import PRIMARY_REGION, LocalCloud
 from leeward.local.deploy import create_bucket
 from leeward.local.faults import How
 from leeward.local.kubernetes.objects import Key
