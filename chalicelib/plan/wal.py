@@ -9,19 +9,21 @@ src/backend/access/transam/timeline.c).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import zip_longest
 
-from chalicelib.plan.records import DatabasePoint, Window
+from chalicelib.plan.records import DatabasePoint, Window, parse_time
 
 SEGMENT_BYTES = 16 << 20
 COPIED = "copied.json"
 """In a copy: {"ends": [[timeline, end LSN, stored_at], ...]} of where it was copied from."""
 BESIDE = ("schemas/", "relations/")
-"""Indexes that a recovery uses when they are there; nothing prunes them."""
-_INDEX_KEY = re.compile(rf"({'|'.join(BESIDE)})[^/]+\.json")
+"""Indexes that a recovery uses when they are there, named after when they were true."""
+_INDEX_KEY = re.compile(rf"({'|'.join(BESIDE)})(?P<at>[^/]+)\.json")
+INDEX_MARGIN = timedelta(days=1)
+"""By how much an index may speak of later than its point: the WAL before it, two clocks."""
 _KEY = re.compile(
     r"wal/(?P<timeline>[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(\.(?P<end>[0-9A-F]{16})\.partial)?\.zst"
 )
@@ -56,6 +58,28 @@ def history_key(timeline: int) -> str:
 
 def is_index_key(key: str) -> bool:
     return _INDEX_KEY.fullmatch(key) is not None
+
+
+def outlived_indexes(stored: Collection[str], since: datetime) -> frozenset[str]:
+    """Of the stored keys of indexes those that no moment from `since` on asks for.
+
+    A moment asks for the last index before it and for what comes later, so that of each kind the
+    last one before `since` stays. What tells no time stays.
+    """
+    gone: set[str] = set()
+    for kind in BESIDE:
+        dated = [(at, key) for key in stored if key.startswith(kind) if (at := _index_at(key))]
+        before = sorted((at, key) for at, key in dated if at <= since - INDEX_MARGIN)
+        gone.update(key for _, key in before[:-1])
+    return frozenset(gone)
+
+
+def _index_at(key: str) -> datetime | None:
+    found = _INDEX_KEY.fullmatch(key)
+    try:
+        return parse_time(found["at"]) if found else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,13 @@ from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
 from leeward.retention.forecast import Forecast, forecast
 from leeward.retention.svg import draw
-from leeward.retention.text import print_calendar, print_kept, print_pruned, print_wal
+from leeward.retention.text import (
+    print_calendar,
+    print_indexes,
+    print_kept,
+    print_pruned,
+    print_wal,
+)
 
 if TYPE_CHECKING:
     from chalicelib.services.locations import Locations
@@ -304,6 +310,7 @@ def _print(shown: list[Shown], console: Console) -> None:
             print_kept(one.decision.retention.keep, dict(one.decision.folders), console)
             print_pruned(one.decision, console)
             print_wal(one.decision, console)
+            print_indexes(one.decision, console)
         else:
             print_kept(one.decision.retention.keep, {}, console)
     for note in _notes(shown):
@@ -343,7 +350,8 @@ def _notes_of(one: Shown) -> Iterator[str]:
         gone = one.result
         yield (
             f"{title}: removed {counted(len(gone.points), 'point')}, "
-            f"{counted(gone.wal_objects, 'WAL segment')} and "
+            f"{counted(gone.wal_objects, 'WAL segment')}, "
+            f"{counted(gone.indexes, 'index file')} and "
             f"{counted(len(gone.leftovers), 'leftover')}, {format_size(gone.freed_bytes)}"
         )
         for point_id, why in gone.spared:
@@ -383,6 +391,7 @@ def _as_json(one: Shown) -> dict[str, Any]:
             "keep": list(map(_range_as_json, wal_ranges(decision.wal.keep))),
             "prune": list(map(_range_as_json, wal_ranges(decision.wal.prune))),
         },
+        "indexes": list(decision.indexes),
         "kept_bytes": decision.kept_bytes,
         "freed_bytes": decision.freed_bytes,
         "freed_usd_per_month": None if price is None else round(price, 2),

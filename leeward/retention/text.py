@@ -105,6 +105,17 @@ def print_wal(decision: PruneDecision, console: Console) -> None:
         console.print()
 
 
+def print_indexes(decision: PruneDecision, console: Console) -> None:
+    """The schemas and maps of file numbers that are stored beside the WAL."""
+    if not decision.indexes:
+        return
+    size = _size(sum(decision.sizes[key] for key in decision.indexes))
+    console.print(Text("indexes", "bold"))
+    console.print(f"  goes  {counted(len(decision.indexes), 'index file')}, {size}")
+    console.print(Text("        older than what the oldest point that stays asks for", "dim"))
+    console.print()
+
+
 def _reasons(kept: Kept) -> str:
     """The one that lasts longest, and how many more there are."""
     strongest = longest_rule(kept)

@@ -22,7 +22,7 @@ from chalicelib.backup.retention.prune import PruneResult, apply_prune
 from chalicelib.backup.retention.prune_facts import PruneDecision, decide_prune, read_facts
 from chalicelib.errors import LeewardError, PruneTooLarge, Throttled, Unavailable
 from chalicelib.plan.components import Retention
-from chalicelib.plan.records import DatabasePoint
+from chalicelib.plan.records import DatabasePoint, format_time
 from chalicelib.plan.wal import parse_wal_key, segment_key
 from chalicelib.ports import ObjectStore
 from leeward.local.shims import object_lock
@@ -245,6 +245,64 @@ def test_a_failure_at_any_deletion_leaves_what_is_whole(error: LeewardError) -> 
         shelf.check_whole()
         assert shelf.keys() == clean.keys()
     assert fail_at > 20
+
+
+def index_keys(*days: int) -> dict[str, list[str]]:
+    """Of each kind one for each of so many days before `NOW`, oldest first."""
+    times = [NOW - day * DAY for day in days]
+    return {
+        "schemas": [f"schemas/{format_time(at)}.json" for at in times],
+        "relations": [f"relations/{at:%Y%m%dT%H%M%S.%fZ}.json" for at in times],
+    }
+
+
+@pytest.mark.parametrize("kind", ["schemas", "relations"])
+def test_an_index_goes_once_a_later_one_stands_before_the_oldest_point_that_stays(
+    kind: str,
+) -> None:
+    shelf = Shelf(InMemoryObjectStore())
+    shelf.fill(6)
+    kept = shelf.decide().retention.keep
+    oldest = (NOW - min(one.standing.point.taken_at for one in kept)) // DAY
+    keys = index_keys(oldest + 30, oldest + 8, oldest + 2, oldest, oldest - 1)[kind]
+    for key in (*keys, f"{kind}/undated.json"):
+        shelf.store.put(key, b"{}")
+    decision = shelf.decide()
+    assert list(decision.indexes) == keys[:2]
+    assert decision.freed_bytes - replace(decision, indexes=()).freed_bytes == 4
+    done = shelf.prune(decision)
+    assert done.indexes == 2
+    left = [row.key for row in shelf.store.list(f"{kind}/")]
+    assert sorted(left) == sorted([*keys[2:], f"{kind}/undated.json"])
+    shelf.check_whole()
+    assert shelf.decide().indexes == ()
+
+
+def test_an_index_stays_for_a_point_that_is_spared() -> None:
+    shelf = Shelf(InMemoryObjectStore())
+    shelf.fill(6)
+    decision = shelf.decide()
+    first = min(one.point.taken_at for one in decision.retention.prune)
+    needed = f"schemas/{format_time(first - 2 * DAY)}.json"
+    for key in (needed, f"schemas/{format_time(first + 2 * DAY)}.json"):
+        shelf.store.put(key, b"{}")
+    decision = shelf.decide()
+    assert decision.indexes == (needed,)
+    held = next(it.point.id for it in decision.retention.prune if it.point.taken_at == first)
+    shelf.catalogue.hold(held, reason="an inquiry", at=NOW)
+    assert shelf.prune(decision).indexes == 0
+    assert shelf.store.get(needed) == b"{}"
+
+
+def test_no_index_goes_while_a_point_cannot_be_read() -> None:
+    shelf = Shelf(InMemoryObjectStore())
+    shelf.fill(6)
+    for key in index_keys(400, 300)["schemas"]:
+        shelf.store.put(key, b"{}")
+    assert len(shelf.decide().indexes) == 1
+    torn = next(key for key in sorted(shelf.keys()) if key.endswith("manifest.json"))
+    shelf.store.put(torn, b"{")
+    assert shelf.decide().indexes == ()
 
 
 def test_leftovers_of_a_running_backup_are_not_touched() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import Throttled
-from chalicelib.plan.records import canonical_json
+from chalicelib.plan.records import canonical_json, format_time
 from chalicelib.verify.copies.integrity import CheckResult
 from chalicelib.verify.copies.location import verify_location
 from chalicelib.verify.copies.locations import (
@@ -121,6 +121,22 @@ def test_nothing_is_equal_while_a_location_is_silent(places: Places) -> None:
         assert [(it.code, it.location) for it in point.differences] == [
             ("silent", name) for name in NAMES[1:]
         ]
+
+
+def test_an_index_that_a_prune_removed_is_not_missed_and_one_that_is_needed_is(
+    places: Places,
+) -> None:
+    store, oldest = places.keepers["gcs"].store, places.full.taken_at
+    keys = [f"schemas/{format_time(oldest - timedelta(days=day))}.json" for day in (9, 5, 2)]
+    for key in keys:
+        store.put(key, b"{}")
+    places.clock.at += timedelta(days=2)
+    assert places.check("gcs").ok
+    for key in keys[:2]:
+        store.delete(key)
+    assert places.check("gcs").ok
+    store.delete(keys[2])
+    assert {(it.code, it.key) for it in places.check("gcs").findings} >= {("missing", keys[2])}
 
 
 def test_each_difference_between_locations_is_named(places: Places) -> None:

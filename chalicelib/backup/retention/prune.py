@@ -1,8 +1,9 @@
 """Remove what retention lets go, so that a crash at any line leaves only what is whole.
 
 Order: incrementals before what they build on; of each point its catalogue entry and manifest, then
-its other objects; then leftovers of earlier crashes; WAL last, when no point needs it any longer. A
-set without a manifest is no point, so none is ever half valid, and the next run removes the rest.
+its other objects; then leftovers of earlier crashes; WAL and the indexes beside it last, when no
+point needs them any longer. A set without a manifest is no point, so none is ever half valid, and
+the next run removes the rest.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from chalicelib.backup.retention.prune_facts import (
     Leftover,
     PruneDecision,
     PruneFacts,
+    decide_indexes,
     decide_prune,
     decide_stored_wal,
     read_facts,
@@ -60,6 +62,7 @@ class PruneResult(Record):
     wal_objects: int
     freed_bytes: int
     spared: tuple[tuple[str, str], ...]
+    indexes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return super().to_json() | {"spared": [list(one) for one in self.spared]}
@@ -124,7 +127,9 @@ def apply_prune(
     for standing in _dependants_first(chosen):
         run.remove_point(standing)
     run.remove_leftovers(decision.leftovers)
-    run.remove_wal(_wal_to_go(decision, facts, run.removed_ids, policy, started_at))
+    left = [one for one in facts.standings if one.point.id not in run.removed_ids]
+    run.remove_wal(_wal_to_go(decision, facts, left, policy, started_at))
+    run.remove_indexes(set(decision.indexes) & set(decide_indexes(facts, left)))
     wanted = {standing.point.id for standing in decision.retention.prune}
     return run.result(started_at, clock.now(), wanted)
 
@@ -159,12 +164,11 @@ def _dependants_first(standings: Iterable[PointStanding]) -> list[PointStanding]
 def _wal_to_go(
     decision: PruneDecision,
     facts: PruneFacts,
-    removed: set[str],
+    left: list[PointStanding],
     policy: Retention,
     now: datetime,
 ) -> list[str]:
     """Judged by the points that are left, whatever was to become of them."""
-    left = [one for one in facts.standings if one.point.id not in removed]
     fresh = decide_stored_wal(facts, left, policy, now=now)
     decided = {one.wal.key for one in decision.wal.prune}
     return [one.wal.key for one in fresh.prune if one.wal.key in decided]
@@ -183,6 +187,7 @@ class _Run:
         self._points: list[RemovedPoint] = []
         self._leftovers: list[str] = []
         self._wal_objects = 0
+        self._indexes = 0
         self._freed_bytes = 0
         self._late: dict[str, str] = {}
 
@@ -222,6 +227,11 @@ class _Run:
         self._delete({key: self._decision.sizes.get(key, 0) for key in keys})
         self._wal_objects += len(keys)
 
+    def remove_indexes(self, keys: Iterable[str]) -> None:
+        rows = {key: self._decision.sizes.get(key, 0) for key in sorted(keys)}
+        self._delete(rows)
+        self._indexes += len(rows)
+
     def _delete(self, rows: Mapping[str, int]) -> int:
         with ThreadPoolExecutor(DELETE_THREADS) as threads:
             for size_bytes, _ in zip(
@@ -249,4 +259,5 @@ class _Run:
             wal_objects=self._wal_objects,
             freed_bytes=self._freed_bytes,
             spared=tuple(spared.items()),
+            indexes=self._indexes,
         )

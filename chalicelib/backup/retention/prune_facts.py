@@ -17,8 +17,10 @@ from chalicelib.plan.components import Retention
 from chalicelib.plan.manifest import MANIFEST, POINTS, QUARANTINE, point_key, point_of_key
 from chalicelib.plan.records import DatabasePoint, PointStanding
 from chalicelib.plan.wal import (
+    BESIDE,
     SEGMENT_BYTES,
     WalObject,
+    outlived_indexes,
     parse_history,
     parse_history_key,
     parse_wal_key,
@@ -33,7 +35,8 @@ READ_THREADS = 8
 
 @dataclass(frozen=True)
 class PruneFacts:
-    """`rows`: everything below points/ and wal/. `standings` with the locks that the store has."""
+    """`rows`: everything below points/ and wal/, and the indexes beside them. `standings` with the
+    locks that the store has."""
 
     component: str
     standings: tuple[PointStanding, ...]
@@ -53,7 +56,7 @@ class Leftover(NamedTuple):
 @dataclass(frozen=True)
 class PruneDecision:
     """What goes and what stays of a component. `sizes`: bytes by key, as listed; `folders`: by
-    point id, notes and manifest among them."""
+    point id, notes and manifest among them. `indexes`: keys of those that go."""
 
     component: str
     retention: RetentionDecision
@@ -61,6 +64,7 @@ class PruneDecision:
     leftovers: tuple[Leftover, ...]
     sizes: Mapping[str, int]
     folders: Mapping[str, int]
+    indexes: tuple[str, ...] = ()
 
     def point_bytes(self, standing: PointStanding) -> int:
         return self.folders.get(standing.point.id, standing.point.stored_bytes)
@@ -69,7 +73,8 @@ class PruneDecision:
     def freed_bytes(self) -> int:
         points = sum(map(self.point_bytes, self.retention.prune))
         wal = sum(self.sizes.get(one.wal.key, 0) for one in self.wal.prune)
-        return points + wal + sum(one.size_bytes for one in self.leftovers)
+        leftovers = sum(one.size_bytes for one in self.leftovers)
+        return points + wal + leftovers + sum(self.sizes.get(key, 0) for key in self.indexes)
 
     @property
     def kept_bytes(self) -> int:
@@ -85,7 +90,7 @@ def read_facts(
     Raises:
         Unavailable, Throttled: as ObjectStore; nothing was changed.
     """
-    rows = tuple(row for prefix in (POINTS, "wal/") for row in store.list(prefix))
+    rows = tuple(row for prefix in (POINTS, "wal/", *BESIDE) for row in store.list(prefix))
     histories = {
         timeline: parse_history(store.get(row.key))
         for row in rows
@@ -130,6 +135,7 @@ def decide_prune(
         tuple(find_leftovers(facts, now=now)),
         sizes,
         _bytes_by_point(sizes),
+        decide_indexes(facts, kept),
     )
 
 
@@ -146,6 +152,17 @@ def decide_stored_wal(
         _segments(facts.rows, segment_bytes), facts.histories, kept, policy,
         now=now, segment_bytes=segment_bytes, unreadable=len(facts.rejected),
     )  # fmt: skip
+
+
+def decide_indexes(facts: PruneFacts, kept: list[PointStanding]) -> tuple[str, ...]:
+    """Keys of the indexes that no kept point, and no moment after the oldest of them, asks for.
+
+    None while a point cannot be read: nobody knows what it needs.
+    """
+    oldest = min((one.point.taken_at for one in kept), default=None)
+    if oldest is None or facts.rejected:
+        return ()
+    return tuple(sorted(outlived_indexes([row.key for row in facts.rows], oldest)))
 
 
 def _segments(rows: Iterable[Listed], segment_bytes: int) -> Iterator[WalObject]:

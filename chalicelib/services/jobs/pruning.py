@@ -106,4 +106,5 @@ def _not_locked(result: LockResult) -> CheckFailed:
 
 def _tell(result: PruneResult) -> str:
     points = counted(len(result.points), "point")
-    return f"{points} and {result.wal_objects} WAL objects removed, {result.freed_bytes} bytes"
+    beside = f"{result.wal_objects} WAL objects and {counted(result.indexes, 'index file')}"
+    return f"{points}, {beside} removed, {result.freed_bytes} bytes"

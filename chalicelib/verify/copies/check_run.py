@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 
 from chalicelib.errors import LeewardError
 from chalicelib.plan.manifest import MANIFEST, point_key
-from chalicelib.plan.wal import is_index_key
 from chalicelib.ports import Clock, Listed, ObjectStore, ReadsOn, StoredFacts
 from chalicelib.verify.copies.begun import Begun
 from chalicelib.verify.copies.content import (
@@ -24,7 +23,7 @@ from chalicelib.verify.copies.content import (
     read_content,
     read_long,
 )
-from chalicelib.verify.copies.expected import Expected
+from chalicelib.verify.copies.expected import Expected, missed_indexes
 from chalicelib.verify.copies.findings import DEADLINE, Finding, Unreached, judge_error
 from chalicelib.verify.copies.flight import TimeLimit, in_flight
 from chalicelib.verify.copies.integrity import (
@@ -272,9 +271,10 @@ class _Run:
         self.of_location = tuple(dict.fromkeys((*self.of_location, *gaps)))
 
     def ledger(self) -> Ledger:
-        """What is no longer in the location is forgotten, but for indexes, which nothing prunes."""
+        """What is no longer in the location is forgotten, but for indexes that no prune removes."""
         known = {**self.decision.ledger.seen, **self.seen}
         rows = self.decision.survey.rows
+        missed = missed_indexes(self.decision.survey, known)
         late = {item.key for item in self._late()}
         never_looked = sorted(
             key
@@ -282,7 +282,7 @@ class _Run:
             if item.code == DEADLINE and key not in self.facts and key not in late
         )
         return Ledger(
-            {key: item for key, item in known.items() if key in rows or is_index_key(key)},
+            {key: item for key, item in known.items() if key in rows or key in missed},
             {
                 key: item
                 for key, item in self.wrong.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -13,6 +13,7 @@ from chalicelib.plan.wal import (
     WalInventory,
     best_segments,
     is_index_key,
+    outlived_indexes,
     parse_history_key,
     parse_wal_key,
 )
@@ -73,9 +74,9 @@ def expect_objects(
         size_bytes = seen.size_bytes if seen else row.size_bytes
         sha256 = seen.sha256 if seen else ""
         expected[row.key] = _expect(row, "", size_bytes, sha256, seen, now)
-    for key, seen in ledger.seen.items():
-        if is_index_key(key) and key not in survey.rows:
-            findings[key] = Finding("missing", key, "", in_bytes(seen.size_bytes), "none")
+    for key in missed_indexes(survey, ledger.seen):
+        size_bytes = ledger.seen[key].size_bytes
+        findings[key] = Finding("missing", key, "", in_bytes(size_bytes), "none")
     for key, wanted in expected.items():
         findings |= _wrong_size(wanted, survey.rows[key])
     return tuple(expected[key] for key in sorted(expected)), tuple(findings.values())
@@ -117,6 +118,16 @@ def wal_rows(survey: Survey) -> Iterator[Listed]:
 
 def index_rows(survey: Survey) -> Iterator[Listed]:
     return (row for key, row in survey.rows.items() if is_index_key(key))
+
+
+def missed_indexes(survey: Survey, known: Collection[str]) -> frozenset[str]:
+    """Of the known keys those of indexes that are gone, but for what a prune lets go: no point
+    that is stored asks for it."""
+    gone = {key for key in known if is_index_key(key) and key not in survey.rows}
+    oldest = min((point.taken_at for point in survey.points), default=None)
+    if oldest is None or survey.unreached:
+        return frozenset(gone)
+    return frozenset(gone - outlived_indexes([*survey.rows, *gone], oldest))
 
 
 def wal_of(survey: Survey) -> WalInventory:
