@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from chalicelib.plan.records import (
     WalTick,
     format_lsn,
 )
-from chalicelib.recover.database.replay import Replayed, replay
+from chalicelib.recover.database.replay import Replayed, replaying
 from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.verify.checks import run_checks
 from chalicelib.verify.database import verify_database, verify_pages
@@ -45,7 +45,6 @@ from chalicelib.verify.unique import check_unique
 from leeward.prove_source import Survey, list_tablespaces, survey
 
 COMPONENT = "proof"
-START_SECONDS = 600.0
 REPLAY_SECONDS = 24 * 3600.0
 END = RecoveryTarget("end", "")
 # No assertion of a plan here, and no schema recorded before: what remains is the data itself.
@@ -94,8 +93,8 @@ class Prover:
             surveyed, point = self._back_up(store, catalogue, work)
             folder = work / "data"
             restored = self._restore(store, catalogue, folder)
-            replayed = self._replay(store, catalogue, restored, folder)
-            checks, not_checked = self._verify(folder)
+            with self._replaying(store, catalogue, restored, folder) as (replayed, server):
+                checks, not_checked = self._verify(server)
         return ProofOfServer(
             proof=self._proof(point, replayed, checks),
             point=point,
@@ -138,25 +137,29 @@ class Prover:
             self._found = f"{_size(restored.source_bytes)}, every byte as it was sent"
         return restored
 
-    def _replay(
+    @contextmanager
+    def _replaying(
         self,
         store: FolderObjectStore,
         catalogue: StoredCatalogue,
         restored: Restored,
         folder: Path,
-    ) -> Replayed:
-        with self._step("replay"):
-            replayed = replay(
-                store, catalogue, restored, folder,
-                servers=self._server, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
-            )  # fmt: skip
-            self._found = f"to {format_lsn(replayed.recovered_lsn)}"
-        return replayed
+    ) -> Iterator[tuple[Replayed, ThrowawayServer]]:
+        """The server that replayed answers inside."""
+        with ExitStack() as stack:
+            with self._step("replay"):
+                replayed, server = stack.enter_context(
+                    replaying(
+                        store, catalogue, restored, folder,
+                        servers=self._server, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
+                    )
+                )  # fmt: skip
+                self._found = f"to {format_lsn(replayed.recovered_lsn)}"
+            assert isinstance(server, ThrowawayServer)
+            yield replayed, server
 
-    def _verify(self, folder: Path) -> tuple[tuple[CheckResult, ...], tuple[str, ...]]:
-        with self._step("verify"), self._server(folder) as server:
-            server.start()
-            server.wait_until("ready", timeout_seconds=START_SECONDS)
+    def _verify(self, server: ThrowawayServer) -> tuple[tuple[CheckResult, ...], tuple[str, ...]]:
+        with self._step("verify"):
             checks, not_checked = verify_all(server, self._clock)
             failed = sum(not check.ok for check in checks)
             self._found = f"{len(checks)} checks, {failed or 'none'} failed"

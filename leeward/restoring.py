@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +20,12 @@ from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redi
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import Candidate, CopyChoice, choose_copy
-from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.replay import replaying
 from chalicelib.recover.database.restore import restore
 from chalicelib.services.locations import Locations
 from chalicelib.verify.database import verify_promises
 from chalicelib.verify.schema import Schema, read_schema
-from leeward.prove import START_SECONDS, verify_all
+from leeward.prove import verify_all
 
 REPLAY_SECONDS = 24 * 3600.0
 
@@ -156,20 +156,22 @@ class Restorer:
                 store, catalogue, self.target, folder, servers=ThrowawayServer, clock=self._clock
             )
             self._found = f"{restored.point_id}, {restored.source_bytes / 1e6:,.1f} MB"
-        with self._step("replay"):
-            replayed = replay(
-                store, catalogue, restored, folder,
-                servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
-            )  # fmt: skip
-            self._found = f"to {format_lsn(replayed.recovered_lsn)}"
-        with self._step("verify"), ThrowawayServer(folder) as server:
-            server.start()
-            server.wait_until("ready", timeout_seconds=START_SECONDS)
-            moment = replayed.last_commit_at or self._clock.now()
-            promised, unread = self._promises(server, store, moment)
-            found, not_checked = verify_all(server, self._clock)
-            checks = (*promised, *found)
-            self._found = f"{len(checks)} checks, {sum(not it.ok for it in checks)} failed"
+        with ExitStack() as stack:
+            with self._step("replay"):
+                replayed, server = stack.enter_context(
+                    replaying(
+                        store, catalogue, restored, folder,
+                        servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
+                    )
+                )  # fmt: skip
+                self._found = f"to {format_lsn(replayed.recovered_lsn)}"
+            with self._step("verify"):
+                assert isinstance(server, ThrowawayServer)
+                moment = replayed.last_commit_at or self._clock.now()
+                promised, unread = self._promises(server, store, moment)
+                found, not_checked = verify_all(server, self._clock)
+                checks = (*promised, *found)
+                self._found = f"{len(checks)} checks, {sum(not it.ok for it in checks)} failed"
         at = replayed.last_commit_at
         last = f"last commit {at:%Y-%m-%d %H:%M:%S.%f} UTC" if at else "no commit was replayed"
         return Restored(

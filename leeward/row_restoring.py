@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chalicelib.adapters.clock import SystemClock
-from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import BadInput, Refused
@@ -19,7 +18,7 @@ from chalicelib.evidence.text import in_units
 from chalicelib.plan.records import RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import CopyChoice, choose_copy
-from chalicelib.recover.database.replay import replay
+from chalicelib.recover.database.replay import replaying
 from chalicelib.recover.database.restore import restore
 from chalicelib.recover.moment import parse_moment
 from chalicelib.recover.rows.gone import begins_too_late, find_transaction
@@ -28,7 +27,6 @@ from chalicelib.recover.rows.take_back import Aside, RowsBack, take_rows_back
 from chalicelib.recover.window import find_window
 from chalicelib.services.steps.database.wal import segments_on_disk
 from chalicelib.services.steps.deletion.rows import wal_starts, wish_of, write_aside
-from leeward.prove import START_SECONDS
 from leeward.restoring import REPLAY_SECONDS
 
 if TYPE_CHECKING:
@@ -67,15 +65,14 @@ class RowRestorer:
                 choice = self._choose(target)
                 self._found = choice.why
             then = folder / "restored"
-            self._recover(choice, target, then)
-            with self._wish(choice, target, folder) as wish, ThrowawayServer(then) as server:
-                server.start()
-                server.wait_until("ready", timeout_seconds=START_SECONDS)
-                old = PostgresDatabases(server.dsn(self.live.database), find_binaries(17))
-                with self._step("take back"):
-                    back = take_rows_back(old, self.live, wish, keep=self._keep, dry_run=dry_run)
-                    would = "would come" if dry_run else "came"
-                    self._found = f"{back.restored:,} of {back.gone:,} rows {would} back"
+            with (
+                self._recovered(choice, target, then) as old,
+                self._wish(choice, target, folder) as wish,
+                self._step("take back"),
+            ):
+                back = take_rows_back(old, self.live, wish, keep=self._keep, dry_run=dry_run)
+                would = "would come" if dry_run else "came"
+                self._found = f"{back.restored:,} of {back.gone:,} rows {would} back"
         return back
 
     def _choose(self, target: RecoveryTarget) -> CopyChoice:
@@ -134,17 +131,26 @@ class RowRestorer:
                 raise begins_too_late(target)
             yield wish
 
-    def _recover(self, choice: CopyChoice, target: RecoveryTarget, folder: Path) -> None:
+    @contextmanager
+    def _recovered(
+        self, choice: CopyChoice, target: RecoveryTarget, folder: Path
+    ) -> Iterator[PostgresDatabases]:
+        """The living database as it was, by programs of its own version."""
         ports = self._ports(choice)
         with self._step("restore"):
             restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=self._clock)
             self._found = f"{restored.point_id}, {restored.source_bytes / 1e6:,.1f} MB"
-        with self._step("replay"):
-            replayed = replay(
-                *ports, restored, folder,
-                servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
-            )  # fmt: skip
-            self._found = f"to {format_lsn(replayed.recovered_lsn)}"
+        with ExitStack() as stack:
+            with self._step("replay"):
+                replayed, server = stack.enter_context(
+                    replaying(
+                        *ports, restored, folder,
+                        servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
+                    )
+                )  # fmt: skip
+                self._found = f"to {format_lsn(replayed.recovered_lsn)}"
+            assert isinstance(server, ThrowawayServer)
+            yield PostgresDatabases(server.dsn(self.live.database), server.binaries)
 
     def _keep(self, back: RowsBack, xid: str, aside: Aside) -> None:
         """Before the commit: what does not go in is on disk, or nothing goes in."""

@@ -13,7 +13,7 @@ import psycopg
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
-from chalicelib.adapters.postgres.binaries import find_binaries
+from chalicelib.adapters.postgres.binaries import Binaries, find_binaries
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.replication import PostgresSource
 from chalicelib.adapters.postgres.server import ThrowawayServer
@@ -27,6 +27,7 @@ from chalicelib.recover.database.restore import restore
 from chalicelib.recover.rows.gone import GoneScan, rewrote
 from chalicelib.recover.rows.sources import Wish
 from chalicelib.recover.rows.take_back import Aside, RowsBack, take_rows_back
+from tests.clusters import fresh_cluster
 from tests.servers import RealServer, running_server
 
 CLOCK = SystemClock()
@@ -55,6 +56,7 @@ INSERT INTO assets SELECT 1 + n % 300, 'f' || n, ARRAY['x', n::text], jsonb_buil
 """
 ALL = "SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM {} t"
 
+SINCE_16 = ", INHERIT TRUE, SET TRUE"
 ROLES = (
     f"CREATE ROLE app LOGIN PASSWORD '{PASSWORD}'",
     f"CREATE ROLE leeward LOGIN REPLICATION CREATEDB CREATEROLE PASSWORD '{PASSWORD}'",
@@ -120,9 +122,8 @@ class RowWorld:
             return int(row[0])
 
     def live(self, database: str) -> PostgresDatabases:
-        """As Leeward's own role, which is no superuser."""
-        dsn = self.server.dsn(database, user="leeward", password=PASSWORD)
-        return PostgresDatabases(dsn, find_binaries(17))
+        """As Leeward's own role, which is no superuser; no programs are needed for it."""
+        return PostgresDatabases(self.server.dsn(database, user="leeward", password=PASSWORD))
 
     def transaction(self, xid: int) -> Transaction:
         [found] = [
@@ -179,10 +180,14 @@ class RowWorld:
 
 
 @contextmanager
-def row_world(root: Path, databases: dict[str, str]) -> Iterator[RowWorld]:
-    """`databases`: name -> what makes its tables, as the application."""
-    with running_server() as server:
-        server.run(*ROLES)
+def row_world(
+    root: Path, databases: dict[str, str], binaries: Binaries | None = None
+) -> Iterator[RowWorld]:
+    """`databases`: name -> what makes its tables, as the application. `binaries`: of another
+    version than 17."""
+    with fresh_cluster(binaries) if binaries else running_server() as server:
+        old = binaries is not None and binaries.major < 16
+        server.run(*(it.removesuffix(SINCE_16) if old else it for it in ROLES))
         start = parse_lsn(server.run("SELECT pg_current_wal_insert_lsn()::text")[0][0])
         world = RowWorld(server, root, start)
         for name, script in databases.items():

@@ -100,11 +100,10 @@ def command(
 
 
 def _live(component: str, dsn: str, access: Access) -> PostgresDatabases:
-    from chalicelib.adapters.postgres.binaries import find_binaries
     from chalicelib.adapters.postgres.database import PostgresDatabases
 
     if dsn:
-        return PostgresDatabases(dsn, find_binaries(17))
+        return PostgresDatabases(dsn)
     if access.without_aws:
         raise BadInput(
             "expected the living database, found none",

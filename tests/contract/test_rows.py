@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.postgres.binaries import Binaries
 from chalicelib.errors import CheckFailed, Refused
 from chalicelib.plan.records import RecoveryTarget, format_time
 from chalicelib.recover.choose_copy import Candidate
@@ -26,6 +27,7 @@ from chalicelib.recover.rows.access import (
 from chalicelib.recover.rows.sources import Wish
 from chalicelib.recover.rows.take_back import remove_rows, take_rows_back, transaction_state
 from leeward.row_restoring import RowRestorer
+from tests.clusters import other_versions
 from tests.row_worlds import CLOCK, PASSWORD, STUDIO, Kept, RowWorld, row_world
 
 DATABASES = {"studio": STUDIO, "again": STUDIO, "parents": STUDIO, "busy": STUDIO}
@@ -310,6 +312,23 @@ def test_by_hand(world: RowWorld, tmp_path: Path, by: str) -> None:
         assert (line["why"], line["row"]["path"], line["row"]["tags"]) == (
             "re-created", "f149", ["x", "149"],
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("binaries", other_versions(), ids=lambda it: str(it.major))
+def test_a_dropped_table_comes_back_by_hand_whatever_the_version(
+    binaries: Binaries, tmp_path: Path
+) -> None:
+    """What its own pg_dump writes: another's words may be none of its server's."""
+    with row_world(tmp_path, {"studio": STUDIO}, binaries) as world:
+        before = world.contents("studio", "projects", "assets")
+        xid = world.damage("studio", "DROP TABLE assets", "DELETE FROM projects WHERE id = 300")
+        world.back_up()
+        places: Any = Places(world)
+        live = world.live("studio")
+        restorer = RowRestorer(places, "db", str(xid), (), live, lambda *_: None)
+        back = restorer.run(dry_run=False)
+        assert (back.restored, back.aside) == (3001, 0)
+        assert world.contents("studio", "projects", "assets") == before
 
 
 def test_the_right_to_delete_is_taken_and_given_back(world: RowWorld) -> None:
