@@ -25,7 +25,7 @@ from typing import Any
 from chalicelib.errors import LeewardError
 from chalicelib.incidents.orders import Order, close, finish_order, take_order
 from chalicelib.incidents.run import run_step
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.steps.code import work_of
 
 POLL_SECONDS = 1.0
@@ -48,7 +48,7 @@ def main() -> int:
     """The exit status: 0 when there was nothing more to do."""
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, _stop)
-    run_id = build.task_run()
+    run_id = environment.task_run()
     try:
         return _serve(run_id)
     except Stopped:

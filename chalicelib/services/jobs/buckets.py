@@ -23,7 +23,7 @@ from chalicelib.evidence.text import counted
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.records import RecoveryPoint, format_time
 from chalicelib.plan.signs import Judgement, Watched
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.verify.ransomware import note_events, watch_noted
 from chalicelib.verify.signs.events import bucket_of, read_event
 from chalicelib.verify.signs.judge import SUSPICIOUS, points_to_quarantine
@@ -347,7 +347,7 @@ def replica_at(buckets: S3Buckets, component: str, location: str) -> Replica:
 
 def replica_of(buckets: S3Buckets, component: str, *, turns: bool = False) -> S3Bucket:
     """The replica in AWS; `turns` as in `source_of`. Raises NotReady (code "no-replica")."""
-    name = build.replica_bucket(component)
+    name = environment.replica_bucket(component)
     return bucket_at(buckets, name, turns=copy_turns(component, name) if turns else None)
 
 

@@ -34,7 +34,7 @@ from chalicelib.plan.records import (
     format_time,
 )
 from chalicelib.ports import Catalogue, Databases, DatabaseServer, ObjectStore
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.verify.proofs import choose_point, stand_proofs
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _checks(
         return rehearse_files(store, point, folder, clock=build.clock())
     from chalicelib.services.jobs.taking import prove_point
 
-    program = build.redis_program()
+    program = environment.redis_program()
     return prove_point(found, point, store, clock=build.clock(), redis_program=program).checks
 
 

@@ -20,7 +20,7 @@ from chalicelib.recover.bucket.witness import (
     choose_witnesses,
     hear_witnesses,
 )
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.jobs.buckets import bucket_component
 
 
@@ -104,6 +104,6 @@ def _witness(store: ObjectStore, point: RecoveryPoint | None) -> Witness | None:
 
 def _replica(component: str) -> str:
     try:
-        return build.replica_bucket(component)
+        return environment.replica_bucket(component)
     except NotReady:
         return ""

@@ -24,7 +24,7 @@ from chalicelib.incidents.register import close_incident, find_incident
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.people import Power
 from chalicelib.plan.records import format_time
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.people import reminding, reviewing
 from chalicelib.services.people.hearing import Event, Verbs, hear
 from chalicelib.services.people.notices import notify, tells_anybody
@@ -189,7 +189,7 @@ def _link(event: Event) -> Event:
     from chalicelib.services.people.tokens import token_desk
 
     secret, until = issue_link(_known(event), desk=token_desk())
-    address = f"{build.endpoint()}sign-in?link={secret}"
+    address = f"{environment.endpoint()}sign-in?link={secret}"
     found = f"{address}\ngood once, until {until:%H:%M} UTC; it signs in {event['by']}"
     return {"address": address, "until": format_time(until), "found": found}
 

@@ -6,7 +6,7 @@ from functools import cache
 
 from chalicelib.incidents.factors import FactorDesk, use_code
 from chalicelib.plan.records import digest_of
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.people.hearing import Event
 
 
@@ -14,7 +14,7 @@ from chalicelib.services.people.hearing import Event
 def factor_desk() -> FactorDesk:
     from chalicelib.adapters.kms_vault import KmsVault
 
-    vault = KmsVault(build.client("kms"), build.factor_key())
+    vault = KmsVault(build.client("kms"), environment.factor_key())
     return FactorDesk(build.state(), vault, build.clock())
 
 

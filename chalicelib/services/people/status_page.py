@@ -25,7 +25,7 @@ from chalicelib.plan.model import Plan
 from chalicelib.plan.scenario import Scenario
 from chalicelib.ports.notify import Message
 from chalicelib.ports.status import StatusStore
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.people.notices import notify
 from chalicelib.verify.probes import HealthPolicy, Target, ask_all, policy_of
 
@@ -125,14 +125,14 @@ def status_store() -> StatusStore:
     """Raises NotReady (code "no-status-page")."""
     from chalicelib.adapters.notify.status_object import StatusBucket, connect_status
 
-    bucket = build.status_bucket()
+    bucket = environment.status_bucket()
     if not bucket:
         raise NotReady(
             "expected a bucket for the status page, the deployment has none",
             hint="name a channel of kind status-page in the plan, and deploy the package",
             code="no-status-page",
         )
-    return StatusBucket(connect_status(build.status_region()), bucket)
+    return StatusBucket(connect_status(environment.status_region()), bucket)
 
 
 @cache
@@ -142,7 +142,7 @@ def status_desk() -> StatusDesk:
 
 def status_sender() -> StatusSender | None:
     """None when the deployment has no status page."""
-    return StatusSender(status_store(), status_desk()) if build.status_bucket() else None
+    return StatusSender(status_store(), status_desk()) if environment.status_bucket() else None
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from chalicelib.incidents.tokens import (
     revoke_token,
 )
 from chalicelib.plan.records import parse_time
-from chalicelib.services import build
+from chalicelib.services import build, environment
 
 
 @cache
@@ -28,7 +28,7 @@ def token_desk() -> TokenDesk:
     from chalicelib.adapters.jwt_tokens import JwtTokens
     from chalicelib.adapters.kms_mac import KmsMac
 
-    signer = JwtTokens(KmsMac(build.client("kms"), build.token_key()), ISSUER)
+    signer = JwtTokens(KmsMac(build.client("kms"), environment.token_key()), ISSUER)
     return TokenDesk(build.state(), signer, build.clock())
 
 

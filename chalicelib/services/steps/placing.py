@@ -21,7 +21,7 @@ from chalicelib.ports import Holdings, Inventory, ObjectStore
 from chalicelib.recover.placement import Placement, Work, decide_placement
 from chalicelib.recover.window import choose_points
 from chalicelib.scenarios.steps import STEP_KINDS
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.steps.database.rebuild import read_target
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import choose_source
@@ -76,7 +76,7 @@ def hand_to_task(event: dict[str, Any]) -> Outputs:
 
 def _has_choice(component: str) -> bool:
     """Without tasks all is done here, whatever it needs: nothing is to be read for that."""
-    return build.has_tasks() or build.database(component).runs_in == "task"
+    return environment.has_tasks() or build.database(component).runs_in == "task"
 
 
 def _placement(run: Run, uses: str, component: str, target: Any, kept: Kept) -> Placement:
@@ -87,7 +87,9 @@ def _placement(run: Run, uses: str, component: str, target: Any, kept: Kept) -> 
         return Placement.from_json(decided)
     wanted = build.database(component).runs_in
     work = Work(0, 0) if wanted else _work(run, component, read_target(target))
-    placement = decide_placement(work, wanted=wanted, has_tasks=build.has_tasks(), ran_out=ran_out)
+    placement = decide_placement(
+        work, wanted=wanted, has_tasks=environment.has_tasks(), ran_out=ran_out
+    )
     if not build.state().create(partition, sort, placement.to_json()):
         build.state().replace(partition, sort, placement.to_json(), expected={})
     return placement

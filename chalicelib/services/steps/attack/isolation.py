@@ -23,7 +23,7 @@ from chalicelib.recover.attack.isolate import (
     read_cuts,
     require_attack_cut_off,
 )
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
 
@@ -195,7 +195,7 @@ def _bucket_barrier(kind: str, bucket: str) -> Barrier:
 
     if kind == "bucket-history":
         return BucketHistoryBarrier(build.s3(), bucket)
-    return BucketPolicyBarrier(build.s3(), bucket, build.recovery_roles())
+    return BucketPolicyBarrier(build.s3(), bucket, environment.recovery_roles())
 
 
 def _identity_barrier(kind: str, target: str) -> Barrier:

@@ -20,7 +20,7 @@ from chalicelib.recover.rows.access import (
     rights_from_json,
     undo_words,
 )
-from chalicelib.services import build
+from chalicelib.services import build, environment
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
 
@@ -113,7 +113,7 @@ def _took(inputs: dict[str, Any]) -> bool:
 def _barrier(component: str, arn: str) -> DeletionBarrier:
     found = build.plan().components[component]
     assert isinstance(found, Bucket)
-    return DeletionBarrier(build.s3(), found.bucket, arn, build.recovery_roles())
+    return DeletionBarrier(build.s3(), found.bucket, arn, environment.recovery_roles())
 
 
 def _keep(run: Run, before: dict[str, Any]) -> dict[str, Any]:

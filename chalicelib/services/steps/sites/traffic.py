@@ -9,7 +9,7 @@ from chalicelib.errors import NotReady
 from chalicelib.plan.components import Names
 from chalicelib.ports import ObjectStore
 from chalicelib.ports.traffic import Resolver, Traffic
-from chalicelib.services import build
+from chalicelib.services import build, environment
 
 if TYPE_CHECKING:
     from chalicelib.adapters.traffic.switch_history import StoredSwitches
@@ -99,7 +99,7 @@ def switch_store() -> ObjectStore:
     from chalicelib.adapters.s3.access import reach_s3
     from chalicelib.adapters.s3.store import S3ObjectStore
 
-    bucket, region = build.switch_bucket()
+    bucket, region = environment.switch_bucket()
     return S3ObjectStore(reach_s3(region), bucket)
 
 
@@ -107,4 +107,4 @@ def switch_store() -> ObjectStore:
 def resolver() -> Resolver:
     from chalicelib.adapters.traffic.dns_client import NameServers
 
-    return NameServers(build.dns_server())
+    return NameServers(environment.dns_server())
