@@ -14,6 +14,7 @@ from chalicelib.recover.database.archive import (
     COPY_BYTES,
     PIECES_AHEAD,
     PIECES_BEHIND,
+    PIECES_KEPT,
     read_ahead,
     write_behind,
 )
@@ -50,6 +51,26 @@ def test_what_was_whole_comes_before_the_error(after: int) -> None:
     assert [next(ahead) for _ in range(after)] == [bytes([number]) for number in range(after)]
     with pytest.raises(Damaged):
         next(ahead)
+
+
+def test_pieces_leave_memory_late_and_leave_it() -> None:
+    living: set[int] = set()
+
+    class Piece(bytes):
+        def __del__(self) -> None:
+            living.discard(self[0])
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(200):
+            living.add(number)
+            yield Piece([number])
+
+    for taken, _ in enumerate(read_ahead(pieces()), 1):
+        assert len(living) <= PIECES_KEPT + PIECES_AHEAD + 3
+        oldest = max(0, taken + PIECES_AHEAD + 1 - PIECES_KEPT)
+        assert living.issuperset(range(oldest, taken))
+    del _
+    assert not living
 
 
 def test_no_more_is_made_than_is_told() -> None:
