@@ -18,6 +18,7 @@ PARTS = (
     "bucket_undo",
     "retention",
     "signs",
+    "signs_spread",
     "cold_start",
     "drill",
 )

@@ -49,6 +49,7 @@ class World:
     canaries: list[str] = field(default_factory=list)
     number: int = 0
     writes: int = 0
+    beside: tuple[str, ...] = ()
 
     def fork(self) -> World:
         """The same bucket again, so that one history serves many attacks."""
@@ -100,8 +101,9 @@ class World:
         self.clock.at = at
         events, self.events = self.events, []
         return watch_bucket(
-            self.bucket.name, events, state=self.state, reader=self.bucket, clock=self.clock
-        )
+            self.bucket.name, events, state=self.state, reader=self.bucket, clock=self.clock,
+            beside=self.beside,
+        )  # fmt: skip
 
 
 class _BucketStore(InMemoryObjectStore):
@@ -251,7 +253,7 @@ def _delete(world: World, key: str, body: bytes, at: datetime) -> None:
     world.delete(key, at)
 
 
-_WAYS = {
+WAYS = {
     "overwritten": _overwrite,
     "renamed .locked, original deleted": _rename,
     "header kept, every second 4 KiB": _keep_header,
@@ -267,7 +269,7 @@ _RATES = {
 
 
 def _attacks() -> Iterator[tuple[str, str]]:
-    for way in _WAYS:
+    for way in WAYS:
         for rate in _RATES:
             yield way, rate
 
@@ -290,7 +292,7 @@ def _attack(world: World, history: str, way: str, rate: str) -> dict[str, Any]:
             bodies = world.bucket.versions[key]
             newest = bodies[-1] if bodies else None
             if newest is not None:
-                _WAYS[way](world, key, newest.data, at)
+                WAYS[way](world, key, newest.data, at)
         done, minute = due, minute + step
         judged = world.look(begin + timedelta(minutes=minute)).judgement
         if judged.infected and judged.started_at and first:

@@ -40,6 +40,7 @@ from chalicelib.verify.signs.profile import (
     keep_signs,
     read_signs,
 )
+from chalicelib.verify.signs.together import find_together
 from chalicelib.verify.signs.versions import look_at_write
 
 # 200 writes with the versions before them are 25 MiB and some 600 requests.
@@ -76,6 +77,7 @@ def watch_noted(
     reader: SampleReader,
     clock: Clock,
     policy: WatchPolicy | None = None,
+    beside: Iterable[str] = (),
 ) -> Watched:
     """Look at the bucket with the events that were noted since the last look, and forget them.
 
@@ -87,7 +89,9 @@ def watch_noted(
         if len(rows) == EVENTS_PER_RUN:
             break
     events = [BucketEvent.from_json(row) for row in rows]
-    found = watch_bucket(bucket, events, state=state, reader=reader, clock=clock, policy=policy)
+    found = watch_bucket(
+        bucket, events, state=state, reader=reader, clock=clock, policy=policy, beside=beside
+    )
     for row in rows:
         state.remove(partition(bucket), row["sort"], expected={})
     return found
@@ -101,11 +105,13 @@ def watch_bucket(
     reader: SampleReader,
     clock: Clock,
     policy: WatchPolicy | None = None,
+    beside: Iterable[str] = (),
 ) -> Watched:
     """Look once: at what was written, at the canaries, at the settings, at the bucket's habits.
 
     Args:
         events: those since the last look, in any order, duplicates among them; may be empty.
+        beside: the plan's other buckets, whose own looks are put together with this one.
     Raises:
         Unavailable: another run looked at the same moment (code "watched-meanwhile").
     """
@@ -118,8 +124,9 @@ def watch_bucket(
     profile = fold(profile, seen, now=now)
     signs = (*around.signs, *find_bursts(profile, bucket, now=now))
     profile = keep_signs(profile, signs, now=now)
-    all_signs = read_signs(profile, bucket, policy.allowed_keys, now=now)
-    found = judge(all_signs, now=now, before=profile.verdict)
+    own = read_signs(profile, bucket, policy.allowed_keys, now=now)
+    together = find_together(bucket, {**_read_beside(beside, state), bucket: profile}, own, now)
+    found = judge((*own, *together), now=now, before=profile.verdict)
     _save(bucket, replace(profile, verdict=found), stored, state)
     _save_settings(bucket, around.settings, state)
     writes = sum(event.kind == "created" for event in fresh)
@@ -192,6 +199,11 @@ def _look_around(
         (*blind, *find_blind_settings(settings)),
         replace(settings, parts=before.parts | settings.parts),
     )
+
+
+def _read_beside(buckets: Iterable[str], state: StateStore) -> dict[str, Profile]:
+    stored = {bucket: state.get(partition(bucket), "profile") for bucket in buckets}
+    return {bucket: Profile.from_json(item) for bucket, item in stored.items() if item}
 
 
 def _save(bucket: str, profile: Profile, stored: dict[str, Any] | None, state: StateStore) -> None:

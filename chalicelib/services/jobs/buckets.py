@@ -160,8 +160,9 @@ def watch_bucket(component: str) -> dict[str, Any]:
 
     bucket = bucket_component(component).bucket
     watched = watch_noted(
-        bucket, state=build.state(), reader=S3Samples(build.s3(), bucket), clock=build.clock()
-    )
+        bucket, state=build.state(), reader=S3Samples(build.s3(), bucket), clock=build.clock(),
+        beside=_buckets_beside(bucket),
+    )  # fmt: skip
     judgement = watched.judgement
     quarantined = quarantine_since(component, judgement)
     values = {
@@ -214,6 +215,12 @@ def bucket_component(component: str) -> Bucket:
         hint=f"one of: {', '.join(names)}",
         code="unknown-component",
     )
+
+
+def _buckets_beside(bucket: str) -> list[str]:
+    """The plan's other buckets: who spreads an attack over several is seen in all."""
+    components = build.plan().components.values()
+    return sorted({it.bucket for it in components if isinstance(it, Bucket)} - {bucket})
 
 
 def missed(result: SyncResult) -> int:

@@ -91,11 +91,12 @@ def find_drift(
     return [
         sign
         for end, it in endings.items()
-        if not _is_known(it, since, now) and (sign := _drift(end, it, writes)) is not None
+        if not is_known_ending(it, since, now) and (sign := _drift(end, it, writes)) is not None
     ]
 
 
-def _is_known(it: Ending, since: datetime, now: datetime) -> bool:
+def is_known_ending(it: Ending, since: datetime, now: datetime) -> bool:
+    """`since`: when the watch of its bucket began."""
     return it.first_at < since + KNOWN_AFTER or it.first_at < now - KNOWN_AFTER
 
 
