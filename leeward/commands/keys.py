@@ -159,7 +159,9 @@ def rewrap(
     from chalicelib.adapters.folder.store import FolderObjectStore
     from chalicelib.adapters.sealing.key_ring import KeyRing
 
-    names = [name for it in _key_sets(folder) for name in it.names]
+    sets = _key_sets(folder)
+    _require_location(location, sets)
+    names = [name for it in sets for name in it.names]
     ring = KeyRing(
         FolderObjectStore(folder),
         location,
@@ -191,6 +193,17 @@ def _key_sets(folder: Path) -> list[Any]:
             code="no-key-sets",
         )
     return [read_key_set(path.read_bytes(), path.stem) for path in paths]
+
+
+def _require_location(location: str, sets: Iterable[Any]) -> None:
+    """Raises BadInput (code "other-location")."""
+    others = sorted({it.location for it in sets} - {location})
+    if others:
+        raise BadInput(
+            f"expected key sets of {location}, found some of {', '.join(others)}",
+            hint=f"if that is the copy you mean, name it: --location {others[0]}",
+            code="other-location",
+        )
 
 
 def private_openers(path: Path | None, passphrase_file: Path | None) -> list[Any]:
@@ -262,7 +275,8 @@ def _table(shown: list[dict[str, Any]]) -> str:
     rows = []
     for it in shown:
         made_at = datetime.fromisoformat(it["created_at"])
-        rows.append(f"{it['key_id']}  of {it['location']}, made {made_at:%Y-%m-%d %H:%M} UTC")
+        rows.append(it["key_id"])
+        rows.append(f"  of {it['location']}, made {made_at:%Y-%m-%d %H:%M} UTC")
         checks = {check["name"]: check for check in it["checks"]}
         rows += [f"  {_word(checks.get(name)):<10} {name}" for name in _names(it)]
         rows += [f"             {check['found']}" for check in it["checks"] if not check["ok"]]

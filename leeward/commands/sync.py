@@ -117,14 +117,23 @@ def shards_told(store: ObjectStore, run: str) -> dict[str, Any]:
 
 
 def tell_shards(found: dict[str, Any]) -> str:
-    if found["failure"]:
-        return f"{found['failure'].get('Error', '')}: {found['failure'].get('Cause', '')}"
+    if failure := found["failure"]:
+        return f"{failure.get('Error', '')}: {_message(failure.get('Cause', ''))}"
     if done := found["done"]:
         return (
             f"{done['source_objects']:,} objects compared, {done['copied']:,} copied, "
             f"{done['deleted']:,} deleted, {done['failed']:,} failed"
         )
     return "it wrote nothing of its end"
+
+
+def _message(cause: str) -> str:
+    """What a function raised stands in JSON beside its traceback."""
+    try:
+        raised = json.loads(cause)
+    except ValueError:
+        return cause
+    return str(raised.get("errorMessage", cause)) if isinstance(raised, dict) else cause
 
 
 def _as_json(component: str, location: str, synced: Synced) -> dict[str, Any]:
