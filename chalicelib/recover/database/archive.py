@@ -171,7 +171,7 @@ class ByteStream:
     def drain(self) -> None:
         """Read to the end: what checks the whole stream runs there."""
         for _ in self._chunks:
-            kept.append(piece)
+            pass
 
     def _refill(self) -> None:
         found = next((chunk for chunk in self._chunks if chunk), None)
