@@ -21,7 +21,8 @@ from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
-    from chalicelib.backup.copies import CopyDecision, CopyItem, CopyResult
+    from chalicelib.backup.copies import CopyResult
+    from chalicelib.backup.copy_decision import CopyDecision, CopyItem
     from chalicelib.services.locations import Locations
 
 
@@ -104,7 +105,8 @@ def _copy(
     places: Locations, component: str, location: str, progress: Progress, *, dry_run: bool
 ) -> Copied:
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.backup.copies import apply_copies, decide_copies
+    from chalicelib.backup.copies import apply_copies
+    from chalicelib.backup.copy_decision import decide_copies
     from chalicelib.backup.long_copies import LongPlace
 
     try:

@@ -12,7 +12,8 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.s3.store import MIB, S3ObjectStore, connect_s3
-from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.backup.copies import CopyResult, apply_copies
+from chalicelib.backup.copy_decision import decide_copies
 from chalicelib.plan.records import RecoveryPoint
 from tests.s3_recorded import recording_proxy
 

@@ -20,7 +20,8 @@ from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.s3.access import S3Access
 from chalicelib.adapters.s3.store import MIB, S3ObjectStore
-from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.backup.copies import CopyResult, apply_copies
+from chalicelib.backup.copy_decision import decide_copies
 from chalicelib.backup.long_copies import LongPlace, give_up_old
 from chalicelib.errors import DigestMismatch, Unavailable
 from chalicelib.plan.records import RecoveryPoint

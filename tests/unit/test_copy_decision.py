@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.backup.copies import CopyResult, apply_copies
+from chalicelib.backup.copy_decision import decide_copies
 from chalicelib.errors import Unavailable
 from chalicelib.plan.records import DatabasePoint, StoredObject
 from chalicelib.plan.wal import COPIED

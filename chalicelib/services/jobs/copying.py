@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.adapters.sealing.store import SealedStore
-from chalicelib.backup.copies import CopyResult, apply_copies, decide_copies
+from chalicelib.backup.copies import CopyResult, apply_copies
+from chalicelib.backup.copy_decision import decide_copies
 from chalicelib.backup.long_copies import LONG_BYTES, LongPlace, Unfinished, give_up_old
 from chalicelib.errors import Unavailable
 from chalicelib.evidence.text import counted
