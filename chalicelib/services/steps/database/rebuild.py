@@ -21,6 +21,7 @@ from chalicelib.incidents.fence import require_fence
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import (
     CheckResult,
+    DatabasePoint,
     EvidenceRecord,
     Proof,
     RecoveryTarget,
@@ -42,7 +43,7 @@ from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.database.proven import require_proven
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.sources import choose_source, source_of
+from chalicelib.services.steps.sources import Source, choose_source, source_of
 from chalicelib.verify.database import verify_database, verify_pages
 
 START_SECONDS = 60
@@ -83,8 +84,7 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
             rejected_point(point=item["point_id"], reason=item["reason"]),
             about=item["point_id"],
         )
-    points = source_of(run, component).catalogue.inventory().points
-    point = next(p for p in points if p.id == restored.point_id)
+    point = _point_in(source, restored.point_id)
     refused = len(restored.rejected)
     reason = (
         "the newest clean point before the moment"
@@ -103,6 +103,14 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "chain": list(restored.chain),
         "rejected": [item["point_id"] for item in restored.rejected],
     }
+
+
+def _point_in(source: Source, point_id: str) -> DatabasePoint:
+    """As the choice knew it; anew where it was taken since."""
+    found = {point.id: point for point in source.inventory().points}
+    if point_id not in found:
+        found = {point.id: point for point in source.catalogue.inventory().points}
+    return found[point_id]
 
 
 def read_target(given: Any) -> RecoveryTarget:
