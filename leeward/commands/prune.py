@@ -5,35 +5,30 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.progress import Progress
 
-from chalicelib.backup.retention.calendar import Calendar, lay_out
-from chalicelib.backup.retention.prune import PruneResult, apply_prune
+from chalicelib.backup.retention.calendar import lay_out
+from chalicelib.backup.retention.prune import apply_prune
 from chalicelib.backup.retention.prune_facts import PruneDecision, decide_prune, read_facts
-from chalicelib.backup.retention.reasons import Kept
-from chalicelib.backup.retention.wal import WalDecision, WalRange, wal_ranges
+from chalicelib.backup.retention.wal import WalDecision
 from chalicelib.errors import BadInput, Refused
-from chalicelib.evidence.text import counted
 from chalicelib.plan.components import BaseComponent, Retention
 from chalicelib.plan.model import Plan
 from chalicelib.plan.places import Provider
-from chalicelib.plan.prices import format_usd, usd_per_month
-from chalicelib.plan.records import PointStanding, format_time, parse_time
-from chalicelib.plan.units import format_size, parse_duration
-from chalicelib.ports import Catalogue, ObjectStore
-from chalicelib.ports.locks import ObjectLocks
+from chalicelib.plan.records import parse_time
+from chalicelib.plan.units import parse_duration
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
-from leeward.retention.forecast import Forecast, forecast
+from leeward.retention.forecast import forecast
+from leeward.retention.summary import WIDEST, Shelf, Shown, as_json, lines_of, notes_of_all
 from leeward.retention.svg import draw
 from leeward.retention.text import (
     print_calendar,
@@ -46,45 +41,7 @@ from leeward.retention.text import (
 if TYPE_CHECKING:
     from chalicelib.services.locations import Locations
 
-WIDEST = 80
 LONGEST_SIMULATION = timedelta(days=50 * 366)
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """A component's backups in one location, opened."""
-
-    place: str
-    store: ObjectStore
-    catalogue: Catalogue
-    locks: ObjectLocks | None = None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One component in one place: what was decided, at what price, what was done or simulated."""
-
-    name: str
-    component: BaseComponent
-    retention: Retention
-    decision: PruneDecision
-    calendar: Calendar
-    provider: Provider
-    place: str
-    shelf: Shelf | None = None
-    result: PruneResult | None = None
-    simulated: Forecast | None = None
-
-    @property
-    def cost(self) -> str:
-        price = usd_per_month(self.decision.freed_bytes, self.provider)
-        return "" if price is None else f", about {format_usd(price)} a month{self.where}"
-
-    @property
-    def where(self) -> str:
-        """For a line whose title does not name the location."""
-        named = self.shelf is not None and self.shelf.place
-        return "" if named else f" in {self.place}"
 
 
 @click.command()
@@ -149,9 +106,9 @@ def command(
                 shown = [_remove(one, approve, form) for one in shown]
     if svg:
         with writing_to(svg.parent):
-            svg.write_text(draw([one.calendar for one in shown], _notes(shown)))
+            svg.write_text(draw([one.calendar for one in shown], notes_of_all(shown)))
     if form == "json":
-        click.echo(json.dumps({"plan": plan.name, "components": list(map(_as_json, shown))}))
+        click.echo(json.dumps({"plan": plan.name, "components": list(map(as_json, shown))}))
     else:
         _print(shown, Console(highlight=False))
 
@@ -313,128 +270,6 @@ def _print(shown: list[Shown], console: Console) -> None:
             print_indexes(one.decision, console)
         else:
             print_kept(one.decision.retention.keep, {}, console)
-    for note in _notes(shown):
-        for line in _lines_of(note, min(console.width, WIDEST)):
+    for note in notes_of_all(shown):
+        for line in lines_of(note, min(console.width, WIDEST)):
             console.print(line, markup=False, soft_wrap=True)
-
-
-def _lines_of(note: str, width: int) -> Iterator[str]:
-    """What follows a semicolon begins a line; a name is never broken."""
-    first, *more = note.split("; ")
-    for indent, clause in (("", first), *(("  ", it) for it in more)):
-        yield from wrap(
-            clause, width, initial_indent=indent, subsequent_indent="  ", break_long_words=False,
-            break_on_hyphens=False,
-        )  # fmt: skip
-
-
-def _notes(shown: list[Shown]) -> list[str]:
-    return [note for one in shown for note in _notes_of(one)]
-
-
-def _notes_of(one: Shown) -> Iterator[str]:
-    decision, title = one.decision, one.calendar.component
-    if one.simulated is not None:
-        told = one.simulated
-        yield (
-            f"{title}: {told.taken:,} taken, {told.removed:,} removed, at most {told.peak:,} "
-            f"at once; {_stored(one)}"
-        )
-        return
-    verb = "goes" if one.result is None else "was to go"
-    yield (
-        f"{title}: {format_size(decision.kept_bytes)} stays, "
-        f"{format_size(decision.freed_bytes)} {verb}{one.cost}"
-    )
-    if one.result is not None:
-        gone = one.result
-        yield (
-            f"{title}: removed {counted(len(gone.points), 'point')}, "
-            f"{counted(gone.wal_objects, 'WAL segment')}, "
-            f"{counted(gone.indexes, 'index file')} and "
-            f"{counted(len(gone.leftovers), 'leftover')}, {format_size(gone.freed_bytes)}"
-        )
-        for point_id, why in gone.spared:
-            yield f"{title}: spared {point_id}: {why}"
-
-
-def _stored(one: Shown) -> str:
-    size = one.component.size
-    if size is None:
-        return "bytes are not known, for the plan states no size"
-    copies = sum(kept.standing.point.parent_id is None for kept in one.decision.retention.keep)
-    total = copies * size
-    price = usd_per_month(total, one.provider)
-    cost = f", about {format_usd(price)} a month{one.where}" if price is not None else ""
-    return (
-        f"{counted(copies, 'full copy').replace('copys', 'copies')} of {format_size(size)} stay, "
-        f"{format_size(total)}{cost}; increments and WAL come on top"
-    )
-
-
-def _as_json(one: Shown) -> dict[str, Any]:
-    decision, retention = one.decision, one.decision.retention
-    price = usd_per_month(decision.freed_bytes, one.provider)
-    found: dict[str, Any] = {
-        "component": one.name,
-        "location": one.shelf.place if one.shelf and one.shelf.place else None,
-        "as_of": format_time(one.calendar.as_of),
-        "time_zone": one.retention.time_zone,
-        "keep": [_kept_as_json(kept, decision) for kept in retention.keep],
-        "prune": [_pruned_as_json(standing, decision) for standing in retention.prune],
-        "unreadable": [
-            {"id": bad.point_id, "code": bad.code, "reason": bad.reason}
-            for bad in retention.unreadable
-        ],
-        "leftovers": [[left.point_id, left.size_bytes] for left in decision.leftovers],
-        "wal": {
-            "keep": list(map(_range_as_json, wal_ranges(decision.wal.keep))),
-            "prune": list(map(_range_as_json, wal_ranges(decision.wal.prune))),
-        },
-        "indexes": list(decision.indexes),
-        "kept_bytes": decision.kept_bytes,
-        "freed_bytes": decision.freed_bytes,
-        "freed_usd_per_month": None if price is None else round(price, 2),
-        "removed": one.result.to_json() if one.result else None,
-    }
-    if one.simulated is not None:
-        told = one.simulated
-        found["simulated"] = {"taken": told.taken, "removed": told.removed, "peak": told.peak}
-    return found
-
-
-def _kept_as_json(kept: Kept, decision: PruneDecision) -> dict[str, Any]:
-    locked_until = kept.standing.locked_until
-    return {
-        **_point_as_json(kept.standing, decision),
-        "reasons": [{"rule": one.rule, "words": one.words} for one in kept.reasons],
-        "locked_until": format_time(locked_until) if locked_until else None,
-    }
-
-
-def _pruned_as_json(standing: PointStanding, decision: PruneDecision) -> dict[str, Any]:
-    reason = decision.retention.why_pruned(standing)
-    return {
-        **_point_as_json(standing, decision),
-        "reason": {"rule": reason.rule, "words": reason.words},
-    }
-
-
-def _point_as_json(standing: PointStanding, decision: PruneDecision) -> dict[str, Any]:
-    point = standing.point
-    return {
-        "id": point.id,
-        "kind": point.kind,
-        "taken_at": format_time(point.taken_at),
-        "bytes": decision.point_bytes(standing),
-    }
-
-
-def _range_as_json(one: WalRange) -> dict[str, Any]:
-    return {
-        "timeline": one.timeline,
-        "start_lsn": one.start_lsn,
-        "end_lsn": one.end_lsn,
-        "segments": one.segments,
-        "reason": {"rule": one.reason.rule, "words": one.reason.words},
-    }
