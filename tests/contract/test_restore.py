@@ -522,6 +522,17 @@ def test_an_archive_cannot_write_elsewhere(tmp_path: Path, name: str, kind: byte
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_what_checks_a_whole_archive_runs_at_its_end(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield from tar_of(("PG_VERSION", tarfile.REGTYPE, b"17"))
+        yield bytes(512)
+        raise Damaged("expected another digest", hint="Use another.", code="digest-mismatch")
+
+    with pytest.raises(Damaged) as caught:
+        DataFolder(tmp_path / "data").unpack(chunks(), "base.tar")
+    assert caught.value.instance_code == "digest-mismatch"
+
+
 def test_files_that_the_server_did_not_list_are_refused(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path)
     folder.unpack(tar_of(("PG_VERSION", tarfile.REGTYPE, b"17")), "base.tar")
