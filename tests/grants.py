@@ -1,6 +1,7 @@
-"""Rights that are granted to every step, and needed only at times."""
+"""Rights that are granted to every function of a step, and that some need only at times."""
 
 from __future__ import annotations
 
-# A step goes on from a mark; it reads the records when another wrote one meanwhile.
+# A step goes on from a mark: where its function reads nothing else of S3, it needs these when
+# another wrote a record meanwhile.
 RECORDS_READ = frozenset(("s3:GetObject", "s3:ListBucket", "kms:Decrypt"))

@@ -13,7 +13,6 @@ from leeward.commands.drill import load_runnable
 from leeward.local.attack import THEIR_ADDRESS
 from leeward.local.drill import DrillOptions, DrillResult, Told
 from leeward.local.stages.ransomware import INFECTED
-from tests.grants import RECORDS_READ
 from tests.scenarios.drills import PLAN
 
 # What this attack does not need, and why it is granted all the same.
@@ -129,4 +128,4 @@ def test_no_right_was_lacking_and_none_is_granted_in_vain(
     for function, rare in RARE.items():
         found = result.rights[f"leeward-primary-{function}"]
         assert found.denied == (), function
-        assert set(found.unused) <= set(rare) | RECORDS_READ, function
+        assert set(found.unused) <= set(rare), function

@@ -9,7 +9,6 @@ import pytest
 from leeward.commands.drill import load_runnable
 from leeward.local.drill import DrillOptions, DrillResult
 from leeward.local.stages.deletion import DELETED, INTERN
-from tests.grants import RECORDS_READ
 from tests.scenarios.drills import PLAN
 
 SCENARIO = "accidental-deletion"
@@ -79,4 +78,4 @@ def test_nothing_is_granted_that_is_not_needed(
     result: DrillResult, function: str, more: set[str]
 ) -> None:
     found = result.rights[f"leeward-primary-{function}"]
-    assert set(found.unused) <= set(RARE) | more | RECORDS_READ
+    assert set(found.unused) <= set(RARE) | more

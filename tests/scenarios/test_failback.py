@@ -23,7 +23,6 @@ from leeward.commands.drill import load_runnable
 from leeward.local.cloud import PRIMARY_REGION
 from leeward.local.drill import DrillOptions
 from leeward.local.stages.failback import FailbackDrill
-from tests.grants import RECORDS_READ
 from tests.scenarios.drills import PLAN
 from tests.scenarios.striker import Striker, undisturbed
 from tests.survived import survived
@@ -171,7 +170,7 @@ def test_everything_goes_home_in_its_window_though_workers_die(
     rights = result.rights["leeward-standby-fail_back"]
     assert not rights.denied
     # Servers of other plans are asked with a right that this one does not need.
-    assert set(rights.unused) <= {"ec2:DescribeInstances"} | RECORDS_READ
+    assert set(rights.unused) <= {"ec2:DescribeInstances"}
 
 
 def test_nobody_goes_back_twice(here: Returning) -> None:

@@ -27,7 +27,6 @@ from leeward.local.production import Production, store_secrets
 from leeward.local.runner import Call
 from leeward.plan_file import load_plan
 from tests.clouds import wait_for
-from tests.grants import RECORDS_READ
 from tests.scenarios.drills import PLAN
 from tests.scenarios.other_run import held_by_another
 from tests.survived import survived
@@ -244,6 +243,6 @@ def test_the_rights_are_those_that_are_needed(here: Stage) -> None:
     rights = here.cloud.rights()
     assert {name: it.denied for name, it in rights.items() if it.denied} == {}
     provision = set(rights["leeward-standby-provision"].unused)
-    assert provision <= {"logs:GetLogEvents"} | RECORDS_READ
+    assert provision <= {"logs:GetLogEvents"}
     others = {"ec2:DescribeInstances", "ssm:DescribeInstanceInformation", "dynamodb:GetItem"}
-    assert set(rights["leeward-standby-assess"].unused) <= others | RECORDS_READ
+    assert set(rights["leeward-standby-assess"].unused) <= others
