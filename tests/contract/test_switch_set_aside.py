@@ -118,6 +118,19 @@ def test_keeps_the_schema_changes_of_this_database_alone(scene: Scene) -> None:
     assert result.transactions == 1
 
 
+def test_keeps_large_objects(scene: Scene) -> None:
+    injected = scene.injure("truncate", "assets")
+    scene.run("SELECT lo_from_bytea(4242, 'a picture')", "SELECT lo_unlink(4242)",
+              "SELECT lo_from_bytea(4243, 'another')")  # fmt: skip
+    result, lines = scene.set_aside(scene.before(injected.xid))
+    kinds = [line["tables"]["pg_catalog.pg_largeobject"] for line in lines]
+    assert [(kind["inserted"], kind["deleted"]) for kind in kinds] == [(1, 0), (0, 1), (1, 0)]
+    assert result == SetAside(transactions=3, rows=1, unreadable=())
+    [kept] = lines[-1]["rows"]
+    assert kept["row"]["loid"] == "4243"
+    assert bytes.fromhex(kept["row"]["data"].removeprefix("\\x")) == b"another"
+
+
 def test_says_what_it_could_not_read(scene: Scene) -> None:
     scene.run("CREATE TABLE notes (n int)", "INSERT INTO notes VALUES (1)")
     injected = scene.injure("truncate", "assets")

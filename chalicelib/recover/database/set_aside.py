@@ -22,11 +22,12 @@ from chalicelib.errors import LeewardError
 from chalicelib.plan.records import RecoveryTarget, Window, format_lsn, format_time, parse_time
 from chalicelib.plan.wal import WalInventory
 from chalicelib.ports import Databases
-from chalicelib.recover.database.changes import FIRST_USER_NUMBER, Transaction
-from chalicelib.recover.database.relations import UNNAMED, Relations
+from chalicelib.recover.database.changes import FIRST_USER_NUMBER, Relfile, Transaction
+from chalicelib.recover.database.relations import UNNAMED, Relation, Relations
 
 READ_SECONDS = 800
 XIDS = 2**32
+LARGE_OBJECTS = "pg_catalog.pg_largeobject"
 # pg_type, pg_attribute, pg_proc, pg_class, pg_constraint, pg_namespace, pg_rewrite, pg_trigger
 # (their files carry these numbers until someone rewrites a catalogue).
 SCHEMA_CATALOGUES = frozenset({1247, 1249, 1255, 1259, 2606, 2615, 2618, 2620})
@@ -100,17 +101,19 @@ def set_aside(
 
 
 def _tables_of(transaction: Transaction, relations: Relations) -> dict[str, dict[str, int]]:
-    """Table -> counts. Catalogues, TOAST and indexes say nothing to a person; a file that no map
-    names is kept under its numbers."""
+    """Table -> counts. Catalogues, TOAST and indexes say nothing to a person, but for that of the
+    large objects' contents; a file that no map names is kept under its numbers."""
     found: dict[str, dict[str, int]] = {}
     for relfile, rows in transaction.rows.items():
-        relation = relations.get(relfile)
-        ours = relations.has(relfile)
-        if not ours or relfile.number < FIRST_USER_NUMBER:
-            continue
-        if relation is None or relation.is_user_table:
+        if relations.has(relfile) and _holds_content(relfile, relations.get(relfile)):
             found[relations.name_of(relfile)] = rows._asdict()
     return found
+
+
+def _holds_content(relfile: Relfile, relation: Relation | None) -> bool:
+    if relation is None:
+        return relfile.number >= FIRST_USER_NUMBER
+    return relation.is_user_table or relation.name == LARGE_OBJECTS
 
 
 def _changes_schema(transaction: Transaction, relations: Relations) -> bool:
