@@ -230,6 +230,19 @@ def test_calls_no_upkeep_damage(production: RealServer) -> None:
     assert raised.value.context["alternatives"] == []
 
 
+def test_takes_no_moved_database_for_a_dropped_one(production: RealServer) -> None:
+    """Its folder in the old tablespace is dropped."""
+    with production.connect() as connection:
+        connection.execute("SET allow_in_place_tablespaces = on")
+        connection.execute("CREATE TABLESPACE fast LOCATION ''")
+    scene = Scene(production)
+    production.run("ALTER DATABASE nexus SET TABLESPACE fast")
+    with pytest.raises(CheckFailed) as raised:
+        scene.find()
+    assert raised.value.instance_code == "no-damage-found"
+    assert raised.value.context["alternatives"] == []
+
+
 def test_counts_the_rows_of_savepoints_and_prepared_transactions(production: RealServer) -> None:
     scene = Scene(production)
     with production.connect("nexus") as connection:
