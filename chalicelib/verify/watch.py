@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import partial
 
-from chalicelib.errors import CheckFailed
+from chalicelib.errors import CheckFailed, NotReady
 from chalicelib.plan.components import DatabaseChecks
 from chalicelib.ports import Clock, Databases, Fault, Inspector
 from chalicelib.verify.checks import Check, Outcome, run_checks
@@ -33,6 +33,7 @@ def watch_database(
     """
     now = clock.now()
     planned: list[Check] = [
+        ("database", partial(_expect_valid, databases)),
         ("files", partial(_expect_none, inspector.missing_files)),
         ("page-checksums", partial(_expect_none, partial(inspector.failed_checksums, since))),
     ]
@@ -47,6 +48,27 @@ def watch_database(
     if checks.amcheck:
         planned.append(("amcheck", partial(_check_part, databases, inspector, now)))
     return run_checks([*planned, *more], clock)
+
+
+def _expect_valid(databases: Databases) -> str:
+    """An unfinished DROP leaves a database to which nobody can connect (pg_database.h)."""
+    with databases.admin_session() as session:
+        sql = "SELECT datconnlimit = -2 FROM pg_database WHERE datname = %s"
+        found = session.query(sql, (databases.database,))
+    if not found:
+        raise NotReady(
+            f"expected the database {databases.database} on the server, it is not there",
+            code="no-such-database",
+            hint="What happened to it stands in the WAL.",
+        )
+    if found[0][0]:
+        raise CheckFailed(
+            f"expected {databases.database} to take connections, a DROP that did not end left it "
+            "invalid",
+            code="invalid-database",
+            hint="Recover it; all that can still be done to this one is to drop it.",
+        )
+    return "takes connections"
 
 
 def _expect_none(look: Callable[[], tuple[Fault, ...]]) -> str:

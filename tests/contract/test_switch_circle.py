@@ -5,12 +5,16 @@ The operator has the rights that docs/operator-role.md gives, and no others.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -37,10 +41,12 @@ from chalicelib.recover.database.load import load_database
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.recover.database.segments import read_segment
+from chalicelib.recover.database.switch import retire_database
 from chalicelib.recover.window import find_window
-from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.relations import invalid_row, relations_of
 from chalicelib.verify.database import verify_database, verify_pages
 from chalicelib.verify.schema import Schema, read_schema
+from chalicelib.verify.watch import watch_database
 from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server
@@ -138,6 +144,7 @@ class Circle:
             thresholds=DamageThresholds(rows=1000, times_usual=20),
             timeline=window.timeline,
             now=CLOCK.now(),
+            invalid_row=invalid_row(self.operator),
         )
         return find_damage(search)
 
@@ -257,3 +264,50 @@ def test_a_database_is_back_that_was_dropped_and_made_again(circle: Circle) -> N
     limit = "SELECT datconnlimit FROM pg_database WHERE datname = 'nexus_recovery'"
     assert circle.server.run(limit) == [(50,)]
     assert circle.server.run("SELECT n FROM notes", database="neighbour") == [(1,), (2,)]
+
+
+def cancel_drop(server: RealServer) -> None:
+    """DROP DATABASE, held up by a session that answers nobody, and cancelled as by Ctrl-C."""
+    with server.connect() as silent, server.connect() as dropping, server.connect() as other:
+        os.kill(silent.info.backend_pid, signal.SIGSTOP)
+        try:
+            drop = threading.Thread(target=_drop_in_vain, args=(dropping,))
+            drop.start()
+            deadline = CLOCK.now() + timedelta(seconds=30)
+            while drop.is_alive() and CLOCK.now() < deadline:
+                [(marked,)] = other.execute("SELECT datconnlimit = -2 FROM pg_database"
+                                            " WHERE datname = 'nexus'")  # fmt: skip
+                if marked:
+                    other.execute("SELECT pg_cancel_backend(%s)", (dropping.info.backend_pid,))
+                CLOCK.sleep(0.01)
+            drop.join()
+        finally:
+            os.kill(silent.info.backend_pid, signal.SIGCONT)
+
+
+def _drop_in_vain(connection: psycopg.Connection[Any]) -> None:
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        connection.execute("DROP DATABASE nexus")
+
+
+def test_a_database_is_back_whose_drop_was_cancelled(circle: Circle) -> None:
+    """It is there, and nobody can connect to it any more."""
+    circle.back_up()
+    circle.fetch_wal()
+    with circle.writing():
+        CLOCK.sleep(0.1)
+    before, schema = circle.contents(), circle.schema()
+    cancel_drop(circle.server)
+    inspector = PostgresInspector(circle.operator_dsn, circle.operator)
+    seen = watch_database(circle.operator, inspector, CHECKS, since=None, clock=CLOCK)
+    assert seen.signs == ("database",)
+    stop_writes(circle.operator, "nexus_app", token=1, run_id="run-1", clock=CLOCK)
+    circle.fetch_wal()
+    damage = circle.find()
+    assert damage.kind == "drop"
+    assert "did not end" in damage.found
+    circle.rebuild(damage.target)
+    assert circle.verify_and_load(damage, schema, "nexus_recovery") == []
+    retire_database(circle.operator, "nexus", "nexus_app")
+    open_writes(circle.operator, "nexus_app", token=1)
+    assert compare_digests(before, circle.contents("nexus_recovery")) == ()

@@ -173,7 +173,7 @@ def test_what_cannot_run_is_no_sign_of_damage(watch: Watch) -> None:
     gone = watch.run()
     assert gone.signs == ()
     assert set(gone.unable) == {
-        "files", "page-checksums", "assertion:exist", "amcheck", "transactions",
+        "database", "files", "page-checksums", "assertion:exist", "amcheck", "transactions",
     }  # fmt: skip
 
 

@@ -106,12 +106,16 @@ class OpenChanges:
 @dataclass
 class Activity:
     """What a stretch of WAL holds: how many transactions changed how many rows of each file,
-    the notable transactions in full, in the order of their commits, and when the last committed."""
+    the notable transactions in full, in the order of their commits, and when the last committed.
+
+    `marks`: the LSN at which a row of pg_database, by its "block/line", last changed in place.
+    """
 
     usual: dict[Relfile, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     notable: list[Transaction] = field(default_factory=list)
     transactions: int = 0
     last_commit_at: datetime | None = None
+    marks: dict[str, int] = field(default_factory=dict)
 
 
 class ChangeScan:
@@ -133,7 +137,6 @@ class ChangeScan:
         self.open.update(open_before or {})
         self._keep = keep
         self._drops_marked = drops_marked
-        self._marks: dict[bytes, int] = {}
         self.activity = Activity()
 
     def feed(self, text: bytes) -> Iterator[Transaction]:
@@ -181,11 +184,11 @@ class ChangeScan:
     def _mark_drops(self, text: bytes) -> None:
         """The mark may come before the transaction has an id; the row's deletion follows it."""
         for xid, lsn, what, line, block in _DATABASE_ROW.findall(text):
-            place = block + b"/" + line
+            place = f"{int(block)}/{int(line)}"
             if what == b"INPLACE":
-                self._marks[place] = parse_lsn(lsn.decode())
+                self.activity.marks[place] = parse_lsn(lsn.decode())
             else:
-                self.open[int(xid)].drop_lsn = self._marks.pop(place, 0)
+                self.open[int(xid)].drop_lsn = self.activity.marks.get(place, 0)
 
     def _drop_databases(self, xid: int, lsn: bytes, rest: bytes) -> None:
         changes = self.open[xid]

@@ -18,7 +18,7 @@ from chalicelib.ports import Fault, Inspector
 from chalicelib.recover.database.bisect import bisect_states
 from chalicelib.recover.database.changes import Activity, Transaction
 from chalicelib.recover.database.relations import Relations
-from chalicelib.recover.database.suspects import Suspect, decide_suspects
+from chalicelib.recover.database.suspects import WHOLE_DATABASE, Suspect, decide_suspects
 from chalicelib.recover.moment import parse_moment, place_target, target_before
 
 ALTERNATIVES = 10
@@ -32,7 +32,8 @@ class Search:
     activity: all stored WAL, also from before `since`. since: the last moment the database was
     proven sound, None when never. commits: the transactions since then in the order of their
     commits, asked for by a bisection alone. is_sound: restores to a target and runs the plan's
-    assertions there; None when that cannot be done.
+    assertions there; None when that cannot be done. invalid_row: the database's, as Activity.marks
+    names it, when a DROP left it invalid; else "".
     """
 
     activity: Activity
@@ -44,6 +45,7 @@ class Search:
     since: datetime | None = None
     commits: Callable[[], list[Transaction]] = list
     is_sound: Callable[[RecoveryTarget], bool] | None = None
+    invalid_row: str = ""
 
 
 @dataclass
@@ -80,6 +82,8 @@ def find_damage(search: Search, *, moment: str = "") -> Damage:
     )
     if moment:
         return _overridden(search, moment, suspects)
+    if search.invalid_row:
+        return _half_dropped(search, suspects)
     looked, inspector = _Looked(), search.inspector
     looked.look("relation files", inspector.missing_files)
     looked.look("checksum failures", lambda: inspector.failed_checksums(search.since))
@@ -141,6 +145,24 @@ def _logical(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) -> 
         tables=first.tables,
         rows=first.rows,
         alternatives=_alternatives(suspects[1:]),
+    )
+
+
+def _half_dropped(search: Search, suspects: tuple[Suspect, ...]) -> Damage:
+    """The transaction that marked the database did not commit, and may not even have ended."""
+    words = f"the server has it as invalid; WAL: {search.activity.transactions} transactions"
+    lsn = search.activity.marks.get(search.invalid_row)
+    if lsn is None:
+        raise _nothing_found(_Looked(words=[words]), suspects)
+    return Damage(
+        kind="drop",
+        found=f"a DROP DATABASE that did not end made the database invalid at {format_lsn(lsn)}",
+        how=words,
+        target=RecoveryTarget("lsn", format_lsn(lsn), lsn, search.timeline),
+        detected_at=search.now,
+        tables=(WHOLE_DATABASE,),
+        rows=search.relations.total_rows,
+        alternatives=_alternatives(suspects),
     )
 
 

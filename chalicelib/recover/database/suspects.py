@@ -27,6 +27,8 @@ from chalicelib.recover.database.changes import (
 )
 from chalicelib.recover.database.relations import Relation, Relations
 
+# What a dropped database stands for among the tables.
+WHOLE_DATABASE = "the whole database"
 # So much of a table changed at once is suspect also when the table is small.
 HALF_TABLE_SHARE = 0.5
 # A job that did the same this often is routine, when nobody knows a moment of health before it.
@@ -145,7 +147,7 @@ class _Judge:
         if not self.relations.oids.isdisjoint(transaction.dropped_databases):
             known = self.relations.total_rows
             why = f"dropped the whole database ({known} rows)"
-            yield _Loss("drop", "the whole database", max(self.thresholds.rows, known), why)
+            yield _Loss("drop", WHOLE_DATABASE, max(self.thresholds.rows, known), why)
 
     def _lost_tables(self, transaction: Transaction) -> Iterator[_Loss]:
         tables = [

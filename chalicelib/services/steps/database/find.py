@@ -19,7 +19,7 @@ from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.watching import watched_until
 from chalicelib.services.steps.database.bisect import Bisection
-from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.relations import invalid_row, relations_of
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import END, Source, choose_source
@@ -96,6 +96,7 @@ def _search_from(
             now=build.clock().now(),
             since=since,
             commits=partial(bisection.commits, start),
+            invalid_row=invalid_row(databases),
             is_sound=bisection.is_sound if build.database(component).checks.assertions else None,
         )
         return find_damage(search, moment=moment)

@@ -25,6 +25,17 @@ def relations_of(store: ObjectStore, databases: Databases) -> Relations:
     return gather_relations(databases.database, maps, live)
 
 
+def invalid_row(databases: Databases) -> str:
+    """ "0/4": block and line in pg_database of a database that an unfinished DROP left invalid, so
+    that nobody can connect; "" for any other."""
+    with databases.admin_session() as session:
+        found = session.query(
+            "SELECT ctid::text FROM pg_database WHERE datname = %s AND datconnlimit = -2",
+            (databases.database,),
+        )
+    return found[0][0].strip("()").replace(",", "/") if found else ""
+
+
 def _live(databases: Databases, last: int | None) -> tuple[int, dict[int, Relation]] | None:
     try:
         with databases.session(read_only=True) as session:
