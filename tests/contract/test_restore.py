@@ -39,6 +39,7 @@ from chalicelib.errors import (
 )
 from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
 from chalicelib.plan.wal import partial_key
+from chalicelib.ports import Listed
 from chalicelib.recover.database.archive import DataFolder
 from chalicelib.recover.database.recovered import Recovered, recovered
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
@@ -588,6 +589,18 @@ def test_the_server_answers_until_it_is_left_and_only_then_is_the_folder_replaye
     assert read_replayed(world.folder) == found.replayed
     assert server_processes(world.folder) == []
     assert world.query("select id from t order by 1") == [(-3,), (-2,)]
+
+
+def test_what_is_stored_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, lists = [], world.store.list
+
+    def counted(prefix: str = "") -> Iterator[Listed]:
+        asked.append(prefix)
+        return lists(prefix)
+
+    monkeypatch.setattr(world.store, "list", counted)
+    world.recover(END)
+    assert sorted(asked) == ["points/", "wal/"]
 
 
 def test_a_folder_whose_server_was_left_by_an_error_is_not_replayed(world: World) -> None:

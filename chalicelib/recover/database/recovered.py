@@ -10,7 +10,7 @@ from pathlib import Path
 from chalicelib.plan.records import RecoveryTarget
 from chalicelib.ports import Catalogue, Clock, DatabaseServer, ObjectStore, ServerFactory
 from chalicelib.recover.database.replay import Replayed, replaying
-from chalicelib.recover.database.restore import Restored, restore
+from chalicelib.recover.database.restore import Restored, restore_and_list
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ def recovered(
 
     Raises as `restore` and `replaying`.
     """
-    restored = restore(store, catalogue, target, folder, servers=servers, clock=clock)
-    with replaying(store, catalogue, restored, folder, servers=servers, clock=clock) as opened:
+    ports = store, catalogue
+    restored, wal = restore_and_list(*ports, target, folder, servers=servers, clock=clock)
+    with replaying(*ports, restored, folder, servers=servers, clock=clock, wal=wal) as opened:
         yield Recovered(restored, *opened)

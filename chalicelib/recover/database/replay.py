@@ -16,7 +16,7 @@ from typing import Any
 
 from chalicelib.errors import CheckFailed
 from chalicelib.plan.records import Record, RecoveryTarget, format_lsn
-from chalicelib.plan.wal import segment_start
+from chalicelib.plan.wal import WalInventory, segment_start
 from chalicelib.ports import (
     Catalogue,
     Clock,
@@ -90,12 +90,14 @@ def replaying(
     clock: Clock,
     timeout_seconds: float = 840,
     ahead_bytes: int = BYTES_AHEAD,
+    wal: WalInventory | None = None,
 ) -> Iterator[tuple[Replayed, DatabaseServer]]:
     """Replay up to the target of `restored` and open the database: its server answers inside, and
     is stopped in order at the end. Only then is the folder known as replayed.
 
     Args:
         ahead_bytes: WAL that may wait on disk for the server.
+        wal: what is stored, where that was looked up for this restore; None looks it up.
     Raises:
         CheckFailed: code "target-not-reached" or "replay-ended-early"; "server-ended".
         Damaged: a stored segment cannot be read.
@@ -103,7 +105,7 @@ def replaying(
     """
     started_at = clock.now()
     (folder / RECORD_NAME).unlink(missing_ok=True)
-    plan = needed_segments(catalogue.inventory().wal, restored)
+    plan = needed_segments(wal or catalogue.inventory().wal, restored)
     with ExitStack() as stack:
         # It fetches while the server is looked for and prepared.
         wal_folder = folder.with_name(f"{folder.name}.wal")

@@ -17,6 +17,7 @@ from typing import Any
 
 from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget
+from chalicelib.plan.wal import WalInventory
 from chalicelib.ports import Catalogue, Clock, ObjectStore, RejectedPoint, ServerFactory
 from chalicelib.recover.database.archive import DataFolder, decompress, read_ahead, read_verified
 from chalicelib.recover.window import Chain, choose_points
@@ -71,9 +72,24 @@ def restore(
         NotReady: code "no-disk-space"; the folder is empty then.
         Unavailable: the store did not answer; nothing is quarantined for that.
     """
+    found = restore_and_list(store, catalogue, target, folder, servers=servers, clock=clock)
+    return found[0]
+
+
+def restore_and_list(
+    store: ObjectStore,
+    catalogue: Catalogue,
+    target: RecoveryTarget,
+    folder: Path,
+    *,
+    servers: ServerFactory,
+    clock: Clock,
+) -> tuple[Restored, WalInventory]:
+    """As `restore`; and the WAL that was stored when the chain was chosen."""
     started_at = clock.now()
     while True:
-        choice = choose_points(catalogue.inventory(), target)
+        inventory = catalogue.inventory()
+        choice = choose_points(inventory, target)
         chain = choice.chains[0]
         _require_space(folder, chain)
         empty_folder(folder, servers)
@@ -88,7 +104,7 @@ def restore(
     seconds = (clock.now() - started_at).total_seconds()
     restored = _describe(chain, target, choice.rejected, seconds)
     (folder / RECORD_NAME).write_text(json.dumps(restored.to_json()))
-    return restored
+    return restored, inventory.wal
 
 
 def read_restored(folder: Path) -> Restored | None:
