@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -146,12 +147,36 @@ class DatabaseChecks(PlanPart):
     schema_digest: bool = True
 
 
+DamageKind = Literal["drop", "truncate", "rewrite", "mass-delete", "mass-update"]
+
+
+class ExpectedChange(PlanPart):
+    """What the application's own jobs do to tables, as a nightly drop of the oldest partition.
+
+    tables: patterns as a shell has them, of a table's name with or without its schema.
+    """
+
+    tables: Annotated[tuple[Text, ...], Field(min_length=1)]
+    kinds: Annotated[tuple[DamageKind, ...], Field(min_length=1)]
+
+    def covers(self, kind: str, table: str) -> bool:
+        """Args: table: with its schema, as `public.events_2026_01`."""
+        names = (table, table.partition(".")[2])
+        return kind in self.kinds and any(
+            fnmatchcase(name, pattern) for name in names for pattern in self.tables
+        )
+
+
 class DamageThresholds(PlanPart):
     """When a transaction is suspicious: it changed or removed at least `rows` rows, and at least
-    `times_usual` times as many as its neighbours."""
+    `times_usual` times as many as its neighbours, or it removed a table or all of its rows.
+
+    expected: what wakes nobody and starts no recovery; a person may still name it as the damage.
+    """
 
     rows: Annotated[int, Field(ge=1)] = 1000
     times_usual: Annotated[float, Field(ge=1)] = 20.0
+    expected: tuple[ExpectedChange, ...] = ()
 
 
 class Postgres(BaseComponent):

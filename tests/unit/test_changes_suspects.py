@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.errors import BadInput, NotReady
-from chalicelib.plan.components import DamageThresholds
+from chalicelib.plan.components import DamageKind, DamageThresholds, ExpectedChange
 from chalicelib.plan.records import RecoveryTarget, Window, format_lsn
 from chalicelib.plan.wal import WalInventory, WalObject
 from chalicelib.ports import Fault
@@ -43,11 +43,49 @@ def relations(*, alive: bool = True, rows: int | None = 50_000) -> Relations:
 def judge(*notable: Transaction, usual: int = 1, **more: Any) -> tuple[Any, ...]:
     activity = Activity({TABLE: Counter({usual: 500})}, list(notable), 500 + len(notable))
     known = more.pop("known", None) or relations()
-    return decide_suspects(activity, known, THRESHOLDS, **more)
+    thresholds = more.pop("thresholds", THRESHOLDS)
+    return decide_suspects(activity, known, thresholds, **more)
 
 
 def deleting(xid: int, count: int, *, minute: int = 0, file: Relfile = TABLE) -> Transaction:
     return transaction(xid, minute=minute, rows={file: Rows(deleted=count)})
+
+
+def expecting(*tables: str, kind: DamageKind = "mass-delete") -> DamageThresholds:
+    change = ExpectedChange(tables=tables, kinds=(kind,))
+    return DamageThresholds(rows=1000, expected=(change,))
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "strong"),
+    [
+        (expecting("projects"), False),
+        (expecting("public.proj*"), False),
+        (expecting("other", "*.projects"), False),
+        (expecting("project"), True),
+        (expecting("audit.projects"), True),
+        (expecting("projects", kind="drop"), True),
+    ],
+)
+def test_what_the_plan_expects_starts_nothing(thresholds: DamageThresholds, strong: bool) -> None:
+    [suspect] = judge(deleting(700, 5000), thresholds=thresholds)
+    assert suspect.strong is strong
+    assert suspect.why.endswith("which the plan expects") is not strong
+
+
+def test_beside_what_is_expected_another_loss_counts() -> None:
+    known = relations()
+    known.learn({16700: Relation("public.orders", "r", rows=50_000)})
+    both = transaction(700, rows={TABLE: Rows(deleted=9000), OTHER: Rows(deleted=5000)})
+    [suspect] = judge(both, known=known, thresholds=expecting("projects"))
+    assert suspect.strong
+    assert suspect.tables == ("public.orders", "public.projects")
+
+
+def test_a_lost_database_is_never_expected() -> None:
+    dropped = transaction(700, dropped_databases=[5])
+    [suspect] = judge(dropped, thresholds=expecting("*", kind="drop"))
+    assert suspect.strong
 
 
 def test_far_more_than_the_neighbours() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import PlanError
-from chalicelib.plan.components import Assertion, Backup
+from chalicelib.plan.components import Assertion, Backup, DamageKind
 from chalicelib.plan.load import read_plan_json
 from chalicelib.plan.model import Plan
 from chalicelib.plan.people import Role
@@ -199,6 +199,12 @@ COMPONENT_PARTS = {
     "backups": st.lists(BACKUPS, max_size=3),
     "retention": optional(all=DURATIONS, daily=st.integers(0, 30), logs=DURATIONS),
 }
+EXPECTED = st.fixed_dictionaries(
+    {
+        "tables": st.lists(TEXTS, min_size=1, max_size=2),
+        "kinds": st.lists(st.sampled_from(get_args(DamageKind)), min_size=1, max_size=2),
+    }
+)
 POSTGRES = st.fixed_dictionaries(
     {
         "kind": st.just("postgres"),
@@ -208,7 +214,13 @@ POSTGRES = st.fixed_dictionaries(
         "application_role": TEXTS,
     },
     optional=COMPONENT_PARTS
-    | {"damage": optional(rows=st.integers(1, 10**6), times_usual=st.floats(1, 1e6))},
+    | {
+        "damage": optional(
+            rows=st.integers(1, 10**6),
+            times_usual=st.floats(1, 1e6),
+            expected=st.lists(EXPECTED, max_size=2),
+        )
+    },
 )
 FILES = st.fixed_dictionaries({"kind": st.just("files")}, optional=COMPONENT_PARTS)
 STEPS = st.fixed_dictionaries(

@@ -301,6 +301,24 @@ def test_checks_that_decide_nothing(checks: str, path: str) -> None:
     assert found == ([path] if path else [])
 
 
+@pytest.mark.parametrize(
+    ("tables", "kinds", "fires"),
+    [
+        ("['*']", "[drop]", True),
+        ("['public.*']", "[mass-delete]", True),
+        ("[orders]", "[truncate]", True),
+        ("['ord*']", "[drop, truncate]", True),
+        ("['events_*']", "[drop]", False),
+        ("['audit.*']", "[drop]", False),
+    ],
+)
+def test_expected_damage_that_hides_other_damage(tables: str, kinds: str, fires: bool) -> None:
+    fresh = "freshness: [{table: orders, column: at, max_age: 1h}]"
+    expected = f"expected: [{{tables: {tables}, kinds: {kinds}}}]"
+    parts = f"checks: {{{fresh}}}, damage: {{{expected}}}"
+    assert bool(messages("LW113", f"components: {{db: {{{parts}}}}}")) is fires
+
+
 @pytest.mark.parametrize(("period", "fires"), [("100 years", True), ("366d", False)])
 def test_a_proof_that_counts_for_very_long(period: str, fires: bool) -> None:
     assert bool(messages("LW063", f"proof_valid_for: {period}")) is fires

@@ -1,4 +1,4 @@
-"""Rules on the checks of a database: each must be able to pass, and to fail."""
+"""Rules on what is looked for in a database: checks that can pass and fail, damage that is told."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from chalicelib.plan.model import Plan
 _COUNTS = re.compile(r"\s*select\s+count\s*\(", re.IGNORECASE)
 # From an empty table to more rows than any table has.
 _ANY_COUNT = (0, 1, 2, 10, 1_000, 1_000_000, 1e12)
+# Which table it is does not matter.
+_ANY_TABLE = "public.any of them"
 _BAND = re.compile(r"\s*(\S+?)\s*\.\.\s*(\S+)\s*")
 
 
@@ -45,6 +47,26 @@ def _why_idle(assertion: Assertion) -> str:
     return ""
 
 
+def find_damage_nobody_is_told_of(plan: Plan, now: datetime) -> Hits:
+    for name, component in plan.components.items():
+        if not isinstance(component, Postgres):
+            continue
+        checked = [rule.table for rule in component.checks.freshness]
+        for number, change in enumerate(component.damage.expected):
+            path = ("components", name, "damage", "expected", number)
+            kinds = ", ".join(change.kinds)
+            if change.covers(change.kinds[0], _ANY_TABLE):
+                yield path, f"{kinds} of every table starts no recovery"
+                continue
+            for table in checked:
+                if change.covers(change.kinds[0], _with_schema(table)):
+                    yield path, f"{kinds} of {table} starts no recovery; its rows must be fresh"
+
+
+def _with_schema(table: str) -> str:
+    return table if "." in table else f"public.{table}"
+
+
 RULES = (
     Rule(
         "LW111",
@@ -52,5 +74,12 @@ RULES = (
         "A check that cannot fail, or cannot pass",
         "expect what only sound data has, such as `> 0`",
         find_idle_checks,
+    ),
+    Rule(
+        "LW113",
+        "error",
+        "Damage that nobody is told of",
+        "name the tables that the application's own jobs empty or drop, and no others",
+        find_damage_nobody_is_told_of,
     ),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -122,11 +122,8 @@ class _Judge:
     since: datetime | None
 
     def suspect(self, transaction: Transaction) -> Suspect | None:
-        losses = [
-            *self._lost_database(transaction),
-            *self._lost_tables(transaction),
-            *self._mass_changes(transaction),
-        ]
+        tables = [*self._lost_tables(transaction), *self._mass_changes(transaction)]
+        losses = [*self._lost_database(transaction), *map(self._unless_expected, tables)]
         if not losses:
             return None
         losses.sort(key=lambda loss: (not loss.strong, -loss.weight))
@@ -142,6 +139,11 @@ class _Judge:
             why="; ".join(loss.why for loss in losses[:5]),
             drop_lsn=transaction.drop_lsn,
         )
+
+    def _unless_expected(self, loss: _Loss) -> _Loss:
+        if any(change.covers(loss.kind, loss.table) for change in self.thresholds.expected):
+            return replace(loss, why=f"{loss.why}, which the plan expects", strong=False)
+        return loss
 
     def _lost_database(self, transaction: Transaction) -> Iterator[_Loss]:
         if not self.relations.oids.isdisjoint(transaction.dropped_databases):

@@ -198,7 +198,7 @@ def _find_rows(
 def _thresholds(component: str) -> DamageThresholds:
     """Somebody says that something was deleted: much less stands out than where nobody does."""
     plan = build.database(component).damage
-    return DamageThresholds(rows=min(plan.rows, NOTABLE_ROWS), times_usual=plan.times_usual)
+    return plan.model_copy(update={"rows": min(plan.rows, NOTABLE_ROWS)})
 
 
 def _handed_on(damage: Damage) -> dict[str, Any]:
