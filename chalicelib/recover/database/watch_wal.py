@@ -75,8 +75,8 @@ def tell_look(look: Look) -> str:
         raise CheckFailed(
             f"transaction {first.xid}, {format_time(first.committed_at)}: {first.why}{more}",
             code="suspect-transaction",
-            hint="Was it meant? Then close the incident, and state what a job does as `damage.expected`; "
-            "else recover to before it.",
+            hint="Was it meant? Then close the incident, and state what a job does as "
+            "`damage.expected`; else recover to before it.",
         )
     return f"{look.transactions} transactions, none suspect"
 
