@@ -289,6 +289,8 @@ def _decision(record: EvidenceRecord) -> Row:
 def _set_aside(body: dict[str, Any]) -> str:
     if not body:
         return ""
+    if body.get("transactions") == 0:
+        return "No transaction that changed rows after the damage was found: nothing is set aside."
     known = {name: body.get(name, UNKNOWN) for name in ("transactions", "rows", "object")}
     said = (
         f"{known['transactions']} transactions ({known['rows']} rows) committed after the damage "

@@ -280,6 +280,15 @@ def test_lost_rows_are_the_first_thing_to_do():
     assert report.verdict == "Recovered, with shortfalls"
 
 
+def test_nothing_that_was_set_aside_is_said_in_a_sentence():
+    record = Recorder()
+    open_incident(record)
+    record(4, entries.set_aside(transactions=0, rows=0, object_key="", unreadable=0))
+    page = Page(render_html(report_of(record.records)))
+    assert "No transaction that changed rows after the damage was found" in page.text
+    assert "set aside in" not in page.text
+
+
 def test_budget_adds_up_to_the_measured_rto():
     score = score_run(INCIDENT, recovered_run().read(INCIDENT))
     shares = draw_budget(score)
