@@ -30,7 +30,6 @@ _SENTENCES = {
     "damage": "Found: {found} ({how}).",
     "chosen-point": "Recovery point {point} chosen: {reason}",
     "rejected-point": "Recovery point {point} refused: {reason}",
-    "set-aside": "{transactions} transactions committed after the damage set aside in {object}.",
     "first-write": "The application wrote again.",
     "isolating": "Before {kind} of {target}: what was there is kept.",
     "isolated": "Isolated: {found}",
@@ -83,6 +82,14 @@ def _tell_loss(body: dict[str, Any]) -> str:
     return f"Loss measured: {known['rows_lost']} committed rows ({known['how']})."
 
 
+def _tell_set_aside(body: dict[str, Any]) -> str:
+    known = _Known(body)
+    if body.get("transactions") == 0:
+        return "Nothing was found after the damage to set aside."
+    there, where = known["transactions"], known["object"]
+    return f"{there} transactions committed after the damage set aside in {where}."
+
+
 def _seconds(body: dict[str, Any]) -> str:
     return in_units(number_of(body, "seconds"))
 
@@ -92,4 +99,5 @@ _TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
     "fenced": _tell_fence,
     "unfenced": _tell_unfence,
     "data-loss": _tell_loss,
+    "set-aside": _tell_set_aside,
 }
