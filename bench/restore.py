@@ -226,9 +226,9 @@ def _text(figures: dict[str, Any]) -> str:
     return (
         "## Restore from object storage to accepting queries\n\n"
         f"A full backup and the WAL of {WRITE_SECONDS} s of pgbench, recovered to their end. "
-        "The limit is `cp -r` of the data folder alone, within the page cache and without WAL; how fast "
-        "that is differs most from hour to hour: Leeward was seen at 1.6 and at 2.9 times of it on one "
-        "day (1.8 beside 1.1 s, 2.3 beside 0.8, PostgreSQL 17). "
+        "The limit is `cp -r` of the data folder alone, within the page cache and without WAL; "
+        "how fast that is differs most from hour to hour: Leeward was seen at 1.6 and at 2.9 times "
+        "of it on one day (1.8 beside 1.1 s, 2.3 beside 0.8, PostgreSQL 17). "
         "Leeward's peak includes the server that it starts; it compares every object's SHA-256 "
         "and every file's CRC-32C on the way.\n\n"
         f"{table(headings, lines)}"

@@ -21,7 +21,7 @@ from chalicelib.backup.retention.periods import (
     period_start,
     zone_of,
 )
-from chalicelib.backup.retention.reasons import Reasons, RetentionDecision, in_order
+from chalicelib.backup.retention.reasons import Reasons, RetentionDecision
 from chalicelib.errors import NothingWouldRemain
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import PointStanding
@@ -74,7 +74,7 @@ def decide_retention(
 def _decide_component(
     standings: list[PointStanding], policy: Retention, now: datetime, zone: tzinfo
 ) -> RetentionDecision:
-    reasons = Reasons(in_order(standings), now)
+    reasons = Reasons(standings, now)
     _apply_tiers(reasons, policy, zone)
     _apply_periods(reasons, policy)
     _keep_newest(reasons)

@@ -63,13 +63,16 @@ _id = attrgetter("point.id")
 _time = attrgetter("point.taken_at")
 
 
-def in_order(standings: list[PointStanding]) -> list[PointStanding]:
-    """By time, and by id where times are equal, which is rare and costs a second look."""
+def in_order(standings: list[PointStanding]) -> tuple[list[PointStanding], list[datetime]]:
+    """By time, and by id where times are equal, which is rare and costs a second look.
+
+    Returns: the points, and the time of each.
+    """
     ordered = sorted(standings, key=_time)
     times = list(map(_time, ordered))
     if any(map(eq, times, times[1:])):
         ordered = sorted(sorted(standings, key=_id), key=_time)
-    return ordered
+    return ordered, times
 
 
 class Link(NamedTuple):
@@ -84,19 +87,19 @@ class Link(NamedTuple):
 class Reasons:
     """The points of one component, oldest first, and the reasons found so far by position.
 
-    `usable` are the positions that take slots. The others are kept here, where each is told why
-    it cannot be restored; those with damaged pages only until a newer point is proven.
+    `times`: when each was taken. `usable` are the positions that take slots. The others are kept
+    here, where each is told why it cannot be restored; those with damaged pages only until a newer
+    point is proven.
     """
 
     def __init__(self, standings: list[PointStanding], now: datetime) -> None:
-        self.standings = standings
-        self.times = list(map(_time, standings))
+        self.standings, self.times = in_order(standings)
         self.now = now
         self.found: defaultdict[int, list[Reason]] = defaultdict(list)
         self.reach = datetime.max.replace(tzinfo=UTC)
-        self.has_chains = any(item.point.parent_id is not None for item in standings)
+        self.has_chains = any(item.point.parent_id is not None for item in self.standings)
         self.places = (
-            {item.point.id: place for place, item in enumerate(standings)}
+            {item.point.id: place for place, item in enumerate(self.standings)}
             if self.has_chains
             else {}
         )
