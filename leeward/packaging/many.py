@@ -14,7 +14,7 @@ from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import logical_id, task_state
 from leeward.packaging.buckets import replicated
 from leeward.packaging.many_roles import batch_role, sync_role
-from leeward.packaging.parts import CLOUDWATCH_PERIOD_SECONDS, Resources, alarm_resource, title
+from leeward.packaging.parts import Resources, run_alarms, title
 
 FUNCTIONS = ("plan_shards", "copy_shard", "finish_shards", "batch_copy")
 # S3 takes 3,500 copies a second of one prefix; a shard makes some hundred, or 80 MB/s elsewhere.
@@ -33,7 +33,12 @@ def many_resources(plan: Plan) -> Resources:
     """The machines of the plan's buckets; the roles always, as policies refer to them."""
     resources = sync_role(sync_machine_name(plan, "*"), FUNCTIONS) | batch_role()
     for component in replicated(plan):
-        resources |= _machine(plan, component) | _run_alarms(component)
+        resources |= _machine(plan, component) | run_alarms(
+            component,
+            "sync-run",
+            _machine_id(component),
+            f"{component}: a sync over shards did not end well",
+        )
     return resources
 
 
@@ -280,24 +285,3 @@ def _machine(plan: Plan, component: str) -> Resources:
             },
         }
     }
-
-
-def _run_alarms(component: str) -> Resources:
-    resources: Resources = {}
-    for metric in ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"):
-        what = f"sync-run-{metric.removeprefix('Executions').lower()}"
-        properties = {
-            "AlarmName": f"{component}-{what}",
-            "AlarmDescription": f"{component}: a sync over shards did not end well",
-            "Namespace": "AWS/States",
-            "MetricName": metric,
-            "Dimensions": [{"Name": "StateMachineArn", "Value": {"Ref": _machine_id(component)}}],
-            "Statistic": "Sum",
-            "Period": CLOUDWATCH_PERIOD_SECONDS,
-            "EvaluationPeriods": 1,
-            "Threshold": 1,
-            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-            "TreatMissingData": "notBreaching",
-        }
-        resources |= alarm_resource(component, what, properties)
-    return resources

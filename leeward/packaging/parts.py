@@ -141,5 +141,33 @@ def alarm_resource(subject: str, what: str, properties: dict[str, Any]) -> Resou
     return {logical: {"Type": "AWS::CloudWatch::Alarm", "Properties": properties}}
 
 
+def run_alarms(subject: str, run: str, machine: str, said: str) -> Resources:
+    """A run that ended badly, or was ended, wakes somebody: the recorder may have died with it.
+
+    Args:
+        run: "run": what the alarms' names begin with, behind the subject.
+        machine: the logical id of the state machine.
+        said: the description; "{how}" becomes failed, timedout or aborted.
+    """
+    resources: Resources = {}
+    for metric in ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"):
+        how = metric.removeprefix("Executions").lower()
+        properties = {
+            "AlarmName": alarm_name(subject, f"{run}-{how}"),
+            "AlarmDescription": said.format(how=how),
+            "Namespace": "AWS/States",
+            "MetricName": metric,
+            "Dimensions": [{"Name": "StateMachineArn", "Value": {"Ref": machine}}],
+            "Statistic": "Sum",
+            "Period": CLOUDWATCH_PERIOD_SECONDS,
+            "EvaluationPeriods": 1,
+            "Threshold": 1,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "notBreaching",
+        }
+        resources |= alarm_resource(subject, f"{run}-{how}", properties)
+    return resources
+
+
 def title(name: str) -> str:
     return "".join(word.capitalize() for word in name.replace("_", "-").split("-"))

@@ -27,6 +27,7 @@ from leeward.packaging.parts import (
     alarm,
     alarm_resource,
     require_utc,
+    run_alarms,
     schedule,
     sign_alarm,
     silence_alarm,
@@ -84,7 +85,9 @@ def machine_resources(plan: Plan, scenarios: Iterable[str], functions: Iterable[
     """The state machines of these scenarios, their alarms, and the role that calls `functions`."""
     resources = _machine_role(functions)
     for name in scenarios:
-        resources |= _machine(plan, name) | _run_alarms(name)
+        resources |= _machine(plan, name) | run_alarms(
+            name, "run", machine_id(name), f"a run of {name} did not recover: {{how}}"
+        )
     return resources
 
 
@@ -131,28 +134,6 @@ def _evidence_lock(plan: Plan) -> Resources:
 
 def _whole_days(period: timedelta) -> int:
     return -(-int(period.total_seconds()) // 86400)
-
-
-def _run_alarms(scenario: str) -> Resources:
-    """A run that ended badly, or was ended, wakes somebody: the recorder may have died with it."""
-    resources: Resources = {}
-    for metric in ("ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"):
-        what = metric.removeprefix("Executions")
-        properties = {
-            "AlarmName": f"{scenario}-run-{what.lower()}",
-            "AlarmDescription": f"a run of {scenario} did not recover: {what.lower()}",
-            "Namespace": "AWS/States",
-            "MetricName": metric,
-            "Dimensions": [{"Name": "StateMachineArn", "Value": {"Ref": machine_id(scenario)}}],
-            "Statistic": "Sum",
-            "Period": CLOUDWATCH_PERIOD_SECONDS,
-            "EvaluationPeriods": 1,
-            "Threshold": 1,
-            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
-            "TreatMissingData": "notBreaching",
-        }
-        resources |= alarm_resource(scenario, f"run-{what.lower()}", properties)
-    return resources
 
 
 def _machine_role(functions: Iterable[str]) -> Resources:
