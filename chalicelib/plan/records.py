@@ -215,6 +215,12 @@ class WalTick(Record):
     def gap(self) -> bool:
         return any(finding.gap for finding in self.findings)
 
+    @property
+    def behind(self) -> bool:
+        """Whether the server keeps more WAL for the slot, right after the fetch, than max_wal_size
+        lets it keep anyhow (the views of PostgreSQL, pg_replication_slots, wal_status)."""
+        return self.slot_status in ("extended", "unreserved")
+
 
 @dataclass(frozen=True)
 class Window(Record):

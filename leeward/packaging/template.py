@@ -48,6 +48,8 @@ TAKEN_AS = {"full": "full", "incremental": "incremental", "wal": "wal", "dump": 
 SIGN_OF_DAMAGE = "a check of the source failed, or a change looks wrong"
 SIGN_OF_BLINDNESS = "a check of the source could not run; nothing is known until it does"
 SIGN_OF_GAP = "WAL was lost before it was stored; a new full backup is being taken"
+SIGN_OF_LAG = "the server writes WAL faster than it is stored: its disk fills, or its slot is lost"
+NO_WAL = "; the server keeps what its slot still owes, and its disk fills (docs/operator-role.md)"
 
 STEP_FUNCTIONS = sorted({kind.function for kind in STEP_KINDS.values()} | {"ask", "record"})
 
@@ -170,6 +172,7 @@ def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources |= sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
     resources |= sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
     resources |= sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP, holds=True)
+    resources |= sign_alarm(name, "wal-behind", "WalBehind", SIGN_OF_LAG, holds=True)
     for backup in component.backups:
         if backup.when is None or backup.kind not in TAKEN_AS:
             continue
@@ -184,7 +187,7 @@ def _database(plan: Plan, name: str, component: Postgres) -> Resources:
             f"{backup.kind}-silent",
             f"Taken.{taken}",
             backup.when.longest_interval(),
-            f"no {backup.kind} was taken when the plan says so",
+            f"no {backup.kind} was taken when the plan says so{NO_WAL if taken == 'wal' else ''}",
         )
     return resources
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zstandard
@@ -23,6 +25,7 @@ from chalicelib.errors import LeewardError, NotReady, Refused, Unavailable
 from chalicelib.plan.records import DatabasePoint, DatabasePointKind, WalTick, format_lsn
 from chalicelib.plan.wal import segment_name
 from chalicelib.ports import ObjectStore
+from tests.clouds import wait_for
 from tests.clusters import fresh_cluster
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
 from tests.fakes_state import InMemoryState
@@ -68,6 +71,22 @@ class Backups:
 
     def keys(self, prefix: str) -> list[str]:
         return [row.key for row in self.store.list(prefix)]
+
+
+class StoreBesideWrites:
+    """While the first object is put, somebody writes to the database."""
+
+    def __init__(self, store: InMemoryObjectStore, write: Callable[[], None]) -> None:
+        self._store, self._writes = store, [write]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def put(self, key: str, data: bytes, **options: Any) -> Any:
+        done = self._store.put(key, data, **options)
+        while self._writes:
+            self._writes.pop()()
+        return done
 
 
 @pytest.fixture
@@ -278,6 +297,32 @@ def test_a_lost_slot_is_a_gap_and_a_new_full_backup_repairs_it(backups: Backups)
     assert backups.tick().findings == ()
     newest = backups.catalogue.inventory().windows[-1]
     assert newest.start_lsn == point.end_lsn
+
+
+def test_a_server_that_writes_faster_than_its_wal_is_stored_is_told(backups: Backups) -> None:
+    """Its disk fills meanwhile, and a slot with a limit would be lost next."""
+    backups.take()
+    assert not backups.tick().behind
+    backups.server.run(
+        "alter system set wal_keep_size = 0",
+        "alter system set min_wal_size = '32MB'",
+        "alter system set max_wal_size = '32MB'",
+        "select pg_reload_conf()",
+    )
+    slow = StoreBesideWrites(backups.store, lambda: write_wal(backups.server, 80))
+    assert backups.tick(slow).behind
+    assert not backups.tick().behind
+
+
+def test_the_page_s_limit_is_one_and_what_it_tells_takes_the_slot_away(backups: Backups) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operator-role.md").read_text()
+    _, slot_part = page.split("## The slot")
+    limit, removal = re.findall(r"```sql\n(.*?)```", slot_part, re.DOTALL)
+    assert backups.tick().safe_bytes is None
+    backups.server.run(*(line for line in limit.splitlines()))
+    assert wait_for(lambda: backups.tick().safe_bytes, "the server reads its configuration again")
+    backups.server.run(removal.replace("leeward_nexus_db", slot_name("db")))
+    assert backups.server.run("select count(*) from pg_replication_slots") == [(0,)]
 
 
 def test_wal_missing_at_the_source_is_a_gap(backups: Backups) -> None:

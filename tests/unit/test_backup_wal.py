@@ -284,6 +284,11 @@ def test_a_tick_tells_what_it_found_besides() -> None:
     refused = WalFinding("relation-map-failed", "permission denied", gap=False)
     tick = WalTick("db", NOON, 1, 0x300, 1, "reserved", None, (refused,), 0.1)
     assert tell_tick(tick) == (
-        "WAL stored up to 0/300, 1 segment, slot reserved; RELATION-MAP-FAILED: permission denied"
+        "WAL stored up to 0/300, 1 segment, slot reserved without a limit; "
+        "RELATION-MAP-FAILED: permission denied"
     )
-    assert tell_tick(replace(tick, findings=())).endswith("slot reserved")
+    assert tell_tick(replace(tick, findings=(), safe_bytes=1)).endswith("slot reserved")
+    behind = replace(tick, findings=(), safe_bytes=1, slot_status="unreserved")
+    assert tell_tick(behind).endswith(
+        "slot unreserved; BEHIND: the server keeps more WAL than its max_wal_size"
+    )

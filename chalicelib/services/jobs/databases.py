@@ -1,7 +1,8 @@
 """What the plan's schedules do: base backups, WAL, the watch of the source.
 
 Each publishes `Taken.<kind>` when it has done its work, so that a schedule which stays silent, or
-fails, is an alarm; and `DamageSigns`, which starts the plan's scenario for damage.
+fails, is an alarm; and `DamageSigns`, which starts the plan's scenario for damage. `WalBehind` is 1
+while the slot makes the server keep more than its max_wal_size right after a fetch.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def fetch_wal(component: str) -> dict[str, Any]:
     with build.source(component) as source:
         tick = fetch_wal_now(source, *ports, component=component, clock=build.clock())
         if not tick.gap:
-            build.metrics().put(component, {"Taken.wal": 1.0, "WalGaps": 0.0})
+            signs = {"WalGaps": 0.0, "WalBehind": float(tick.behind)}
+            build.metrics().put(component, {"Taken.wal": 1.0} | signs)
             return {"gap": False, "found": tell_tick(tick)}
         build.metrics().put(component, {"WalGaps": 1.0})
         point = repair_gap(source, *ports, component=component, clock=build.clock())
@@ -61,4 +63,6 @@ def tell_tick(tick: WalTick) -> str:
     """And what it found besides: without a map of the tables, say, a dropped one has no name."""
     stored = counted(tick.segments, "segment")
     found = "".join(f"; {finding.code.upper()}: {finding.found}" for finding in tick.findings)
-    return f"WAL stored up to {format_lsn(tick.end_lsn)}, {stored}, slot {tick.slot_status}{found}"
+    slot = f"slot {tick.slot_status}{' without a limit' if tick.safe_bytes is None else ''}"
+    behind = "; BEHIND: the server keeps more WAL than its max_wal_size" if tick.behind else ""
+    return f"WAL stored up to {format_lsn(tick.end_lsn)}, {stored}, {slot}{behind}{found}"
