@@ -16,7 +16,7 @@ from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import CheckFailed, NotReady, Refused
 from chalicelib.recover.database.digests import compare_digests, table_digests
 from chalicelib.recover.database.load import load_database, recovery_name
-from chalicelib.recover.database.loaded import Loaded, tell_left_out
+from chalicelib.recover.database.loaded import Loaded, tell_left_out, tell_outside
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server
 
@@ -62,7 +62,7 @@ def source() -> Iterator[RealServer]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RealServer]:
-    with running_server() as server:
+    with running_server(wal_level="logical") as server:
         server.run(*ROLES)
         yield server
 
@@ -152,6 +152,43 @@ def test_does_without_a_tablespace_that_is_gone_or_closed(
     assert loaded.tablespaces == ("archive",)
     assert any("tablespace archive is gone" in why for _, why in tell_left_out(loaded))
     assert target.run("SELECT n FROM old", database=NEW) == [(1,)]
+
+
+@contextmanager
+def logical_replication(source: RealServer, target: RealServer) -> Iterator[None]:
+    """The damaged database feeds a reader, and is itself fed by a publisher."""
+    source.run(
+        "CREATE SUBSCRIPTION from_billing CONNECTION 'dbname=billing' PUBLICATION invoices"
+        " WITH (connect = false, slot_name = NONE, enabled = false)",
+        database="nexus",
+    )
+    target.run(
+        "SELECT pg_create_logical_replication_slot('to_search', 'pgoutput')", database="nexus"
+    )
+    target.run("SELECT pg_create_logical_replication_slot('other', 'pgoutput')")
+    try:
+        yield
+    finally:
+        target.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+        source.run("DROP SUBSCRIPTION from_billing", database="nexus")
+
+
+def test_tells_whose_replication_does_not_follow(
+    source: RealServer, target: RealServer, tmp_path: Path
+) -> None:
+    """A reader of the old database's slot sees no error and no change, for ever."""
+    with logical_replication(source, target):
+        loaded = load(source, target, tmp_path)
+    assert (loaded.subscriptions, loaded.slots) == (("from_billing",), ("to_search",))
+    told = [what for what, _ in tell_left_out(loaded)]
+    assert told[-2:] == [
+        "subscription from_billing was left out",
+        "logical slot to_search stays with the database from before",
+    ]
+    assert tell_outside(loaded) == (
+        "; left out: amcheck; without subscription from_billing; unseen by logical slot to_search"
+    )
+    assert target.run("SELECT count(*) FROM pg_subscription") == [(0,)]
 
 
 def test_repeating_it_changes_nothing(

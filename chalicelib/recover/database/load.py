@@ -21,7 +21,7 @@ from uuid import uuid4
 from chalicelib.errors import CheckFailed, Damaged, Refused
 from chalicelib.ports import Clock, Databases, Session, ToolOutcome
 from chalicelib.recover.database.digests import compare_digests, table_digests
-from chalicelib.recover.database.loaded import Loaded
+from chalicelib.recover.database.loaded import Loaded, stays_outside
 
 LOAD_SECONDS = 800
 # NAMEDATALEN - 1 (pg_config_manual.h).
@@ -77,7 +77,8 @@ def load_database(
         "load": (filled - started).total_seconds(),
         "compare": (clock.now() - filled).total_seconds(),
     }
-    loaded = Loaded(new_name, tables, rows, left_out, seconds, tablespaces)
+    subscriptions, slots = stays_outside(recovered, target)
+    loaded = Loaded(new_name, tables, rows, left_out, seconds, tablespaces, subscriptions, slots)
     load.mark({"run_id": run_id, "loaded": loaded.to_json()})
     return loaded
 

@@ -32,7 +32,7 @@ from chalicelib.plan.records import (
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, DatabaseServer
 from chalicelib.recover.database.load import drop_loaded, load_database, recovery_name
-from chalicelib.recover.database.loaded import tell_left_out
+from chalicelib.recover.database.loaded import tell_left_out, tell_outside
 from chalicelib.recover.database.loss import Loss, bounded_loss, measure_loss
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
 from chalicelib.recover.database.restore import Restored, read_restored, restore
@@ -357,12 +357,9 @@ def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         )
     for what, why in tell_left_out(loaded):
         say(run, decision(what=what, why=why), about=why)
-    left_out = f"; left out: {', '.join(loaded.left_out)}" if loaded.left_out else ""
-    if loaded.tablespaces:
-        left_out += f"; not in tablespace {', '.join(loaded.tablespaces)}"
     return {
         "found": f"database {name}: {loaded.tables} tables, {loaded.rows:,} rows, equal to the "
-        f"recovered ones{left_out}",
+        f"recovered ones{tell_outside(loaded)}",
         "database": name,
     }
 

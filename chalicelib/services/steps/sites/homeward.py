@@ -18,7 +18,7 @@ from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, parse_ti
 from chalicelib.ports import Databases
 from chalicelib.recover.database.fence import read_fence
 from chalicelib.recover.database.load import drop_loaded, load_database, recovery_name
-from chalicelib.recover.database.loaded import Loaded, tell_left_out
+from chalicelib.recover.database.loaded import Loaded, tell_left_out, tell_outside
 from chalicelib.recover.sites.failback import find_only_here
 from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
@@ -89,7 +89,7 @@ def load_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     _say_proven(run, target, loaded, closed_at)
     return {
         "found": f"database {loaded.database}: {loaded.tables} tables, {loaded.rows:,} rows, equal"
-        f" to those of {databases.database} at {source}",
+        f" to those of {databases.database} at {source}{tell_outside(loaded)}",
         "database": loaded.database,
         "tables": loaded.tables,
         "rows": loaded.rows,
