@@ -16,6 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
+from chalicelib.adapters.s3.items import ITEM, cut_items
 from chalicelib.errors import Unavailable
 from chalicelib.ports.buckets import KeyFailure, ObjectRow, VersionRow
 
@@ -92,9 +93,17 @@ def parse_error(body: bytes) -> ServerError:
 
 
 def parse_page(body: bytes) -> Page:
-    root = _expect(parse(body), "ListBucketResult")
+    cut = cut_items(body)
+    root = _expect(parse(cut.rest if cut else body), "ListBucketResult")
+    if cut and root.find(ITEM) is None:
+        # What was cut out is inside of something else.
+        cut, root = None, parse(body)
+    texts = cut.texts if cut else [_texts(_fields(item)) for item in root if item.tag == ITEM]
     plain = root.findtext("EncodingType") != "url"
-    rows = [_object_row(_fields(item), plain) for item in root if item.tag == "Contents"]
+    rows = [
+        ObjectRow(_key(key, plain), int(size), etag, parse_at(at), storage or "STANDARD")
+        for key, size, etag, at, storage in texts
+    ]
     prefixes = [_key(item.findtext("Prefix", ""), plain) for item in root.iter("CommonPrefixes")]
     following = None
     if root.findtext("IsTruncated") == "true":
@@ -238,14 +247,12 @@ def _key(text: str, plain: bool) -> str:
     return text if plain or not ("%" in text or "+" in text) else unquote_plus(text)
 
 
-def _object_row(fields: dict[str, str], plain: bool) -> ObjectRow:
-    return ObjectRow(
-        _key(fields["Key"], plain),
-        int(fields["Size"]),
-        fields.get("ETag", "").strip('"'),
-        parse_at(fields["LastModified"]),
-        fields.get("StorageClass") or "STANDARD",
-    )
+def _texts(fields: dict[str, str]) -> tuple[str, str, str, str, str]:
+    """As Items has them."""
+    return (
+        fields["Key"], fields["Size"], fields.get("ETag", "").strip('"'),
+        fields["LastModified"], fields.get("StorageClass", ""),
+    )  # fmt: skip
 
 
 def _version_row(fields: dict[str, str], plain: bool, is_marker: bool) -> VersionRow:
