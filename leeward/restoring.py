@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import Candidate, CopyChoice, choose_copy
 from chalicelib.recover.database.replay import replaying
 from chalicelib.recover.database.restore import restore
+from chalicelib.recover.on_disk import named_when_whole, sync_folder
 from chalicelib.services.locations import Locations
 from chalicelib.verify.database import verify_promises
 from chalicelib.verify.schema import Schema, read_schema
@@ -99,7 +101,7 @@ class Restorer:
             restored = self._try(choice, *ports)
         else:
             with tempfile.TemporaryDirectory(prefix="leeward-restore-") as made:
-                restored = self._database(choice, Path(made) / "restored", *ports, keep=False)
+                restored = self._database(choice, Path(made) / "restored", *ports)
         self._note(restored)
         return restored
 
@@ -118,7 +120,7 @@ class Restorer:
                 code="no-folder",
             )
         if isinstance(self._kind, Postgres):
-            return self._database(choice, folder, *ports, keep=True)
+            return self._data_folder(choice, folder, *ports)
         if isinstance(self._kind, Files):
             return self._files(choice, folder, *ports)
         if isinstance(self._kind, Git):
@@ -141,16 +143,25 @@ class Restorer:
     def _kind(self) -> BaseComponent:
         return self.places.plan.components[self.component]
 
-    def _database(
-        self,
-        choice: CopyChoice,
-        folder: Path,
-        store: ObjectStore,
-        catalogue: Catalogue,
-        *,
-        keep: bool,
+    def _data_folder(
+        self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
     ) -> Restored:
+        """On the disk before it has its name: our server syncs nothing, and PostgreSQL takes a
+        folder that was shut down in order for one that is there."""
         _require_empty(folder)
+        with named_when_whole(folder) as made:
+            restored = self._database(choice, made, store, catalogue)
+            with self._step("sync"):
+                sync_folder(made)
+                self._found = "on the disk"
+        configure = "put your configuration in place"
+        return replace(
+            restored, folder=folder, next_step=f"{configure}, then: pg_ctl -D {folder} start"
+        )
+
+    def _database(
+        self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
+    ) -> Restored:
         with self._step("restore"):
             restored = restore(
                 store, catalogue, self.target, folder, servers=ThrowawayServer, clock=self._clock
@@ -179,9 +190,7 @@ class Restorer:
             f"recovered to {format_lsn(replayed.recovered_lsn)}, {last}",
             checks,
             (*unread, *not_checked),
-            folder if keep else None,
-            f"put your configuration in place, then: pg_ctl -D {folder} start" if keep else "",
-            restored.point_id,
+            point_id=restored.point_id,
         )
 
     def _promises(
@@ -303,7 +312,7 @@ def _schema_near(
 
 
 def _require_empty(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise CheckFailed(
             f"expected no folder {folder} or an empty one, found something in it",
             hint="name another folder",

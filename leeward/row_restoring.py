@@ -21,6 +21,7 @@ from chalicelib.recover.choose_copy import CopyChoice, choose_copy
 from chalicelib.recover.database.replay import replaying
 from chalicelib.recover.database.restore import restore
 from chalicelib.recover.moment import parse_moment
+from chalicelib.recover.on_disk import sync_file
 from chalicelib.recover.rows.gone import begins_too_late, find_transaction
 from chalicelib.recover.rows.sources import Wish
 from chalicelib.recover.rows.take_back import Aside, RowsBack, take_rows_back
@@ -164,6 +165,7 @@ class RowRestorer:
             )
         with self.aside.open("wb") as file:
             write_aside(file, aside)
+        sync_file(self.aside)
 
     def _ports(self, choice: CopyChoice) -> tuple[ObjectStore, Catalogue]:
         return (

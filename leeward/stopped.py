@@ -23,7 +23,7 @@ LEFT: Mapping[str, str] = {
     "drill": "what it started is ended and removed; run it again",
     "restore bucket": f"keys that are back stay so; {GO_ON}",
     "restore inventory": f"what was copied stays; {GO_ON}",
-    "restore point": "what was written is not whole; empty the folder, and run it again",
+    "restore point": "no folder has its name before it is whole, keys that came stay; run it again",
     "restore rows": "rows come in one transaction, all or none; run it again, it tells which",
     "keys rewrap": f"{ONE_KEY}; {GO_ON}",
     "keys update": f"{ONE_KEY}; {GO_ON}",

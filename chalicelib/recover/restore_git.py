@@ -18,6 +18,7 @@ from chalicelib.plan.records import CheckResult, Record, RecoveryPoint, StoredOb
 from chalicelib.ports import Catalogue, Clock, ObjectStore
 from chalicelib.ports.sources import BundleTools
 from chalicelib.recover.database.archive import read_verified
+from chalicelib.recover.on_disk import sync_folder, sync_names
 from chalicelib.recover.points import use_newest
 
 HINT = "Restore from an older recovery point."
@@ -59,7 +60,7 @@ def restore_git(
     Raises:
         Refused: code "folder-not-empty".
         BadInput: code "unknown-revision".
-        NotReady: code "no-git", "no-disk-space".
+        NotReady: code "no-git", "no-disk-space", "not-on-disk".
         Damaged, OutsideWindow, Quarantined, BadInput: as `use_newest`.
     """
     started_at = clock.now()
@@ -78,7 +79,9 @@ def restore_git(
                 commit = ""
             else:
                 commit = tools.clone(bundle, made, facts, revision)
+            sync_folder(made)
             os.rename(made, folder)
+            sync_names(folder.parent)
         return point, facts, commit
 
     (point, facts, commit), damaged = use_newest(

@@ -50,7 +50,8 @@ def command(
     proven and is nearest, and say why that one.
 
     A database becomes a data folder, recovered to the moment, checked, and shut down in order;
-    files a folder; a repository a working copy; keys go into the server that --redis names.
+    files a folder; a repository a working copy; keys go into the server that --redis names. A
+    folder has its name when all of it is on the disk; until then it is .NAME.leeward-* beside it.
 
     Exit status: 0 all of it is there and every check passed; 1 not; 2 the input cannot be used.
 

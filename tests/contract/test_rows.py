@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -281,7 +282,7 @@ class Places:
 
 
 @pytest.mark.parametrize("by", ["transaction", "moment"])
-def test_by_hand(world: RowWorld, tmp_path: Path, by: str) -> None:
+def test_by_hand(world: RowWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     moment = format_time(CLOCK.now())
     project = 150 if by == "transaction" else 151
     there = f"SELECT count(*) FROM assets WHERE project = {project}"
@@ -303,7 +304,14 @@ def test_by_hand(world: RowWorld, tmp_path: Path, by: str) -> None:
             restorer().run(dry_run=False)
         assert refused.value.instance_code == "rows-left-out"
         assert world.run("studio", there) == [(1,)]
-    file = tmp_path / "aside.jsonl"
+    file, sync, synced = tmp_path / "aside.jsonl", os.fsync, set[tuple[int, int]]()
+
+    def watched_sync(handle: int) -> None:
+        sync(handle)
+        facts = os.fstat(handle)
+        synced.add((facts.st_ino, facts.st_size))
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
     back = restorer(file).run(dry_run=False)
     assert world.run("studio", there) == [(10,)]
     assert back.restored == 9
@@ -312,6 +320,7 @@ def test_by_hand(world: RowWorld, tmp_path: Path, by: str) -> None:
         assert (line["why"], line["row"]["path"], line["row"]["tags"]) == (
             "re-created", "f149", ["x", "149"],
         )  # fmt: skip
+        assert (file.stat().st_ino, file.stat().st_size) in synced
 
 
 @pytest.mark.parametrize("binaries", other_versions(), ids=lambda it: str(it.major))

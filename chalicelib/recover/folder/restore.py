@@ -1,7 +1,7 @@
 """A folder brought back from its newest whole point: complete under its name, or not at all.
 
-It is put together beside the target, every file compared with the digest in the list, and gets
-its name at the end. What a crash leaves is a folder `.<name>.leeward-*` beside it.
+It is put together beside the target, every file compared with the digest in the list and on the
+disk, and gets its name at the end. What a crash leaves is a folder `.<name>.leeward-*` beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from chalicelib.plan.records import CheckResult, Record, RecoveryPoint
 from chalicelib.ports import Catalogue, Clock, ObjectStore
 from chalicelib.recover.folder.safe import SafeFolder
 from chalicelib.recover.folder.stream import FilesStream
+from chalicelib.recover.on_disk import require_no_mount, sync_names, syncing
 from chalicelib.recover.points import use_newest
 
 # Names, half-filled blocks and the tables of the file system.
@@ -67,7 +68,7 @@ def restore_files(
 
     Raises:
         Refused: code "folder-not-empty", "folder-is-mount".
-        NotReady: code "no-disk-space", "no-permission"; nothing is left then.
+        NotReady: code "no-disk-space", "no-permission", "not-on-disk"; nothing is left then.
         Damaged, OutsideWindow, Quarantined, BadInput: as `use_newest`.
     """
     started_at = clock.now()
@@ -138,7 +139,10 @@ def _fill(
 ) -> _Unpacked:
     unpacked = _Unpacked(made, [])
     stream = FilesStream(store, point)
-    with SafeFolder(made, owners=owners) as target:
+    with (
+        syncing(made) as disk,
+        SafeFolder(made, owners=owners, close=disk.close) as target,
+    ):
         for member in stream:
             target.add(member.entry, member.content)
             progress(member.entry.size_bytes)
@@ -150,12 +154,7 @@ def _fill(
 
 
 def _require_target(folder: Path, *, replace: bool) -> None:
-    if os.path.ismount(folder):
-        raise Refused(
-            f"expected a folder that can be given its name at the end, {folder} is a mount point",
-            code="folder-is-mount",
-            hint="Name a folder below it, and move what is needed.",
-        )
+    require_no_mount(folder)
     if not os.path.lexists(folder) or replace:
         return
     if folder.is_symlink() or not folder.is_dir() or any(os.scandir(folder)):
@@ -185,6 +184,7 @@ def _give_name(made: Path, folder: Path, clock: Clock) -> str:
             aside = f"{folder}.before-{clock.now():%Y%m%dT%H%M%S%fZ}"
             os.rename(folder, aside)
         os.rename(made, folder)
+    sync_names(folder.parent)
     return aside
 
 

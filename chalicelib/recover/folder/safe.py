@@ -11,7 +11,8 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -40,10 +41,12 @@ class SafeFolder:
     is in it. The root must exist; its own entry ("." ) comes first.
 
     owners: give every file to the user and group of that name here, or else of that number.
+    close: is given the handle of each file and folder that is complete.
     """
 
     root: Path
     owners: bool
+    close: Callable[[int], None] = os.close
     _levels: list[_Level] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -56,12 +59,10 @@ class SafeFolder:
         trace: TracebackType | None,
     ) -> None:
         while self._levels:
-            level = self._levels.pop()
-            try:
-                if kind is None:
-                    self._finish(level.handle, level.entry)
-            finally:
-                os.close(level.handle)
+            if kind is None:
+                self._leave()
+            else:
+                os.close(self._levels.pop().handle)
 
     def add(self, entry: FileEntry, content: Iterator[bytes]) -> None:
         """Raises Damaged (code "path-outside") for one that does not fit what was added before."""
@@ -85,11 +86,23 @@ class SafeFolder:
     def _leave_until(self, above: str, entry: FileEntry) -> None:
         """Entries come depth first: the folder of the next one is open, or left for good."""
         while self._levels and self._levels[-1].entry.path != above:
-            level = self._levels.pop()
-            self._finish(level.handle, level.entry)
-            os.close(level.handle)
+            self._leave()
         if not self._levels:
             raise _misplaced(entry)
+
+    def _leave(self) -> None:
+        level = self._levels.pop()
+        with self._closing(level.handle):
+            self._finish(level.handle, level.entry)
+
+    @contextmanager
+    def _closing(self, handle: int) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            os.close(handle)
+            raise
+        self.close(handle)
 
     def _create(self, name: bytes, entry: FileEntry, content: Iterator[bytes]) -> None:
         folder = self._levels[-1].handle
@@ -108,7 +121,7 @@ class SafeFolder:
         self, folder: int, name: bytes, entry: FileEntry, content: Iterator[bytes]
     ) -> None:
         handle = os.open(name, NEW_FILE_FLAGS, 0o600, dir_fd=folder)
-        try:
+        with self._closing(handle):
             for piece in content:
                 view = memoryview(piece)
                 while view:
@@ -117,8 +130,6 @@ class SafeFolder:
                 os.unlink(name, dir_fd=folder)
             else:
                 self._finish(handle, entry)
-        finally:
-            os.close(handle)
 
     def _link(self, folder: int, name: bytes, entry: FileEntry) -> None:
         """To a file that was written here before."""
