@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 
-from chalicelib.errors import CheckFailed, NotReady
+from chalicelib.errors import BadInput, CheckFailed, NotReady
 from chalicelib.plan.components import DatabaseChecks
 from chalicelib.ports import Clock, Databases, Fault, Inspector
 from chalicelib.verify.checks import Check, Outcome, run_checks
@@ -23,12 +23,15 @@ def watch_database(
     *,
     since: datetime | None,
     clock: Clock,
+    answered: Collection[str] = (),
     more: Iterable[Check] = (),
 ) -> Outcome:
     """Run every check once.
 
     Args:
         since: page checksum failures from before it are known already.
+        answered: of `probe_texts`, those that the database once had an answer to. One whose table,
+            column or function is gone since is a sign of damage; any other was never right.
         more: checks of the caller's own, run last.
     """
     now = clock.now()
@@ -37,17 +40,42 @@ def watch_database(
         ("files", partial(_expect_none, inspector.missing_files)),
         ("page-checksums", partial(_expect_none, partial(inspector.failed_checksums, since))),
     ]
+    texts = probe_texts(checks)
     planned += [
-        (f"assertion:{it.name}", partial(check_assertion, databases, it))
-        for it in checks.assertions
-    ]
-    planned += [
-        (f"freshness:{it.table}.{it.column}", partial(check_freshness, databases, it, now))
-        for it in checks.freshness
+        (name, partial(_probe, check, known=texts[name] in answered))
+        for name, check in _probes(databases, checks, now)
     ]
     if checks.amcheck:
         planned.append(("amcheck", partial(_check_part, databases, inspector, now)))
     return run_checks([*planned, *more], clock)
+
+
+def probe_texts(checks: DatabaseChecks) -> dict[str, str]:
+    """Name of a check -> what it asks: a plan that asks something else has asked nothing yet."""
+    assertions = {f"assertion:{it.name}": it.sql for it in checks.assertions}
+    fresh = {it: it for it in (f"freshness:{it.table}.{it.column}" for it in checks.freshness)}
+    return assertions | fresh
+
+
+def _probes(databases: Databases, checks: DatabaseChecks, now: datetime) -> Iterator[Check]:
+    for it in checks.assertions:
+        yield f"assertion:{it.name}", partial(check_assertion, databases, it)
+    for rule in checks.freshness:
+        name = f"freshness:{rule.table}.{rule.column}"
+        yield name, partial(check_freshness, databases, rule, now)
+
+
+def _probe(check: Callable[[], str], *, known: bool) -> str:
+    try:
+        return check()
+    except BadInput as error:
+        if error.instance_code != "no-such-object" or not known:
+            raise
+        raise CheckFailed(
+            f"{error.message}; it was there before",
+            code="object-gone",
+            hint="Was it meant? Then correct the plan's probe; else recover, or name it back.",
+        ) from error
 
 
 def _expect_valid(databases: Databases) -> str:

@@ -19,15 +19,23 @@ from chalicelib.plan.records import parse_lsn
 from chalicelib.recover.database.relations import Relations, gather_relations, read_relations
 from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, tell_look
 from chalicelib.verify.checks import Outcome
-from chalicelib.verify.watch import watch_database
+from chalicelib.verify.watch import probe_texts, watch_database
 from leeward.local.damage import DAMAGES, Injected, Victim
 from leeward.local.sample_app import create_schema
 from tests.servers import RealServer, running_server
 
 CHECKS = DatabaseChecks(
-    assertions=(Assertion(name="exist", sql="SELECT count(*) FROM projects", expect="> 0"),)
+    assertions=(
+        Assertion(name="exist", sql="SELECT count(updated_at) FROM projects", expect="> 0"),
+    )
 )
 PROJECTS = 1500
+GONE = {
+    "table-renamed": "ALTER TABLE projects RENAME TO projects_old",
+    "table-moved": "ALTER TABLE projects SET SCHEMA attic",
+    "column-renamed": "ALTER TABLE projects RENAME updated_at TO changed_at",
+    "column-dropped": "ALTER TABLE projects DROP COLUMN updated_at",
+}
 
 
 class Watch:
@@ -38,6 +46,7 @@ class Watch:
         self.operator = server.dsn("nexus", "leeward", "operator")
         self.mark = WalMark(timeline=1, lsn=self._end(), seen=False, open={})
         self.relations = self._live()
+        self.answered = list(probe_texts(CHECKS).values())
 
     def _end(self) -> int:
         with self.server.connect() as connection:
@@ -66,6 +75,7 @@ class Watch:
             CHECKS,
             since=None,
             clock=SystemClock(),
+            answered=self.answered,
             more=[("transactions", self._tell)],
         )
 
@@ -188,3 +198,27 @@ def test_wal_that_is_gone_is_no_sign_of_damage(watch: Watch) -> None:
     with pytest.raises(Unavailable) as raised:
         watch.look()
     assert raised.value.instance_code == "wal-unreadable"
+
+
+@pytest.mark.parametrize("statement", GONE.values(), ids=GONE)
+def test_what_a_probe_asked_and_is_gone_is_a_sign(watch: Watch, statement: str) -> None:
+    watch.server.run("CREATE SCHEMA attic", statement, database="nexus")
+    seen = watch.run()
+    assert (seen.signs, seen.unable) == (("assertion:exist",), ())
+    told = " ".join(result.found for result in seen.results if not result.ok)
+    assert told.endswith("it was there before")
+
+
+def test_a_probe_that_never_had_an_answer_is_no_sign(watch: Watch) -> None:
+    """A plan that names a table wrongly wakes somebody, and starts no recovery."""
+    watch.answered = []
+    watch.server.run(GONE["table-renamed"], database="nexus")
+    seen = watch.run()
+    assert (seen.signs, seen.unable) == ((), ("assertion:exist",))
+
+
+def test_a_right_that_was_taken_is_no_sign(watch: Watch) -> None:
+    watch.server.run("REVOKE pg_read_all_data FROM leeward")
+    seen = watch.run()
+    assert seen.signs == ()
+    assert "assertion:exist" in seen.unable

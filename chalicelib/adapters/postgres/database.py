@@ -223,6 +223,8 @@ _MEANINGS: tuple[tuple[tuple[str, ...], type[LeewardError], str, str], ...] = (
     (("28",), NotReady, "login-refused", "Let the role log in: pg_hba.conf and LOGIN."),
     (("42501",), NotReady, "missing-right", "Grant the role what docs/operator-role.md lists."),
     (("3D000",), BadInput, "no-such-database", "Name a database that exists on this server."),
+    # undefined table, column and function, and a schema that is not there
+    (("42P01", "42703", "42883", "3F000"), BadInput, "no-such-object", "Name one that exists."),
     (("57014",), Unavailable, "statement-timeout", "Look for locks, or give it more time."),
     (("53300",), Unavailable, "too-many-connections", "Free connections, or raise the limit."),
     (("08", "53", "57", "55P03", "40"), Unavailable, "server-busy", "It is tried again."),

@@ -21,9 +21,10 @@ from chalicelib.services.steps.database.relations import relations_of
 from chalicelib.services.steps.database.wal import wal_on_disk
 from chalicelib.verify.checks import Outcome
 from chalicelib.verify.schema import read_schema
-from chalicelib.verify.watch import watch_database
+from chalicelib.verify.watch import probe_texts, watch_database
 
 SOUND = "sound"
+ANSWERED = "answered"
 
 
 def watch(component: str) -> dict[str, Any]:
@@ -36,9 +37,11 @@ def watch(component: str) -> dict[str, Any]:
         database.checks,
         since=watched_until(component),
         clock=build.clock(),
+        answered=_answered(component),
         more=[("changes", lambda: tell_look(_look(component, databases, looks)))],
     )
     _publish(component, outcome)
+    _remember_answers(component, outcome)
     # A check that could not run says nothing about the changes that were looked at.
     if looks and not outcome.signs:
         _remember(component, databases, looks[-1])
@@ -76,6 +79,19 @@ def _mark(component: str, window: Window) -> WalMark:
     return mark
 
 
+def _answered(component: str) -> list[str]:
+    kept = build.state().get(_partition(component), ANSWERED)
+    return list(kept["probes"]) if kept else []
+
+
+def _remember_answers(component: str, outcome: Outcome) -> None:
+    """Of the plan's probes as they are now, those that the database ever had an answer to."""
+    texts, before = probe_texts(build.database(component).checks), _answered(component)
+    probes = [text for name, text in texts.items() if text in before or name not in outcome.unable]
+    if probes != before:
+        _keep(component, ANSWERED, {"probes": probes})
+
+
 def _remember(component: str, databases: Databases, look: Look) -> None:
     with databases.session() as session:
         schema = read_schema(session)
@@ -85,8 +101,12 @@ def _remember(component: str, databases: Databases, look: Look) -> None:
         "commit_at": format_time(commit_at) if commit_at else "",
         "mark": look.mark.to_json(),
     }
-    if not build.state().create(_partition(component), SOUND, item):
-        build.state().replace(_partition(component), SOUND, item, expected={})
+    _keep(component, SOUND, item)
+
+
+def _keep(component: str, sort: str, item: dict[str, Any]) -> None:
+    if not build.state().create(_partition(component), sort, item):
+        build.state().replace(_partition(component), sort, item, expected={})
 
 
 def _publish(component: str, outcome: Outcome) -> None:
