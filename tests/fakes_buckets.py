@@ -48,7 +48,8 @@ class InMemoryBuckets:
 
 
 class InMemoryBucket:
-    """`versions`: key -> newest first. `failing`: keys whose deletion the server refuses."""
+    """`versions`: key -> newest first. `failing`: keys whose deletion the server refuses.
+    `page_rows`: how many objects a page has."""
 
     region = "us-east-1"
 
@@ -59,6 +60,7 @@ class InMemoryBucket:
         self.versions: dict[str, list[Stored]] = {}
         self.failing: set[str] = set()
         self.requests = 0
+        self.page_rows = 1000
         self._numbers = count(1)
 
     async def list(
@@ -74,6 +76,19 @@ class InMemoryBucket:
                 yield ObjectRow(
                     key, facts.size_bytes, facts.etag, facts.modified_at, facts.storage_class
                 )
+
+    async def pages(
+        self, prefix: str = "", *, start_after: str = "", end_before: str = ""
+    ) -> AsyncGenerator[Sequence[ObjectRow], None]:
+        rows = self.list(prefix, start_after=start_after, end_before=end_before)
+        page: list[ObjectRow] = []
+        async for row in rows:
+            page.append(row)
+            if len(page) == self.page_rows:
+                yield page
+                page = []
+        if page:
+            yield page
 
     async def prefixes(
         self, prefix: str = "", *, start_after: str = "", delimiter: str = "/"

@@ -139,6 +139,11 @@ class Bucket(Protocol):
         Keys in (start_after, end_before); "" is no bound.
         """
 
+    def pages(
+        self, prefix: str = "", *, start_after: str = "", end_before: str = ""
+    ) -> AsyncGenerator[Sequence[ObjectRow], None]:
+        """As `list`, some rows at a time and never none: for whoever reads millions."""
+
     def prefixes(
         self, prefix: str = "", *, start_after: str = "", delimiter: str = "/"
     ) -> AsyncGenerator[str, None]:

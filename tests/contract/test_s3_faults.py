@@ -13,6 +13,7 @@ from typing import TypeVar
 import pytest
 from botocore.session import get_session
 
+from bench.lab import poll
 from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
 from chalicelib.adapters.s3.copy import CopyLimits
 from chalicelib.adapters.s3.place import Patience
@@ -219,6 +220,21 @@ def test_a_page_that_says_there_is_more_is_followed() -> None:
     with scripted_server([page(ROW, more), page(ROW.replace(b">k<", b">l<"))]) as server:
         assert use(server.url, names) == ["k", "l"]
         assert "continuation-token=a%2Bb%2Fc%3D" in server.asked[1]
+
+
+def test_the_next_page_is_asked_for_before_the_first_is_used() -> None:
+    """Also by who lets nothing else run until it has used it up."""
+    more = b"<NextContinuationToken>t</NextContinuationToken>"
+
+    async def work(bucket: S3Bucket) -> None:
+        async with aclosing(bucket.pages()) as pages:
+            assert [row.key for row in await anext(pages)] == ["k"]
+            poll(lambda: server.asked[1], 10)
+            assert [row.key for row in await anext(pages)] == ["l"]
+
+    with scripted_server([page(ROW, more), page(ROW.replace(b">k<", b">l<"))]) as server:
+        use(server.url, work)
+        assert len(server.asked) == 2
 
 
 def test_a_server_that_repeats_a_page_does_not_hold_us_for_ever() -> None:

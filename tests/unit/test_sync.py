@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -87,16 +87,27 @@ OBJECTS = st.dictionaries(KEYS, st.binary(max_size=3))
 
 
 @settings(max_examples=150, deadline=None)
-@given(OBJECTS, OBJECTS, st.booleans(), st.integers(1, 4), st.booleans())
+@given(
+    OBJECTS,
+    OBJECTS,
+    st.booleans(),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(1, 4),
+    st.integers(1, 4),
+)
 def test_the_replica_has_what_the_source_has(
     source: dict[str, bytes],
     replica: dict[str, bytes],
     mirror: bool,
     split_after: int,
     versioned: bool,
+    source_page: int,
+    replica_page: int,
 ) -> None:
-    """Whatever there was, and however the listing is cut among walkers."""
+    """Whatever there was, and however the listings are cut into pages and among walkers."""
     world = World(versioned=versioned)
+    world.source.page_rows, world.replica.page_rows = source_page, replica_page
     for bucket, objects in ((world.source, source), (world.replica, replica)):
         for key, data in objects.items():
             asyncio.run(bucket.put(key, data))
@@ -128,6 +139,24 @@ def test_a_large_listing_is_cut_and_no_key_is_missed_or_taken_twice() -> None:
     world.sync(on_decision=lambda one: told.append(one.key), split_after=100)
     assert sorted(told) == sorted(keys)
     assert contents(world.replica).keys() == keys
+
+
+class WithEmptyPages(BucketReplica):
+    """Its server also sends pages in which there is nothing."""
+
+    async def pages(self, *args: Any, **how: Any) -> AsyncGenerator[Sequence[ObjectRow], None]:
+        async for rows in super().pages(*args, **how):
+            yield []
+            yield rows
+
+
+def test_a_page_with_nothing_in_it_is_not_the_end() -> None:
+    """What is taken for missing would be copied again, or deleted."""
+    world = World()
+    world.source.page_rows = world.replica.page_rows = 1
+    for bucket in (world.source, world.replica):
+        world.put(bucket, a="1", b="2", c="3")
+    assert world.sync(WithEmptyPages(world.replica)).reasons == {"leave same-etag": 3}
 
 
 def test_a_prefix_bounds_both_sides_and_progress_counts_up() -> None:

@@ -19,7 +19,7 @@ from chalicelib.adapters.s3.copy import CopyLimits, S3Copier
 from chalicelib.adapters.s3.copy_turns import CopyTurns
 from chalicelib.adapters.s3.facts import read_facts, read_written
 from chalicelib.adapters.s3.http import Answer, S3Http, sha256_header
-from chalicelib.adapters.s3.pages import pages_of, unordered
+from chalicelib.adapters.s3.pages import check_order, pages_of, unordered
 from chalicelib.adapters.s3.place import Patience, Place, Query
 from chalicelib.adapters.s3.read import Reading
 from chalicelib.adapters.s3.rules_direct import read_rules
@@ -123,6 +123,15 @@ class S3Bucket:
     async def list(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
     ) -> AsyncGenerator[ObjectRow, None]:
+        found = self.pages(prefix, start_after=start_after, end_before=end_before)
+        async with aclosing(found) as pages:
+            async for rows in pages:
+                for row in rows:
+                    yield row
+
+    async def pages(
+        self, prefix: str = "", *, start_after: str = "", end_before: str = ""
+    ) -> AsyncGenerator[Sequence[ObjectRow], None]:
         query = [("list-type", "2"), ("encoding-type", "url"), ("prefix", prefix)]
         first = [("start-after", start_after)] if start_after else []
         last = start_after
@@ -130,14 +139,13 @@ class S3Bucket:
         def is_enough(page: Page) -> bool:
             return bool(end_before and page.rows and page.rows[-1].key >= end_before)
 
-        async for page in pages_of(self._page, query, first, is_enough):
-            for row in page.rows:
-                if row.key <= last and last:
-                    raise unordered(self.name, last, row.key)
-                last = row.key
-                if end_before and row.key >= end_before:
-                    return
-                yield row
+        async with aclosing(pages_of(self._page, query, first, is_enough)) as pages:
+            async for page in pages:
+                rows, last = page.rows, check_order(self.name, last, page.rows)
+                if is_enough(page):
+                    rows = [row for row in rows if row.key < end_before]
+                if rows:
+                    yield rows
 
     async def prefixes(
         self, prefix: str = "", *, start_after: str = "", delimiter: str = "/"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 from chalicelib.adapters.s3.place import Query
 from chalicelib.errors import LeewardError, NotReady
+from chalicelib.ports.buckets import ObjectRow
 
 
 class Followed(Protocol):
@@ -30,12 +32,26 @@ async def pages_of(
     try:
         while (page := await coming).following is not None and not is_enough(page):
             coming = asyncio.ensure_future(fetch([*query, *page.following]))
+            # It is sent now: who uses the page may let nothing else run before it is used up.
+            await asyncio.sleep(0)
             yield page
         yield page
     finally:
         coming.cancel()
         with suppress(asyncio.CancelledError, LeewardError):
             await coming
+
+
+def check_order(bucket: str, last: str, rows: Sequence[ObjectRow]) -> str:
+    """The last key of a page whose keys all come after `last`, each after the one before it.
+
+    Raises NotReady (code "listing-unordered").
+    """
+    keys = [last, *(row.key for row in rows)]
+    for before, key in pairwise(keys):
+        if not before < key:
+            raise unordered(bucket, before, key)
+    return keys[-1]
 
 
 def unordered(bucket: str, last: str, key: str) -> NotReady:

@@ -67,9 +67,10 @@ class Replica(Protocol):
     @property
     def in_flight(self) -> int: ...
 
-    def list(
+    def pages(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
-    ) -> AsyncGenerator[ObjectRow, None]: ...
+    ) -> AsyncGenerator[Sequence[ObjectRow], None]:
+        """As Bucket.pages."""
 
     def hides(self, key: str) -> bool:
         """The key's object is not in the listing; `look` finds it."""
@@ -97,10 +98,10 @@ class BucketReplica:
     def name(self) -> str:
         return self.bucket.name
 
-    def list(
+    def pages(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
-    ) -> AsyncGenerator[ObjectRow, None]:
-        return self.bucket.list(prefix, start_after=start_after, end_before=end_before)
+    ) -> AsyncGenerator[Sequence[ObjectRow], None]:
+        return self.bucket.pages(prefix, start_after=start_after, end_before=end_before)
 
     def hides(self, key: str) -> bool:
         return False
@@ -150,16 +151,20 @@ class StoreReplica:
         self._threads = ThreadPoolExecutor(threads)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
-    async def list(
+    async def pages(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
-    ) -> AsyncGenerator[ObjectRow, None]:
+    ) -> AsyncGenerator[Sequence[ObjectRow], None]:
         rows = await self._in_thread(self._store.list, NAMES + prefix)
         while some := await self._in_thread(_next_rows, rows):
-            for row in some:
-                if end_before and row.key >= end_before:
-                    return
-                if row.key > start_after:
-                    yield row
+            found = [
+                row
+                for row in some
+                if row.key > start_after and (not end_before or row.key < end_before)
+            ]
+            if found:
+                yield found
+            if end_before and some[-1].key >= end_before:
+                return
 
     def hides(self, key: str) -> bool:
         return is_long(key)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -156,13 +157,14 @@ class _Planner:
         self._number = 0
         self._sample: list[str] = []
 
-    async def take(self, decision: KeyDecision, row: ObjectRow | None) -> None:
+    def take(self, decision: KeyDecision, row: ObjectRow | None) -> Awaitable[None] | None:
         self._count(decision, row)
         if decision.action == "delete":
             self.deletions.add(decision.key)
         elif decision.action == "copy":
             assert row is not None
-            await self._add(row, decision.reason)
+            return self._add(row, decision.reason)
+        return None
 
     async def finish(self) -> None:
         await self._write("copy")

@@ -21,7 +21,9 @@ from chalicelib.backup.bucket.in_parts import Compared, is_in_parts
 from chalicelib.backup.bucket.key_spool import KeySpool
 from chalicelib.backup.bucket.replicas import Copied, Replica, look
 from chalicelib.backup.bucket.sync_decision import (
+    Action,
     KeyDecision,
+    Reason,
     SyncPolicy,
     check_deletions,
     shows_later_changes,
@@ -155,7 +157,8 @@ async def sync_decided(
     async def take_each() -> None:
         async with aclosing(decided):
             async for decision, row in decided:
-                await job.take(decision, row)
+                if (taken := job.take(decision, row)) is not None:
+                    await taken
 
     with job.deletions:
         await job.copy_all(take_each())
@@ -173,7 +176,7 @@ class _Job:
     on_decision: Callable[[KeyDecision], None] = lambda _: None
     progress: Callable[[SyncProgress], None] = lambda _: None
     counts: SyncProgress = field(default_factory=SyncProgress)
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[tuple[Action, Reason]] = field(default_factory=Counter)
     failed: dict[str, LeewardError] = field(default_factory=dict)
     missed: int = 0
     missed_keys: list[str] = field(default_factory=list)
@@ -198,8 +201,8 @@ class _Job:
                 task.cancel()
             await asyncio.gather(*self.copying, return_exceptions=True)
 
-    async def take(self, decision: KeyDecision, row: ObjectRow | None) -> None:
-        """One decision: counted, told, and begun when it is a copy."""
+    def take(self, decision: KeyDecision, row: ObjectRow | None) -> Awaitable[None] | None:
+        """One decision: counted, told, and begun when it is a copy and there is room for it."""
         self._raise_fatal()
         self._count(decision, row)
         self.on_decision(decision)
@@ -207,8 +210,8 @@ class _Job:
             self.deletions.add(decision.key)
         elif decision.action == "copy" and not self.dry_run:
             assert row is not None
-            await self.gate.acquire()
-            self._begin(row.key, row)
+            return self._begin_in_turn(row.key, row)
+        return None
 
     async def delete_extra(self, *, approved: bool) -> None:
         """Counted first: either all may go, or nothing does."""
@@ -237,7 +240,7 @@ class _Job:
             dry_run=self.dry_run,
             source_objects=self.counts.source_objects,
             replica_objects=self.counts.replica_objects,
-            reasons=dict(sorted(self.reasons.items())),
+            reasons={f"{action} {why}": n for (action, why), n in sorted(self.reasons.items())},
             copied=self.counts.copied,
             copied_bytes=self.counts.copied_bytes,
             deleted=self.counts.deleted,
@@ -252,7 +255,7 @@ class _Job:
         counts = self.counts
         counts.source_objects += row is not None
         counts.replica_objects += decision.reason != "new"
-        self.reasons[f"{decision.action} {decision.reason}"] += 1
+        self.reasons[decision.action, decision.reason] += 1
         if row is not None and decision.action == "copy":
             counts.to_copy += 1
             counts.to_copy_bytes += row.size_bytes
@@ -263,7 +266,8 @@ class _Job:
         if (counts.source_objects + counts.replica_objects) % 1000 == 0:
             self.progress(counts)
 
-    def _begin(self, key: str, row: ObjectRow | None) -> None:
+    async def _begin_in_turn(self, key: str, row: ObjectRow | None) -> None:
+        await self.gate.acquire()
         task = asyncio.ensure_future(self._copy_or_note(key, row))
         self.copying.add(task)
         task.add_done_callback(self._ended)
@@ -305,8 +309,7 @@ class _Job:
 
     async def _try_failed_again(self) -> None:
         for key in list(self.failed):
-            await self.gate.acquire()
-            self._begin(key, None)
+            await self._begin_in_turn(key, None)
         await self._settle()
 
     async def _still_absent(self, keys: Sequence[str]) -> list[str]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from chalicelib.backup.bucket.in_parts import is_in_parts
 from chalicelib.errors import Refused
-from chalicelib.plan.records import Record
 from chalicelib.ports.buckets import ObjectRow
 
 Action = Literal["copy", "leave", "delete", "keep"]
@@ -47,8 +46,7 @@ class SyncPolicy:
     walkers: int = 8
 
 
-@dataclass(frozen=True, slots=True)
-class KeyDecision(Record):
+class KeyDecision(NamedTuple):
     """`size_bytes`: of the source, or of what would be deleted."""
 
     key: str

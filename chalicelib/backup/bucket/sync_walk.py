@@ -8,9 +8,9 @@ parallel listing only where there is something to gain.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from chalicelib.backup.bucket.in_parts import Compared, may_be_older
 from chalicelib.backup.bucket.replicas import Replica
@@ -29,7 +29,8 @@ FOLDERS = 1000
 # Keys whose versions are asked for at once.
 ASKED_AT_ONCE = 64
 
-Take = Callable[[KeyDecision, ObjectRow | None], Awaitable[None]]
+# None: there is nothing to wait for, as with almost every key of most syncs.
+Take = Callable[[KeyDecision, ObjectRow | None], Awaitable[None] | None]
 
 
 @dataclass
@@ -83,47 +84,55 @@ class Walk:
         prefix = self._policy.prefix
         async with (
             self._gate,
-            aclosing(self._source.list(prefix, **how)) as sources,
-            aclosing(self._replica.list(prefix, **how)) as targets,
+            aclosing(self._source.pages(prefix, **how)) as sources,
+            aclosing(self._replica.pages(prefix, **how)) as targets,
         ):
             await self._merge(span, _Cursor(sources), _Cursor(targets))
 
     async def _merge(self, span: Span, sources: _Cursor, targets: _Cursor) -> None:
-        await _both(sources.advance(), targets.advance())
+        await _both(sources.turn(), targets.turn())
         split_at, seen = self._split_after, 0
-        while (key := _least(sources.row, targets.row)) is not None and span.holds(key):
-            source, target = sources.at(key), targets.at(key)
-            if source and target is None and self._replica.hides(key):
-                target = await self._replica.look(key)
-            await self._decide(source, target)
-            if source:
-                await sources.advance()
-            if targets.at(key):
-                await targets.advance()
+        source, target = _least(sources.row, targets.row)
+        while (row := source or target) and span.holds(row.key):
+            there = target
+            if there is None and self._replica.hides(row.key):
+                there = await self._replica.look(row.key)
+            if (taken := self._decide(source, there)) is not None:
+                await taken
+            if source and not sources.step():
+                await sources.turn()
+            if target and not targets.step():
+                await targets.turn()
             seen += 1
             if seen == split_at and self._replica.ranged:
                 split_at *= 2
-                await self._split(span, key)
+                await self._split(span, row.key)
+            source, target = _least(sources.row, targets.row)
 
-    async def _decide(self, source: ObjectRow | None, target: ObjectRow | None) -> None:
+    def _decide(self, source: ObjectRow | None, target: ObjectRow | None) -> Awaitable[None] | None:
         decision = decide_key(source, target, self._policy)
         if source and needs_memory(source, target):
             self._compared.add(source)
             if target and decision.reason == "copied-later" and not self._compared.knows(source):
-                await self._asking.acquire()
-                self._walkers.create_task(self._ask_versions(decision, source, target))
-                return
-        await self._take(decision, source)
+                return self._begin_asking(decision, source, target)
+        return self._take(decision, source)
+
+    async def _begin_asking(
+        self, decision: KeyDecision, source: ObjectRow, target: ObjectRow
+    ) -> None:
+        await self._asking.acquire()
+        self._walkers.create_task(self._ask_versions(decision, source, target))
 
     async def _ask_versions(
         self, decision: KeyDecision, source: ObjectRow, target: ObjectRow
     ) -> None:
         try:
             if await may_be_older(self._source, source, target):
-                decision = replace(decision, action="copy", reason="may-be-older")
+                decision = decision._replace(action="copy", reason="may-be-older")
         finally:
             self._asking.release()
-        await self._take(decision, source)
+        if (taken := self._take(decision, source)) is not None:
+            await taken
 
     async def _split(self, span: Span, key: str) -> None:
         """A cut itself belongs to the span before it: listings begin after a key."""
@@ -154,17 +163,25 @@ class Walk:
 
 
 class _Cursor:
-    """The next row of a listing, None at its end."""
+    """The next row of a listing, None at its end. `turn` first."""
 
-    def __init__(self, rows: AsyncIterator[ObjectRow]) -> None:
-        self._rows = rows
+    def __init__(self, pages: AsyncIterator[Sequence[ObjectRow]]) -> None:
+        self._pages = pages
+        self._rows: Iterator[ObjectRow] = iter(())
         self.row: ObjectRow | None = None
 
-    async def advance(self) -> None:
-        self.row = await anext(self._rows, None)
+    def step(self) -> bool:
+        """To the next row of this page; False behind its last one."""
+        self.row = next(self._rows, None)
+        return self.row is not None
 
-    def at(self, key: str) -> ObjectRow | None:
-        return self.row if self.row is not None and self.row.key == key else None
+    async def turn(self) -> None:
+        """To the first row of the next page, None when there is no other page."""
+        while (rows := await anext(self._pages, None)) is not None:
+            self._rows = iter(rows)
+            if self.step():
+                return
+        self.row = None
 
 
 async def _both(*first: Awaitable[None]) -> None:
@@ -174,9 +191,13 @@ async def _both(*first: Awaitable[None]) -> None:
             raise found
 
 
-def _least(one: ObjectRow | None, other: ObjectRow | None) -> str | None:
-    """Code points have the order of their UTF-8 bytes."""
-    if one is None or other is None:
-        found = one or other
-        return found.key if found else None
-    return min(one.key, other.key)
+def _least(
+    one: ObjectRow | None, other: ObjectRow | None
+) -> tuple[ObjectRow | None, ObjectRow | None]:
+    """Those of the next key, which one of them may lack.
+
+    Code points have the order of their UTF-8 bytes.
+    """
+    if one is None or other is None or one.key == other.key:
+        return one, other
+    return (one, None) if one.key < other.key else (None, other)
