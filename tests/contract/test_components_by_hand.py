@@ -69,6 +69,10 @@ def follow(kind: str, desk: Path, known: dict[str, str]) -> subprocess.Completed
         (tools / "zstd").write_text(ZSTD)
         (tools / "zstd").chmod(0o755)
     (tools / "python3").symlink_to(sys.executable)
+    (tools / "sync").write_text(
+        f'#!/bin/sh\necho "$@" >> synced\nexec {shutil.which("sync")} "$@"\n'
+    )
+    (tools / "sync").chmod(0o755)
     path = os.pathsep.join([str(tools), str(TOOLS), os.defpath])
     return subprocess.run(
         ["sh", "-c", commands(kind)], cwd=desk, env={**known, "PATH": path, "LC_ALL": "C"},
@@ -87,6 +91,7 @@ def test_a_folder(cloud: dict[str, str], tmp_path: Path) -> None:
     done = follow("A folder", tmp_path / "desk", known)
     assert done.returncode == 0, done.stderr
     assert snapshot(tmp_path / "desk" / "files") == snapshot(tmp_path / "source")
+    assert (tmp_path / "desk" / "synced").read_text() == "-f files\n"
     key = f"points/{point.id}/files.tar.zst"
     store.put(key, store.get(key)[:-1] + b"!")
     done = follow("A folder", tmp_path / "again", known)
@@ -141,3 +146,4 @@ def test_git(cloud: dict[str, str], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert git(tmp_path / "desk" / "code", "rev-parse", "HEAD") == code.first
     assert refs(tmp_path / "desk" / "all.git") == refs(code.source)
+    assert (tmp_path / "desk" / "synced").read_text() == "-f code\n-f all.git\n"

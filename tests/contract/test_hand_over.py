@@ -56,6 +56,9 @@ ZSTD = f"""#!{sys.executable}
 import sys, zstandard
 zstandard.ZstdDecompressor().copy_stream(sys.stdin.buffer, sys.stdout.buffer)
 """
+# What is asked to be on the disk, in that order, before the real program is.
+LOGGED = '#!/bin/sh\necho "$(basename "$0") $*" >> "{log}"\nexec "{program}" "$@"\n'
+ON_DISK = ["initdb --sync-only -D data", "sync -f data"]
 # Where the tests run as root: the commands' last one becomes the account that a host would have.
 PG_CTL = """#!{python}
 import os, sys
@@ -161,6 +164,10 @@ class Host:
             )  # fmt: skip
         assert done.returncode == 0, said.read_text() + self.log()
 
+    def synced(self) -> list[str]:
+        """Of what was done before a server was started."""
+        return (self.folder.parent / "synced").read_text().splitlines()
+
     def log(self) -> str:
         log = self.folder / "server.log"
         return log.read_text() if log.exists() else ""
@@ -191,6 +198,9 @@ def host(world: World) -> Iterator[Host]:
         if os.geteuid() == 0:
             facts = {"uid": account.uid, "gid": account.gid, "program": programs.tool("pg_ctl")}
             add_tool(tools / "pg_ctl", PG_CTL.format(python=sys.executable, **facts))
+        synced = {"initdb": str(programs.tool("initdb")), "sync": shutil.which("sync")}
+        for name, program in synced.items():
+            add_tool(tools / name, LOGGED.format(log=top / "synced", program=program))
         path = [str(tools), str(TOOLS), str(programs.bin_dir), os.defpath]
         environment = {**world.environment, "PATH": os.pathsep.join(path), "LC_ALL": "C"}
         port = free_port()
@@ -221,6 +231,7 @@ def test_the_page_brings_up_the_same_database(world: World, host: Host) -> None:
     assert host.ask("show data_checksums") == [("on",)]
     assert [path.is_symlink() for path in (host.folder / "data" / "pg_tblspc").iterdir()] == [True]
     assert "recovery" not in host.log()
+    assert host.synced() == ON_DISK
 
 
 def test_it_stays_what_it_is_on_a_durable_server(world: World, host: Host) -> None:
@@ -235,6 +246,7 @@ def test_it_stays_what_it_is_on_a_durable_server(world: World, host: Host) -> No
 
 def test_the_line_of_the_record_does_the_same(world: World, host: Host) -> None:
     host.run("bash", host_commands(url(world.hand_over("run-line"))))
+    assert host.synced() == ON_DISK
     assert compare_digests(world.digests, table_digests(host.databases)) == ()
 
 
@@ -250,6 +262,18 @@ def test_nothing_of_the_throw_away_server_goes_along(world: World, host: Host) -
     assert 1 <= len(segments) <= 2 < len(there)
     modes = {path.stat().st_mode & 0o077 for path in host.folder.rglob("*")}
     assert modes == {0}
+
+
+def test_what_the_disk_does_not_take_is_not_started(world: World, host: Host) -> None:
+    made = world.hand_over("run-unsynced")
+    add_tool(host.folder.parent / "tools" / "initdb", "#!/bin/sh\nexit 1\n")
+    with pytest.raises(AssertionError, match="not on the disk"):
+        follow_the_page(host, made)
+    assert host.log() == ""
+    shutil.rmtree(host.folder / "data")
+    with pytest.raises(AssertionError):
+        host.run("bash", host_commands(url(made)))
+    assert host.log() == ""
 
 
 @pytest.mark.parametrize("place", ["middle", "end"])

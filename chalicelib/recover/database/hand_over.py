@@ -133,8 +133,10 @@ def host_commands(url: str) -> str:
     docs/hand-over.md holds the same for any shell, with the archive's digest compared.
     """
     unpack = f"aws s3 cp --no-progress {url} - | zstd -d | tar -x -C data"
+    # A folder that was shut down in order is not synced when its server starts.
+    sync = "initdb --sync-only -D data && sync -f data"
     start = "pg_ctl -D data -l server.log start"
-    return f"set -o pipefail; mkdir data && chmod 700 data && {unpack} && {start}"
+    return f"set -o pipefail; mkdir data && chmod 700 data && {unpack} && {sync} && {start}"
 
 
 def _manifest_key(run_id: str) -> str:
