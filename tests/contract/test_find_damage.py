@@ -282,6 +282,16 @@ def test_sees_that_a_small_table_was_emptied(production: RealServer) -> None:
     assert (damage.kind, damage.tables, damage.rows) == ("mass-delete", ("public.plans",), 40)
 
 
+def test_finds_large_objects_that_were_unlinked(production: RealServer) -> None:
+    production.run("SELECT lo_from_bytea(0, 'film') FROM generate_series(1, 1500)",
+                   "ANALYZE pg_largeobject_metadata", database="nexus")  # fmt: skip
+    scene = Scene(production)
+    production.run("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", database="nexus")
+    damage = scene.find()
+    assert (damage.kind, damage.rows) == ("mass-delete", 1500)
+    assert damage.tables == ("pg_catalog.pg_largeobject_metadata",)
+
+
 def test_does_what_a_person_says(production: RealServer) -> None:
     scene = Scene(production)
     injected = scene.injure("truncate", "assets")

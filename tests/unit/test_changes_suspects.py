@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -116,6 +117,27 @@ def test_catalogues_toast_and_views_do_not_count() -> None:
     })  # fmt: skip
     files = (Relfile(5, number) for number in (1259, 16600, 16700, 16800))
     assert judge(*(deleting(700, 5000, file=file) for file in files), known=known) == ()
+
+
+@pytest.mark.parametrize("number", [2995, 16900])
+def test_large_objects_count_by_their_list(number: int) -> None:
+    """Which has another number once somebody rewrote it with VACUUM FULL."""
+    known = relations()
+    known.learn({number: Relation("pg_catalog.pg_largeobject_metadata", "r", rows=9000)})
+    [suspect] = judge(deleting(700, 5000, file=Relfile(5, number)), known=known)
+    assert (suspect.kind, suspect.rows, suspect.strong) == ("mass-delete", 5000, True)
+    given_away = transaction(700, rows={Relfile(5, number): Rows(updated=5000)})
+    assert judge(given_away, known=known) == ()
+
+
+def test_a_dropped_view_that_can_be_computed_again_is_for_people_to_judge() -> None:
+    known = relations()
+    known.learn({16500: Relation("public.totals", "m", rows=40_000)})
+    gone = transaction(700, dropped=((NEW, "base"),))
+    [suspect] = judge(gone, known=known)
+    assert (suspect.kind, suspect.tables, suspect.strong) == ("drop", ("public.totals",), False)
+    refreshed = replace(gone, created=(new(transient=True, file=OTHER),))
+    assert judge(refreshed, known=known) == ()
 
 
 def test_what_was_done_when_all_was_well_is_routine() -> None:

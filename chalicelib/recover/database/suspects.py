@@ -1,7 +1,9 @@
 """Which transactions may have damaged a database: scored from the row changes in its WAL. Pure.
 
 A transaction is suspect when it changed far more rows of a table than its neighbours do, or when
-it dropped, emptied or rewrote a table. Inserts alone damage nothing. VACUUM FULL and CLUSTER copy a
+it dropped, emptied or rewrote a table. Large objects count by their list, of one row each; their
+pages say how large they are. A dropped materialized view can be computed again, and is told to
+people alone. Inserts alone damage nothing. VACUUM FULL and CLUSTER copy a
 table into a new file without inserting rows; REINDEX touches index files alone; a refresh replaces
 the file of a materialized view; SET TABLESPACE moves a file: none of these is a suspect.
 """
@@ -27,8 +29,12 @@ from chalicelib.recover.database.changes import (
 )
 from chalicelib.recover.database.relations import Relation, Relations
 
+# One row for each large object, whoever owns it.
+LARGE_OBJECTS = "pg_catalog.pg_largeobject_metadata"
 # What a dropped database stands for among the tables.
 WHOLE_DATABASE = "the whole database"
+# pg_class.relkind of a materialized view.
+MATERIALIZED = "m"
 # So much of a table changed at once is suspect also when the table is small.
 HALF_TABLE_SHARE = 0.5
 # A job that did the same this often is routine, when nobody knows a moment of health before it.
@@ -155,7 +161,7 @@ class _Judge:
         tables = [
             (relation, tablespace)
             for relfile, tablespace in transaction.dropped
-            if (relation := self.relations.get(relfile)) and relation.is_user_table
+            if (relation := self.relations.get(relfile)) and _holds_rows(relation)
         ]
         for table, tablespace in tables:
             new = _successor(transaction, table, self.relations, alone=len(tables) == 1)
@@ -169,6 +175,8 @@ class _Judge:
         known = self.relations.rows_of(table.name)
         rows = self.thresholds.rows if known is None else known
         said = f"{table.name} ({'an unknown number of' if known is None else known} rows)"
+        if table.kind == MATERIALIZED:
+            return None if new else _Loss("drop", table.name, rows, f"dropped {said}", strong=False)
         if new is None:
             return _Loss("drop", table.name, rows, f"dropped {said}", rows > 0)
         if new.tablespace != tablespace:
@@ -190,10 +198,11 @@ class _Judge:
     def _is_much(self, relfile: Relfile, rows: Rows) -> bool:
         """Unknown files count: a table may have come and gone between two maps."""
         relation = self.relations.get(relfile)
-        ours = self.relations.has(relfile)
-        if not ours or relfile.number < FIRST_USER_NUMBER or rows.changed < NOTABLE_ROWS:
+        if not self.relations.has(relfile) or rows.changed < NOTABLE_ROWS:
             return False
-        if relation and not relation.is_user_table:
+        if relation and relation.name == LARGE_OBJECTS:
+            rows = Rows(deleted=rows.deleted)
+        elif relfile.number < FIRST_USER_NUMBER or relation and not relation.is_user_table:
             return False
         there = self.relations.rows_of(self.relations.name_of(relfile))
         most = there is not None and rows.changed >= there * HALF_TABLE_SHARE
@@ -222,6 +231,10 @@ class _Judge:
         if self.since is None:
             return len(alike) >= ROUTINE_TIMES
         return any(at <= self.since for at in alike)
+
+
+def _holds_rows(relation: Relation) -> bool:
+    return relation.is_user_table or relation.kind == MATERIALIZED
 
 
 def _successor(
