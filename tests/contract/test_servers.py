@@ -15,6 +15,7 @@ import pytest
 from chalicelib.adapters.servers.ec2 import Ec2Servers, LoadBalancerTargets
 from chalicelib.adapters.servers.ssm import SsmCommands
 from chalicelib.errors import CheckFailed, NotReady, Unavailable
+from chalicelib.recover.sites.host_scripts import NOT_ON_DISK, Download, place_files
 from leeward.local.cloud import LocalCloud
 from tests.clouds import wait_for
 from tests.hosts import NAME, TEMPLATE, launch, make_template
@@ -122,6 +123,37 @@ def test_a_repeated_script_waits_for_the_first(commands: SsmCommands, server: st
     assert statuses == [0, 0]
 
 
+PACK = """mkdir -p /srv/packed/var/www; cd /srv/packed; echo hello >var/www/page
+echo 'it has a name' >"var/www/a page"; ln -s page var/www/link
+tar -c . | zstd -q >../object; sha256sum ../object | cut -c1-64"""
+# Programs of that name before the machine's: one tells of each file it is asked to sync.
+TOLD = """mkdir -p /srv/bin; PATH=/srv/bin:$PATH; cat >/srv/bin/sync <<'X'
+#!/bin/sh
+stat -c %i "$@" >>/srv/synced; exec /bin/sync "$@"
+X
+chmod 755 /srv/bin/sync
+"""
+FAILS = TOLD.replace("exec /bin/sync", "exit 1;")
+
+
+def test_what_is_placed_on_a_server_is_on_its_disk(
+    commands: SsmCommands, server: str, cloud: LocalCloud
+) -> None:
+    packed = commands.run(server, PACK, name="r/pack", limit_seconds=20)
+    placed = place_files(
+        "r/place", Download("file:/srv/object", packed.output.strip()), "/", ["/var/www"]
+    )
+    ran = commands.run(server, TOLD + placed, name="r/place", limit_seconds=20)
+    assert (ran.status, ran.output) == (0, "3\n"), ran.errors
+    root = cloud.hosts.root(server)
+    assert (root / "var/www/a page").read_text() == "it has a name\n"
+    names = ("var/www", "var/www/page", "var/www/a page", "var")
+    wanted = {str((root / name).stat().st_ino) for name in names}
+    assert wanted <= set((root / "srv/synced").read_text().split())
+    broken = commands.run(server, FAILS + placed, name="r/broken", limit_seconds=20)
+    assert broken.status == NOT_ON_DISK
+
+
 def test_units_start_and_stop_by_systemctl(
     commands: SsmCommands, server: str, servers: Ec2Servers
 ) -> None:
@@ -212,6 +244,7 @@ def test_nothing_of_a_host_outlives_its_cloud(tmp_path: Path) -> None:
     script = f"""
 import json, os
 from pathlib import Path
+from chalicelib.recover.sites.host_scripts import NOT_ON_DISK, Download, place_files
 from leeward.local.cloud import LocalCloud
 from tests.hosts import launch, make_template
 cloud = LocalCloud(schedules=False).start()

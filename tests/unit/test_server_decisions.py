@@ -170,6 +170,7 @@ def test_what_comes_from_a_plan_is_quoted_in_scripts() -> None:
         "run-1/step", Download("https://s3/x", "0" * 64), "/opt/$(id)", "a b", "u"
     )
     assert "'/opt/$(id)'" in bundle
+    assert "keep '/opt/$(id)'" in bundle
     assert "'a b'" in bundle
     assert "printf '%s\\n' 'A=$(id)'" in tell_settings({"A": "$(id)"}, ["site"])
 

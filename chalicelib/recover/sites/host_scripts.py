@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from shlex import quote
 
 NO_DOWNLOAD, WRONG_DIGEST, NOT_UNPACKED, PATH_MISSING, NO_REVISION = 64, 65, 66, 67, 68
-NO_UPLOAD, TOO_LARGE = 69, 70
+NO_UPLOAD, TOO_LARGE, NOT_ON_DISK = 69, 70, 71
 # Of one PUT. Source: "Amazon S3 multipart upload limits".
 UPLOAD_BYTES = 5 << 30
 # What a server may lack.
 NO_PROGRAM = 127
+# `keep PATH`: each file and folder of it on the disk, and its name.
+_KEEP = (
+    'keep() { find "$1" ! -type l -exec sync {} + && sync "$(dirname "$1")"'
+    f" || exit {NOT_ON_DISK}; }}"
+)
 RESTORES = "/var/lib/leeward/restores"
 GIT_SECONDS = 300
 
@@ -44,10 +49,11 @@ def place_files(key: str, download: Download, root: str, paths: Sequence[str]) -
             # tar ends at the archive's end; what pads it must be read, or zstd dies of its pipe.
             "mkdir files; zstd -dcq object | { tar -x -p -C files && cat > /dev/null; }"
             f" || exit {NOT_UNPACKED}",
+            _KEEP,
             "place() {",
             f'  [ -e "files/$1" ] || [ -L "files/$1" ] || exit {PATH_MISSING}',
             '  if [ -e "$2" ] && [ ! -e "$3" ]; then mv -T "$2" "$3"; fi',
-            '  rm -rf "$2"; mkdir -p "$(dirname "$2")"; mv -T "files/$1" "$2"',
+            '  rm -rf "$2"; mkdir -p "$(dirname "$2")"; mv -T "files/$1" "$2"; keep "$2"',
             "}",
             'found=$(find files ! -type d | wc -l); echo "$found"',
             *moves,
@@ -160,7 +166,8 @@ def _check_out(key: str, folder: str, revision: str) -> str:
             f"if [ -e {quote(folder)} ] && [ ! -e {quote(beside)} ]; "
             f"then mv -T {quote(folder)} {quote(beside)}; fi",
             f'rm -rf {quote(folder)}; mkdir -p "$(dirname {quote(folder)})"',
-            f"mv -T code {quote(folder)}; cd /; rm -rf {quote(_folder(key))}",
+            _KEEP,
+            f"mv -T code {quote(folder)}; keep {quote(folder)}; cd /; rm -rf {quote(_folder(key))}",
         ]
     )
 

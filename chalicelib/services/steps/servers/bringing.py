@@ -20,6 +20,7 @@ from chalicelib.recover.sites.host_scripts import (
     NO_DOWNLOAD,
     NO_PROGRAM,
     NO_UPLOAD,
+    NOT_ON_DISK,
     NOT_UNPACKED,
     PATH_MISSING,
     TOO_LARGE,
@@ -158,6 +159,7 @@ _FAILURES = {
     NOT_UNPACKED: "it could not be unpacked; is there room?",
     PATH_MISSING: "a path of the plan does not exist",
     TOO_LARGE: "more than 5 GiB are one object too much: copy it by hand",
+    NOT_ON_DISK: "its disk did not take it",
     NO_PROGRAM: "a program is missing; the image needs curl, tar, zstd and find",
 }
 

@@ -36,6 +36,7 @@ from chalicelib.recover.sites.host_scripts import (
     NO_DOWNLOAD,
     NO_PROGRAM,
     NO_REVISION,
+    NOT_ON_DISK,
     NOT_UNPACKED,
     PATH_MISSING,
     WRONG_DIGEST,
@@ -331,6 +332,7 @@ _FAILURES = {
         "the revision is not in it",
         "the bundle is older than the deployment: name an older revision, or mend the repository",
     ),
+    NOT_ON_DISK: ("its disk did not take it", "look at the disk, and at the kernel's log there"),
     NO_PROGRAM: ("a program is missing there", "the image needs curl, tar, zstd and git"),
 }
 
