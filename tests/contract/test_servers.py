@@ -123,8 +123,8 @@ def test_a_repeated_script_waits_for_the_first(commands: SsmCommands, server: st
     assert statuses == [0, 0]
 
 
-PACK = """mkdir -p /srv/packed/var/www; cd /srv/packed; echo hello >var/www/page
-echo 'it has a name' >"var/www/a page"; ln -s page var/www/link
+PACK = """mkdir -p /srv/packed/var/data; cd /srv/packed; echo hello >var/data/page
+echo 'it has a name' >"var/data/a page"; ln -s page var/data/link
 tar -c . | zstd -q >../object; sha256sum ../object | cut -c1-64"""
 # Programs of that name before the machine's: one tells of each file it is asked to sync.
 TOLD = """mkdir -p /srv/bin; PATH=/srv/bin:$PATH; cat >/srv/bin/sync <<'X'
@@ -141,13 +141,13 @@ def test_what_is_placed_on_a_server_is_on_its_disk(
 ) -> None:
     packed = commands.run(server, PACK, name="r/pack", limit_seconds=20)
     placed = place_files(
-        "r/place", Download("file:/srv/object", packed.output.strip()), "/", ["/var/www"]
+        "r/place", Download("file:/srv/object", packed.output.strip()), "/", ["/var/data"]
     )
     ran = commands.run(server, TOLD + placed, name="r/place", limit_seconds=20)
     assert (ran.status, ran.output) == (0, "3\n"), ran.errors
     root = cloud.hosts.root(server)
-    assert (root / "var/www/a page").read_text() == "it has a name\n"
-    names = ("var/www", "var/www/page", "var/www/a page", "var")
+    assert (root / "var/data/a page").read_text() == "it has a name\n"
+    names = ("var/data", "var/data/page", "var/data/a page", "var")
     wanted = {str((root / name).stat().st_ino) for name in names}
     assert wanted <= set((root / "srv/synced").read_text().split())
     broken = commands.run(server, FAILS + placed, name="r/broken", limit_seconds=20)
