@@ -78,9 +78,12 @@ class Desk:
     def restore(
         self, component: str, *more: str, fault: str = "none"
     ) -> subprocess.CompletedProcess[str]:
+        words = ("restore", "point", component, "--plan", str(self.folder / "plan.yaml"))
+        where = ("--from", "disk", "--without-aws", "--format", "json")
+        return self.leeward(*words, *where, *more, fault=fault)
+
+    def leeward(self, *words: str, fault: str = "none") -> subprocess.CompletedProcess[str]:
         self.log.unlink(missing_ok=True)
-        words = ["restore", "point", component, "--plan", str(self.folder / "plan.yaml")]
-        words += ["--from", "disk", "--without-aws", "--format", "json", *more]
         command = [sys.executable, "-m", "tests.synced", str(self.log), fault, *words]
         return subprocess.run(
             command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=120
@@ -217,6 +220,39 @@ def test_a_file_in_the_way_is_refused_before_anything_is_fetched(desk: Desk) -> 
     assert done.returncode == 1
     assert json.loads(done.stdout)["error"]["code"] == "folder-not-empty"
     assert desk.out.read_text() == "mine"
+
+
+def test_a_new_offline_key_is_on_the_disk_with_its_name(tmp_path: Path) -> None:
+    """What is sealed for a key that was lost is lost."""
+    desk, out = Desk(tmp_path), tmp_path / "pair"
+    out.mkdir()
+    (tmp_path / "passphrase").write_text("a passphrase that is long enough")
+    done = desk.leeward(
+        "keys", "create", "--out", str(out), "--passphrase-file", str(tmp_path / "passphrase")
+    )
+    assert done.returncode == 0, done.stderr
+    *files, folder = [f"synced {it.stat().st_ino}" for it in (*out.iterdir(), out)]
+    told = desk.told()
+    assert len(files) == 2
+    assert max(map(told.index, files)) < len(told) - 1 - told[::-1].index(folder)
+
+
+def test_a_folder_as_a_store_keeps_the_names_of_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, synced = os.fsync, set[int]()
+
+    def watched_sync(handle: int) -> None:
+        sync(handle)
+        synced.add(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    store = FolderObjectStore(tmp_path / "records" / "here")
+    store.put("inc-1/records/1.json", b"{}")
+    inside = tmp_path / "records" / "here" / "inc-1" / "records" / "1.json"
+    paths = [it for it in (inside, *inside.parents) if it.is_relative_to(tmp_path)]
+    assert len(paths) == 6
+    assert {it.stat().st_ino for it in paths} <= synced
 
 
 @pytest.mark.parametrize("major", [17, *(it.major for it in other_versions())], ids=str)

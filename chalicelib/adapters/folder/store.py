@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from chalicelib.adapters.folder.names import make_folders, sync_names
 from chalicelib.adapters.refusals import changed_meanwhile, exists, missing_object
 from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.errors import BadInput, NotReady
@@ -34,7 +35,7 @@ class FolderObjectStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        (root / INCOMING).mkdir(parents=True, exist_ok=True)
+        make_folders(root / INCOMING)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         with self._writer(key, if_absent=if_absent) as writer:
@@ -93,7 +94,7 @@ class FolderObjectStore:
     def _writer(self, key: str, *, if_absent: bool) -> Iterator[_FileWriter]:
         target = self._path(key)
         with _clear_when_full(), _clear_when_a_folder(key):
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(target.parent)
             handle, temporary = tempfile.mkstemp(dir=self._root / INCOMING)
             try:
                 with open(handle, "wb") as file:
@@ -137,7 +138,7 @@ class _FileWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._give_name()
-        _sync_folder(self._target.parent)
+        sync_names(self._target.parent)
         return StoredObject(self._key, self._size_bytes, self._digest.hexdigest())
 
     def _give_name(self) -> None:
@@ -148,14 +149,6 @@ class _FileWriter:
             os.link(self._temporary, self._target)
         except FileExistsError as error:
             raise exists(self._key) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

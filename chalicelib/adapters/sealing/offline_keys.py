@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
+from chalicelib.adapters.folder.names import sync_names
 from chalicelib.adapters.sealing.key_sets import Entry
 from chalicelib.errors import BadInput, Tampered
 
@@ -153,6 +154,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    sync_names(path.parent)
 
 
 def _exists(path: Path) -> BadInput:
