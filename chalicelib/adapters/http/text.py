@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -36,6 +37,17 @@ def origin_of(url: str) -> Origin:
         )
     tls = parts.scheme == "https"
     return Origin(host, port or (443 if tls else 80), tls, parts.netloc.rpartition("@")[2])
+
+
+@lru_cache(maxsize=4096)
+def parse_date(text: str) -> datetime:
+    """A header's date; naive when it tells no zone. What was written together has one time.
+
+    Raises ValueError.
+    """
+    from email.utils import parsedate_to_datetime
+
+    return parsedate_to_datetime(text)
 
 
 class Headers(Mapping[str, str]):

@@ -6,10 +6,8 @@ import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 
+from chalicelib.adapters.http.text import parse_date
 from chalicelib.adapters.refusals import (
     access_denied,
     changed_meanwhile,
@@ -33,17 +31,11 @@ def facts_of(found: Mapping[str, str]) -> StoredFacts:
     until = found.get("x-amz-object-lock-retain-until-date", "")
     return StoredFacts(
         size_bytes=int(found["Content-Length"]),
-        modified_at=_parse_date(found["Last-Modified"]),
+        modified_at=parse_date(found["Last-Modified"]),
         checksums=checksums_of(found),
         version=version_of(found),
         locked_until=parse_at(until) if until else None,
     )
-
-
-@lru_cache(maxsize=4096)
-def _parse_date(text: str) -> datetime:
-    """What was written together has one time."""
-    return parsedate_to_datetime(text)
 
 
 def version_of(found: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from chalicelib.adapters.http.wire import Connections
 from chalicelib.adapters.s3.copy import CopyLimits, S3Copier
@@ -22,7 +22,6 @@ from chalicelib.adapters.s3.http import Answer, S3Http, sha256_header
 from chalicelib.adapters.s3.pages import check_order, pages_of, unordered
 from chalicelib.adapters.s3.place import Patience, Place, Query
 from chalicelib.adapters.s3.read import Reading
-from chalicelib.adapters.s3.rules_direct import read_rules
 from chalicelib.adapters.s3.signing import Credentials
 from chalicelib.adapters.s3.xml import (
     NOT_IN_XML,
@@ -39,7 +38,6 @@ from chalicelib.errors import (
     LeewardError,
     Refused,
 )
-from chalicelib.ports.bucket_rules import BucketRules
 from chalicelib.ports.buckets import (
     ChecksumName,
     CopySource,
@@ -51,6 +49,9 @@ from chalicelib.ports.buckets import (
     VersionRow,
     Written,
 )
+
+if TYPE_CHECKING:
+    from chalicelib.ports.bucket_rules import BucketRules
 
 # What DeleteObjects takes in one request.
 DELETE_BATCH = 1000
@@ -203,6 +204,8 @@ class S3Bucket:
 
     async def rules(self) -> BucketRules:
         """What its configuration does to its history. Raises NotReady (code "no-bucket")."""
+        from chalicelib.adapters.s3.rules_direct import read_rules
+
         return await read_rules(self._http)
 
     async def versioning(self) -> Versioning:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import partial
 from urllib.parse import urlencode
 from xml.etree import ElementTree
 
+from chalicelib.adapters.http.text import parse_date
 from chalicelib.adapters.s3.copy_turns import CopyTurns, Upload
 from chalicelib.adapters.s3.facts import CHECKSUMS, META, read_facts
 from chalicelib.adapters.s3.http import Answer, S3Http
@@ -296,7 +296,7 @@ def _dated_after(answer: Answer, began: float) -> timedelta | None:
     earliest at which it can have read the source, since nobody asked for it before `began`."""
     sent, made = answer.headers.get("Date", ""), parse(answer.body).findtext("LastModified", "")
     try:
-        answered_at, modified_at = parsedate_to_datetime(sent), parse_at(made)
+        answered_at, modified_at = parse_date(sent), parse_at(made)
     except ValueError:
         return None
     if answered_at.tzinfo is None:

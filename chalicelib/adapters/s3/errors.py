@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
+from chalicelib.adapters.http.text import parse_date
 from chalicelib.adapters.s3.xml import ServerError, parse_error
 from chalicelib.errors import (
     BadInput,
@@ -189,4 +189,4 @@ def _seconds_ahead(headers: Mapping[str, str]) -> float | None:
     date = headers.get("Date", "")
     if not date:
         return None
-    return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds()
+    return (datetime.now(UTC) - parse_date(date)).total_seconds()

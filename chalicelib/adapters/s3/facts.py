@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
+from chalicelib.adapters.http.text import parse_date
 from chalicelib.adapters.s3.xml import parse_at
 from chalicelib.ports.buckets import ObjectFacts, Written
 
@@ -65,4 +65,4 @@ def read_written(key: str, headers: Mapping[str, str]) -> Written:
 
 
 def _modified_at(headers: Mapping[str, str]) -> datetime:
-    return parsedate_to_datetime(headers["Last-Modified"]).astimezone(UTC)
+    return parse_date(headers["Last-Modified"]).astimezone(UTC)

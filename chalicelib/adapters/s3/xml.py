@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 from urllib.parse import unquote_plus
@@ -23,7 +22,7 @@ from chalicelib.ports.buckets import KeyFailure, ObjectRow, VersionRow
 _NAMESPACE = re.compile(rb'\sxmlns="[^"]*"')
 # Characters that XML 1.0 cannot hold, and those that come back changed where a server writes them
 # without a reference (moto: a carriage return).
-NOT_IN_XML = re.compile("[^\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NOT_IN_XML = re.compile("[\0-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 # What moto calls its list of parts.
@@ -193,6 +192,8 @@ def parse_tags(body: bytes) -> dict[str, str]:
 
 
 def render_delete(pairs: Iterable[tuple[str, str]]) -> bytes:
+    from html import escape
+
     objects = "".join(
         f"<Object><Key>{escape(key)}</Key>"
         + (f"<VersionId>{escape(version_id)}</VersionId>" if version_id else "")
@@ -204,6 +205,8 @@ def render_delete(pairs: Iterable[tuple[str, str]]) -> bytes:
 
 def render_parts(parts: Iterable[Mapping[str, str]]) -> bytes:
     """`parts`: each with PartNumber, ETag and perhaps checksums, in order."""
+    from html import escape
+
     items = "".join(
         "<Part>" + "".join(f"<{n}>{escape(v)}</{n}>" for n, v in part.items()) + "</Part>"
         for part in parts
