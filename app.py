@@ -72,6 +72,11 @@ def prune(event: dict[str, Any], context: Any) -> Any:
     return services.prune(event)
 
 
+@app.lambda_function(name="expire_versions")
+def expire_versions(event: dict[str, Any], context: Any) -> Any:
+    return services.expire_versions(event)
+
+
 @app.lambda_function(name="extend_locks")
 def extend_locks(event: dict[str, Any], context: Any) -> Any:
     return services.extend_locks(event)

@@ -46,6 +46,8 @@ class Retention(PlanPart):
     """How long copies are kept: `all` for a plain period, or counts per calendar period (GFS).
 
     logs: how long the transaction log is kept, which bounds point-in-time recovery.
+    versions: how long a version of a bucket's replica stays after it was replaced or deleted, when
+    no inventory names it; None keeps every version for ever.
     time_zone: whose days, weeks (ISO 8601), months and years are counted.
     """
 
@@ -55,6 +57,7 @@ class Retention(PlanPart):
     monthly: Annotated[int, Field(ge=0)] = 0
     yearly: Annotated[int, Field(ge=0)] = 0
     logs: Duration | None = None
+    versions: Duration | None = None
     time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
 
     @property

@@ -22,6 +22,8 @@ from typing import Any
 from chalicelib.errors import Tampered
 from chalicelib.plan.records import format_time, parse_time
 
+INVENTORY_ENDING = ".jsonl.zst"
+
 
 @dataclass(frozen=True)
 class SourceVersion:
@@ -98,7 +100,7 @@ class InventoryEntry:
 
 def inventory_name(number: int) -> str:
     """`number` from 1; the names sort in the order of the inventory."""
-    return f"inventory-{number:06d}.jsonl.zst"
+    return f"inventory-{number:06d}{INVENTORY_ENDING}"
 
 
 def sha256_of_checksums(checksums: Mapping[str, str], checksum_type: str) -> str:

@@ -91,6 +91,15 @@ def prune(event: Event) -> Event:
     return prune(event["component"])
 
 
+def expire_versions(event: Event) -> Event:
+    """Remove the versions of a bucket's replica that the plan no longer keeps: {"component"}, or
+    with "seconds"."""
+    from chalicelib.services.jobs.expiring import expire_versions
+
+    more = {"seconds": float(event["seconds"])} if "seconds" in event else {}
+    return expire_versions(event["component"], **more)
+
+
 def extend_locks(event: Event) -> Event:
     """Lock what the plan keeps for as long as it keeps it: {"component"}."""
     from chalicelib.services.jobs.pruning import extend_locks

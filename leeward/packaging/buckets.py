@@ -8,7 +8,13 @@ from typing import Any
 
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.model import Plan
-from leeward.packaging.copies import LAG, copy_resources, reachable_locations, remote_locations
+from leeward.packaging.copies import (
+    LAG,
+    copy_resources,
+    daily,
+    reachable_locations,
+    remote_locations,
+)
 from leeward.packaging.parts import (
     CLOUDWATCH_PERIOD_SECONDS,
     Resources,
@@ -56,6 +62,7 @@ def replica_resources(plan: Plan) -> Resources:
         resources |= _replica(name) | _events(name, component)
         resources |= _syncs(plan, name, component) | _watch(plan, name)
         resources |= _lag_alarms(plan, name) | copy_resources(plan, name, component)
+        resources |= _expiry(plan, name, component)
         for what, (metric, found) in SIGNS.items():
             holds = what in TOLD_BOTH_WAYS
             resources |= sign_alarm(name, what, metric, found, holds=holds)
@@ -163,6 +170,14 @@ def _syncs(plan: Plan, name: str, component: Bucket) -> Resources:
             name, f"{what}-silent", f"Synced.{location}", SYNC_EVERY, missing
         )
     return resources
+
+
+def _expiry(plan: Plan, name: str, component: Bucket) -> Resources:
+    """No lifecycle rule of S3's: it counts days, and knows of no inventory."""
+    if component.retention is None or component.retention.versions is None:
+        return {}
+    kept = "versions that the plan no longer keeps were not removed from the replica"
+    return daily(plan, name, "expire_versions", "VersionsExpired", kept)
 
 
 def _watch(plan: Plan, name: str) -> Resources:

@@ -31,10 +31,10 @@ def copy_resources(plan: Plan, name: str, component: BaseComponent) -> Resources
     """All that keeps a component's backups where, and as long as, the plan says."""
     resources = _copies(plan, name, component) | _checks(plan, name, component)
     if component.retention is not None:
-        resources |= _daily(plan, name, "prune", "Pruned", "old backups were not removed")
+        resources |= daily(plan, name, "prune", "Pruned", "old backups were not removed")
     primary = primary_location(plan)
     if component.retention is not None and primary is not None and primary.locks_follow_tiers:
-        resources |= _daily(plan, name, "extend_locks", "Locked", "what must stay is not locked")
+        resources |= daily(plan, name, "extend_locks", "Locked", "what must stay is not locked")
     return resources
 
 
@@ -119,7 +119,8 @@ def _checks(plan: Plan, name: str, component: BaseComponent) -> Resources:
     return resources
 
 
-def _daily(plan: Plan, name: str, function: str, metric: str, missed: str) -> Resources:
+def daily(plan: Plan, name: str, function: str, metric: str, missed: str) -> Resources:
+    """A job of a component, and the alarm when it was not done for a day."""
     what = function.replace("_", "-")
     body = {"component": name}
     made = schedule(plan, name, what, function, "rate(1 day)", body)

@@ -29,6 +29,7 @@ RARE_OF["rebuild"] = {"ecs:ListTasks", "ecs:RunTask", "iam:PassRole", "states:Se
 COPIES = {"copy", "check", "arrive", "repair", "prune", "extend_locks"}
 SHARDS = {"plan_shards", "copy_shard", "finish_shards", "batch_copy"}
 UNATTENDED_NEVER = {"replicate", "sync", "take", "watch_bucket"} | COPIES | SHARDS
+UNATTENDED_NEVER |= {"expire_versions"}  # tests/scenarios/test_bucket_jobs.py
 UNATTENDED_NEVER |= {"ask", "answer", "tell", "escalate"}  # tests/scenarios/test_people.py
 UNATTENDED_NEVER |= {"api_handler", "chat", "show"}  # tests/contract/test_chatops.py, test_api.py
 UNATTENDED_NEVER |= {"manage_servers", "restore_data"}  # tests/scenarios/test_artist.py

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3.store import S3ObjectStore
+from chalicelib.incidents.incident import Incident
 from chalicelib.plan.inventory import read_lines
 from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud
@@ -34,7 +35,7 @@ from tests.scenarios.drills import PLAN
 from tests.unit.test_sync import unpack
 
 COMPONENT, BUCKET, REPLICA = "nexus-uploads", "nexus-assets", "ReplicaNexusUploads"
-FUNCTIONS = ("replicate", "sync", "watch_bucket")
+FUNCTIONS = ("replicate", "sync", "watch_bucket", "expire_versions")
 FILES = dict(itertools.islice(documents(), 24))
 # What these tests do not need, and why it is granted all the same.
 RARE = {
@@ -43,11 +44,13 @@ RARE = {
     "s3:GetObjectTagging": "S3 copies the tags of an object that has some",
     "s3:PutObjectTagging": "the same",
 }
+# The versions of a batch stand in its body, which the local cloud does not read for rights.
 # A copy in parts is decrypted; who is the first to write to another cloud wraps the data key; an
 # object of some hundred gigabytes is put down and gone on with.
 RARE_OF = {
     "replicate": {"kms:Decrypt", "lambda:InvokeFunction", "s3:DeleteObject"},
     "sync": {"kms:Encrypt", "s3:DeleteObject"},
+    "expire_versions": {"s3:DeleteObjectVersion"},
 }
 
 
@@ -132,9 +135,12 @@ class Stage:
         return S3ObjectStore(self.s3, self.deployed.names["BackupBucket"], f"{COMPONENT}/")
 
     @property
+    def state(self) -> DynamoDbState:
+        return DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
+
+    @property
     def catalogue(self) -> StoredCatalogue:
-        state = DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
-        return StoredCatalogue(self.store, COMPONENT, index=state)
+        return StoredCatalogue(self.store, COMPONENT, index=self.state)
 
     def quarantined(self) -> dict[str, str]:
         return {it.point.id: it.quarantined for it in self.catalogue.holdings().standings}
@@ -159,6 +165,7 @@ def _write_plan(folder: Path) -> Path:
     uploads = text[at:].replace("to: [primary]", "to: [primary, secondary]", 1)
     uploads = uploads.replace("kind: bucket\n", "kind: bucket\n    mirror: true\n", 1)
     uploads = uploads.replace("mirror: true", "mirror: true\n    deletes_at_most: 20%", 1)
+    uploads = uploads.replace("retention:\n", "retention:\n      versions: 30d\n", 1)
     (folder / "plan.yaml").write_text(text[:at] + uploads)
     return folder / "plan.yaml"
 
@@ -341,6 +348,63 @@ def test_a_person_sees_the_replicas_too(here: Stage) -> None:
         if one["location"] in ("primary", "secondary"):
             assert one["ok"] is True, one
             assert one["result"]["objects"] == len(here.contents(BUCKET))
+
+
+def _put_back(here: Stage, key: str, age: timedelta) -> None:
+    """As if all of its versions had been written so long ago, in the bucket and in the replica."""
+    from moto.s3.models import s3_backends
+
+    for name in (BUCKET, here.deployed.names[REPLICA]):
+        for version in s3_backends["123456789012"]["aws"].buckets[name].keys.getlist(key):
+            version.last_modified -= age
+
+
+def _bodies(here: Stage, key: str) -> list[bytes]:
+    """Of all versions of the replica, the newest first."""
+    replica = here.deployed.names[REPLICA]
+    rows = here.s3.list_object_versions(Bucket=replica, Prefix=key).get("Versions", ())
+    return [
+        here.s3.get_object(Bucket=replica, Key=key, VersionId=it["VersionId"])["Body"].read()
+        for it in rows
+    ]
+
+
+def test_versions_that_no_inventory_names_go_when_the_plan_lets_them(here: Stage) -> None:
+    here.put("expiring", b"named")
+    named = here.run("sync")["point"]
+    for body in (b"between two nights", b"now"):
+        here.put("expiring", body)
+    here.put("young", b"replaced just now")
+    here.put("young", b"now")
+    assert "0 versions removed" in here.run("expire_versions")["found"]
+    _put_back(here, "expiring", timedelta(days=40))
+    before = here.contents(BUCKET)
+
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    incident = Incident("inc-x", "nexus-db", "corruption", "SEV1", "alarm", at, at).to_json()
+    here.state.create("incidents", "open#nexus-db", incident)
+    told = here.run("expire_versions")["found"]
+    assert "nothing removed: incident inc-x of nexus-db is open" in told
+    here.state.remove("incidents", "open#nexus-db", expected=incident)
+    assert _bodies(here, "expiring") == [b"now", b"between two nights", b"named"]
+
+    assert "1 version removed" in here.run("expire_versions")["found"]
+    assert _bodies(here, "expiring") == [b"now", b"named"]
+    assert _bodies(here, "young") == [b"now", b"replaced just now"]
+    assert (here.replica, here.contents(BUCKET)) == (before, before)
+    assert here.alarm("expire-versions-silent") == "OK"
+
+    # What a prune took away can be brought back, with all that it names.
+    backups = here.deployed.names["BackupBucket"]
+    here.catalogue.forget(named)
+    for key in [it.key for it in here.store.list(f"points/{named}/")]:
+        here.store.delete(key)
+    assert "0 versions removed" in here.run("expire_versions")["found"]
+    found = here.s3.list_object_versions(Bucket=backups, Prefix=f"{COMPONENT}/points/{named}/")
+    for row in found["Versions"]:
+        here.s3.delete_object(Bucket=backups, Key=row["Key"], VersionId=row["VersionId"])
+    assert "1 version removed" in here.run("expire_versions")["found"]
+    assert _bodies(here, "expiring") == [b"now"]
 
 
 def test_a_version_that_is_gone_for_good_is_found_and_what_can_be_is_brought_back(

@@ -127,6 +127,22 @@ def test_a_replica_is_versioned_encrypted_closed_and_outlives_the_stack(plan: Pl
     assert "aws:kms" in str(properties["BucketEncryption"])
 
 
+def test_versions_of_a_replica_go_once_a_day_where_the_plan_says_how_long_they_stay(
+    plan: Plan,
+) -> None:
+    data = plan.to_json()
+    data["components"]["nexus-uploads"]["retention"]["versions"] = 30 * 86400
+    said, unsaid = plan_resources(Plan.from_json(data)), plan_resources(plan)
+    added = {it: said[it] for it in said.keys() - unsaid.keys()}
+    [rule] = [it for it in added.values() if it["Type"] == "AWS::Events::Rule"]
+    [alarm] = [it for it in added.values() if it["Type"] == "AWS::CloudWatch::Alarm"]
+    assert rule["Properties"]["ScheduleExpression"] == "rate(1 day)"
+    assert "ExpireVersions" in str(rule["Properties"]["Targets"])
+    assert alarm["Properties"]["TreatMissingData"] == "breaching"
+    rules = said["ReplicaNexusUploads"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert [it["Id"] for it in rules] == ["unfinished-uploads"], "no rule knows of inventories"
+
+
 def test_only_the_plan_s_buckets_send_events_and_are_named_to_the_functions(plan: Plan) -> None:
     changed = plan_resources(plan)["ChangedNexusUploads"]["Properties"]["EventPattern"]
     assert changed["detail"]["bucket"]["name"] == ["nexus-assets"]

@@ -15,6 +15,7 @@ from chalicelib.plan.check import (
     places,
     probes,
     procedures,
+    replicas,
     triggers,
     upkeep,
 )
@@ -32,6 +33,7 @@ _OF_ALL_PARTS = (
     *upkeep.RULES,
     *locks.RULES,
     *copies.RULES,
+    *replicas.RULES,
     *triggers.RULES,
     *names.RULES,
     *probes.RULES,

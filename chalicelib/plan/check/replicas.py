@@ -1,0 +1,82 @@
+"""Rules on the replica of a bucket: how long what was replaced or deleted stays in it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from chalicelib.plan.check.rule import Hits, Rule
+from chalicelib.plan.components import BaseComponent, Bucket
+from chalicelib.plan.model import Plan
+from chalicelib.plan.prices import format_usd, usd_per_month
+from chalicelib.plan.units import format_duration as show
+from chalicelib.plan.units import format_size
+
+# An inventory is taken each night, and one night may fail.
+INVENTORIES_APART = timedelta(days=2)
+
+
+def find_replica_versions(plan: Plan, now: datetime) -> Hits:
+    for name, component in plan.components.items():
+        kept = component.retention
+        versions = kept.versions if kept else None
+        if not _has_replica(component):
+            if versions:
+                yield (
+                    ("components", name, "retention", "versions"),
+                    f"{name} has no replica, so that there are no versions to keep",
+                )
+        elif versions is None:
+            yield (
+                ("components", name, *(("retention",) if kept else ())),
+                f"what is replaced or deleted in {name} stays in its replica for ever"
+                f"{_price(component)}",
+            )
+        else:
+            needed, why = _needed(plan, name)
+            if versions < needed:
+                yield (
+                    ("components", name, "retention", "versions"),
+                    f"versions of {name} go {show(versions)} after they were replaced, and {why}: "
+                    "what was written in between comes back from no copy",
+                )
+
+
+def _has_replica(component: BaseComponent) -> bool:
+    return isinstance(component, Bucket) and any(
+        backup.kind in ("replication", "sync") for backup in component.backups
+    )
+
+
+def _needed(plan: Plan, name: str) -> tuple[timedelta, str]:
+    """The least that is safe, and why."""
+    noticed = {
+        it.detected_within: scenario
+        for scenario, it in plan.scenarios.items()
+        if it.component == name and it.detected_within is not None
+    }
+    latest = max(noticed, default=timedelta(0))
+    if latest > INVENTORIES_APART:
+        return latest, f"{noticed[latest]} is noticed within {show(latest)}"
+    return INVENTORIES_APART, f"its inventories are up to {show(INVENTORIES_APART)} apart"
+
+
+def _price(component: BaseComponent) -> str:
+    """That of everything being written anew once."""
+    if component.size is None:
+        return ", and is paid for"
+    price = usd_per_month(component.size, "aws") or 0
+    return (
+        f": each time that all of its {format_size(component.size)} are written anew costs "
+        f"{format_usd(price)} more a month"
+    )
+
+
+RULES = (
+    Rule(
+        "LW114",
+        "warning",
+        "A replica whose versions stay for ever, or not long enough",
+        "state `retention.versions`, at least the time in which damage is noticed",
+        find_replica_versions,
+    ),
+)

@@ -1,0 +1,65 @@
+"""What the rule on a replica's versions says: the price, and why a period is too short."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.test_rules import findings_of, plan_with
+
+UPLOADS = {
+    "kind": "bucket",
+    "bucket": "example-uploads",
+    "site": "main",
+    "backups": [{"kind": "replication", "to": ["far", "elsewhere"]}],
+}
+
+
+def told(retention: dict[str, Any] | None, **more: Any) -> list[tuple[str, str]]:
+    uploads = UPLOADS | {"retention": retention} | more
+    change = {"components": {"uploads": uploads}}
+    found = [it for it in findings_of(plan_with(change)) if it.rule == "LW114"]
+    return [(".".join(map(str, it.path)), it.message) for it in found]
+
+
+def test_the_price_of_versions_that_stay_for_ever_is_that_of_writing_all_anew() -> None:
+    [(path, message)] = told({"daily": 7}, size="2 TB")
+    assert path == "components.uploads.retention"
+    assert message.endswith("each time that all of its 2 TB are written anew costs $46.00 more a "
+                            "month")  # fmt: skip
+    [(path, message)] = told(None)
+    assert (path, message.endswith("and is paid for")) == ("components.uploads", True)
+
+
+@pytest.mark.parametrize(
+    ("versions", "why"), [("1 day", "up to 2d apart"), ("2 days", ""), ("90 days", "")]
+)
+def test_versions_outlast_the_nights_between_inventories(versions: str, why: str) -> None:
+    found = told({"daily": 7, "versions": versions})
+    assert [why in message for _, message in found] == ([True] if why else [])
+
+
+@pytest.mark.parametrize(("versions", "fires"), [("9 days", True), ("10 days", False)])
+def test_versions_outlast_the_time_in_which_damage_goes_unnoticed(
+    versions: str, fires: bool
+) -> None:
+    scenario = {
+        "title": "Deletion",
+        "component": "uploads",
+        "detection": ["Users"],
+        "detected_within": "10 days",
+        "steps": [{"name": "look", "says": "Look", "by": "engineer"}],
+    }
+    uploads = UPLOADS | {"retention": {"daily": 7, "versions": versions}}
+    change = {"components": {"uploads": uploads}, "scenarios": {"deletion": scenario}}
+    found = [it.message for it in findings_of(plan_with(change)) if it.rule == "LW114"]
+    assert ["deletion is noticed within 10d" in it for it in found] == ([True] if fires else [])
+
+
+def test_what_has_no_replica_has_no_versions() -> None:
+    change = {"components": {"db": {"retention": {"versions": "30 days"}}}}
+    found = [it for it in findings_of(plan_with(change)) if it.rule == "LW114"]
+    assert [it.message for it in found] == [
+        "db has no replica, so that there are no versions to keep"
+    ]
