@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from chalicelib.api.models import Problem, model_named
+from chalicelib.api.models import model_named
+from chalicelib.api.models.problems import Problem
 from chalicelib.api.routes import DESCRIPTION, ROUTES, Route
 
 Json = dict[str, Any]
