@@ -176,6 +176,19 @@ def test_finds_whichever_file_is_gone(production: RealServer, relation: str) -> 
     assert relation in damage.found
 
 
+def test_believes_what_postgres_18_leaves_of_the_length_of_pg_class(
+    production: RealServer,
+) -> None:
+    """Its VACUUM FULL of pg_class keeps the old number of pages there."""
+    stale = "UPDATE pg_class SET relpages = 1000 WHERE oid = '{}'::regclass"
+    production.run(stale.format("pg_class"), database="nexus")
+    scene = Scene(production)
+    assert scene.search().inspector.missing_files() == ()
+    production.run(stale.format("pg_proc"), database="nexus")
+    [fault] = scene.search().inspector.missing_files()
+    assert "pg_catalog.pg_proc has" in fault.what
+
+
 def test_finds_a_page_that_is_bad_on_disk_alone(production: RealServer) -> None:
     """Every query still reads the good copy in memory."""
     production.run("CHECKPOINT", "SELECT sum(size_bytes) FROM assets", database="nexus")
