@@ -39,7 +39,7 @@ from chalicelib.errors import (
 )
 from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
 from chalicelib.plan.wal import partial_key
-from chalicelib.ports import Listed
+from chalicelib.ports import Inventory, Listed
 from chalicelib.recover.database.archive import DataFolder
 from chalicelib.recover.database.recovered import Recovered, recovered
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
@@ -66,10 +66,11 @@ class World:
     def folder(self) -> Path:
         return self.root / "work" / "data"
 
-    def restore(self, target: RecoveryTarget) -> Restored:
+    def restore(self, target: RecoveryTarget, known: Inventory | None = None) -> Restored:
         return restore(
-            self.store, self.catalogue, target, self.folder, servers=ThrowawayServer, clock=CLOCK
-        )
+            self.store, self.catalogue, target, self.folder,
+            servers=ThrowawayServer, clock=CLOCK, known=known,
+        )  # fmt: skip
 
     def replay(self, restored: Restored, **options: Any) -> Replayed:
         try:
@@ -591,15 +592,34 @@ def test_the_server_answers_until_it_is_left_and_only_then_is_the_folder_replaye
     assert world.query("select id from t order by 1") == [(-3,), (-2,)]
 
 
-def test_what_is_stored_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, lists = [], world.store.list
+@pytest.fixture
+def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the store was asked to list."""
+    found: list[str] = []
+    lists = world.store.list
 
     def counted(prefix: str = "") -> Iterator[Listed]:
-        asked.append(prefix)
+        found.append(prefix)
         return lists(prefix)
 
     monkeypatch.setattr(world.store, "list", counted)
+    return found
+
+
+def test_what_is_stored_is_asked_once(world: World, asked: list[str]) -> None:
     world.recover(END)
+    assert sorted(asked) == ["points/", "wal/"]
+
+
+def test_what_is_known_is_asked_again_only_after_a_damaged_point(
+    world: World, asked: list[str]
+) -> None:
+    known = world.catalogue.inventory()
+    asked.clear()
+    assert world.restore(world.bad_transaction, known).point_id == known.points[-1].id
+    assert asked == []
+    flip_byte(world.file(f"points/{known.points[-1].id}/base.tar.zst"))
+    assert world.restore(world.bad_transaction, known).point_id == known.points[-2].id
     assert sorted(asked) == ["points/", "wal/"]
 
 

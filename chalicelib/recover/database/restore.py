@@ -18,7 +18,7 @@ from typing import Any
 from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget
 from chalicelib.plan.wal import WalInventory
-from chalicelib.ports import Catalogue, Clock, ObjectStore, RejectedPoint, ServerFactory
+from chalicelib.ports import Catalogue, Clock, Inventory, ObjectStore, RejectedPoint, ServerFactory
 from chalicelib.recover.database.archive import DataFolder, decompress, read_ahead, read_verified
 from chalicelib.recover.window import Chain, choose_points
 
@@ -61,18 +61,22 @@ def restore(
     *,
     servers: ServerFactory,
     clock: Clock,
+    known: Inventory | None = None,
 ) -> Restored:
     """Unpack the newest clean chain from which `target` can be reached into `folder`.
 
     What lies in the folder before is removed, with any server that still runs on it.
 
+    Args:
+        known: what the catalogue has just told, None asks it.
     Raises:
         OutsideWindow: before anything is touched.
         Damaged: code "no-clean-point", when every chain is damaged.
         NotReady: code "no-disk-space"; the folder is empty then.
         Unavailable: the store did not answer; nothing is quarantined for that.
     """
-    found = restore_and_list(store, catalogue, target, folder, servers=servers, clock=clock)
+    ports = store, catalogue
+    found = restore_and_list(*ports, target, folder, servers=servers, clock=clock, known=known)
     return found[0]
 
 
@@ -84,11 +88,12 @@ def restore_and_list(
     *,
     servers: ServerFactory,
     clock: Clock,
+    known: Inventory | None = None,
 ) -> tuple[Restored, WalInventory]:
     """As `restore`; and the WAL that was stored when the chain was chosen."""
     started_at = clock.now()
     while True:
-        inventory = catalogue.inventory()
+        inventory = known or catalogue.inventory()
         choice = choose_points(inventory, target)
         chain = choice.chains[0]
         _require_space(folder, chain)
@@ -101,6 +106,7 @@ def restore_and_list(
         catalogue.quarantine(
             point_id, code=error.instance_code, reason=error.message, at=clock.now()
         )
+        known = None
     seconds = (clock.now() - started_at).total_seconds()
     restored = _describe(chain, target, choice.rejected, seconds)
     (folder / RECORD_NAME).write_text(json.dumps(restored.to_json()))

@@ -77,7 +77,7 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         note = f"{source.location} may lack what was written last"
     # What a copy does not hold is lost too, and how much that is nobody knows.
     _keep_wal_end(run, complete=not note)
-    restored = _restore(run, component, target)
+    restored = _restore(run, source, target)
     for item in restored.rejected:
         say(
             run,
@@ -132,11 +132,10 @@ def _keep_wal_end(run: Run, *, complete: bool) -> None:
         build.state().replace(partition, WAL_END, item, expected={})
 
 
-def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
+def _restore(run: Run, source: Source, target: RecoveryTarget) -> Restored:
     folder = data_folder(run)
     _forget_other_runs(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    source = source_of(run, component)
     return restore(
         source.store,
         source.catalogue,
@@ -144,6 +143,7 @@ def _restore(run: Run, component: str, target: RecoveryTarget) -> Restored:
         folder,
         servers=server_of,
         clock=build.clock(),
+        known=source.known,
     )
 
 
@@ -199,10 +199,9 @@ def ensure_replayed(run: Run, component: str, target: RecoveryTarget) -> Replaye
     done = read_replayed(folder)
     if done is not None and done.target == target:
         return done
-    restored = read_restored(folder)
+    source, restored = source_of(run, component), read_restored(folder)
     if restored is None or restored.target != target:
-        restored = _restore(run, component, target)
-    source = source_of(run, component)
+        restored = _restore(run, source, target)
     return replay(
         source.store,
         source.catalogue,
