@@ -41,10 +41,12 @@ def fetch(dsn: str, bucket: str, prefix: str) -> None:
 
 
 def bring_back(bucket: str, prefix: str, folder: str) -> None:
-    """To the end of the WAL, opened and answering: FOLDER.answered says when, of time.monotonic."""
+    """To the end of the WAL, opened and answering, shut down and on the disk: FOLDER.answered and
+    FOLDER.on-disk say when, of time.monotonic."""
     from chalicelib.adapters.postgres.server import ThrowawayServer
     from chalicelib.plan.records import RecoveryTarget
     from chalicelib.recover.database.recovered import recovered
+    from chalicelib.recover.on_disk import sync_folder
 
     store = S3ObjectStore(reach_s3(), bucket, prefix)
     catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
@@ -56,6 +58,8 @@ def bring_back(bucket: str, prefix: str, folder: str) -> None:
             row = connection.execute("select x, pg_is_in_recovery() from the_end").fetchone()
         assert row == (1, False)
         data.with_name(f"{data.name}.answered").write_text(str(time.monotonic()))
+    sync_folder(data)
+    data.with_name(f"{data.name}.on-disk").write_text(str(time.monotonic()))
 
 
 if __name__ == "__main__":
