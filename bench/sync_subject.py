@@ -2,8 +2,9 @@
 
 python -m bench.sync_subject SOURCE REPLICA [NOTE [IN_FLIGHT]]
 
-NOTE: a file in which what was compared is kept for the next sync, as a job keeps it in a store. The
-server is AWS_ENDPOINT_URL. Prints the result and the number of requests as JSON.
+The collector of cycles is told what `leeward sync` tells it. NOTE: a file in which what was compared
+is kept for the next sync, as a job keeps it in a store. The server is AWS_ENDPOINT_URL. Prints the
+result and the number of requests as JSON.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from chalicelib.backup.bucket.in_parts import Compared
 from chalicelib.backup.bucket.replicas import BucketReplica
 from chalicelib.backup.bucket.sync import sync_buckets
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
+from leeward.garbage import expect_many_rows
 
 
 async def main(source: str, replica: str, note: str = os.devnull, in_flight: str = "256") -> int:
+    expect_many_rows()
     policy = SyncPolicy(in_flight=int(in_flight))
     kept = Path(note)
     compared = Compared.from_bytes(kept.read_bytes() if kept.is_file() else b"")

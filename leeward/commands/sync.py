@@ -16,6 +16,7 @@ from rich.table import Table
 
 from chalicelib.errors import Refused
 from leeward.deployed import Access, reach
+from leeward.garbage import expect_many_rows
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
@@ -66,6 +67,7 @@ def command(
 
     if shards and dry_run:
         raise click.UsageError("expected --shards or --dry-run, found both")
+    expect_many_rows()
     with reach(load_plan(plan_path).plan, DEPLOYED) as places:
         place = location or places.primary
         if shards:
