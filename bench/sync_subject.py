@@ -2,9 +2,9 @@
 
 python -m bench.sync_subject SOURCE REPLICA [NOTE [IN_FLIGHT]]
 
-The collector of cycles is told what `leeward sync` tells it. NOTE: a file in which what was compared
-is kept for the next sync, as a job keeps it in a store. The server is AWS_ENDPOINT_URL. Prints the
-result and the number of requests as JSON.
+The collector of cycles is told what `leeward sync` tells it. NOTE: a file in which what was
+compared is kept for the next sync, as a job keeps it in a store. The server is AWS_ENDPOINT_URL.
+Prints the result and the number of requests as JSON.
 """
 
 from __future__ import annotations
