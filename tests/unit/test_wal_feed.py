@@ -81,6 +81,15 @@ def test_segments_come_in_order_and_few_wait(
     assert not feed.folder.exists()
 
 
+def test_what_is_looked_at_does_not_grow_with_what_was_replayed(tmp_path: Path) -> None:
+    store, plan = stored(30)
+    with WalFeed(store, plan, tmp_path / "wal", ahead_bytes=0) as feed:
+        for item in plan.segments[:20]:
+            take(feed, item.name, give=True)
+            poll(lambda: len(list((feed.folder / "used").iterdir())) <= 2)
+        assert list(feed.folder.glob("*.history"))
+
+
 def test_the_server_is_told_to_end_when_a_segment_cannot_be_read(tmp_path: Path) -> None:
     store, plan = stored(6)
     store.objects[plan.segments[4].key] = b"no zstd"

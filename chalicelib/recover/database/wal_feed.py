@@ -28,6 +28,7 @@ from chalicelib.recover.database.segments import unpack_segment
 BYTES_AHEAD = 256 << 20
 FETCH_THREADS = 4
 POLL_SECONDS = 0.01
+SEGMENT_NAME_LENGTH = 24
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,12 @@ class WalFeed:
         return arriving
 
     def _waiting(self) -> int:
-        """Segments that the server has not taken. The newest two that it copied stay: it may read
-        them again."""
-        offered = {path.name for path in self.folder.iterdir() if len(path.name) == 24}
-        used = {path.name for path in (self.folder / "used").iterdir()}
-        for name in sorted(offered & used)[:-2]:
-            (self.folder / name).unlink()
+        """Segments that the server has not taken. The newest two that it took stay, where it copied
+        them: it may read them again. Of those before them nothing is kept, not even the mark."""
+        offered, used = _segments(self.folder), _segments(self.folder / "used")
+        for name in sorted(used)[:-2]:
+            (self.folder / name).unlink(missing_ok=True)
+            (self.folder / "used" / name).unlink()
         return len(offered - used)
 
     def _offer(self, name: str, arrived: Path) -> None:
@@ -152,6 +153,10 @@ class WalFeed:
     def _fail(self, error: LeewardError) -> None:
         self._failure = error
         (self.folder / "failed").touch()
+
+
+def _segments(folder: Path) -> set[str]:
+    return {name for name in os.listdir(folder) if len(name) == SEGMENT_NAME_LENGTH}
 
 
 def _give_like(folder: Path, file: Path) -> None:
