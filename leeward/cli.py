@@ -24,6 +24,7 @@ COMMANDS = {
     "break-glass": "Fail over from a laptop, with AWS half gone.",
     "exercises": "Restore tests and drills: due, done, missed, and how fast.",
     "incident": "Incidents: listed, shown, acknowledged, declared, closed.",
+    "alarms": "Alarms that are raised and start no scenario.",
     "status": "The status page: shown, written on, planned work.",
     "approve": "Approve a step that waits for it.",
     "decline": "Decline a step that waits for people.",

@@ -31,7 +31,8 @@ from chalicelib.services.people.tokens import ask_answer, ask_show, redeem_link,
 Json = dict[str, Any]
 # How often a page is made anew: while a run goes on, while an incident is open, otherwise.
 RUNNING_SECONDS, OPEN_SECONDS, QUIET_SECONDS = 5, 10, 60
-SHOWN_FIRST = ("plan", "incidents", "ended", "approvals", "exercises", "failing", "open", "overdue")
+SHOWN_FIRST = ("plan", "incidents", "ended", "approvals", "alarms", "exercises", "failing", "open",
+               "overdue")  # fmt: skip
 
 
 def show_overview(asked: Asked) -> Response:

@@ -71,6 +71,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/messages", "messages", "Messages",
           "What has not been told, and why.", query=(*PAGED, "incident")),
     Route("GET", "/v1/people", "people", "People", "Who holds which role, and what it may."),
+    Route("GET", "/v1/alarms", "alarms", "RaisedAlarms",
+          "Alarms that are raised and start no scenario, the oldest first."),
     Route("GET", "/v1/readiness", "readiness", "ReadinessOfAll",
           "Which components are ready to be recovered, and on which proof that rests."),
     Route("GET", "/v1/components/{component}/points", "calendar", "Points",

@@ -48,19 +48,17 @@ def write_message(notice: Notice, audience: Audience) -> tuple[str, str]:
             hint=f"one of: {', '.join(OCCASIONS)}",
             code="unknown-template",
         )
-    said = _environment().get_template(f"{audience}.txt").render(**_facts(notice))
-    subject, _, text = said.strip().partition("\n")
-    lines = (line.strip() for line in text.strip().splitlines())
-    return one_line(subject), _without_gaps(list(lines))
+    return _subject_and_text(f"{audience}.txt", _facts(notice))
 
 
 def write_reminder(facts: dict[str, Any], plan: Plan) -> tuple[str, str]:
     """Subject and text of a reminder of an action, or of the plan's review."""
-    plain = {name: one_line(it) if isinstance(it, str) else it for name, it in facts.items()}
-    title = one_line(plan.document.title)
-    said = _environment().get_template("reminder.txt").render(plain | {"title": title})
-    subject, _, text = said.strip().partition("\n")
-    return one_line(subject), _without_gaps([line.strip() for line in text.strip().splitlines()])
+    return _subject_and_text("reminder.txt", facts | {"title": plan.document.title})
+
+
+def write_alarm(facts: dict[str, Any]) -> tuple[str, str]:
+    """Subject and text of an alarm that opened no incident, or of its end."""
+    return _subject_and_text("alarm.txt", facts)
 
 
 def facts_of(
@@ -90,12 +88,15 @@ def clock_due_at(opened_at: str) -> str:
     return format_time(parse_time(opened_at) + REGULATORS_WITHIN)
 
 
+def _subject_and_text(template: str, facts: dict[str, Any]) -> tuple[str, str]:
+    plain = {name: one_line(it) if isinstance(it, str) else it for name, it in facts.items()}
+    subject, _, text = _environment().get_template(template).render(plain).strip().partition("\n")
+    lines = (line.strip() for line in text.strip().splitlines())
+    return one_line(subject), _without_gaps(list(lines))
+
+
 def _facts(notice: Notice) -> dict[str, Any]:
-    plain = {
-        name: one_line(value) if isinstance(value, str) else value
-        for name, value in notice.facts.items()
-    }
-    return plain | {
+    return notice.facts | {
         "what": notice.what,
         "severity": notice.severity,
         "incident": notice.incident,

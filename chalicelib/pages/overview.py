@@ -25,18 +25,25 @@ class Headline:
 
 
 def headlines(seen: Json, person: str) -> tuple[Headline, Headline, Headline]:
-    """Args: seen: {"incidents", "approvals", "readiness", "rpo"} as `show` tells them."""
+    """Args: seen: {"incidents", "alarms", "approvals", "readiness", "rpo"} as `show` tells them."""
     return (
-        _fire(seen["incidents"]),
+        _fire(seen["incidents"], seen["alarms"]),
         _waiting(seen["approvals"], person),
         _ready(seen["readiness"]["components"], seen["rpo"]["components"]),
     )
 
 
-def _fire(incidents: list[Json]) -> Headline:
+def _fire(incidents: list[Json], alarms: Json) -> Headline:
     real = [it for it in incidents if not it["drill"]]
     drills = len(incidents) - len(real)
     aside = f"{counted(drills, 'drill')} under way" if drills else ""
+    if not real and not alarms["known"]:
+        says = "; ".join(filter(None, [aside, "nobody has looked which alarms are raised"]))
+        return Headline("Incidents", "None open", says, "bad", "unknown", "#alarms")
+    if not real and alarms["alarms"]:
+        raised = f"{counted(len(alarms['alarms']), 'alarm')} raised"
+        says = "; ".join(filter(None, [aside, raised]))
+        return Headline("Incidents", "None open", says, "warn", "warn", "#alarms")
     if not real:
         tone, shape = ("live", "live") if drills else ("good", "good")
         return Headline("Incidents", "None open", aside, tone, shape, "#incidents")

@@ -48,6 +48,10 @@ INCIDENT = {
     "recovered": Mark("Recovered", "good", "good"),
     "closed": Mark("Closed", "quiet", "quiet"),
 }
+ALARM = {
+    "raised": Mark("Raised", "warn", "warn"),
+    "unknown": UNKNOWN,
+}
 OCCASION = {
     "due": Mark("Due", "waiting", "warn"),
     "running": Mark("Running", "live", "live"),

@@ -11,11 +11,12 @@ Event = dict[str, Any]
 
 
 def on_alarm(event: Event) -> Event:
-    """A CloudWatch alarm went to ALARM: open or join the incidents that the plan names for it.
+    """A CloudWatch alarm went to ALARM: open or join the incidents that the plan names for it, or
+    tell people. Each minute it looks for those that are raised.
 
     A person who declares one comes in by the same door.
     """
-    from chalicelib.services.signals import on_signal
+    from chalicelib.services.jobs.alarms import on_signal
 
     return on_signal(event)
 

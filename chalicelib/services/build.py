@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from chalicelib.plan.lines import PlanLines
     from chalicelib.plan.model import Plan
     from chalicelib.ports import Catalogue, Clock, Metrics, ObjectStore, Records, Signer, StateStore
+    from chalicelib.ports.alarms import Alarms
     from chalicelib.services.locations import Locations
 
 PRIMARY_FUNCTIONS = "leeward-primary-"
@@ -140,6 +141,13 @@ def metrics() -> Metrics:
     from chalicelib.adapters.cloudwatch import CloudWatchMetrics
 
     return CloudWatchMetrics(client("cloudwatch"))
+
+
+@cache
+def alarms() -> Alarms:
+    from chalicelib.adapters.cloudwatch import CloudWatchAlarms
+
+    return CloudWatchAlarms(client("cloudwatch"), environment().machine_prefix)
 
 
 @cache

@@ -72,6 +72,13 @@ def _overview(event: Event) -> Event:
     return overview_view(event)
 
 
+def _alarms(event: Event) -> Event:
+    """{}: which alarms are raised that start no scenario."""
+    from chalicelib.services.views.alarms import alarms_view
+
+    return alarms_view(event)
+
+
 def _incident_page(event: Event) -> Event:
     """{"incident"}: it, its run, what waits in it and for whom."""
     from chalicelib.services.views.page import page_view
@@ -161,6 +168,7 @@ VERBS: Verbs = {
     "review": _review,
     "lessons": _lessons,
     "overview": _overview,
+    "alarms": _alarms,
     "page": _incident_page,
     "report": _report,
     "readiness": _readiness,

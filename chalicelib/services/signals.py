@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, LeewardError
-from chalicelib.incidents.incident import Incident, Signal, declare, handle_signal
+from chalicelib.incidents.incident import SIGNALS, Incident, Signal, declare, handle_signal
 from chalicelib.plan.model import Plan
-from chalicelib.plan.records import parse_time
+from chalicelib.plan.records import format_time, parse_time
 from chalicelib.plan.scenario import Scenario
 from chalicelib.scenarios.steps import STEP_KINDS
 from chalicelib.services import build
@@ -17,13 +17,6 @@ from chalicelib.telemetry import logger
 
 # The source of events that a person sends (leeward run).
 DECLARED_BY = "leeward.operator"
-
-
-def on_signal(event: dict[str, Any]) -> dict[str, Any]:
-    """An alarm of CloudWatch's, or a person's declaration: both come as EventBridge events."""
-    if event.get("source") == DECLARED_BY:
-        return handle_declaration(event)
-    return handle_alarm(event)
 
 
 def handle_declaration(event: dict[str, Any]) -> dict[str, Any]:
@@ -77,12 +70,40 @@ def handle_alarm(event: dict[str, Any]) -> dict[str, Any]:
         BadInput: code "not-an-alarm".
     """
     signal = _read_signal(event)
+    opened = handle_signals(signal)
+    return {"alarm": signal.name, "incidents": opened}
+
+
+def handle_signals(signal: Signal) -> list[str]:
+    """Open or join the incidents that the plan names for an alarm; their ids."""
     opened = []
     for name, scenario in build.plan().scenarios.items():
         # Where a quorum decides, an alarm is one signal of several (services/jobs/outage.py).
         if signal.name in scenario.alarms and scenario.trigger is None:
             opened.append(open_incident(signal, name, scenario).id)
-    return {"alarm": signal.name, "incidents": opened}
+    if opened:
+        _note_handled(signal)
+    return opened
+
+
+def was_handled(name: str, since: datetime) -> bool:
+    """Whether all was done that the alarm's change at `since`, or a later one, causes."""
+    kept = build.state().get(SIGNALS, _handled_key(name))
+    return kept is not None and parse_time(kept["at"]) >= since
+
+
+def _note_handled(signal: Signal) -> None:
+    state, item = build.state(), {"at": format_time(signal.raised_at)}
+    while not state.create(SIGNALS, _handled_key(signal.name), item):
+        kept = state.get(SIGNALS, _handled_key(signal.name)) or {"at": ""}
+        if kept["at"] >= item["at"]:
+            return
+        if state.replace(SIGNALS, _handled_key(signal.name), item, expected={"at": kept["at"]}):
+            return
+
+
+def _handled_key(name: str) -> str:
+    return f"handled#{name}"
 
 
 def open_incident(signal: Signal, name: str, scenario: Scenario) -> Incident:

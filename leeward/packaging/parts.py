@@ -30,10 +30,17 @@ def rule_name(plan: Plan, component: str, what: str) -> str:
 
 
 def schedule(
-    plan: Plan, component: str, what: str, function: str, expression: str, body: dict[str, Any]
+    plan: Plan,
+    component: str,
+    what: str,
+    function: str,
+    expression: str,
+    body: dict[str, Any] | None,
 ) -> Resources:
+    """body: what the function is asked; None for EventBridge's own "Scheduled Event"."""
     logical = f"Schedule{title(component)}{title(what)}"
     arn = {"Fn::GetAtt": [logical_id(function), "Arn"]}
+    asked = {} if body is None else {"Input": json.dumps(body)}
     return {
         logical: {
             "Type": "AWS::Events::Rule",
@@ -41,7 +48,7 @@ def schedule(
                 "Name": rule_name(plan, component, what),
                 "ScheduleExpression": expression,
                 "State": "ENABLED",
-                "Targets": [{"Id": "job", "Arn": arn, "Input": json.dumps(body)}],
+                "Targets": [{"Id": "job", "Arn": arn} | asked],
             },
         },
         f"{logical}Permission": _permission(logical, function),

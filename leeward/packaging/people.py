@@ -1,4 +1,4 @@
-"""CloudFormation for people: the machine of the escalation, the clock of the outbox."""
+"""CloudFormation for people: the machine of the escalation, the clocks of alarms and outbox."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ EVERY, HOUR = timedelta(minutes=1), timedelta(hours=1)
 # Ten minutes past: services/people/reminding.py says from which hour of the plan's zone on.
 EACH_HOUR = "cron(10 * * * ? *)"
 PEOPLE = "people"
+ALARMS = "alarms"
+SIGN_OF_UNSWEPT = "nobody looks which alarms are raised: people are told of none"
 SIGN_OF_UNTOLD = "a message reached nobody; leeward incident messages lists it"
 
 
@@ -29,6 +31,8 @@ def people_resources(plan: Plan) -> Resources:
     resources |= silence_alarm(PEOPLE, "reminders-silent", "RemindersLooked", HOUR, unlooked)
     silent = "nobody sends what is to be told"
     resources |= silence_alarm(PEOPLE, "tell-silent", "OutboxLooked", EVERY, silent)
+    resources |= schedule(plan, ALARMS, "sweep", "on_alarm", "rate(1 minute)", None)
+    resources |= silence_alarm(ALARMS, "sweep-silent", "AlarmsLooked", EVERY, SIGN_OF_UNSWEPT)
     return resources | sign_alarm(PEOPLE, "untold", "Untold", SIGN_OF_UNTOLD)
 
 

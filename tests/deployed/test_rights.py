@@ -21,6 +21,9 @@ RARE = {
 }
 # An alarm that joins reads the records; a person's next run asks whether the last one still runs.
 RARE_OF = {"on_alarm": {*RECORDS_READ, "states:DescribeExecution"}}
+# The look at raised alarms, each minute: tests/scenarios/test_people.py.
+RARE_OF["on_alarm"] |= {"cloudwatch:DescribeAlarms", "cloudwatch:PutMetricData", "dynamodb:Query",
+                        "dynamodb:DeleteItem"}  # fmt: skip
 # What does not fit into a Lambda: tests/scenarios/test_task.py.
 RARE_OF |= {name: set(RECORDS_READ) for name in ("fence", "switch")}
 RARE_OF["rebuild"] = {"ecs:ListTasks", "ecs:RunTask", "iam:PassRole", "states:SendTaskSuccess"}

@@ -16,21 +16,25 @@ from typing import Any
 import boto3
 import pyotp
 import pytest
+from moto.cloudwatch.models import cloudwatch_backends
 
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.evidence.records import StoredRecords
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.model import Plan
-from chalicelib.plan.records import EvidenceRecord
+from chalicelib.plan.records import EvidenceRecord, format_time, parse_time
 from leeward.cli import main
 from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.deploy import Deployed, deploy
+from leeward.local.iam import ACCOUNT
 from leeward.local.inbox import Inbox
 from leeward.packaging.package import build_package
-from leeward.packaging.template import machine_id
+from leeward.packaging.template import SIGN_OF_LAG, machine_id
 from leeward.plan_file import load_plan
 from tests.clouds import wait_for
+from tests.grants import RECORDS_READ
 from tests.scenarios.drills import PLAN
 
 SCENARIO = "fire-drill"
@@ -43,6 +47,10 @@ RARE_OF = {
     "answer": {
         "states:DescribeExecution": "does the last run of the incident still run?",
         "kms:GenerateMac": "people who sign in: tests/contract/test_api.py",
+    },
+    "on_alarm": {
+        "states:DescribeExecution": "a person's next run asks whether the last one still runs",
+        **dict.fromkeys(RECORDS_READ, "an alarm that joins reads the records"),
     },
     "tell": {"sns:Publish": "people with a phone"},
     "escalate": {
@@ -93,12 +101,14 @@ def people_alone(data: dict[str, Any]) -> dict[str, Any]:
         {"name": "look", "says": "See it serve", "uses": "health.verify",
          "with": {"component": "nexus-api"}, "timeout": 4},
     ]  # fmt: skip
-    common = {"severity": "SEV1", "personal_data": True}
+    common: dict[str, Any] = {"severity": "SEV1", "personal_data": True}
+    alarmed = common | {"component": "nexus-site", "alarms": ["nexus-db-checks-unable"]}
     data["scenarios"] = {
         SCENARIO: common | {"title": "Fire drill", "component": "nexus-db", "steps": steps},
         "hurry": common | {"title": "Hurry", "component": "nexus-uploads", "steps": hurried},
         "unasked": common | {"title": "Unasked", "component": "nexus-static", "steps": unasked},
         "late": common | {"title": "Late", "component": "nexus-config", "steps": late},
+        "alarmed": alarmed | {"title": "Alarmed", "steps": late},
     }
     # Where it is the afternoon now: people are reminded from the morning on.
     hours = 14 - datetime.now(UTC).hour
@@ -158,6 +168,32 @@ class Stage:
         bucket = self.deployed.names["EvidenceBucket"]
         store = S3ObjectStore(self.cloud.client("s3", PRIMARY_REGION), bucket)
         return StoredRecords(store, SystemClock()).read(incident)
+
+    def measure(self, component: str, metric: str, value: float) -> None:
+        """As if what was measured before were more than a period ago."""
+        cloudwatch_backends[ACCOUNT][PRIMARY_REGION].metric_data.clear()
+        dimensions = [{"Name": "Component", "Value": component}]
+        data = {"MetricName": metric, "Dimensions": dimensions, "Value": value}
+        client = self.cloud.client("cloudwatch")
+        client.put_metric_data(Namespace="Leeward", MetricData=[data])
+        assert self.cloud.wait_idle()
+
+    def sweep(self) -> None:
+        """The look at raised alarms, as each minute."""
+        self.cloud.fire("alarms-sweep")
+        assert self.cloud.wait_idle()
+
+    def set_back(self, partition: str, sort: str, name: str, *, minutes: int) -> None:
+        """As if what is kept were older."""
+        state = DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
+        item = state.get(partition, sort)
+        assert item is not None
+        earlier = format_time(parse_time(item[name]) - timedelta(minutes=minutes))
+        assert state.replace(partition, sort, item | {name: earlier}, expected={})
+
+    def incidents_of(self, component: str) -> list[str]:
+        listed = self.leeward("incident", "list")["incidents"]
+        return [it["incident"] for it in listed if it["component"] == component]
 
     def tick(self) -> None:
         """The schedule of the outbox, as each minute."""
@@ -245,7 +281,11 @@ def test_an_incident_is_driven_from_the_terminal(stage: Stage) -> None:
     assert any(text.startswith("*SEV1: Fire drill (nexus-db)*") for text in heard)
     assert any("Move &lt;the&gt; cables" in text for text in heard)
     assert any(text.startswith("*Recovered: Fire drill") for text in heard)
-    assert stage.inbox.alerts() == {f"leeward/{incident}": "resolved"}
+    # Somebody whom no way reached is an alarm of its own, which lasts.
+    assert stage.inbox.alerts() == {
+        f"leeward/{incident}": "resolved",
+        "leeward/alarm-people-untold": "triggered",
+    }
     told = {(it["what"], it["to"]) for it in shown["told"]}
     assert {("opened", "email"), ("update", "customers"), ("recovered", "customers")} <= told
     untold = {(it["to"], it["status"]) for it in shown["untold"]}
@@ -601,6 +641,66 @@ def test_a_step_that_takes_too_long_ends_with_its_worker_and_is_not_begun_again(
     assert (failed.body["code"], failed.body["attempt"]) == ("step-late", 2)
     assert "within 4 s" in failed.body["message"]
     assert "look is late, this worker ends" in stage.cloud.logs("verify_services")
+
+
+def test_an_alarm_that_starts_nothing_is_told_to_those_inside_until_it_is_over(
+    stage: Stage,
+) -> None:
+    name = "nexus-db-wal-behind"
+    stage.measure("nexus-db", "WalBehind", 1.0)
+
+    def heard() -> list[str]:
+        return [it for it in stage.inbox.slack("#incident-response") if name in it]
+
+    [text] = wait_for(heard, "nobody was told of the alarm")
+    assert text.startswith(f"*Raised: {name}*")
+    assert SIGN_OF_LAG in text
+    assert stage.inbox.alerts()[f"leeward/alarm-{name}"] == "triggered"
+    stage.sweep()
+    stage.sweep()
+    assert len(heard()) == 1, "told once"
+    shown = stage.leeward("alarms", status=1)
+    assert shown["known"]
+    assert name in {it["alarm"] for it in shown["alarms"]}
+
+    stage.measure("nexus-db", "WalBehind", 0.0)
+    stage.sweep()
+    assert len(heard()) == 1, "it may come again at once"
+    stage.set_back("alarms", name, "seen_at", minutes=16)
+    stage.sweep()
+    assert wait_for(lambda: heard()[1:], "nobody was told of its end")[0].startswith("*Over: ")
+    wait_for(
+        lambda: stage.inbox.alerts()[f"leeward/alarm-{name}"] == "resolved", "the pager rings on"
+    )
+
+
+def test_an_alarm_whose_event_was_lost_starts_its_scenario_all_the_same(stage: Stage) -> None:
+    name = "nexus-db-checks-unable"
+    stage.sweep()
+    events = stage.cloud.client("events")
+    [rule] = [
+        it["Name"]
+        for it in events.list_rules()["Rules"]
+        if "CloudWatch Alarm State Change" in it.get("EventPattern", "")
+    ]
+    events.disable_rule(Name=rule)
+    stage.measure("nexus-db", "ChecksUnable", 1.0)
+    events.enable_rule(Name=rule)
+    stage.sweep()
+    assert stage.incidents_of("nexus-site") == [], "its event may be on its way"
+
+    changed = cloudwatch_backends[ACCOUNT][PRIMARY_REGION].alarms[name]
+    changed.state_updated_timestamp -= timedelta(minutes=3)
+    stage.sweep()
+    assert stage.incidents_of("nexus-site") == [], "raised before anybody looked"
+    stage.set_back("signals", "swept-since", "at", minutes=10)
+    stage.sweep()
+    [incident] = stage.incidents_of("nexus-site")
+    [opened] = [it for it in stage.records(incident) if it.kind == "incident-opened"]
+    assert (opened.body["alarm"], opened.body["scenario"]) == (name, "alarmed")
+    assert opened.body["reason"].endswith("(found raised)")
+    stage.sweep()
+    assert [it.kind for it in stage.records(incident)].count("alarm-joined") == 0
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:

@@ -29,6 +29,7 @@ def seen(**changed: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "plan": "nexus", "incidents": [], "ended": [], "approvals": [], "exercises": 0,
         "failing": [], "readiness": {"components": [ready]}, "rpo": {"components": [rpo]},
+        "alarms": {"known": True, "looked_at": None, "alarms": []},
     }  # fmt: skip
     return base | changed
 
@@ -51,6 +52,15 @@ def question(**changed: Any) -> dict[str, Any]:
 
 def test_a_quiet_night_is_three_times_green() -> None:
     assert [it.tone for it in headlines(seen(), "cto")] == ["good", "good", "good"]
+
+
+def test_a_raised_alarm_or_one_that_nobody_looked_for_is_no_quiet_night() -> None:
+    raised = {"known": True, "looked_at": None, "alarms": [{"alarm": "a"}, {"alarm": "b"}]}
+    [fire, *_] = headlines(seen(alarms=raised), "cto")
+    assert (fire.tone, fire.says, fire.where) == ("warn", "2 alarms raised", "#alarms")
+    unknown = {"known": False, "looked_at": None, "alarms": []}
+    [fire, *_] = headlines(seen(alarms=unknown), "cto")
+    assert (fire.tone, fire.says) == ("bad", "nobody has looked which alarms are raised")
 
 
 def test_what_was_never_promised_is_not_told_as_kept() -> None:
@@ -104,7 +114,7 @@ def test_the_first_page_escapes_whatever_it_is_told() -> None:
     it = incident(opened_at="2026-11-22T11:00:00Z", run_status=HOSTILE, waits_for=[HOSTILE],
                   scenario=HOSTILE, component=HOSTILE, incident=HOSTILE)  # fmt: skip
     found = seen(incidents=[it], plan=HOSTILE, failing=[HOSTILE])
-    names = ("plan", "incidents", "ended", "approvals", "exercises", "failing")
+    names = ("plan", "incidents", "ended", "approvals", "alarms", "exercises", "failing")
     body = render(
         "overview.html", FRAME, **{name: found[name] for name in names}, said=None,
         heads=headlines(found, "cto"), rows=component_rows(found), others=[HOSTILE],

@@ -42,7 +42,8 @@ def test_every_schedule_has_its_rule_and_an_alarm_for_its_silence(plan: Plan) ->
     }
     of_bucket = {"sync", "watch-bucket", "check-primary", "prune", "prove-primary"}
     rest = everything - {f"nexus-db-{what}" for what in named}
-    of_nothing = {"exercises-tick", "people-tell", "people-reminders", "primary-heartbeat"}
+    of_nothing = {"exercises-tick", "people-tell", "people-reminders", "primary-heartbeat",
+                  "alarms-sweep"}  # fmt: skip
     # Nothing of these was ever taken: their alarms say so.
     of_nothing |= {"nexus-config-prove-primary"}
     assert rest == {f"nexus-uploads-{what}" for what in of_bucket} | of_nothing

@@ -39,14 +39,19 @@ def test_the_outbox_is_looked_at_each_minute_and_its_silence_is_an_alarm(
     resources: dict[str, Any],
 ) -> None:
     rules = [it["Properties"] for it in resources.values() if it["Type"] == "AWS::Events::Rule"]
-    said = {it["ScheduleExpression"]: it["Targets"][0]["Input"] for it in rules}
-    assert said == {"rate(1 minute)": "{}", "cron(10 * * * ? *)": '{"verb": "remind"}'}
+    said = {it["Name"]: (it["ScheduleExpression"], it["Targets"][0].get("Input")) for it in rules}
+    assert said == {
+        "leeward-nexus-studio-people-tell": ("rate(1 minute)", "{}"),
+        "leeward-nexus-studio-people-reminders": ("cron(10 * * * ? *)", '{"verb": "remind"}'),
+        "leeward-nexus-studio-alarms-sweep": ("rate(1 minute)", None),
+    }
     alarms = {
         it["Properties"]["AlarmName"]: it["Properties"]
         for it in resources.values()
         if it["Type"] == "AWS::CloudWatch::Alarm"
     }
     assert alarms["people-tell-silent"]["TreatMissingData"] == "breaching"
+    assert alarms["alarms-sweep-silent"]["TreatMissingData"] == "breaching"
     assert alarms["people-untold"]["MetricName"] == "Untold"
 
 

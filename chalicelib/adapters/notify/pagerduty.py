@@ -16,7 +16,8 @@ URL = "https://events.pagerduty.com/v2/enqueue"
 LONGEST_SUMMARY, LONGEST_KEY = 1024, 255
 SEVERITIES = {"SEV1": "critical", "SEV2": "error", "SEV3": "warning", "SEV4": "info"}
 # What an occasion does to the alert; all others add to it.
-ACTIONS = {"acknowledged": "acknowledge", "recovered": "resolve", "closed": "resolve"}
+ACTIONS = {"acknowledged": "acknowledge", "recovered": "resolve", "closed": "resolve",
+           "over": "resolve"}  # fmt: skip
 
 
 class PagerDutySender:

@@ -26,7 +26,7 @@ LOGIN = frozenset(
     {"invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"}
 )
 WITHOUT_THREAD = frozenset({"thread_not_found", "invalid_thread_ts"})
-SHOWN_TO_ALL = ("asked", "failed", "recovered", "closed")
+SHOWN_TO_ALL = ("asked", "failed", "recovered", "closed", "raised", "over")
 # Slack cuts the text of a section at 3000 letters, and a message at 40,000.
 LONGEST = 39_000
 

@@ -57,6 +57,22 @@ class FindingLine(Shown):
     accepted: Any
 
 
+class RaisedAlarm(Shown):
+    alarm: str
+    description: str
+    reason: str
+    raised_at: str
+
+
+class RaisedAlarms(Shown):
+    """known: whether somebody looked of late; none may be taken for good where it is false."""
+
+    as_of: str
+    looked_at: str | None
+    known: bool
+    alarms: list[RaisedAlarm]
+
+
 class Findings(Shown):
     """file: the YAML that was packaged; null where that is not known."""
 

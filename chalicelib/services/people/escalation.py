@@ -12,6 +12,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from chalicelib.incidents.alarms import OVER, RAISED
 from chalicelib.incidents.answer import question_from, read_run, read_verdict, read_votes
 from chalicelib.incidents.approval import Question, decide_verdict
 from chalicelib.incidents.escalation import (
@@ -38,6 +39,7 @@ from chalicelib.incidents.reminders import REMINDER
 from chalicelib.incidents.streams import people_stream
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.services import build
+from chalicelib.services.people.alarms import why_alarm_moot
 from chalicelib.services.people.reminding import why_no_reminder
 
 PAGE_SECONDS = 15.0
@@ -206,6 +208,8 @@ def why_moot(delivery: Delivery) -> str:
     """Why a message must not be sent any more: looked at right before each try."""
     if delivery.message.what == REMINDER:
         return why_no_reminder(delivery)
+    if delivery.message.what in (RAISED, OVER):
+        return why_alarm_moot(delivery)
     incident = find_incident(delivery.message.incident, state=build.state())
     too_late = why_too_late(delivery, incident.status)
     if too_late or not delivery.subject:

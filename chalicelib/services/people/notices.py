@@ -37,6 +37,11 @@ def notify(what: str, incident: str, *, run_id: str = "", about: str = "", **fac
     sort = f"{incident}#{what}#{about}"
     if build.state().get(f"told-notices#{incident}", sort) is None:
         build.state().create(NOTICES, sort, item)
+    wake_teller()
+
+
+def wake_teller() -> None:
+    """What is to be told is told now and not within a minute, if the call arrives."""
     try:
         build.functions().start(TELLER, {})
     except LeewardError as error:

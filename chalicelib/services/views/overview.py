@@ -7,6 +7,7 @@ from typing import Any
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
 from chalicelib.services.views.actions import actions_view
+from chalicelib.services.views.alarms import alarms_view
 from chalicelib.services.views.copies import read_all
 from chalicelib.services.views.exercises import exercises_view
 from chalicelib.services.views.incidents import list_view
@@ -20,8 +21,9 @@ PAST = 6
 
 
 def overview_view(_event: Event) -> Event:
-    """{"as_of", "plan", "incidents" (open), "ended", "approvals", "readiness", "rpo", "exercises",
-    "failing" (exercises), "open" and "overdue" (actions), "plan_review"}, as their verbs tell it.
+    """{"as_of", "plan", "incidents" (open), "ended", "approvals", "alarms", "readiness", "rpo",
+    "exercises", "failing" (exercises), "open" and "overdue" (actions), "plan_review"}, as their
+    verbs tell it.
     """
     now, copies = build.clock().now(), read_all()
     shown = list_view(ended=True, page=Page(limit=100))["incidents"]
@@ -32,6 +34,7 @@ def overview_view(_event: Event) -> Event:
         "incidents": list_view(ended=False)["incidents"],
         "ended": [it for it in shown if it["status"] != "open"][:PAST],
         "approvals": approvals_view()["approvals"],
+        "alarms": alarms_view({}),
         "readiness": tell_readiness(copies, now=now),
         "rpo": tell_rpo(copies, now=now),
         "exercises": len(exercises),

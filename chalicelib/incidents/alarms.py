@@ -1,0 +1,88 @@
+"""Who hears of an alarm that opens no incident, and when again. Pure.
+
+It is told to those inside when it is raised, once more for each day that it lasts, and when it has
+been quiet for a while: one that comes and goes is one alarm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.incidents.messages import Delivery, Notice, dashboards, deliveries_of
+from chalicelib.incidents.messages_text import write_alarm
+from chalicelib.plan.model import Plan
+from chalicelib.plan.records import Record, format_time
+from chalicelib.ports.alarms import Alarm
+
+RAISED, OVER = "raised", "over"
+AGAIN = timedelta(days=1)
+QUIET = timedelta(minutes=15)
+WARNING = "-warning"
+# In place of an incident's id: a pager's alert and a channel's thread are one for each alarm.
+ABOUT = "alarm-"
+
+
+@dataclass(frozen=True)
+class Standing(Record):
+    """An alarm from its raise to its end. `told`: how often it was. `seen_at`: raised, the last
+    time that anybody looked."""
+
+    alarm: Alarm
+    told: int
+    seen_at: datetime
+
+    @classmethod
+    def _revive(cls, name: str, value: Any) -> Any:
+        return Alarm.from_json(value) if name == "alarm" else super()._revive(name, value)
+
+
+def decide_standing(
+    raised: Alarm | None, before: Standing | None, *, now: datetime
+) -> tuple[Standing | None, str]:
+    """How it stands now, None for one that is over; and what is to be told: RAISED, OVER or ""."""
+    if raised is None:
+        if before is None or now - before.seen_at < QUIET:
+            return before, ""
+        return None, OVER
+    if before is None:
+        return Standing(raised, 1, now), RAISED
+    due = 1 + max(0, (now - before.alarm.raised_at) // AGAIN)
+    return replace(before, told=max(due, before.told), seen_at=now), (
+        RAISED if due > before.told else ""
+    )
+
+
+def alarm_deliveries(
+    standing: Standing, what: str, *, plan: Plan, at: datetime
+) -> tuple[Delivery, ...]:
+    """To the channels and contacts of those inside; of a warning, nobody is woken by a pager."""
+    alarm = standing.alarm
+    warns = alarm.name.endswith(WARNING)
+    facts = {
+        "what": what,
+        "name": alarm.name,
+        "description": alarm.description,
+        "reason": alarm.reason,
+        "since": format_time(alarm.raised_at),
+        "days": standing.told - 1,
+        "dashboards": list(dashboards(plan)),
+    }
+    notice = Notice(
+        id=f"{what}/{facts['since']}/{standing.told}",
+        incident=f"{ABOUT}{alarm.name}",
+        what=what,
+        severity="SEV3" if warns else "SEV2",
+        opened_at=alarm.raised_at,
+        noticed_at=at,
+        drill=False,
+        facts=facts,
+    )
+    subject, text = write_alarm(facts)
+    found = deliveries_of(notice, "internal", subject, text, plan=plan)
+    return tuple(it for it in found if not (warns and _wakes(it)))
+
+
+def _wakes(delivery: Delivery) -> bool:
+    return any(way.kind == "pagerduty" for way in delivery.ways)
