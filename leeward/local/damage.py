@@ -77,6 +77,16 @@ def drop_table(victim: Victim) -> Injected:
         return _commit(database, "drop-table", "drop", table, f"DROP TABLE {table} CASCADE")
 
 
+def rename_table(victim: Victim) -> Injected:
+    """The one that most others refer to: whatever asks for it fails, and nothing is lost."""
+    with _connect(victim) as database:
+        table = victim.table or str(_one(database, _MOST_REFERRED_TABLE))
+        new = _one(database, "SELECT quote_ident(relname || '_old') FROM pg_class"
+                             " WHERE oid = %s::regclass", table)  # fmt: skip
+        statement = f"ALTER TABLE {table} RENAME TO {new}"
+        return _commit(database, "rename-table", "rename", table, statement)
+
+
 def drop_database(victim: Victim) -> Injected:
     """The whole database of the application, whoever is connected to it."""
     with _connect(victim) as database:
@@ -200,6 +210,7 @@ DAMAGES: dict[str, Callable[[Victim], Injected]] = {
     "delete-without-where": delete_without_where,
     "truncate": truncate,
     "drop-table": drop_table,
+    "rename-table": rename_table,
     "drop-database": drop_database,
     "wrong-migration": wrong_migration,
     "heap-bytes": heap_bytes,
@@ -337,6 +348,13 @@ SELECT format('%I.%I', n.nspname, c.relname)
  WHERE c.relkind = 'r' AND c.relpersistence = 'p'
    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.confrelid = c.oid)
+"""
+
+_MOST_REFERRED_TABLE = """
+SELECT format('%I.%I', n.nspname, c.relname)
+  FROM pg_constraint k JOIN pg_class c ON c.oid = k.confrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE k.contype = 'f' GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1
 """
 
 _PLAIN_COLUMN = """

@@ -18,6 +18,7 @@ FOUND = {
     "delete-without-where": "mass-delete",
     "truncate": "truncate",
     "drop-table": "drop",
+    "rename-table": "rename",
     "drop-database": "drop",
     "wrong-migration": "rewrite",
     "heap-bytes": "page",

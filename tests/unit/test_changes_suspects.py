@@ -308,6 +308,21 @@ def test_bisection_finds_the_step_in_few_restores(count: int, data: st.DataObjec
     assert len(asked) <= count.bit_length()
 
 
+@pytest.mark.parametrize(
+    ("likely", "wrong", "times"),
+    [([700], 700, 2), ([999], 999, 1), ([0], 0, 1), ([3, 700], 700, 4), ([3, 999], 412, 13)],
+)
+def test_a_right_guess_is_asked_about_twice(likely: list[int], wrong: int, times: int) -> None:
+    asked = []
+
+    def is_sound_before(step: int) -> bool:
+        asked.append(step)
+        return step <= wrong
+
+    assert bisect_states(range(1000), is_sound_before, likely=likely) == wrong
+    assert len(asked) <= times
+
+
 def test_what_comes_after_a_target() -> None:
     before, bad, after = (deleting(xid, 1, minute=xid - 700) for xid in (699, 700, 701))
     at = bad.committed_at.isoformat()

@@ -46,6 +46,17 @@ class Rows(NamedTuple):
         return Rows(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
 
 
+class Shaped(NamedTuple):
+    """Transactions worth a look: that lock one of `tables` (database, oid) against everybody and
+    change rows of one of the `catalogues` (file numbers)."""
+
+    tables: frozenset[Relfile] = frozenset()
+    catalogues: frozenset[int] = frozenset()
+
+
+NOTHING_SHAPED = Shaped()
+
+
 @dataclass(frozen=True)
 class CreatedFile:
     """A new file of a relation. `transient`: made with a new table, as ALTER TABLE and VACUUM
@@ -59,7 +70,8 @@ class CreatedFile:
 @dataclass(frozen=True)
 class Transaction:
     """A committed transaction. `dropped` holds (file, its tablespace); `children` the ids of its
-    savepoints, which its rows may carry as their xmin.
+    savepoints, which its rows may carry as their xmin. `locked`: relations that it locked against
+    everybody, by database and oid.
 
     `drop_lsn`: where a DROP DATABASE begins to destroy, 0 without one. It marks the database as
     invalid and removes its files before it commits, and a replay up to the commit does so too.
@@ -74,6 +86,7 @@ class Transaction:
     dropped_databases: tuple[int, ...] = ()
     drop_lsn: int = 0
     children: tuple[int, ...] = ()
+    locked: frozenset[Relfile] = frozenset()
 
     @property
     def changed(self) -> int:
@@ -121,7 +134,8 @@ class Activity:
 class ChangeScan:
     """Feed it text in the order of the WAL; `activity` and `open` are always up to date.
 
-    `keep`: ids of transactions that count as notable whatever they did. `drops_marked`: the server
+    `keep`: ids of transactions that count as notable whatever they did. `shaped`: which others do,
+    beside those that changed many rows. `drops_marked`: the server
     marks a database before it removes its files (since 15.4); one that does not begins with the
     files, and a change in place of the database's row is then a VACUUM's.
     """
@@ -131,11 +145,13 @@ class ChangeScan:
         open_before: dict[int, OpenChanges] | None = None,
         *,
         keep: frozenset[int] = frozenset(),
+        shaped: Shaped = NOTHING_SHAPED,
         drops_marked: bool = True,
     ) -> None:
         self.open: dict[int, OpenChanges] = defaultdict(OpenChanges)
         self.open.update(open_before or {})
         self._keep = keep
+        self._shaped = shaped
         self._drops_marked = drops_marked
         self.activity = Activity()
 
@@ -226,6 +242,7 @@ class ChangeScan:
             dropped_databases=tuple(changes.dropped_databases),
             drop_lsn=changes.drop_lsn if changes.dropped_databases else 0,
             children=children,
+            locked=frozenset(changes.locked),
         )
 
     def _close(self, xid: int) -> OpenChanges:
@@ -236,12 +253,19 @@ class ChangeScan:
         self.activity.last_commit_at = transaction.committed_at
         most = max((rows.changed for rows in transaction.rows.values()), default=0)
         lost = transaction.dropped or transaction.dropped_databases
-        if lost or most >= NOTABLE_ROWS or transaction.xid in self._keep:
+        kept = transaction.xid in self._keep or self._is_shaping(transaction)
+        if lost or most >= NOTABLE_ROWS or kept:
             self.activity.notable.append(transaction)
             return
         for relfile, rows in transaction.rows.items():
             if rows.changed:
                 self.activity.usual[relfile][rows.changed] += 1
+
+    def _is_shaping(self, transaction: Transaction) -> bool:
+        if self._shaped.tables.isdisjoint(transaction.locked):
+            return False
+        changed = {file.number for file, rows in transaction.rows.items() if rows.changed}
+        return not self._shaped.catalogues.isdisjoint(changed)
 
 
 _ROW = re.compile(

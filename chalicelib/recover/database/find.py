@@ -2,7 +2,8 @@
 
 In this order: a person's word; files and pages known to be bad; the transaction in the WAL that
 changed, emptied or dropped too much; every page and index; at last a bisection over restored
-states. Physical damage loses no transaction: its target is the end of the WAL on a clean backup.
+states, which begins with what changed the schema. Physical damage loses no transaction: its target
+is the end of the WAL on a clean backup.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from chalicelib.ports import Fault, Inspector
 from chalicelib.recover.database.bisect import bisect_states
 from chalicelib.recover.database.changes import Activity, Transaction
 from chalicelib.recover.database.relations import Relations
+from chalicelib.recover.database.reshaped import Shapes, find_reshaped, judge_reshaped
 from chalicelib.recover.database.suspects import WHOLE_DATABASE, Suspect, decide_suspects
 from chalicelib.recover.moment import parse_moment, place_target, target_before
 
 ALTERNATIVES = 10
 TOLD = 3
+# So many suspects are tried before the middle of what is between.
+LIKELY = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Search:
     proven sound, None when never. commits: the transactions since then in the order of their
     commits, asked for by a bisection alone. is_sound: restores to a target and runs the plan's
     assertions there; None when that cannot be done. invalid_row: the database's, as Activity.marks
-    names it, when a DROP left it invalid; else "".
+    names it, when a DROP left it invalid; else "". shapes: the schema that was, and is.
     """
 
     activity: Activity
@@ -46,6 +50,7 @@ class Search:
     commits: Callable[[], list[Transaction]] = list
     is_sound: Callable[[RecoveryTarget], bool] | None = None
     invalid_row: str = ""
+    shapes: Shapes = Shapes()
 
 
 @dataclass
@@ -77,9 +82,7 @@ def find_damage(search: Search, *, moment: str = "") -> Damage:
         BadInput: the moment cannot be used.
         CheckFailed: code "no-damage-found"; nothing was found and nothing could be bisected.
     """
-    suspects = decide_suspects(
-        search.activity, search.relations, search.thresholds, since=search.since
-    )
+    suspects = _suspects(search)
     if moment:
         return _overridden(search, moment, suspects)
     if search.invalid_row:
@@ -99,6 +102,17 @@ def find_damage(search: Search, *, moment: str = "") -> Damage:
     if looked.faults:
         return _physical(search, looked, suspects)
     return _bisected(search, looked, suspects)
+
+
+def _suspects(search: Search) -> tuple[Suspect, ...]:
+    """What changed the schema also from before `since`: that the database looked sound afterwards
+    means no more than that nobody asked for what was gone."""
+    activity, relations = search.activity, search.relations
+    rows = decide_suspects(activity, relations, search.thresholds, since=search.since)
+    strong = [it for it in rows if it.strong]
+    xids = {it.xid for it in rows}
+    reshaped = find_reshaped(activity, relations, search.shapes, beside=xids)
+    return (*strong, *reshaped, *(it for it in rows if not it.strong))
 
 
 def _overridden(search: Search, moment: str, suspects: tuple[Suspect, ...]) -> Damage:
@@ -179,27 +193,44 @@ def _bisected(search: Search, looked: _Looked, suspects: tuple[Suspect, ...]) ->
     if search.is_sound is None or not commits:
         raise _nothing_found(looked, suspects)
     is_sound, targets = search.is_sound, [_before(commit, search.timeline) for commit in commits]
-    index = bisect_states(targets, is_sound)
-    first = commits[index]
+    xids = [it.xid for it in suspects[:LIKELY]]
+    places = {commit.xid: place for place, commit in enumerate(commits)}
+    likely = [places[xid] for xid in xids if xid in places]
+    first = commits[bisect_states(targets, is_sound, likely=likely)]
+    known = _described(search, first, suspects)
     return Damage(
-        kind="suspected",
+        kind=known.kind if known else "suspected",
         found=f"transaction {first.xid}, committed {format_time(first.committed_at)}: "
-        f"the database is sound before it and not after it",
+        f"{known.why + '; ' if known else ''}the database is sound before it and not after it",
         how="; ".join((*looked.words, f"bisection of {len(commits)} transactions")),
-        target=targets[index],
+        target=_before(first, search.timeline),
         detected_at=search.now,
         damaged_at=first.committed_at,
         xid=first.xid,
         commit_lsn=first.commit_lsn,
-        tables=tuple(dict.fromkeys(search.relations.name_of(file) for file in first.rows)),
-        rows=first.changed,
-        alternatives=_alternatives(suspects),
+        tables=known.tables if known else _written(search, first),
+        rows=known.rows if known else first.changed,
+        alternatives=_alternatives(tuple(it for it in suspects if it.xid != first.xid)),
     )
 
 
+def _described(
+    search: Search, transaction: Transaction, suspects: tuple[Suspect, ...]
+) -> Suspect | None:
+    """A view or a function that is gone has left no lock to know its transaction by beforehand."""
+    known = next((it for it in suspects if it.xid == transaction.xid), None)
+    return known or judge_reshaped(transaction, search.relations, search.shapes)
+
+
+def _written(search: Search, transaction: Transaction) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(search.relations.name_of(file) for file in transaction.rows))
+
+
 def _nothing_found(looked: _Looked, suspects: tuple[Suspect, ...]) -> CheckFailed:
+    told = "; ".join(f"transaction {it.xid} {it.why}" for it in suspects[:TOLD])
     return CheckFailed(
-        f"expected to find what was damaged, found nothing ({'; '.join(looked.words)})",
+        f"expected to find what was damaged, found nothing ({'; '.join(looked.words)})"
+        f"{f'; it may have been: {told}' if told else ''}",
         code="no-damage-found",
         hint="Name the moment to go back to: a transaction id, an LSN or a time.",
         alternatives=list(_alternatives(suspects)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ class Relations:
     def __init__(self, *oids: int) -> None:
         self.oids = frozenset(oids)
         self._by_number: dict[int, Relation] = {}
+        self._names: dict[int, list[str]] = {}
         self._rows: dict[str, int] = {}
         self._living: frozenset[str] = frozenset()
 
@@ -46,7 +47,9 @@ class Relations:
         """Take in one map; the last one learnt is the newest."""
         self._by_number |= numbered
         self._living = frozenset(relation.name for relation in numbered.values())
-        for relation in numbered.values():
+        for number, relation in numbered.items():
+            if relation.name not in self._names.setdefault(number, []):
+                self._names[number].append(relation.name)
             if relation.rows is not None:
                 self._rows[relation.name] = max(self._rows.get(relation.name, 0), relation.rows)
 
@@ -63,6 +66,15 @@ class Relations:
         if relation is None:
             return f"{UNNAMED}{relfile.database}/{relfile.number}"
         return relation.parent or relation.name
+
+    def names_of(self, number: int) -> tuple[str, ...]:
+        """All that a file was ever called, the oldest first."""
+        return tuple(self._names.get(number, ()))
+
+    def files_of(self, names: Collection[str]) -> frozenset[int]:
+        """The numbers of all files that ever bore one of the names."""
+        found = {it for it, called in self._names.items() if not set(called).isdisjoint(names)}
+        return frozenset(found)
 
     def lives(self, name: str) -> bool:
         return name in self._living

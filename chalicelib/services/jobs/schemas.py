@@ -14,6 +14,8 @@ from chalicelib.services import build
 from chalicelib.verify.schema import Schema
 
 PREFIX = "schemas/"
+# Of the last so many changes, what is gone is found.
+SEEN = 50
 
 
 def record_schema(component: str, database: str, schema: Schema, *, at: datetime) -> None:
@@ -43,6 +45,14 @@ def schema_near(store: ObjectStore, moment: datetime, found: Schema) -> Schema |
     if following is not None and following.objects == found.objects:
         return following
     return schema_before(store, moment)
+
+
+def objects_seen(store: ObjectStore) -> dict[str, str]:
+    """Object -> digest of all that the last schemas held, with the newest digest of each."""
+    seen: dict[str, str] = {}
+    for key in _keys(store)[-SEEN:]:
+        seen |= _read(store, key).objects
+    return seen
 
 
 def _keys(store: ObjectStore) -> list[str]:

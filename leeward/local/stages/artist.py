@@ -47,6 +47,7 @@ from leeward.local.production import SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
 from leeward.local.stages.database import (
     DAMAGES_TO_BACKUPS,
+    DAMAGES_TO_PROBES,
     DatabaseDrill,
     facts_of,
     set_aside_assets,
@@ -284,7 +285,9 @@ class HostedDatabaseDrill(ArtistStage, DatabaseDrill):
     """A corrupted database whose application is units of a host."""
 
     damages: ClassVar[tuple[str, ...]] = tuple(
-        name for name in DatabaseDrill.damages if name not in DAMAGES_TO_BACKUPS
+        name
+        for name in DatabaseDrill.damages
+        if name not in (*DAMAGES_TO_BACKUPS, *DAMAGES_TO_PROBES)
     )
 
     @classmethod

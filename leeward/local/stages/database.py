@@ -26,6 +26,8 @@ from leeward.packaging.parts import rule_name
 ALARM_SECONDS = 60.0
 # These leave the data whole and take a way to recover it: something must go wrong after them.
 DAMAGES_TO_BACKUPS = ("wal-segment", "backup-object")
+# Only a probe of the plan notices these: Nexus's plan has one.
+DAMAGES_TO_PROBES = ("rename-table",)
 DEFAULT_DAMAGE = next(iter(DAMAGES))
 
 

@@ -14,12 +14,13 @@ from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
 from chalicelib.recover.database.changes import ChangeScan
 from chalicelib.recover.database.find import Search, find_damage
+from chalicelib.recover.database.reshaped import to_keep
 from chalicelib.recover.moment import named_transactions
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.watching import watched_until
 from chalicelib.services.steps.database.bisect import Bisection
-from chalicelib.services.steps.database.relations import invalid_row, relations_of
+from chalicelib.services.steps.database.relations import invalid_row, relations_of, shapes_of
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import END, Source, choose_source
@@ -84,12 +85,16 @@ def _search_from(
     start = segment_start(from_lsn, inventory.wal.segment_bytes)
     since = watched_until(component)
     marked = all(point.server_version >= DROPS_MARKED for point in inventory.points)
-    scan = ChangeScan(keep=named_transactions(moment), drops_marked=marked)
+    relations, shapes = relations_of(source.store, databases), shapes_of(source.store, databases)
+    scan = ChangeScan(
+        keep=named_transactions(moment), shaped=to_keep(relations, shapes), drops_marked=marked
+    )
     with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
         bisection = Bisection(run, component, source, wal, window, since)
         search = Search(
             activity=scan.read(wal.dump(window.timeline, start, window.end_lsn)),
-            relations=relations_of(source.store, databases),
+            relations=relations,
+            shapes=shapes,
             inspector=PostgresInspector(build.operator_dsn(component), databases),
             thresholds=build.database(component).damage,
             timeline=window.timeline,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
-from chalicelib.ports import Databases, ObjectStore
+from chalicelib.ports import Databases, ObjectStore, Session
 from chalicelib.recover.database.relations import (
     Relation,
     Relations,
@@ -13,6 +13,9 @@ from chalicelib.recover.database.relations import (
     last_oid,
     read_relations,
 )
+from chalicelib.recover.database.reshaped import Named, Shapes
+from chalicelib.services.jobs.schemas import objects_seen
+from chalicelib.verify.schema import read_schema
 
 
 def relations_of(store: ObjectStore, databases: Databases) -> Relations:
@@ -23,6 +26,23 @@ def relations_of(store: ObjectStore, databases: Databases) -> Relations:
     maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]
     live = _live(databases, last_oid(maps, databases.database))
     return gather_relations(databases.database, maps, live)
+
+
+def shapes_of(store: ObjectStore, databases: Databases) -> Shapes:
+    """What the database was made of when it looked sound, and is now; empty when it does not open,
+    as nothing but its recovery can be asked for then."""
+    try:
+        with databases.session(read_only=True) as session:
+            now = read_schema(session).objects
+            tables = read_tables(session)
+    except (BadInput, Damaged, Unavailable):
+        return Shapes()
+    return Shapes(tables, objects_seen(store), now)
+
+
+def read_tables(session: Session) -> dict[int, Named]:
+    """By oid: the users' tables, partitioned ones and views as they are called now."""
+    return {int(oid): Named(name, int(file)) for oid, name, file in session.query(_TABLES)}
 
 
 def invalid_row(databases: Databases) -> str:
@@ -56,3 +76,12 @@ def _renamed(name: str, now: str) -> NotReady:
         code="database-renamed",
         hint=f'Nothing is lost. Was it not meant? ALTER DATABASE "{now}" RENAME TO "{name}".',
     )
+
+
+_TABLES = """
+SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname),
+       coalesce(pg_relation_filenode(c.oid), 0)::bigint
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
