@@ -19,6 +19,7 @@ EVERY, HOUR = timedelta(minutes=1), timedelta(hours=1)
 EACH_HOUR = "cron(10 * * * ? *)"
 PEOPLE = "people"
 ALARMS = "alarms"
+SILENCE = "SilenceTopic"
 SIGN_OF_UNSWEPT = "nobody looks which alarms are raised: people are told of none"
 SIGN_OF_UNTOLD = "a message reached nobody; leeward incident messages lists it"
 
@@ -29,11 +30,30 @@ def people_resources(plan: Plan) -> Resources:
     resources |= schedule(plan, PEOPLE, "reminders", "tell", EACH_HOUR, remind)
     unlooked = "nobody looks at whom to remind"
     resources |= silence_alarm(PEOPLE, "reminders-silent", "RemindersLooked", HOUR, unlooked)
-    silent = "nobody sends what is to be told"
-    resources |= silence_alarm(PEOPLE, "tell-silent", "OutboxLooked", EVERY, silent)
     resources |= schedule(plan, ALARMS, "sweep", "on_alarm", "rate(1 minute)", None)
-    resources |= silence_alarm(ALARMS, "sweep-silent", "AlarmsLooked", EVERY, SIGN_OF_UNSWEPT)
+    silent = "nobody sends what is to be told"
+    resources |= _told_by_cloudwatch(
+        plan,
+        silence_alarm(PEOPLE, "tell-silent", "OutboxLooked", EVERY, silent)
+        | silence_alarm(ALARMS, "sweep-silent", "AlarmsLooked", EVERY, SIGN_OF_UNSWEPT),
+    )
     return resources | sign_alarm(PEOPLE, "untold", "Untold", SIGN_OF_UNTOLD)
+
+
+def _told_by_cloudwatch(plan: Plan, alarms: Resources) -> Resources:
+    """By mail, without anything of Leeward's in between: what tells people cannot tell of itself.
+
+    SNS asks each address once to confirm that it wants to be written to.
+    """
+    inside = plan.communication.heard_by("internal").values()
+    addresses = {str(it.address) for it in inside if it.kind == "email" and it.address}
+    if not addresses:
+        return alarms
+    subscribed = [{"Protocol": "email", "Endpoint": it} for it in sorted(addresses)]
+    topic = {"Type": "AWS::SNS::Topic", "Properties": {"Subscription": subscribed}}
+    actions = {"AlarmActions": [{"Ref": SILENCE}], "OKActions": [{"Ref": SILENCE}]}
+    told = {name: it | {"Properties": it["Properties"] | actions} for name, it in alarms.items()}
+    return {SILENCE: topic} | told
 
 
 def escalation_machine() -> dict[str, Any]:

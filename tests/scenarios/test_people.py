@@ -17,6 +17,7 @@ import boto3
 import pyotp
 import pytest
 from moto.cloudwatch.models import cloudwatch_backends
+from moto.sns.models import sns_backends
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.dynamodb_state import DynamoDbState
@@ -701,6 +702,20 @@ def test_an_alarm_whose_event_was_lost_starts_its_scenario_all_the_same(stage: S
     assert opened.body["reason"].endswith("(found raised)")
     stage.sweep()
     assert [it.kind for it in stage.records(incident)].count("alarm-joined") == 0
+
+
+def test_what_tells_people_is_silent_and_cloudwatch_tells_them(stage: Stage) -> None:
+    topics = {
+        region: sns_backends[ACCOUNT][region].topics for region in (PRIMARY_REGION, STANDBY_REGION)
+    }
+    for region, found in topics.items():
+        [topic] = found.values()
+        before = len(topic.sent_notifications)
+        stage.cloud.client("cloudwatch", region).set_alarm_state(
+            AlarmName="people-tell-silent", StateValue="ALARM", StateReason="nobody looked"
+        )
+        subjects = [str(it[2]) for it in topic.sent_notifications[before:]]
+        assert subjects == ['ALARM: "people-tell-silent"'], region
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:

@@ -52,6 +52,10 @@ def test_the_outbox_is_looked_at_each_minute_and_its_silence_is_an_alarm(
     }
     assert alarms["people-tell-silent"]["TreatMissingData"] == "breaching"
     assert alarms["alarms-sweep-silent"]["TreatMissingData"] == "breaching"
+    mail = [{"Protocol": "email", "Endpoint": "incident@nexus-studio.io"}]
+    assert resources["SilenceTopic"]["Properties"] == {"Subscription": mail}
+    by_cloudwatch = {name for name, it in alarms.items() if "AlarmActions" in it}
+    assert by_cloudwatch == {"alarms-sweep-silent", "people-tell-silent"}
     assert alarms["people-untold"]["MetricName"] == "Untold"
 
 

@@ -75,6 +75,15 @@ def make_alarm(stack: Stack, _logical: str, properties: Properties) -> Made:
     return Made(name, {"Arn": f"arn:aws:cloudwatch:{stack.region}:{ACCOUNT}:alarm:{name}"})
 
 
+def make_topic(stack: Stack, logical: str, properties: Properties) -> Made:
+    only(properties, "Subscription")
+    client = stack.client("sns")
+    arn = client.create_topic(Name=f"{STACK}-{logical}")["TopicArn"]
+    for it in properties["Subscription"]:
+        client.subscribe(TopicArn=arn, Protocol=it["Protocol"], Endpoint=it["Endpoint"])
+    return Made(arn, {"TopicArn": arn})
+
+
 def make_key(stack: Stack, _logical: str, properties: Properties) -> Made:
     rest = dict(properties)
     rotates = rest.pop("EnableKeyRotation", False)
@@ -186,6 +195,7 @@ KINDS: dict[str, Callable[[Stack, str, Properties], Made]] = {
     "AWS::Logs::LogGroup": make_log_group,
     "AWS::Route53::HealthCheck": make_health_check,
     "AWS::Route53::RecordSet": make_record_set,
+    "AWS::SNS::Topic": make_topic,
     "AWS::S3::Bucket": make_bucket,
     "AWS::S3::BucketPolicy": make_bucket_policy,
     "AWS::StepFunctions::StateMachine": make_state_machine,

@@ -1,6 +1,7 @@
 """CloudWatch: alarms are evaluated, and a change of state is an event.
 
-moto stores alarms and metrics and evaluates nothing. Here an alarm is evaluated when one of its
+moto stores alarms and metrics and evaluates nothing. A topic of SNS that the alarm names is told
+too, any other action is not taken. Here an alarm is evaluated when one of its
 metric's data points arrives and at each tick of the clock, over the last `EvaluationPeriods`
 windows that end now: it goes to ALARM when `DatapointsToAlarm` of them breach.
 
@@ -62,6 +63,7 @@ def install(_cloud: LocalCloud) -> Iterator[None]:
             original(self, reason, reason_data, state_value)
             if before["value"] != state_value:
                 announce(self, before)
+                act(self)
 
         return update
 
@@ -154,6 +156,21 @@ def _state(alarm: Alarm) -> dict[str, Any]:
         "reason": alarm.state_reason,
         "timestamp": at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000",
     }
+
+
+def act(alarm: Alarm) -> None:
+    """Publish to the topics of SNS that the alarm names for its new state."""
+    actions = {"ALARM": alarm.alarm_actions, "OK": alarm.ok_actions}.get(alarm.state_value)
+    if not actions:
+        return
+    from moto.sns.models import sns_backends
+
+    subject = f'{alarm.state_value}: "{alarm.name}"'
+    told = {"AlarmName": alarm.name, "AlarmDescription": alarm.description}
+    told |= {"NewStateValue": alarm.state_value, "NewStateReason": alarm.state_reason}
+    for arn in actions:
+        backend = sns_backends[ACCOUNT][arn.split(":")[3]]
+        backend.publish(json.dumps(told), arn=arn, subject=subject)
 
 
 def announce(alarm: Alarm, before: dict[str, Any]) -> None:
