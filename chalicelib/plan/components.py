@@ -157,16 +157,21 @@ class ExpectedChange(PlanPart):
     """What the application's own jobs do to tables, as a nightly drop of the oldest partition.
 
     tables: patterns as a shell has them, of a table's name with or without its schema.
+    rows: at most so many of a table at once; more is not expected. None: however many.
     """
 
     tables: Annotated[tuple[Text, ...], Field(min_length=1)]
     kinds: Annotated[tuple[DamageKind, ...], Field(min_length=1)]
+    rows: Annotated[int, Field(ge=1)] | None = None
 
-    def covers(self, kind: str, table: str) -> bool:
-        """Args: table: with its schema, as `public.events_2026_01`."""
+    def covers(self, kind: str, table: str, rows: int = 1) -> bool:
+        """Args: table: with its schema, as `public.events_2026_01`. rows: that it concerns."""
         names = (table, table.partition(".")[2])
-        return kind in self.kinds and any(
-            fnmatchcase(name, pattern) for name in names for pattern in self.tables
+        few = self.rows is None or rows <= self.rows
+        return (
+            few
+            and kind in self.kinds
+            and any(fnmatchcase(name, pattern) for name in names for pattern in self.tables)
         )
 
 

@@ -74,6 +74,20 @@ def test_what_the_plan_expects_starts_nothing(thresholds: DamageThresholds, stro
     assert suspect.why.endswith("which the plan expects") is not strong
 
 
+@pytest.mark.parametrize(("count", "strong"), [(6000, False), (6001, True)])
+def test_more_than_the_plan_expects_is_not_expected(count: int, strong: bool) -> None:
+    change = ExpectedChange(tables=("projects",), kinds=("mass-delete",), rows=6000)
+    [suspect] = judge(deleting(700, count), thresholds=DamageThresholds(expected=(change,)))
+    assert suspect.strong is strong
+
+
+def test_a_purge_by_night_makes_no_update_of_every_row_routine() -> None:
+    purges = [deleting(100 + minute, 5000, minute=minute) for minute in range(4)]
+    update = transaction(700, minute=9, rows={TABLE: Rows(updated=6000)})
+    [suspect] = judge(*purges, update, since=NOON + timedelta(minutes=5))
+    assert (suspect.kind, suspect.xid, suspect.strong) == ("mass-update", 700, True)
+
+
 def test_beside_what_is_expected_another_loss_counts() -> None:
     known = relations()
     known.learn({16700: Relation("public.orders", "r", rows=50_000)})

@@ -64,6 +64,8 @@ _TABLES = ("table", "view", "materialized view", "foreign table")
 
 
 class _Change(NamedTuple):
+    """`object`: the table, view or function; "" for an index, whose table no schema names."""
+
     kind: str
     object: str
     why: str
@@ -112,7 +114,7 @@ def judge_reshaped(
         xid=transaction.xid,
         commit_lsn=transaction.commit_lsn,
         committed_at=transaction.committed_at,
-        tables=tuple(dict.fromkeys(change.object for change in changes)),
+        tables=tuple(dict.fromkeys(change.object for change in changes if change.object)),
         rows=0,
         weight=0.0,
         strong=False,
@@ -174,10 +176,11 @@ def _was_locked(table: str, locked: set[int], shapes: Shapes) -> bool:
 
 
 def _change(kind: str, name: str, table: str, shapes: Shapes, *, gone: bool) -> _Change:
+    changed = "" if kind == "index" else table or name
     if not gone:
-        return _Change("schema", table or name, f"changed {kind} {name}")
+        return _Change("schema", changed, f"changed {kind} {name}")
     if kind != "column":
-        return _Change("drop", table or name, f"dropped {kind} {name}")
+        return _Change("drop", changed, f"dropped {kind} {name}")
     new = _new_name(name, table, shapes)
     if new:
         return _Change("rename", table, f"renamed column {name} to {new}")

@@ -147,7 +147,8 @@ class _Judge:
         )
 
     def _unless_expected(self, loss: _Loss) -> _Loss:
-        if any(change.covers(loss.kind, loss.table) for change in self.thresholds.expected):
+        expected = self.thresholds.expected
+        if any(change.covers(loss.kind, loss.table, loss.rows) for change in expected):
             return replace(loss, why=f"{loss.why}, which the plan expects", strong=False)
         return loss
 
@@ -209,18 +210,19 @@ class _Judge:
         return most or rows.changed >= self.thresholds.rows
 
     def _mass_change(self, transaction: Transaction, relfile: Relfile, rows: Rows) -> _Loss | None:
+        kind, verb = _kind_of(rows)
         others = [
-            (other.committed_at, other.rows[relfile].changed)
+            (other.committed_at, other.rows[relfile])
             for other in self.activity.notable
             if other is not transaction and relfile in other.rows
         ]
-        alike = [at for at, changed in others if changed >= rows.changed / 2]
-        smaller = [changed for _, changed in others if changed < rows.changed / 2]
+        heavy = rows.changed / 2
+        # A purge that runs by night makes no update of every row routine.
+        alike = [at for at, did in others if did.changed >= heavy and _kind_of(did)[0] == kind]
+        smaller = [did.changed for _, did in others if did.changed < heavy]
         usual = _usual(self.activity.usual.get(relfile, Counter()), smaller)
         if rows.changed < usual * self.thresholds.times_usual:
             return None
-        deleted = rows.deleted > rows.updated
-        kind, verb = ("mass-delete", "deleted") if deleted else ("mass-update", "updated")
         table = self.relations.name_of(relfile)
         why = f"{verb} {rows.changed:,} rows of {table} at once, where {usual} is usual"
         if self._is_routine(alike):
@@ -231,6 +233,13 @@ class _Judge:
         if self.since is None:
             return len(alike) >= ROUTINE_TIMES
         return any(at <= self.since for at in alike)
+
+
+def _kind_of(rows: Rows) -> tuple[str, str]:
+    """And its verb."""
+    if rows.deleted > rows.updated:
+        return "mass-delete", "deleted"
+    return "mass-update", "updated"
 
 
 def _holds_rows(relation: Relation) -> bool:
