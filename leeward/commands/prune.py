@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -36,6 +37,13 @@ from leeward.retention.text import (
     print_kept,
     print_pruned,
     print_wal,
+)
+from leeward.retention.versions import (
+    Versions,
+    keeps_versions,
+    print_versions,
+    treat_versions,
+    versions_as_json,
 )
 
 if TYPE_CHECKING:
@@ -77,7 +85,8 @@ def command(
 
     First what stays and why, on a calendar, and what goes with the bytes and money that frees. A
     point that a kept one needs, that is held, locked or quarantined, the newest proven one: none
-    of these ever goes. Stopped in the middle, what is left is whole; run it again.
+    of these ever goes. Stopped in the middle, what is left is whole; run it again. In a bucket's
+    replica, versions that no inventory names go as long after they were replaced as PLAN says.
 
     --simulate plays the plan's backups and daily prunes through for so long, from now on or up to
     --as-of, without any store: what would be kept on that day.
@@ -92,6 +101,7 @@ def command(
     plan = load_plan(plan_path).plan
     now = _moment(as_of)
     chosen = list(_components(plan, only, _is_scheduled if simulate else _has_backups))
+    versions: list[Versions] = []
     if simulate:
         shown = [_simulate(plan, *one, _period(simulate), now, bool(as_of)) for one in chosen]
     else:
@@ -104,13 +114,25 @@ def command(
             ]
             if not dry_run and not as_of:
                 shown = [_remove(one, approve, form) for one in shown]
+            if places is not None and places.deployed and not as_of:
+                versions = [
+                    treat_versions(
+                        name, places.primary, remove=not dry_run, approved=approve, form=form
+                    )
+                    for name, component, _ in chosen
+                    if keeps_versions(component) and location in (None, places.primary)
+                ]
     if svg:
         with writing_to(svg.parent):
             svg.write_text(draw([one.calendar for one in shown], notes_of_all(shown)))
     if form == "json":
-        click.echo(json.dumps({"plan": plan.name, "components": list(map(as_json, shown))}))
+        told = {"components": list(map(as_json, shown))}
+        told["versions"] = list(map(versions_as_json, versions))
+        click.echo(json.dumps({"plan": plan.name, **told}))
     else:
-        _print(shown, Console(highlight=False))
+        _print(shown, versions, Console(highlight=False))
+    if not all(one.ok for one in versions):
+        sys.exit(1)
 
 
 def _moment(as_of: str | None) -> datetime:
@@ -260,7 +282,7 @@ def _remove(shown: Shown, approve: bool, form: str) -> Shown:
     return replace(shown, result=result)
 
 
-def _print(shown: list[Shown], console: Console) -> None:
+def _print(shown: list[Shown], versions: list[Versions], console: Console) -> None:
     for one in shown:
         print_calendar(one.calendar, console)
         if one.simulated is None:
@@ -270,6 +292,8 @@ def _print(shown: list[Shown], console: Console) -> None:
             print_indexes(one.decision, console)
         else:
             print_kept(one.decision.retention.keep, {}, console)
+    for each in versions:
+        print_versions(each, console)
     for note in notes_of_all(shown):
         for line in lines_of(note, min(console.width, WIDEST)):
             console.print(line, markup=False, soft_wrap=True)

@@ -53,13 +53,20 @@ class Shown:
     @property
     def cost(self) -> str:
         price = usd_per_month(self.decision.freed_bytes, self.provider)
-        return "" if price is None else f", about {format_usd(price)} a month{self.where}"
+        return f", {tell_price(price)}{self.where}" if price else ""
 
     @property
     def where(self) -> str:
         """For a line whose title does not name the location."""
         named = self.shelf is not None and self.shelf.place
         return "" if named else f" in {self.place}"
+
+
+def tell_price(usd_per_month: float) -> str:
+    """ "about $0.04 a month"; what is less than a cent is said so."""
+    if 0 < usd_per_month < 0.005:
+        return "less than $0.01 a month"
+    return f"about {format_usd(usd_per_month)} a month"
 
 
 def notes_of_all(shown: list[Shown]) -> list[str]:
@@ -76,12 +83,12 @@ def notes_of(one: Shown) -> Iterator[str]:
         )
         return
     verb = "goes" if one.result is None else "was to go"
-    yield (
-        f"{title}: {format_size(decision.kept_bytes)} stays, "
-        f"{format_size(decision.freed_bytes)} {verb}{one.cost}"
+    going = (
+        f"{format_size(decision.freed_bytes)} {verb}" if decision.freed_bytes else "nothing goes"
     )
-    if one.result is not None:
-        gone = one.result
+    yield f"{title}: {format_size(decision.kept_bytes)} stays, {going}{one.cost}"
+    gone = one.result
+    if gone is not None and (gone.freed_bytes or gone.points or gone.leftovers or gone.spared):
         yield (
             f"{title}: removed {counted(len(gone.points), 'point')}, "
             f"{counted(gone.wal_objects, 'WAL segment')}, "

@@ -20,6 +20,7 @@ STYLES = {"Y": "bold magenta", "M": "bold blue", "W": "bold cyan", "D": "bold gr
           "A": "bold green", "i": "green", "+": "bold yellow", "x": "red", ".": "dim"}  # fmt: skip
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+ID_COLUMNS = 22
 # Of what goes, the newest are listed; the others are counted.
 SHOWN = 20
 
@@ -59,38 +60,41 @@ def _print_grid(
 def print_kept(kept: Sequence[Kept], sizes: dict[str, int], console: Console) -> None:
     """Each point with its first reason; increments together under what they build on."""
     console.print(Text("stays", "bold"))
+    width = _width(one.standing for one in kept)
     for is_increment, group in groupby(kept, key=lambda one: letter_of(one) == "i"):
         points = list(group)
         if is_increment:
             total = sum(sizes.get(one.standing.point.id, 0) for one in points)
             console.print(
-                Text(f"  {'i':<3}{counted(len(points), 'increment'):<22}{_size(total):>9}  "
+                Text(f"  {'i':<3}{counted(len(points), 'increment'):<{width}}{_size(total):>9}  "
                      "with the daily they build on", "dim")
             )  # fmt: skip
             continue
         for one in points:
-            _print_point(one.standing, sizes, letter_of(one), _reasons(one), console)
+            _print_point(one.standing, sizes, letter_of(one), _reasons(one), console, width)
     console.print()
 
 
 def print_pruned(decision: PruneDecision, console: Console) -> None:
     gone = decision.retention.prune
+    width = _width(gone)
     if gone:
         console.print(Text("goes", "bold"))
     for standing in gone[:SHOWN]:
         why = decision.retention.why_pruned(standing).words
-        _print_point(standing, dict(decision.folders), "x", why, console)
+        _print_point(standing, dict(decision.folders), "x", why, console, width)
     if len(gone) > SHOWN:
         console.print(f"     and {counted(len(gone) - SHOWN, 'older point')}")
     for leftover in decision.leftovers:
         words = "no manifest: what a crash left"
-        console.print(f"  x  {leftover.point_id:<22}{_size(leftover.size_bytes):>9}  {words}")
+        console.print(f"  x  {leftover.point_id:<{width}}{_size(leftover.size_bytes):>9}  {words}")
     for one in decision.retention.unreadable:
         console.print(
             Text.assemble(("  !  ", "bold red"), f"{printable(one.point_id):<38}", "cannot be read")
         )
         console.print(f"     {printable(one.reason)}", soft_wrap=True)
-    console.print()
+    if gone or decision.leftovers or decision.retention.unreadable:
+        console.print()
 
 
 def print_wal(decision: PruneDecision, console: Console) -> None:
@@ -125,15 +129,24 @@ def _reasons(kept: Kept) -> str:
 
 
 def _print_point(
-    standing: PointStanding, sizes: dict[str, int], letter: str, words: str, console: Console
+    standing: PointStanding,
+    sizes: dict[str, int],
+    letter: str,
+    words: str,
+    console: Console,
+    width: int,
 ) -> None:
     point = standing.point
     size = _size(sizes.get(point.id, point.stored_bytes))
     line = Text("  ").append(letter, STYLES[letter])
-    line.append(f"  {point.id:<22}{size:>9}  ")
+    line.append(f"  {point.id:<{width}}{size:>9}  ")
     line.append(printable(words))
     line.truncate(max(console.width, 60), overflow="ellipsis" if console.color_system else "crop")
     console.print(line)
+
+
+def _width(standings: Iterable[PointStanding]) -> int:
+    return max((ID_COLUMNS, *(len(one.point.id) for one in standings)))
 
 
 def _size(size_bytes: int) -> str:

@@ -407,6 +407,29 @@ def test_versions_that_no_inventory_names_go_when_the_plan_lets_them(here: Stage
     assert _bodies(here, "expiring") == [b"now"]
 
 
+def test_a_person_sees_what_becomes_of_the_versions_and_removes_them(here: Stage) -> None:
+    for body in (b"old", b"new"):
+        here.put("pruned", body)
+    _put_back(here, "pruned", timedelta(days=40))
+    words = ("prune", here.plan, "--component", COMPONENT, "--location", "primary")
+    environment = here.cloud.environment()
+    planned = run(*words, "--dry-run", **environment)
+    assert "versions in the replica of nexus-uploads, primary" in planned.stdout, planned.stderr
+    assert "goes              1       3 B  less than $0.01 a month" in planned.stdout
+    assert _bodies(here, "pruned") == [b"new", b"old"]
+    done = run(*words, "--approve", "--format", "json", **environment)
+    [told] = json.loads(done.stdout)["versions"]
+    assert (told["removed"], told["error"]) == ({"versions": 1, "size_bytes": 3}, None)
+    assert _bodies(here, "pruned") == [b"new"]
+
+    at = datetime(2026, 11, 22, tzinfo=UTC)
+    incident = Incident("inc-y", COMPONENT, "deletion", "SEV1", "alarm", at, at).to_json()
+    here.state.create("incidents", f"open#{COMPONENT}", incident)
+    red = run(*words, **environment)
+    assert (red.returncode, "incident inc-y" in red.stdout) == (1, True), red.stdout
+    here.state.remove("incidents", f"open#{COMPONENT}", expected=incident)
+
+
 def test_a_version_that_is_gone_for_good_is_found_and_what_can_be_is_brought_back(
     here: Stage,
 ) -> None:
