@@ -22,6 +22,7 @@ import click
 from chalicelib.errors import BadInput, NotReady
 
 if TYPE_CHECKING:
+    from chalicelib.plan.components import BaseComponent
     from chalicelib.plan.model import Plan
     from chalicelib.services.locations import Locations
 
@@ -113,7 +114,7 @@ def copies_of(
     kept = [
         name
         for name, it in places.plan.components.items()
-        if it.kind in HAVE_POINTS and any(backup.to for backup in it.backups)
+        if _has_points(it) and any(backup.to for backup in it.backups)
     ]
     found = [
         (component, location)
@@ -127,6 +128,12 @@ def copies_of(
             code="no-copies",
         )
     return found
+
+
+def _has_points(component: BaseComponent) -> bool:
+    """The points of a bucket that is kept in step are the inventories of its replica."""
+    in_step = any(backup.kind in ("replication", "sync") for backup in component.backups)
+    return component.kind in HAVE_POINTS or (component.kind == "bucket" and in_step)
 
 
 def _locations(plan: Plan, access: Access) -> Locations:

@@ -33,7 +33,7 @@ OUTCOMES = {"copied": "green", "already-sound": "green", "quarantined": "yellow"
 
 def show_checks(console: Console, results: Sequence[CheckResult]) -> None:
     """One line a location, then what is wrong, then what could not be looked at."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("component", "location", ""):
         table.add_column(heading, overflow="fold", min_width=len(heading))
     for heading in ("points", "objects", "bytes", "read", "unread for"):
@@ -60,7 +60,7 @@ def show_replicas(
     console: Console, replicas: Sequence[tuple[str, str, ReplicaResult | None]]
 ) -> None:
     """One line a replica of a bucket, then what is wrong, then what could not be looked at."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("replica of", "location", ""):
         table.add_column(heading, overflow="fold", min_width=len(heading))
     for heading in ("objects", "bytes", "read", "newer"):
@@ -128,7 +128,7 @@ def _show_warnings(console: Console, results: Sequence[CheckResult]) -> None:
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """Which recovery points are provably the same in every location, and what is not."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("recovery point", "", "proven in", "digest of its data"):
         table.add_column(heading, overflow="fold")
     for point in comparison.points:
