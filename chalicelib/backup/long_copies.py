@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from chalicelib.errors import DigestMismatch, LeewardError, Unavailable
-from chalicelib.plan.records import Record, StoredObject
+from chalicelib.plan.record import Record, StoredObject
 from chalicelib.ports import (
     Clock,
     KeepsUploads,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from chalicelib.plan.records import EvidenceRecord, Signature
+if TYPE_CHECKING:
+    from chalicelib.plan.records import EvidenceRecord, Signature
 
 
 class Clock(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from chalicelib.plan.records import StoredObject
+from chalicelib.plan.record import StoredObject
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import chalicelib.adapters.s3.bucket, chalicelib.backup.bucket.sync
 print(sorted(set(sys.argv[1:]) & set(sys.modules)))
 """
 NOT_NEEDED = (
-    "chalicelib.ports.postgres", "chalicelib.ports.catalogue", "chalicelib.ports.bucket_rules",
+    "chalicelib.plan.records", "chalicelib.ports.postgres", "chalicelib.ports.catalogue",
+    "chalicelib.ports.bucket_rules",
     "email.utils", "html", "tempfile", "boto3", "pydantic",
 )  # fmt: skip
 

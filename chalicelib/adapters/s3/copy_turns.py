@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 
 from chalicelib.errors import LeewardError
-from chalicelib.plan.records import format_time, parse_time
+from chalicelib.plan.record import format_time, parse_time
 from chalicelib.ports import Clock, ObjectStore
 
 SAVE_EVERY = timedelta(minutes=2)

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 from chalicelib.backup.long_copies import LongCopy, LongPlace
 from chalicelib.errors import DigestMismatch, LeewardError, Truncated
 from chalicelib.plan.object_names import NAMES, is_long, key_of_name, name_of_key
-from chalicelib.plan.records import StoredObject
+from chalicelib.plan.record import StoredObject
 from chalicelib.ports import KeepsUploads, Listed, ObjectStore
 from chalicelib.ports.buckets import Bucket, CopySource, Deleted, KeyFailure, ObjectRow
 

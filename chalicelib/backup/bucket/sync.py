@@ -32,7 +32,7 @@ from chalicelib.backup.bucket.sync_decision import (
 from chalicelib.backup.bucket.sync_walk import SPLIT_AFTER, Walk
 from chalicelib.backup.long_copies import PUT_DOWN
 from chalicelib.errors import CheckFailed, DigestMismatch, LeewardError, NotReady, Truncated
-from chalicelib.plan.records import Record
+from chalicelib.plan.record import Record
 from chalicelib.ports import Clock
 from chalicelib.ports.buckets import Bucket, ObjectRow
 

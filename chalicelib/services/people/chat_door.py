@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib.errors import BadInput, NotReady, Refused
-from chalicelib.plan.records import format_time
+from chalicelib.plan.record import format_time
 from chalicelib.services import build
 
 SEEN = "chat-seen"
