@@ -1,11 +1,17 @@
-"""What costs time is made once: a folder in build/cache by the digest of all it was made from."""
+"""What costs time is made once: a folder in build/cache by the digest of all it was made from.
+
+The time of a folder tells when it was last asked for. Of each kind the newest stay, and those that
+somebody may still read.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -15,6 +21,9 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / "build" / "cache"
 MAKERS = ("application.py", "libraries.py", "zips.py")
 """The modules beside this one whose code decides what is in a folder."""
+KEPT_FOLDERS = 8
+READ_SECONDS = 600.0
+"""Within which whoever was given a folder has read it: packaging takes seconds."""
 
 
 @contextmanager
@@ -36,7 +45,19 @@ def cached(kind: str, digest: str, make: Callable[[Path], None]) -> Path:
             part.mkdir()
             make(part)
             part.rename(folder)
+            _remove_old(kind)
+        os.utime(folder)
     return folder
+
+
+def _remove_old(kind: str) -> None:
+    """All but the newest, of those that were not asked for lately. A folder loses its name before
+    its files: one that is half gone must not be found."""
+    found = {it: it.stat().st_mtime for it in CACHE.glob(f"{kind}-*")}
+    oldest_first = sorted(found, key=lambda it: found[it])
+    for folder in oldest_first[:-KEPT_FOLDERS]:
+        if found[folder] < time.time() - READ_SECONDS:
+            shutil.rmtree(folder.rename(CACHE / f"{kind}.part"), ignore_errors=True)
 
 
 def digest_of(*parts: bytes | str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -34,6 +35,14 @@ def write_tree(folder: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
         for path in sorted(it for it in folder.rglob("*") if it.is_file()):
             add_file(target, str(path.relative_to(folder)), path.read_bytes())
+
+
+def join_zips(target: Path, first: Path, second: Path) -> None:
+    """The first as it is, and after it the files of the second, in the order of their names."""
+    shutil.copyfile(first, target)
+    with zipfile.ZipFile(second) as source, zipfile.ZipFile(target, "a") as archive:
+        for name in sorted(source.namelist()):
+            add_file(archive, name, source.read(name))
 
 
 def add_file(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
