@@ -186,10 +186,12 @@ class Mother:
 def main() -> None:
     control = socket.socket(fileno=int(os.environ.pop("LEEWARD_CONTROL_FD")))
     sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
+    gc.disable()  # what is imported stays: looking for cycles in it took a fifth of it
     runtime = load_runtime()
     import_libraries()
     read_models()
     gc.freeze()  # so that a collection in a sandbox does not copy what all share
+    gc.enable()
     with contextlib.suppress(ConnectionError):
         Mother(control, runtime).run()
 

@@ -20,9 +20,11 @@ from leeward.plan_file import load_plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are forked on Linux")
 APP = """
-import os, time
+import gc, os, time
 def leave(event, context):
     os._exit(7)
+def collects(event, context):
+    return gc.isenabled()
 """
 ROOT = Path(__file__).parents[2]
 # What a sandbox would find in memory that depends on more than the package.
@@ -67,9 +69,9 @@ def spawner(tmp_path: Path, reaper: Reaper) -> Iterator[Spawner]:
 class Box:
     """A forked sandbox and our ends of its sockets."""
 
-    def __init__(self, spawner: Spawner, code: Path) -> None:
+    def __init__(self, spawner: Spawner, code: Path, function: str = "leave") -> None:
         environment = {
-            "_HANDLER": "app.leave", "LAMBDA_TASK_ROOT": str(code), "TZ": "UTC",
+            "_HANDLER": f"app.{function}", "LAMBDA_TASK_ROOT": str(code), "TZ": "UTC",
             "AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "1",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
             "AWS_LAMBDA_LOG_STREAM_NAME": "s",
@@ -104,6 +106,13 @@ def test_the_status_with_which_it_ended_is_known(spawner: Spawner, tmp_path: Pat
     assert box.process.poll() is None
     box.channel.sendall(b'{"id": "1", "event": {}, "arn": "", "deadline": 0}\n')
     assert box.process.wait() == 7
+
+
+def test_it_collects_its_garbage_as_any_interpreter(spawner: Spawner, tmp_path: Path) -> None:
+    box = Box(spawner, tmp_path, "collects")
+    assert box.ready() == b'{"ready": true}\n'
+    box.channel.sendall(b'{"id": "1", "event": {}, "arn": "", "deadline": 0}\n')
+    assert box.channel.recv(100) == b'{"result": "true"}\n'
 
 
 def test_a_killed_one_leaves_the_others(spawner: Spawner, tmp_path: Path) -> None:
