@@ -45,13 +45,14 @@ def bring_back(bucket: str, prefix: str, folder: str) -> None:
     FOLDER.on-disk say when, of time.monotonic."""
     from chalicelib.adapters.postgres.server import ThrowawayServer
     from chalicelib.plan.records import RecoveryTarget
+    from chalicelib.recover.database.means import Means
     from chalicelib.recover.database.recovered import recovered
     from chalicelib.recover.on_disk import sync_folder
 
     store = S3ObjectStore(reach_s3(), bucket, prefix)
     catalogue, clock, data = StoredCatalogue(store, "db"), SystemClock(), Path(folder)
-    target, servers = RecoveryTarget("end", ""), ThrowawayServer
-    with recovered(store, catalogue, target, data, servers=servers, clock=clock) as found:
+    means = Means(store, catalogue, ThrowawayServer, clock)
+    with recovered(means, RecoveryTarget("end", ""), data) as found:
         import psycopg  # by now it is loaded
 
         with psycopg.connect(found.server.dsn()) as connection:

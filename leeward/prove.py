@@ -37,6 +37,7 @@ from chalicelib.plan.records import (
     WalTick,
     format_lsn,
 )
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import Replayed, replaying
 from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.verify.checks import run_checks
@@ -92,8 +93,9 @@ class Prover:
             catalogue = StoredCatalogue(store, COMPONENT)
             surveyed, point = self._back_up(store, catalogue, work)
             folder = work / "data"
-            restored = self._restore(store, catalogue, folder)
-            with self._replaying(store, catalogue, restored, folder) as (replayed, server):
+            means = Means(store, catalogue, self._server, self._clock)
+            restored = self._restore(means, folder)
+            with self._replaying(means, restored, folder) as (replayed, server):
                 checks, not_checked = self._verify(server)
         return ProofOfServer(
             proof=self._proof(point, replayed, checks),
@@ -127,33 +129,22 @@ class Prover:
         _require_same_tablespaces(self.dsn, tablespaces)
         return surveyed, point
 
-    def _restore(
-        self, store: FolderObjectStore, catalogue: StoredCatalogue, folder: Path
-    ) -> Restored:
+    def _restore(self, means: Means, folder: Path) -> Restored:
         with self._step("restore"):
-            restored = restore(
-                store, catalogue, END, folder, servers=self._server, clock=self._clock
-            )
+            restored = restore(means, END, folder)
             self._found = f"{_size(restored.source_bytes)}, every byte as it was sent"
         return restored
 
     @contextmanager
     def _replaying(
-        self,
-        store: FolderObjectStore,
-        catalogue: StoredCatalogue,
-        restored: Restored,
-        folder: Path,
+        self, means: Means, restored: Restored, folder: Path
     ) -> Iterator[tuple[Replayed, ThrowawayServer]]:
         """The server that replayed answers inside."""
         with ExitStack() as stack:
             with self._step("replay"):
                 replayed, server = stack.enter_context(
-                    replaying(
-                        store, catalogue, restored, folder,
-                        servers=self._server, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
-                    )
-                )  # fmt: skip
+                    replaying(means, restored, folder, timeout_seconds=REPLAY_SECONDS)
+                )
                 self._found = f"to {format_lsn(replayed.recovered_lsn)}"
             assert isinstance(server, ThrowawayServer)
             yield replayed, server

@@ -21,8 +21,9 @@ from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redi
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import Candidate, CopyChoice, choose_copy
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import replaying
-from chalicelib.recover.database.restore import restore
+from chalicelib.recover.database.restore import restore_and_list
 from chalicelib.recover.on_disk import named_when_whole, sync_folder
 from chalicelib.services.locations import Locations
 from chalicelib.verify.database import verify_promises
@@ -162,19 +163,15 @@ class Restorer:
     def _database(
         self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue
     ) -> Restored:
+        means = Means(store, catalogue, ThrowawayServer, self._clock)
         with self._step("restore"):
-            restored = restore(
-                store, catalogue, self.target, folder, servers=ThrowawayServer, clock=self._clock
-            )
+            restored, wal = restore_and_list(means, self.target, folder)
             self._found = f"{restored.point_id}, {restored.source_bytes / 1e6:,.1f} MB"
         with ExitStack() as stack:
             with self._step("replay"):
                 replayed, server = stack.enter_context(
-                    replaying(
-                        store, catalogue, restored, folder,
-                        servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
-                    )
-                )  # fmt: skip
+                    replaying(means, restored, folder, timeout_seconds=REPLAY_SECONDS, wal=wal)
+                )
                 self._found = f"to {format_lsn(replayed.recovered_lsn)}"
             with self._step("verify"):
                 assert isinstance(server, ThrowawayServer)

@@ -18,8 +18,9 @@ from chalicelib.evidence.text import in_units
 from chalicelib.plan.records import RecoveryTarget, format_lsn
 from chalicelib.ports import Catalogue, ObjectStore
 from chalicelib.recover.choose_copy import CopyChoice, choose_copy
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import replaying
-from chalicelib.recover.database.restore import restore
+from chalicelib.recover.database.restore import restore_and_list
 from chalicelib.recover.moment import parse_moment
 from chalicelib.recover.on_disk import sync_file
 from chalicelib.recover.rows.gone import begins_too_late, find_transaction
@@ -137,18 +138,15 @@ class RowRestorer:
         self, choice: CopyChoice, target: RecoveryTarget, folder: Path
     ) -> Iterator[PostgresDatabases]:
         """The living database as it was, by programs of its own version."""
-        ports = self._ports(choice)
+        means = Means(*self._ports(choice), ThrowawayServer, self._clock)
         with self._step("restore"):
-            restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=self._clock)
+            restored, wal = restore_and_list(means, target, folder)
             self._found = f"{restored.point_id}, {restored.source_bytes / 1e6:,.1f} MB"
         with ExitStack() as stack:
             with self._step("replay"):
                 replayed, server = stack.enter_context(
-                    replaying(
-                        *ports, restored, folder,
-                        servers=ThrowawayServer, clock=self._clock, timeout_seconds=REPLAY_SECONDS,
-                    )
-                )  # fmt: skip
+                    replaying(means, restored, folder, timeout_seconds=REPLAY_SECONDS, wal=wal)
+                )
                 self._found = f"to {format_lsn(replayed.recovered_lsn)}"
             assert isinstance(server, ThrowawayServer)
             yield PostgresDatabases(server.dsn(self.live.database), server.binaries)

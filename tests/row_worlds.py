@@ -22,6 +22,7 @@ from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
 from chalicelib.recover.database.changes import ChangeScan, Transaction
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import restore
 from chalicelib.recover.rows.gone import GoneScan, rewrote
@@ -146,9 +147,9 @@ class RowWorld:
         with PostgresSource(self.server.dsn()) as source:
             fetch_wal(source, self.store, self.catalogue, component="db", clock=CLOCK)
         folder = self.root / "work" / "data"
-        ports = self.store, self.catalogue
-        restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=CLOCK)
-        replay(*ports, restored, folder, servers=ThrowawayServer, clock=CLOCK)
+        means = Means(self.store, self.catalogue, ThrowawayServer, CLOCK)
+        restored = restore(means, target, folder)
+        replay(means, restored, folder)
         with ThrowawayServer(folder) as server:
             server.start()
             server.wait_until("ready", timeout_seconds=20)

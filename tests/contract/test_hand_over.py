@@ -39,6 +39,7 @@ from chalicelib.recover.database.hand_over import (
     read_hand_over,
     tar_pieces,
 )
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import Replayed, replay
 from chalicelib.recover.database.restore import restore
 from tests.servers import free_port, running_server
@@ -137,9 +138,9 @@ def recover(store: S3ObjectStore, folder: Path, environment: dict[str, str]) -> 
         [(lsn,)] = server.run("select pg_current_wal_lsn()::text")
         fetch_wal(source, store, catalogue, component="db", clock=CLOCK)
     target = RecoveryTarget("xid", xid, lsn=parse_lsn(lsn))
-    where = {"servers": ThrowawayServer, "clock": CLOCK}
-    restored = restore(store, catalogue, target, folder / "data", **where)
-    replayed = replay(store, catalogue, restored, folder / "data", **where)
+    means = Means(store, catalogue, ThrowawayServer, CLOCK)
+    restored = restore(means, target, folder / "data")
+    replayed = replay(means, restored, folder / "data")
     with ThrowawayServer(folder / "data") as throwaway:
         throwaway.start()
         throwaway.wait_until("ready", timeout_seconds=30)

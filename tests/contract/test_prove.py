@@ -21,6 +21,7 @@ from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.records import RecoveryTarget
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.restore import restore
 from tests.clusters import fresh_cluster, other_versions
 from tests.faults import stalling_proxy
@@ -127,10 +128,8 @@ def test_the_backup_can_be_kept_and_restored_again(server: RealServer, temp: Pat
         status, found = prove(as_backup(server), temp, "--keep-backup", kept)
         assert status == 0
         store = FolderObjectStore(Path(kept))
-        restored = restore(
-            store, StoredCatalogue(store, "proof"), RecoveryTarget("end", ""),
-            temp / "data", servers=ThrowawayServer, clock=SystemClock(),
-        )  # fmt: skip
+        means = Means(store, StoredCatalogue(store, "proof"), ThrowawayServer, SystemClock())
+        restored = restore(means, RecoveryTarget("end", ""), temp / "data")
         assert restored.point_id == found["point"]["id"]
 
 

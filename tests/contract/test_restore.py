@@ -41,6 +41,7 @@ from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, pars
 from chalicelib.plan.wal import partial_key
 from chalicelib.ports import Inventory, Listed
 from chalicelib.recover.database.archive import DataFolder
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.recovered import Recovered, recovered
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
 from chalicelib.recover.database.restore import Restored, read_restored, restore
@@ -63,21 +64,19 @@ class World:
         return StoredCatalogue(self.store, "db")
 
     @property
+    def means(self) -> Means:
+        return Means(self.store, self.catalogue, ThrowawayServer, CLOCK)
+
+    @property
     def folder(self) -> Path:
         return self.root / "work" / "data"
 
     def restore(self, target: RecoveryTarget, known: Inventory | None = None) -> Restored:
-        return restore(
-            self.store, self.catalogue, target, self.folder,
-            servers=ThrowawayServer, clock=CLOCK, known=known,
-        )  # fmt: skip
+        return restore(self.means, target, self.folder, known=known)
 
     def replay(self, restored: Restored, **options: Any) -> Replayed:
         try:
-            return replay(
-                self.store, self.catalogue, restored, self.folder,
-                servers=ThrowawayServer, clock=CLOCK, timeout_seconds=60, **options,
-            )  # fmt: skip
+            return replay(self.means, restored, self.folder, timeout_seconds=60, **options)
         except CheckFailed as error:
             error.add_note(f"the server's log ends: {error.context.get('log')}")
             raise
@@ -88,9 +87,7 @@ class World:
 
     def recovered(self, target: RecoveryTarget) -> AbstractContextManager[Recovered]:
         """The server that replayed answers inside."""
-        return recovered(
-            self.store, self.catalogue, target, self.folder, servers=ThrowawayServer, clock=CLOCK
-        )
+        return recovered(self.means, target, self.folder)
 
     @property
     def wal_folder(self) -> Path:
@@ -417,12 +414,13 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.plan.records import RecoveryTarget
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import restore
 
 root, kind = Path(sys.argv[1]), sys.argv[2]
 store = FolderObjectStore(root / "store")
-catalogue = StoredCatalogue(store, "db")
+means = Means(store, StoredCatalogue(store, "db"), ThrowawayServer, SystemClock())
 folder = root / "work" / "data"
 end = RecoveryTarget("end", "")
 say = lambda *_: print("now", flush=True)
@@ -430,11 +428,11 @@ if kind == "restore":
     import chalicelib.recover.database.restore as module
     unpack = module._unpack_point
     module._unpack_point = lambda *a: (unpack(*a), say(), signal.pause())
-restored = restore(store, catalogue, end, folder, servers=ThrowawayServer, clock=SystemClock())
+restored = restore(means, end, folder)
 import chalicelib.recover.database.replay as module
 wait = ThrowawayServer.wait_until
 ThrowawayServer.wait_until = lambda *a, **k: (wait(*a, **k), say(), signal.pause())
-replay(store, catalogue, restored, folder, servers=ThrowawayServer, clock=SystemClock())
+replay(means, restored, folder)
 """
 
 

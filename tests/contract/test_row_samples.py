@@ -19,6 +19,7 @@ from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.errors import CheckFailed
 from chalicelib.plan.records import RecoveryTarget, parse_lsn
 from chalicelib.plan.wal import segment_start
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import restore
 from chalicelib.recover.rows.gone import left_places
@@ -138,9 +139,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Restored]:
         with PostgresSource(world.server.dsn()) as source:
             fetch_wal(source, world.store, world.catalogue, component="db", clock=CLOCK)
         folder = root / "restored" / "data"
-        ports, target = (world.store, world.catalogue), RecoveryTarget("end", "")
-        restored = restore(*ports, target, folder, servers=ThrowawayServer, clock=CLOCK)
-        replayed = replay(*ports, restored, folder, servers=ThrowawayServer, clock=CLOCK)
+        means = Means(world.store, world.catalogue, ThrowawayServer, CLOCK)
+        restored = restore(means, RecoveryTarget("end", ""), folder)
+        replayed = replay(means, restored, folder)
         _overwrite(folder / path, b"value 42", b"value 24")
         _forget_commit(folder / "pg_xact/0000", forgotten)
         flying.commit()

@@ -38,6 +38,7 @@ from chalicelib.recover.database.digests import TableDigest, compare_digests, ta
 from chalicelib.recover.database.fence import open_writes, stop_writes
 from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.database.load import load_database
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.recover.database.segments import read_segment
@@ -150,9 +151,9 @@ class Circle:
 
     def rebuild(self, target: RecoveryTarget) -> Restored:
         data = self.root / "data"
-        ports = self.store, self.catalogue
-        restored = restore(*ports, target, data, servers=ThrowawayServer, clock=CLOCK)
-        replay(*ports, restored, data, servers=ThrowawayServer, clock=CLOCK)
+        means = Means(self.store, self.catalogue, ThrowawayServer, CLOCK)
+        restored = restore(means, target, data)
+        replay(means, restored, data)
         return restored
 
     def verify_and_load(self, damage: Damage, schema: Schema, new_name: str) -> list[str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chalicelib.plan.records import RecoveryTarget
-from chalicelib.ports import Catalogue, Clock, DatabaseServer, ObjectStore, ServerFactory
+from chalicelib.ports import DatabaseServer
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import Replayed, replaying
 from chalicelib.recover.database.restore import Restored, restore_and_list
 
@@ -23,20 +24,11 @@ class Recovered:
 
 
 @contextmanager
-def recovered(
-    store: ObjectStore,
-    catalogue: Catalogue,
-    target: RecoveryTarget,
-    folder: Path,
-    *,
-    servers: ServerFactory,
-    clock: Clock,
-) -> Iterator[Recovered]:
+def recovered(means: Means, target: RecoveryTarget, folder: Path) -> Iterator[Recovered]:
     """The server answers inside and is stopped in order at the end; the folder stays.
 
     Raises as `restore` and `replaying`.
     """
-    ports = store, catalogue
-    restored, wal = restore_and_list(*ports, target, folder, servers=servers, clock=clock)
-    with replaying(*ports, restored, folder, servers=servers, clock=clock, wal=wal) as opened:
+    restored, wal = restore_and_list(means, target, folder)
+    with replaying(means, restored, folder, wal=wal) as opened:
         yield Recovered(restored, *opened)

@@ -18,14 +18,12 @@ from chalicelib.errors import CheckFailed
 from chalicelib.plan.records import Record, RecoveryTarget, format_lsn
 from chalicelib.plan.wal import WalInventory, segment_start
 from chalicelib.ports import (
-    Catalogue,
-    Clock,
     DatabaseServer,
     ObjectStore,
     Recovery,
     ReplayPosition,
-    ServerFactory,
 )
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.restore import RECORD_NAME, Restored
 from chalicelib.recover.database.segments import read_segment
 from chalicelib.recover.database.wal_end import is_cut, next_record
@@ -58,13 +56,10 @@ class Replayed(Record):
 
 
 def replay(
-    store: ObjectStore,
-    catalogue: Catalogue,
+    means: Means,
     restored: Restored,
     folder: Path,
     *,
-    servers: ServerFactory,
-    clock: Clock,
     timeout_seconds: float = 840,
     ahead_bytes: int = BYTES_AHEAD,
 ) -> Replayed:
@@ -73,21 +68,17 @@ def replay(
     Raises as `replaying`.
     """
     with replaying(
-        store, catalogue, restored, folder,
-        servers=servers, clock=clock, timeout_seconds=timeout_seconds, ahead_bytes=ahead_bytes,
-    ) as (replayed, _):  # fmt: skip
+        means, restored, folder, timeout_seconds=timeout_seconds, ahead_bytes=ahead_bytes
+    ) as (replayed, _):
         return replayed
 
 
 @contextmanager
 def replaying(
-    store: ObjectStore,
-    catalogue: Catalogue,
+    means: Means,
     restored: Restored,
     folder: Path,
     *,
-    servers: ServerFactory,
-    clock: Clock,
     timeout_seconds: float = 840,
     ahead_bytes: int = BYTES_AHEAD,
     wal: WalInventory | None = None,
@@ -103,14 +94,14 @@ def replaying(
         Damaged: a stored segment cannot be read.
         Unavailable: the store or the server did not answer in time.
     """
-    started_at = clock.now()
+    store, clock, started_at = means.store, means.clock, means.clock.now()
     (folder / RECORD_NAME).unlink(missing_ok=True)
-    plan = needed_segments(wal or catalogue.inventory().wal, restored)
+    plan = needed_segments(wal or means.catalogue.inventory().wal, restored)
     with ExitStack() as stack:
         # It fetches while the server is looked for and prepared.
         wal_folder = folder.with_name(f"{folder.name}.wal")
         with WalFeed(store, plan, wal_folder, ahead_bytes=ahead_bytes) as feed:
-            server = servers(folder)
+            server = means.servers(folder)
             stack.callback(server.stop)
             recovery = Recovery(restored.target, feed.folder, restored.timeline)
             position = _run(server, recovery, feed, timeout_seconds)

@@ -18,8 +18,9 @@ from typing import Any
 from chalicelib.errors import Damaged, NotReady
 from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget
 from chalicelib.plan.wal import WalInventory
-from chalicelib.ports import Catalogue, Clock, Inventory, ObjectStore, RejectedPoint, ServerFactory
+from chalicelib.ports import Inventory, ObjectStore, RejectedPoint, ServerFactory
 from chalicelib.recover.database.archive import DataFolder, decompress, read_ahead, read_verified
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.window import Chain, choose_points
 
 RECORD_NAME = "leeward-restored.json"
@@ -54,14 +55,7 @@ class Restored(Record):
 
 
 def restore(
-    store: ObjectStore,
-    catalogue: Catalogue,
-    target: RecoveryTarget,
-    folder: Path,
-    *,
-    servers: ServerFactory,
-    clock: Clock,
-    known: Inventory | None = None,
+    means: Means, target: RecoveryTarget, folder: Path, *, known: Inventory | None = None
 ) -> Restored:
     """Unpack the newest clean chain from which `target` can be reached into `folder`.
 
@@ -75,30 +69,22 @@ def restore(
         NotReady: code "no-disk-space"; the folder is empty then.
         Unavailable: the store did not answer; nothing is quarantined for that.
     """
-    ports = store, catalogue
-    found = restore_and_list(*ports, target, folder, servers=servers, clock=clock, known=known)
-    return found[0]
+    return restore_and_list(means, target, folder, known=known)[0]
 
 
 def restore_and_list(
-    store: ObjectStore,
-    catalogue: Catalogue,
-    target: RecoveryTarget,
-    folder: Path,
-    *,
-    servers: ServerFactory,
-    clock: Clock,
-    known: Inventory | None = None,
+    means: Means, target: RecoveryTarget, folder: Path, *, known: Inventory | None = None
 ) -> tuple[Restored, WalInventory]:
     """As `restore`; and the WAL that was stored when the chain was chosen."""
+    catalogue, clock = means.catalogue, means.clock
     started_at = clock.now()
     while True:
         inventory = known or catalogue.inventory()
         choice = choose_points(inventory, target)
         chain = choice.chains[0]
         _require_space(folder, chain)
-        empty_folder(folder, servers)
-        damaged = _unpack_chain(store, chain, folder)
+        empty_folder(folder, means.servers)
+        damaged = _unpack_chain(means.store, chain, folder)
         if damaged is None:
             break
         point_id, error = damaged

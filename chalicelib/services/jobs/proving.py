@@ -190,6 +190,7 @@ def _prove_database(
 ) -> Proof:
     """A clean chain and the WAL after it up to its end, or of a spot check up to any point,
     replayed and looked at, as a recovery would."""
+    from chalicelib.recover.database.means import Means
     from chalicelib.recover.database.recovered import recovered
     from chalicelib.services.steps.database.rebuild import server_of
 
@@ -197,7 +198,8 @@ def _prove_database(
     target, known_at = END, started_at
     if how.spot:
         target, known_at = _any_moment(catalogue, random.Random(how.seed))
-    with recovered(store, catalogue, target, data, servers=server_of, clock=clock) as found:
+    means = Means(store, catalogue, server_of, clock)
+    with recovered(means, target, data) as found:
         restored_at, replayed, lsn = clock.now(), found.replayed, found.replayed.recovered_lsn
         compare = partial(_look_at_rows, component, target=target, lsn=lsn, how=how)
         moment = replayed.last_commit_at or known_at

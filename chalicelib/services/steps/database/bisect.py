@@ -18,6 +18,7 @@ from chalicelib.plan.components import DatabaseChecks
 from chalicelib.plan.records import CheckResult, RecoveryTarget, Window
 from chalicelib.ports import WalText
 from chalicelib.recover.database.changes import ChangeScan, Transaction
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.recovered import recovered
 from chalicelib.recover.window import describe
 from chalicelib.services import build
@@ -76,10 +77,10 @@ class Bisection:
 
     def _judge(self, target: RecoveryTarget) -> tuple[CheckResult, ...]:
         folder = build.environment().work_dir / self.run.run_id / "bisect"
-        ports = self.source.store, self.source.catalogue
         clock = build.clock()
+        means = Means(self.source.store, self.source.catalogue, server_of, clock)
         try:
-            with recovered(*ports, target, folder, servers=server_of, clock=clock) as found:
+            with recovered(means, target, folder) as found:
                 server = found.server
                 databases = databases_of(server, build.operator(self.component).database)
                 return verify_database(

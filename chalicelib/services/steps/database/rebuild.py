@@ -34,6 +34,7 @@ from chalicelib.ports import Databases, DatabaseServer
 from chalicelib.recover.database.load import drop_loaded, load_database, recovery_name
 from chalicelib.recover.database.loaded import tell_left_out, tell_outside
 from chalicelib.recover.database.loss import Loss, bounded_loss, measure_loss
+from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.replay import Replayed, read_replayed, replay
 from chalicelib.recover.database.restore import Restored, read_restored, restore
 from chalicelib.recover.window import find_window
@@ -136,15 +137,11 @@ def _restore(run: Run, source: Source, target: RecoveryTarget) -> Restored:
     folder = data_folder(run)
     _forget_other_runs(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return restore(
-        source.store,
-        source.catalogue,
-        target,
-        folder,
-        servers=server_of,
-        clock=build.clock(),
-        known=source.known,
-    )
+    return restore(_means(source), target, folder, known=source.known)
+
+
+def _means(source: Source) -> Means:
+    return Means(source.store, source.catalogue, server_of, build.clock())
 
 
 def _forget_other_runs(own: Path) -> None:
@@ -202,14 +199,7 @@ def ensure_replayed(run: Run, component: str, target: RecoveryTarget) -> Replaye
     source, restored = source_of(run, component), read_restored(folder)
     if restored is None or restored.target != target:
         restored = _restore(run, source, target)
-    return replay(
-        source.store,
-        source.catalogue,
-        restored,
-        folder,
-        servers=server_of,
-        clock=build.clock(),
-    )
+    return replay(_means(source), restored, folder)
 
 
 def _measure_loss(run: Run, component: str, target: RecoveryTarget, replayed: Replayed) -> Loss:
