@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.errors import BadInput
+from chalicelib.evidence.text import printable
+from chalicelib.plan.units import format_size
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
@@ -154,6 +157,8 @@ def rebuild(
     with reach(load_plan(plan_path).plan, access) as places:
         from chalicelib.services import build
 
+        places.component(component)
+        places.location(location or places.primary)
         store = places.store(location or places.primary, component)
         holdings = StoredCatalogue(store, component).holdings()
         index = StoredCatalogue(store, component, index=build.state())
@@ -162,7 +167,10 @@ def rebuild(
         click.echo(json.dumps({"changed": not dry_run} | change))
     else:
         would = "would be " if dry_run else ""
-        click.echo(f"{len(change['added'])} entries {would}added: {', '.join(change['added'])}")
+        number = len(change["added"])
+        click.echo(f"{number:,} {'entry' if number == 1 else 'entries'} {would}added")
+        for point in change["added"]:
+            click.echo(f"  {point}")
         for point in change["without_manifest"]:
             click.echo(f"{point} is in the index and has no manifest")
     if change["without_manifest"]:
@@ -210,26 +218,33 @@ def _print(found: tuple[Candidate, ...]) -> None:
                 f"any moment from {window.start_at:%Y-%m-%d %H:%M:%S} to "
                 f"{window.end_at:%Y-%m-%d %H:%M:%S} UTC (timeline {window.timeline})"
             )
+        for point, remark in _remarks(candidate.holdings.standings):
+            console.print(f"{point}: {remark}", markup=False)
         for item in candidate.holdings.rejected:
             console.print(f"{item.point_id}: {item.reason}", style="bold red", markup=False)
 
 
 def _table(standings: tuple[PointStanding, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("point", "taken (UTC)", "size", "proven", "all read", "remarks"):
+    for name in ("point", "taken (UTC)", "size", "proven", "all read"):
         table.add_column(name, justify="right" if name == "size" else "left")
     for item in standings:
-        marks = [f"quarantined: {item.quarantined}"] if item.quarantined else []
-        marks += [f"held: {item.held}"] if item.held else []
         table.add_row(
             item.point.id,
             f"{item.point.taken_at:%Y-%m-%d %H:%M}",
-            f"{item.point.stored_bytes / 1e6:,.1f} MB",
+            format_size(item.point.stored_bytes),
             _day(item.proven_at),
             _day(item.read_at),
-            "; ".join(marks),
         )
     return table
+
+
+def _remarks(standings: tuple[PointStanding, ...]) -> Iterator[tuple[str, str]]:
+    """Below the table: a reason is as long as its writer wants, and an id is never cut."""
+    for item in standings:
+        for what, reason in (("quarantined", item.quarantined), ("held", item.held)):
+            if reason:
+                yield item.point.id, f"{what}: {printable(reason)}"
 
 
 def _day(at: datetime | None) -> str:

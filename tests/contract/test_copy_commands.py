@@ -150,6 +150,8 @@ def test_a_hold_reaches_the_copies_and_its_end_too(cloud: Cloud) -> None:
     assert cloud.json(*hold, "--dry-run")["changed"] is False
     assert listed(cloud)["primary"]["points"][0]["held"] == ""
     assert cloud.json(*hold)["held"] == "a legal case"
+    shown = cloud.run("catalogue", "list", "nexus-db", "--plan", cloud.plan).stdout
+    assert f"{point}: held: a legal case" in shown
     cloud.json("copy", cloud.plan)
     assert [it["points"][0]["held"] for it in listed(cloud).values()] == ["a legal case"] * 3
     assert cloud.json("catalogue", "release", *words, "--dry-run")["changed"] is False
@@ -352,6 +354,7 @@ def test_a_point_that_was_tried_is_proven(cloud: Cloud) -> None:
         (["copy", NEXUS, "--component", "nexus-config"], 2, "no-copies"),
         (["keys", "update", NEXUS, "--component", "nexus-config"], 2, "no-copies"),
         (["catalogue", "list", "nope", "--plan", NEXUS], 2, "unknown-component"),
+        (["catalogue", "rebuild", "nope", "--plan", NEXUS], 2, "unknown-component"),
         (["catalogue", "hold", "nexus-db", "nope", "--reason", "x", "--plan", NEXUS], 2,
          "unknown-point"),
         (["catalogue", "hold", "nexus-db", "nope", "--reason", " ", "--plan", NEXUS], 2,
