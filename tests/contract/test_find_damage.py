@@ -256,6 +256,19 @@ def test_takes_no_moved_database_for_a_dropped_one(production: RealServer) -> No
     assert raised.value.context["alternatives"] == []
 
 
+def test_a_rewritten_pg_database_hides_no_mark_of_a_drop(production: RealServer) -> None:
+    """Going back to where the files went brings a database back to which nobody can connect."""
+    production.run("VACUUM FULL pg_database")
+    scene = Scene(production)
+    files = scene.search().relations.files_of({"pg_catalog.pg_database"})
+    production.run("DROP DATABASE nexus WITH (FORCE)")
+    scan = ChangeScan(database_files=files)
+    activity = scan.read(scene._wal().dump(1, scene.start, scene._lsn()))
+    [dropped] = [it for it in activity.notable if it.dropped_databases]
+    assert activity.marks
+    assert dropped.drop_lsn == max(activity.marks.values())
+
+
 def test_counts_the_rows_of_savepoints_and_prepared_transactions(production: RealServer) -> None:
     scene = Scene(production)
     with production.connect("nexus") as connection:

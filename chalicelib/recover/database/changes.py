@@ -23,6 +23,8 @@ from chalicelib.plan.records import parse_lsn
 NOTABLE_ROWS = 20
 # FirstNormalObjectId (PostgreSQL, access/transam.h): lower numbers are initdb's.
 FIRST_USER_NUMBER = 16384
+# Of pg_database, until somebody rewrites it.
+FIRST_DATABASE_FILE = frozenset({1262})
 
 
 class Relfile(NamedTuple):
@@ -137,7 +139,8 @@ class ChangeScan:
     `keep`: ids of transactions that count as notable whatever they did. `shaped`: which others do,
     beside those that changed many rows. `drops_marked`: the server
     marks a database before it removes its files (since 15.4); one that does not begins with the
-    files, and a change in place of the database's row is then a VACUUM's.
+    files, and a change in place of the database's row is then a VACUUM's. `database_files`: the
+    numbers that pg_database's file ever had: VACUUM FULL gives it another.
     """
 
     def __init__(
@@ -147,12 +150,15 @@ class ChangeScan:
         keep: frozenset[int] = frozenset(),
         shaped: Shaped = NOTHING_SHAPED,
         drops_marked: bool = True,
+        database_files: frozenset[int] = FIRST_DATABASE_FILE,
     ) -> None:
         self.open: dict[int, OpenChanges] = defaultdict(OpenChanges)
         self.open.update(open_before or {})
         self._keep = keep
         self._shaped = shaped
         self._drops_marked = drops_marked
+        files = database_files | FIRST_DATABASE_FILE
+        self._database_files = [b"rel 1664/0/%d " % number for number in sorted(files)]
         self.activity = Activity()
 
     def feed(self, text: bytes) -> Iterator[Transaction]:
@@ -162,7 +168,7 @@ class ChangeScan:
         rows of a piece can be counted before any of its ends is looked at.
         """
         self._count_rows(text)
-        if self._drops_marked and _DATABASE_CATALOGUE in text:
+        if self._drops_marked and any(file in text for file in self._database_files):
             self._mark_drops(text)
         for manager, xid, lsn, what, rest in _EVENT.findall(text):
             if manager == b"Transaction":
@@ -199,7 +205,9 @@ class ChangeScan:
 
     def _mark_drops(self, text: bytes) -> None:
         """The mark may come before the transaction has an id; the row's deletion follows it."""
-        for xid, lsn, what, line, block in _DATABASE_ROW.findall(text):
+        for xid, lsn, what, line, file, block in _DATABASE_ROW.findall(text):
+            if file not in self._database_files:
+                continue
             place = f"{int(block)}/{int(line)}"
             if what == b"INPLACE":
                 self.activity.marks[place] = parse_lsn(lsn.decode())
@@ -279,12 +287,10 @@ _EVENT = re.compile(
     rb"prev [^,]+, desc: (\w+) ?([^\n]*)"
 )
 # DROP DATABASE changes a row of pg_database in place, then deletes it (dbcommands.c, dropdb).
-_DATABASE_CATALOGUE = b"rel 1664/0/1262 "
 _DATABASE_ROW = re.compile(
     rb"rmgr: Heap +len [^,]+, tx: +(\d+), lsn: ([^,]+), prev [^,]+, "
     rb"desc: (INPLACE|DELETE) (?:xmax: \d+, )?off:? (\d+)[^#\n]*#0: "
-    + _DATABASE_CATALOGUE
-    + rb"blk (\d+)"
+    rb"(rel 1664/0/\d+ )blk (\d+)"
 )
 _LOCK = re.compile(rb"xid (\d+) db (\d+) rel (\d+)")
 _DATABASE_DIR = re.compile(rb"\d+/(\d+)")
