@@ -7,12 +7,14 @@ passed over, so that the alarm stays until a recovery or a person has dealt with
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, format_time, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases
+from chalicelib.recover.database.owners import check_owners
 from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, tell_look
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
@@ -25,6 +27,7 @@ from chalicelib.verify.watch import probe_texts, watch_database
 
 SOUND = "sound"
 ANSWERED = "answered"
+LOAD = "database.load"
 
 
 def watch(component: str) -> dict[str, Any]:
@@ -38,7 +41,10 @@ def watch(component: str) -> dict[str, Any]:
         since=watched_until(component),
         clock=build.clock(),
         answered=_answered(component),
-        more=[("changes", lambda: tell_look(_look(component, databases, looks)))],
+        more=[
+            *([("owners", partial(check_owners, databases))] if _is_loaded(component) else []),
+            ("changes", lambda: tell_look(_look(component, databases, looks))),
+        ],
     )
     _publish(component, outcome)
     _remember_answers(component, outcome)
@@ -53,6 +59,12 @@ def watched_until(component: str) -> datetime | None:
     """The last commit up to which everything was sound, by the server's own clock."""
     kept = build.state().get(_partition(component), SOUND)
     return parse_time(kept["commit_at"]) if kept and kept["commit_at"] else None
+
+
+def _is_loaded(component: str) -> bool:
+    """Whether a recovery by the plan loads it beside the damaged one."""
+    ours = [it for it in build.plan().scenarios.values() if it.component == component]
+    return any(step.uses == LOAD for scenario in ours for step in scenario.all_steps())
 
 
 def _look(component: str, databases: Databases, looks: list[Look]) -> Look:
