@@ -40,13 +40,14 @@ GIVES_UP_AFTER = timedelta(hours=24)
 
 @dataclass(frozen=True)
 class OutboxDesk:
-    """What sending needs. is_moot: why a delivery must not be made any more, "" when it must."""
+    """What sending needs. judge: asked before each round of tries, it tells of each delivery why it
+    must not be made any more, "" when it must; what it looks up may be kept for that round."""
 
     state: StateStore
     records: Records
     clock: Clock
     senders: Senders
-    is_moot: Callable[[Delivery], str] = lambda delivery: ""
+    judge: Callable[[], Callable[[Delivery], str]] = lambda: lambda delivery: ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def send_due(
 def _claim_due(
     desk: OutboxDesk, only: Callable[[Delivery], bool], *, early: bool
 ) -> Iterator[tuple[dict[str, Any], Delivery]]:
-    now = desk.clock.now()
+    now, why_moot = desk.clock.now(), desk.judge()
     for item in list(desk.state.query(OUTBOX)):
         is_due = parse_time(item["due_at"]) <= now or (early and not item["attempts"])
         if item["status"] != WAITING or not is_due:
@@ -123,7 +124,7 @@ def _claim_due(
         delivery = Delivery.from_json(item["delivery"])
         if not only(delivery):
             continue
-        moot = desk.is_moot(delivery)
+        moot = why_moot(delivery)
         if moot:
             _drop(item, delivery, moot, desk)
             continue

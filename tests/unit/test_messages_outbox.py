@@ -73,13 +73,15 @@ class Room:
         self.state, self.clock, self.records = InMemoryState(), ManualClock(), InMemoryRecords()
         self.post = Post(**kinds)
         self.moot: dict[str, str] = {}
+        self.rounds = 0
 
     @property
     def desk(self) -> OutboxDesk:
-        return OutboxDesk(
-            self.state, self.records, self.clock, self.post,
-            lambda delivery: self.moot.get(delivery.recipient, ""),
-        )  # fmt: skip
+        return OutboxDesk(self.state, self.records, self.clock, self.post, self.judge)
+
+    def judge(self) -> Callable[[Delivery], str]:
+        self.rounds += 1
+        return lambda delivery: self.moot.get(delivery.recipient, "")
 
     def delivery(self, recipient: str, *kinds: str, **more: Any) -> Delivery:
         at = self.clock.now()

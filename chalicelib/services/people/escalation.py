@@ -9,7 +9,9 @@ A subject is "incident", or a question "<kind>/<step>/<run>".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import cache, partial
 from typing import Any
 
 from chalicelib.incidents.alarms import OVER, RAISED
@@ -204,13 +206,20 @@ def _acknowledged_at(incident: str) -> list[datetime]:
     return [parse_time(item["at"]) for item in items]
 
 
-def why_moot(delivery: Delivery) -> str:
-    """Why a message must not be sent any more: looked at right before each try."""
+def judge_deliveries() -> Callable[[Delivery], str]:
+    """Why a message must not be sent any more: looked at right before each try.
+
+    An incident is read once for all that is tried together: nothing is, before all of it is judged.
+    """
+    return partial(_why_moot, cache(partial(find_incident, state=build.state())))
+
+
+def _why_moot(find: Callable[[str], Incident], delivery: Delivery) -> str:
     if delivery.message.what == REMINDER:
         return why_no_reminder(delivery)
     if delivery.message.what in (RAISED, OVER):
         return why_alarm_moot(delivery)
-    incident = find_incident(delivery.message.incident, state=build.state())
+    incident = find(delivery.message.incident)
     too_late = why_too_late(delivery, incident.status)
     if too_late or not delivery.subject:
         return too_late

@@ -38,7 +38,7 @@ from chalicelib.plan.people import Audience
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.ports.notify import Settings
 from chalicelib.services import build
-from chalicelib.services.people.escalation import why_moot
+from chalicelib.services.people.escalation import judge_deliveries
 from chalicelib.services.people.notices import NOTICES
 
 SEND_SECONDS = 25.0
@@ -219,7 +219,7 @@ def outbox_desk() -> OutboxDesk:
         status=status_sender(),
         threads=StoredThreads(build.state()),
     )
-    return OutboxDesk(build.state(), build.records(), build.clock(), senders, why_moot)
+    return OutboxDesk(build.state(), build.records(), build.clock(), senders, judge_deliveries)
 
 
 def channel_settings() -> Settings:
