@@ -388,6 +388,9 @@ def test_versions_that_no_inventory_names_go_when_the_plan_lets_them(here: Stage
     here.state.remove("incidents", "open#nexus-db", expected=incident)
     assert _bodies(here, "expiring") == [b"now", b"between two nights", b"named"]
 
+    event = {"component": COMPONENT, "seconds": 0.001}
+    late, failed = here.invoke("expire_versions", event)
+    assert (failed, late["errorType"]) == (True, "Unavailable"), late
     assert "1 version removed" in here.run("expire_versions")["found"]
     assert _bodies(here, "expiring") == [b"now", b"named"]
     assert _bodies(here, "young") == [b"now", b"replaced just now"]
