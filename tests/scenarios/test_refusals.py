@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from leeward.local.production import SUPERUSER
 from tests.gates import Verdict, gate
 from tests.scenarios.drills import SCENARIO
 from tests.scenarios.stages import Ended, Stage, checks_of, overwrite_middle, stage, steps_of
@@ -70,6 +73,23 @@ def test_what_cannot_be_recovered_is_refused_before_anything_is_touched(tmp_path
         assert nothing_wrong.error("identify")["code"] == "no-damage-found"
         [probe] = nothing_wrong.bodies("decision")
         assert probe["what"] == "the state at the end of the WAL is sound"
+
+
+def test_what_cannot_be_given_back_is_refused_while_the_application_still_writes(
+    tmp_path: Path,
+) -> None:
+    with stage(tmp_path) as here:
+        with psycopg.connect(here.production.dsn(SUPERUSER), autocommit=True) as database:
+            database.execute("ALTER DATABASE nexus OWNER TO CURRENT_USER")
+        watched = here.job("watch")
+        assert watched["failed"] == ["owners"]
+        ended = here.ended(here.declare_run())
+        error = ended.error("identify")
+        assert error["code"] == "owner-out-of-reach"
+        assert "the database of" in error["message"]
+        assert ended.bodies("step-started", "stop-writes") == []
+        assert not here.is_fenced()
+        assert here.application.health()["healthy"]
 
 
 def test_a_second_run_is_refused_while_the_first_holds_the_component(
