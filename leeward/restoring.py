@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.postgres.binaries import account_of
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.server import ThrowawayServer
 from chalicelib.errors import BadInput, CheckFailed, LeewardError
@@ -152,13 +153,14 @@ class Restorer:
         _require_empty(folder)
         with named_when_whole(folder) as made:
             restored = self._database(choice, made, store, catalogue)
+            account_of(folder).own(made)
             with self._step("sync"):
                 sync_folder(made)
                 self._found = "on the disk"
-        configure = "put your configuration in place"
-        return replace(
-            restored, folder=folder, next_step=f"{configure}, then: pg_ctl -D {folder} start"
+        start = (
+            f"put your configuration in place, then as {folder.owner()}: pg_ctl -D {folder} start"
         )
+        return replace(restored, folder=folder, next_step=start)
 
     def _database(
         self, choice: CopyChoice, folder: Path, store: ObjectStore, catalogue: Catalogue

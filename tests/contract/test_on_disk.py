@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -270,3 +272,24 @@ def test_the_folder_starts_under_its_name_whatever_the_version(
         server.wait_until("ready", timeout_seconds=30)
         with psycopg.connect(server.dsn()) as connection:
             assert connection.execute("select id from t order by id").fetchall() == [(1,), (2,)]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="nobody but root gives folders away")
+@pytest.mark.parametrize("owner", ["daemon", "postgres"])
+def test_root_s_data_folder_belongs_to_whose_it_was_or_to_postgres(desk: Desk, owner: str) -> None:
+    if owner == "daemon":
+        desk.out.mkdir()
+        shutil.chown(desk.out, owner, owner)
+    elif not has_account(owner):
+        owner = "nobody"
+    done = desk.restore("db", "--out", str(desk.out))
+    assert done.returncode == 0, done.stderr
+    assert {it.owner() for it in (desk.out, *desk.out.rglob("*"))} == {owner}
+    assert f"as {owner}: pg_ctl" in json.loads(done.stdout)["next_step"]
+
+
+def has_account(name: str) -> bool:
+    try:
+        return bool(pwd.getpwnam(name))
+    except KeyError:
+        return False

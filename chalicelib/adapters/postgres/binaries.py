@@ -174,6 +174,18 @@ def server_account(data_dir: Path) -> Account:
     return Account(nobody.pw_uid, nobody.pw_gid)
 
 
+def account_of(folder: Path) -> Account:
+    """Who starts a server on what root restores there: to whom the folder belongs, else the account
+    `postgres`, which packages of PostgreSQL make, else `nobody`. Of anybody else, the caller."""
+    if os.geteuid() != 0:
+        return Account(os.geteuid(), os.getegid())
+    if folder.exists() and folder.stat().st_uid != 0:
+        return Account(folder.stat().st_uid, folder.stat().st_gid)
+    known = {it.pw_name: it for it in pwd.getpwall()}
+    found = known.get("postgres") or known["nobody"]
+    return Account(found.pw_uid, found.pw_gid)
+
+
 def reachable_binaries(binaries: Binaries, account: Account) -> Binaries:
     """The same programs where `account` can run them: in place, or a copy in the temp folder."""
     if account.reaches(binaries.bin_dir):
