@@ -113,6 +113,10 @@ def test_connection_close_is_honoured() -> None:
     [
         (error(403, "RequestTimeTooSkewed", "Date: Sun, 22 Nov 2020 08:30:00 GMT"), NotReady,
          "clock-skewed"),
+        (error(403, "RequestTimeTooSkewed", "Date: Sun, 22 Nov 2020 08:30:00 -0000"), NotReady,
+         "clock-skewed"),
+        (error(403, "RequestTimeTooSkewed", "Date: the day before"), NotReady, "clock-skewed"),
+        (error(403, "RequestTimeTooSkewed"), NotReady, "clock-skewed"),
         (error(403, "AccessDenied"), Refused, "access-denied"),
         (error(200, "AccessDenied"), Refused, "access-denied"),
         (error(403, "ExpiredToken"), NotReady, "credentials-rejected"),

@@ -186,7 +186,13 @@ def _skew(headers: Mapping[str, str]) -> str:
 
 
 def _seconds_ahead(headers: Mapping[str, str]) -> float | None:
-    date = headers.get("Date", "")
-    if not date:
+    """None without a date, and for one that something in between has mangled.
+
+    A date without a zone is GMT. Source: RFC 9110, 5.6.7.
+    """
+    try:
+        told = parse_date(headers.get("Date", ""))
+    except ValueError:
         return None
-    return (datetime.now(UTC) - parse_date(date)).total_seconds()
+    at = told if told.tzinfo else told.replace(tzinfo=UTC)
+    return (datetime.now(UTC) - at).total_seconds()
