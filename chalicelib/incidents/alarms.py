@@ -19,7 +19,8 @@ from chalicelib.ports.alarms import Alarm
 RAISED, OVER = "raised", "over"
 AGAIN = timedelta(days=1)
 QUIET = timedelta(minutes=15)
-WARNING = "-warning"
+WARNING, SILENT = "-warning", "-silent"
+SETTLING = timedelta(hours=1)
 # In place of an incident's id: a pager's alert and a channel's thread are one for each alarm.
 ABOUT = "alarm-"
 
@@ -39,15 +40,20 @@ class Standing(Record):
 
 
 def decide_standing(
-    raised: Alarm | None, before: Standing | None, *, now: datetime
+    raised: Alarm | None, before: Standing | None, *, now: datetime, first_look: datetime
 ) -> tuple[Standing | None, str]:
-    """How it stands now, None for one that is over; and what is to be told: RAISED, OVER or ""."""
+    """How it stands now, None for one that is over; and what is to be told: RAISED, OVER or "".
+
+    first_look: when Leeward was deployed. What has never run yet is silent, and CloudWatch raises
+    the alarms of all of it within minutes: of those people hear a day later, if they last.
+    """
     if raised is None:
         if before is None or now - before.seen_at < QUIET:
             return before, ""
         return None, OVER
     if before is None:
-        return Standing(raised, 1, now), RAISED
+        never_ran = raised.name.endswith(SILENT) and raised.raised_at < first_look + SETTLING
+        return Standing(raised, 1, now), "" if never_ran else RAISED
     due = 1 + max(0, (now - before.alarm.raised_at) // AGAIN)
     return replace(before, told=max(due, before.told), seen_at=now), (
         RAISED if due > before.told else ""

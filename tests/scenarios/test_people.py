@@ -186,11 +186,14 @@ class Stage:
 
     def set_back(self, partition: str, sort: str, name: str, *, minutes: int) -> None:
         """As if what is kept were older."""
-        state = DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
-        item = state.get(partition, sort)
+        item = self.state.get(partition, sort)
         assert item is not None
         earlier = format_time(parse_time(item[name]) - timedelta(minutes=minutes))
-        assert state.replace(partition, sort, item | {name: earlier}, expected={})
+        assert self.state.replace(partition, sort, item | {name: earlier}, expected={})
+
+    @property
+    def state(self) -> DynamoDbState:
+        return DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
 
     def incidents_of(self, component: str) -> list[str]:
         listed = self.leeward("incident", "list")["incidents"]
@@ -692,15 +695,20 @@ def test_an_alarm_whose_event_was_lost_starts_its_scenario_all_the_same(stage: S
 
     changed = cloudwatch_backends[ACCOUNT][PRIMARY_REGION].alarms[name]
     changed.state_updated_timestamp -= timedelta(minutes=3)
+    stage.set_back("alarms-looked", "first", "at", minutes=-10)
     stage.sweep()
     assert stage.incidents_of("nexus-site") == [], "raised before anybody looked"
-    stage.set_back("signals", "swept-since", "at", minutes=10)
+    stage.set_back("alarms-looked", "first", "at", minutes=20)
     stage.sweep()
     [incident] = stage.incidents_of("nexus-site")
     [opened] = [it for it in stage.records(incident) if it.kind == "incident-opened"]
     assert (opened.body["alarm"], opened.body["scenario"]) == (name, "alarmed")
     assert opened.body["reason"].endswith("(found raised)")
+    # Whoever opened it died before all was done: it is done again, for the very same signal.
+    assert stage.state.remove("signals", f"handled#{name}", expected={})
     stage.sweep()
+    assert stage.state.get("signals", f"handled#{name}") is not None
+    assert stage.incidents_of("nexus-site") == [incident]
     assert [it.kind for it in stage.records(incident)].count("alarm-joined") == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from chalicelib.incidents.alarms import (
@@ -18,6 +19,7 @@ from tests.scenarios.drills import PLAN
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+BEFORE = NOON - DAY
 SILENT = Alarm(
     "nexus-db-wal-silent",
     "nexus-db: no WAL was fetched",
@@ -28,32 +30,46 @@ SILENT = Alarm(
 
 
 def test_one_that_lasts_is_told_once_a_day() -> None:
-    standing, what = decide_standing(SILENT, None, now=NOON)
+    standing, what = decide_standing(SILENT, None, now=NOON, first_look=BEFORE)
     assert (standing, what) == (Standing(SILENT, 1, NOON), RAISED)
     told = []
     for hours in range(1, 60):
-        standing, what = decide_standing(SILENT, standing, now=NOON + timedelta(hours=hours))
+        standing, what = decide_standing(
+            SILENT, standing, now=NOON + timedelta(hours=hours), first_look=BEFORE
+        )
         told += [hours] if what else []
     assert told == [24, 48]
 
 
 def test_nobody_looked_for_days_and_it_is_told_once() -> None:
-    standing, what = decide_standing(SILENT, Standing(SILENT, 1, NOON), now=NOON + 3.5 * DAY)
+    standing, what = decide_standing(
+        SILENT, Standing(SILENT, 1, NOON), now=NOON + 3.5 * DAY, first_look=BEFORE
+    )
     assert standing is not None
     assert (standing.told, what) == (4, RAISED)
 
 
 def test_one_that_comes_and_goes_is_one() -> None:
-    standing, _ = decide_standing(SILENT, None, now=NOON)
+    standing, _ = decide_standing(SILENT, None, now=NOON, first_look=BEFORE)
     at = NOON + QUIET - timedelta(seconds=1)
-    assert decide_standing(None, standing, now=at) == (standing, "")
+    assert decide_standing(None, standing, now=at, first_look=BEFORE) == (standing, "")
     later = Alarm(SILENT.name, SILENT.description, "", at, own=True)
-    again, what = decide_standing(later, standing, now=at)
+    again, what = decide_standing(later, standing, now=at, first_look=BEFORE)
     assert what == ""
     assert again is not None
     assert again.alarm.raised_at == NOON, "it is the same one"
-    assert decide_standing(None, again, now=at + QUIET) == (None, OVER)
-    assert decide_standing(None, None, now=at) == (None, "")
+    assert decide_standing(None, again, now=at + QUIET, first_look=BEFORE) == (None, OVER)
+    assert decide_standing(None, None, now=at, first_look=BEFORE) == (None, "")
+
+
+def test_what_never_ran_since_the_deployment_is_told_a_day_later() -> None:
+    first = NOON - timedelta(minutes=10)
+    standing, what = decide_standing(SILENT, None, now=NOON, first_look=first)
+    assert (standing, what) == (Standing(SILENT, 1, NOON), "")
+    _, what = decide_standing(SILENT, standing, now=NOON + DAY, first_look=first)
+    assert what == RAISED
+    failing = replace(SILENT, name="nexus-db-checks-unable")
+    assert decide_standing(failing, None, now=NOON, first_look=first)[1] == RAISED
 
 
 def test_what_is_kept_comes_back_as_it_was() -> None:

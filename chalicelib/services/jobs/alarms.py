@@ -14,10 +14,10 @@ from typing import Any
 
 from chalicelib.incidents.incident import SIGNALS, Signal
 from chalicelib.plan.model import Plan
-from chalicelib.plan.records import format_time, parse_time
+from chalicelib.plan.records import parse_time
 from chalicelib.ports.alarms import Alarm
 from chalicelib.services import build
-from chalicelib.services.people.alarms import tell_alarms
+from chalicelib.services.people.alarms import first_look, tell_alarms
 from chalicelib.services.signals import (
     DECLARED_BY,
     handle_alarm,
@@ -31,7 +31,6 @@ from chalicelib.telemetry import logger
 GRACE = timedelta(minutes=2)
 # CloudWatch's event and its description of the alarm may tell the change a moment apart.
 APART = timedelta(seconds=5)
-SINCE = "swept-since"
 # The source of "Scheduled Event" (EventBridge User Guide, "rule that runs on a schedule").
 CLOCK = "aws.events"
 # Of the metrics that Leeward's alarms watch.
@@ -66,7 +65,8 @@ def sweep() -> dict[str, Any]:
     """
     raised, plan = build.alarms().raised(), build.plan()
     starting = starting_alarms(plan) if build.environment().stack == "primary" else frozenset()
-    lost = [it for it in raised if it.name in starting and _was_lost(it)]
+    first = first_look()
+    lost = [it for it in raised if it.name in starting and _was_lost(it, first)]
     # All are called, those of the lost ones first, whatever each raises.
     with ExitStack() as calls:
         calls.callback(tell_alarms, [it for it in raised if it.own and it.name not in starting])
@@ -86,23 +86,18 @@ def starting_alarms(plan: Plan) -> frozenset[str]:
     return frozenset(name for it in scenarios for name in it.alarms)
 
 
-def _was_lost(alarm: Alarm) -> bool:
-    """Not one that was raised before anybody swept: a plan that is deployed beside an old alarm
+def _was_lost(alarm: Alarm, first: datetime) -> bool:
+    """Not one that was raised before anybody looked: a plan that is deployed beside an old alarm
     starts nothing by it."""
-    now = build.clock().now()
-    if now - alarm.raised_at < GRACE or alarm.raised_at < _swept_since(now):
+    if alarm.raised_at < first or build.clock().now() - alarm.raised_at < GRACE:
         return False
     return not was_handled(alarm.name, alarm.raised_at - APART)
 
 
-def _swept_since(now: datetime) -> datetime:
-    build.state().create(SIGNALS, SINCE, {"at": format_time(now)})
-    kept = build.state().get(SIGNALS, SINCE)
-    return parse_time(kept["at"]) if kept else now
-
-
 def _signal_of(alarm: Alarm) -> Signal:
     """The very one of its event, where that was begun with."""
-    begun = (it["sort"].split("@")[1] for it in build.state().query(SIGNALS, f"{alarm.name}@"))
-    same = [at for at in map(parse_time, begun) if abs(at - alarm.raised_at) <= APART]
+    prefix = f"{alarm.name}@"
+    kept = (it["sort"].removeprefix(prefix) for it in build.state().query(SIGNALS, prefix))
+    begun = (parse_time(it.split("@")[0]) for it in kept)
+    same = [at for at in begun if abs(at - alarm.raised_at) <= APART]
     return Signal(alarm.name, min(same, default=alarm.raised_at), f"{alarm.reason} (found raised)")

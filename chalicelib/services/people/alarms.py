@@ -20,7 +20,7 @@ from chalicelib.services import build
 from chalicelib.services.people.notices import tells_anybody, wake_teller
 
 ALARMS = "alarms"
-LOOKED, LAST = "alarms-looked", "last"
+LOOKED, FIRST, LAST = "alarms-looked", "first", "last"
 
 
 def standing_alarms() -> list[Standing]:
@@ -31,11 +31,13 @@ def standing_alarms() -> list[Standing]:
 def tell_alarms(raised: list[Alarm]) -> int:
     """Keep how each stands, and put what is to be told into the outbox first: who dies between the
     two tells the same message again. Returns how many were told of."""
-    now, told = build.clock().now(), 0
+    now, first, told = build.clock().now(), first_look(), 0
     before = {it.alarm.name: it for it in standing_alarms()}
     found = {it.name: it for it in raised}
     for name in sorted(before.keys() | found.keys()):
-        standing, what = decide_standing(found.get(name), before.get(name), now=now)
+        standing, what = decide_standing(
+            found.get(name), before.get(name), now=now, first_look=first
+        )
         if what and tells_anybody():
             about = standing or before[name]
             keep(alarm_deliveries(about, what, plan=build.plan(), at=now), state=build.state())
@@ -45,6 +47,14 @@ def tell_alarms(raised: list[Alarm]) -> int:
         wake_teller()
     _note_looked(now)
     return told
+
+
+def first_look() -> datetime:
+    """When somebody looked for the first time: that is now, when nobody has."""
+    now = build.clock().now()
+    build.state().create(LOOKED, FIRST, {"at": format_time(now)})
+    kept = build.state().get(LOOKED, FIRST)
+    return parse_time(kept["at"]) if kept else now
 
 
 def looked_at() -> datetime | None:
