@@ -19,7 +19,9 @@ from chalicelib.ports.alarms import Alarm
 RAISED, OVER = "raised", "over"
 AGAIN = timedelta(days=1)
 QUIET = timedelta(minutes=15)
-WARNING, SILENT = "-warning", "-silent"
+SILENT = "-silent"
+# Of these no pager hears: of a run that ended badly its incident's own calls go on.
+WAKES_NOBODY = ("-warning", "-run-failed", "-run-timedout", "-run-aborted")
 SETTLING = timedelta(hours=1)
 # In place of an incident's id: a pager's alert and a channel's thread are one for each alarm.
 ABOUT = "alarm-"
@@ -63,9 +65,9 @@ def decide_standing(
 def alarm_deliveries(
     standing: Standing, what: str, *, plan: Plan, at: datetime
 ) -> tuple[Delivery, ...]:
-    """To the channels and contacts of those inside; of a warning, nobody is woken by a pager."""
+    """To the channels and contacts of those inside; by a pager not of what WAKES_NOBODY."""
     alarm = standing.alarm
-    warns = alarm.name.endswith(WARNING)
+    warns = alarm.name.endswith(WAKES_NOBODY)
     facts = {
         "what": what,
         "name": alarm.name,

@@ -161,7 +161,7 @@ def run_alarms(subject: str, run: str, machine: str, said: str) -> Resources:
         how = metric.removeprefix("Executions").lower()
         properties = {
             "AlarmName": alarm_name(subject, f"{run}-{how}"),
-            "AlarmDescription": said.format(how=how),
+            "AlarmDescription": said.format(how=how.replace("timedout", "timed out")),
             "Namespace": "AWS/States",
             "MetricName": metric,
             "Dimensions": [{"Name": "StateMachineArn", "Value": {"Ref": machine}}],

@@ -88,7 +88,7 @@ def machine_resources(plan: Plan, scenarios: Iterable[str], functions: Iterable[
     resources = _machine_role(functions)
     for name in scenarios:
         resources |= _machine(plan, name) | run_alarms(
-            name, "run", machine_id(name), f"a run of {name} did not recover: {{how}}"
+            name, "run", machine_id(name), f"a run of {name}, or a drill of it, {{how}}"
         )
     return resources
 

@@ -70,6 +70,11 @@ MAY_CHANGE = (
     Allowed(f"{ROW} (told|told-notices|thread|escalation|review)#inc-{DRILL} .*",
             "who was told of the drill"),
     Allowed(f"{ROW} (outbox|notices) inc-{DRILL}#.*", "who is to be told of the drill"),
+    # Leeward's own alarms go on: schedules that do not run here are silent.
+    Allowed(f"{ROW} (alarms|alarms-looked) .*", "which alarms are raised"),
+    Allowed(f"{ROW} (told|thread)#alarm-.* .*", "who was told of an alarm"),
+    Allowed(f"{ROW} outbox alarm-.*", "who is to be told of an alarm"),
+    Allowed(f"{EVIDENCE} / people-alarm-[^/]*/.*", "that they were told", ADDED),
     Allowed(f"{ROW} factor#.* (tries|totp)", "the codes by which people answered"),
     Allowed(f"{ROW} fence#{{stand_in}} fence", "how often what stands in was held: it grows"),
     Allowed(f"{ROW} isolation#{{stand_in}} .*", "what was shut there, and opened again"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from chalicelib.incidents.alarms import (
     OVER,
     QUIET,
@@ -102,9 +104,12 @@ def test_words_say_what_since_when_and_what_cloudwatch_said() -> None:
     assert {it.id for it in again} == {it.id for it in found}, "the same, told again after a crash"
 
 
-def test_nobody_is_woken_for_a_warning() -> None:
+@pytest.mark.parametrize(
+    "name", ["nexus-db-copy-tertiary-lag-warning", "database-corruption-run-failed"]
+)
+def test_nobody_is_woken_for_a_warning_or_for_what_its_incident_calls_for(name: str) -> None:
     plan = load_plan(PLAN).plan
-    lag = Alarm("nexus-db-copy-tertiary-lag-warning", "late", "", NOON, own=True)
+    lag = Alarm(name, "late", "", NOON, own=True)
     found = alarm_deliveries(Standing(lag, 1, NOON), RAISED, plan=plan, at=NOON)
     assert found
     assert "pagerduty" not in {way.kind for it in found for way in it.ways}
