@@ -33,6 +33,8 @@ from chalicelib.evidence.bundle import copy_evidence
 from chalicelib.evidence.chain import decode_record
 from chalicelib.evidence.verify import verify_evidence
 from chalicelib.plan.records import EvidenceRecord, format_time
+from chalicelib.services.jobs.alarms import starting_alarms
+from chalicelib.services.signals import DECLARED_BY
 from leeward.commands.run import event_of
 from leeward.evidence_files import open_evidence
 from leeward.local.drill import Drill, Told
@@ -98,7 +100,7 @@ class Striker:
         """Whether the worker dies at this call."""
         if not self.active or not isinstance(event, dict):
             return False
-        if call.function.endswith("-on_alarm"):
+        if call.function.endswith("-on_alarm") and self._starts_runs(event):
             self._started_by = event
         if not {"run_id", "step", "uses"} <= event.keys():
             return False
@@ -110,6 +112,12 @@ class Striker:
             dead.add((event["step"], where))
             self._counts[self._scenario(event["run_id"]), _column(where)] += 1
             return True
+
+    def _starts_runs(self, event: dict[str, Any]) -> bool:
+        """A declaration, or an alarm that a scenario names; others are told to people alone."""
+        assert self.drill is not None
+        name = event.get("detail", {}).get("alarmName")
+        return event.get("source") == DECLARED_BY or name in starting_alarms(self.drill.plan)
 
     def _where(self, call: Call, event: Any) -> str:
         if event["uses"] in ENDING:

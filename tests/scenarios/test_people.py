@@ -718,12 +718,14 @@ def test_what_tells_people_is_silent_and_cloudwatch_tells_them(stage: Stage) -> 
     }
     for region, found in topics.items():
         [topic] = found.values()
-        before = len(topic.sent_notifications)
-        stage.cloud.client("cloudwatch", region).set_alarm_state(
-            AlarmName="people-tell-silent", StateValue="ALARM", StateReason="nobody looked"
-        )
+        client, before = stage.cloud.client("cloudwatch", region), len(topic.sent_notifications)
+        # It may be silent already: nothing looks by itself here.
+        for state in ("OK", "ALARM"):
+            client.set_alarm_state(
+                AlarmName="people-tell-silent", StateValue=state, StateReason="nobody looked"
+            )
         subjects = [str(it[2]) for it in topic.sent_notifications[before:]]
-        assert subjects == ['ALARM: "people-tell-silent"'], region
+        assert 'ALARM: "people-tell-silent"' in subjects, region
 
 
 def test_rights_are_enough_and_no_more(stage: Stage) -> None:
