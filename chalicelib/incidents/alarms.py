@@ -29,12 +29,13 @@ ABOUT = "alarm-"
 
 @dataclass(frozen=True)
 class Standing(Record):
-    """An alarm from its raise to its end. `told`: how often it was. `seen_at`: raised, the last
-    time that anybody looked."""
+    """An alarm from its raise to its end. `told`: how often it was, or would have been. `seen_at`:
+    raised, the last time that anybody looked. `heard`: whether people know of it."""
 
     alarm: Alarm
     told: int
     seen_at: datetime
+    heard: bool = True
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
@@ -52,14 +53,14 @@ def decide_standing(
     if raised is None:
         if before is None or now - before.seen_at < QUIET:
             return before, ""
-        return None, OVER
+        return None, OVER if before.heard else ""
     if before is None:
         never_ran = raised.name.endswith(SILENT) and raised.raised_at < first_look + SETTLING
-        return Standing(raised, 1, now), "" if never_ran else RAISED
+        return Standing(raised, 1, now, heard=not never_ran), "" if never_ran else RAISED
     due = 1 + max(0, (now - before.alarm.raised_at) // AGAIN)
-    return replace(before, told=max(due, before.told), seen_at=now), (
-        RAISED if due > before.told else ""
-    )
+    if due <= before.told:
+        return replace(before, seen_at=now), ""
+    return replace(before, told=due, seen_at=now, heard=True), RAISED
 
 
 def alarm_deliveries(

@@ -67,9 +67,13 @@ def test_one_that_comes_and_goes_is_one() -> None:
 def test_what_never_ran_since_the_deployment_is_told_a_day_later() -> None:
     first = NOON - timedelta(minutes=10)
     standing, what = decide_standing(SILENT, None, now=NOON, first_look=first)
-    assert (standing, what) == (Standing(SILENT, 1, NOON), "")
-    _, what = decide_standing(SILENT, standing, now=NOON + DAY, first_look=first)
+    assert (standing, what) == (Standing(SILENT, 1, NOON, heard=False), "")
+    assert decide_standing(None, standing, now=NOON + QUIET, first_look=first) == (None, ""), (
+        "nobody knew of it"
+    )
+    later, what = decide_standing(SILENT, standing, now=NOON + DAY, first_look=first)
     assert what == RAISED
+    assert decide_standing(None, later, now=NOON + 2 * DAY, first_look=first) == (None, OVER)
     failing = replace(SILENT, name="nexus-db-checks-unable")
     assert decide_standing(failing, None, now=NOON, first_look=first)[1] == RAISED
 
