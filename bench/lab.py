@@ -96,6 +96,7 @@ class Store:
     key: str
     secret: str
     metrics_port: int
+    folder: Path
 
     @property
     def environment(self) -> dict[str, str]:
@@ -151,7 +152,9 @@ def object_store(folder: Path) -> Iterator[Store]:
     """SeaweedFS; its keys are in this process's environment while it runs."""
     folder.mkdir()
     http, https, metrics, *others = free_ports(6)
-    store = Store(f"http://127.0.0.1:{http}", https, "bench", secrets.token_hex(16), metrics)
+    store = Store(
+        f"http://127.0.0.1:{http}", https, "bench", secrets.token_hex(16), metrics, folder
+    )
     certificate = _make_certificate(folder)
     (folder / "s3.json").write_text(json.dumps(_identities(store)))
     command: list[str | Path] = [
