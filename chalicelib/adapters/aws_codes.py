@@ -4,6 +4,8 @@ from __future__ import annotations
 
 DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"})
 # Said where a bucket has no such configuration.
-NONE_SET = frozenset({"NoSuchLifecycleConfiguration", "ObjectLockConfigurationNotFoundError"})
+NONE_SET = frozenset(
+    {"NoSuchLifecycleConfiguration", "ObjectLockConfigurationNotFoundError", "NoSuchTagSet"}
+)
 # Said by servers that are not S3 itself.
 NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed"})

@@ -6,13 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+# How long the plan keeps versions in the replica that bears it (`retention.versions`), whole days.
+VERSIONS_TAG = "leeward:versions-days"
+
 
 @dataclass(frozen=True)
 class Expiry:
-    """A lifecycle rule that removes a version for good `days` after it was replaced."""
+    """A lifecycle rule that removes a version for good `days` after it was replaced.
+
+    `of_plan`: no rule of S3's: the bucket is a replica, and Leeward does it (expire_versions).
+    """
 
     prefix: str
     days: int
+    of_plan: bool = False
 
 
 @dataclass(frozen=True)

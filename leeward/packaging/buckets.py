@@ -6,8 +6,10 @@ import json
 from datetime import timedelta
 from typing import Any
 
+from chalicelib.backup.bucket.expire_versions import LEAST_WINDOW
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.model import Plan
+from chalicelib.ports.bucket_rules import VERSIONS_TAG
 from leeward.packaging.copies import (
     LAG,
     copy_resources,
@@ -59,7 +61,7 @@ def replica_resources(plan: Plan) -> Resources:
     """All that keeps the plan's buckets in step and watches them."""
     resources: Resources = {}
     for name, component in replicated(plan).items():
-        resources |= _replica(name) | _events(name, component)
+        resources |= _replica(name, component) | _events(name, component)
         resources |= _syncs(plan, name, component) | _watch(plan, name)
         resources |= _lag_alarms(plan, name) | copy_resources(plan, name, component)
         resources |= _expiry(plan, name, component)
@@ -97,7 +99,7 @@ def _logical(component: str) -> str:
     return f"Replica{title(component)}"
 
 
-def _replica(component: str) -> Resources:
+def _replica(component: str, bucket: Bucket) -> Resources:
     logical = _logical(component)
     arn = {"Fn::GetAtt": [logical, "Arn"]}
     only_tls = {
@@ -114,7 +116,7 @@ def _replica(component: str) -> Resources:
             "Type": "AWS::S3::Bucket",
             "DeletionPolicy": "Retain",
             "UpdateReplacePolicy": "Retain",
-            "Properties": _private_and_versioned(),
+            "Properties": _private_and_versioned() | _tags(bucket),
         },
         f"{logical}Policy": {
             "Type": "AWS::S3::BucketPolicy",
@@ -145,6 +147,14 @@ def _private_and_versioned() -> dict[str, Any]:
         "BucketEncryption": {"ServerSideEncryptionConfiguration": [encrypted]},
         "LifecycleConfiguration": {"Rules": [unfinished]},
     }
+
+
+def _tags(bucket: Bucket) -> dict[str, Any]:
+    """A restore of the replica, which needs neither the plan nor its stack, goes by it."""
+    if bucket.retention is None or bucket.retention.versions is None:
+        return {}
+    kept = max(bucket.retention.versions, LEAST_WINDOW)
+    return {"Tags": [{"Key": VERSIONS_TAG, "Value": str(kept.days)}]}
 
 
 def _events(component: str, bucket: Bucket) -> Resources:

@@ -397,6 +397,13 @@ def test_the_rules_of_a_bucket_are_read(
     assert caught.value.instance_code == "no-bucket"
 
 
+def test_how_long_a_replica_keeps_versions_stands_on_it(moto_lab: Lab) -> None:
+    lab = moto_lab
+    tags = [{"Key": "team", "Value": "7"}, {"Key": "leeward:versions-days", "Value": "30"}]
+    lab.client.put_bucket_tagging(Bucket=lab.name, Tagging={"TagSet": tags})
+    assert rules_directly(lab, lab.name).expiries == (Expiry("", 30, of_plan=True),)
+
+
 def test_a_locked_bucket_is_taken_back(seaweedfs: S3Server) -> None:
     """Not on moto, which demands of a copy what S3 demands of an upload alone."""
     client, name = seaweedfs.client, "locked-bucket"

@@ -76,6 +76,18 @@ def test_a_plan_a_run_and_its_proof(scene: Scene) -> None:
     assert "to undo it" not in again.stdout
 
 
+def test_a_replica_is_not_taken_back_to_before_what_it_keeps(server: S3Server) -> None:
+    replica = ruined_bucket(server)
+    tags = [{"Key": "leeward:versions-days", "Value": "30"}]
+    replica.server.client.put_bucket_tagging(Bucket=replica.name, Tagging={"TagSet": tags})
+    assert replica.restore("--dry-run").returncode == 0
+    ruined = replica.state()
+    late = replica.restore("--to", "31d ago", "--yes")
+    assert (late.returncode, replica.state()) == (1, ruined)
+    assert "versions-expired" in late.stderr
+    assert "`leeward restore inventory`" in " ".join(late.stderr.split())
+
+
 def test_what_it_says_to_undo_it_undoes_it(scene: Scene) -> None:
     ruined = scene.state()
     done = json.loads(scene.restore("--yes", "--keep-markers", "--format", "json").stdout)

@@ -442,6 +442,17 @@ def test_what_a_lifecycle_rule_removed_is_refused() -> None:
     assert check(month, UndoRules(T, accept_gaps=True)) == ""
 
 
+def test_what_the_plan_removed_of_a_replica_is_refused_naming_the_window() -> None:
+    replica = BucketRules("Enabled", expiries=(Expiry("", 30, of_plan=True),))
+    assert check(replica, UndoRules(NOW - timedelta(days=30))) == ""
+    with pytest.raises(OutsideWindow) as caught:
+        require_history(replica, RULES, bucket="r", prefix="", in_place=False, now=NOW)
+    assert caught.value.instance_code == "versions-expired"
+    assert "`retention.versions`) lets them go 30 days after" in caught.value.message
+    assert "after 2026-12-02T08:00:00" in caught.value.hint
+    assert "leeward restore inventory" in caught.value.hint
+
+
 def elsewhere(bucket: VersionedBucket, target: VersionedBucket) -> tuple[UndoOutcome, UndoProof]:
     async def run() -> tuple[UndoOutcome, UndoProof]:
         plan = await survey_copy(bucket, target, RULES)

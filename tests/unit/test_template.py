@@ -140,8 +140,14 @@ def test_versions_of_a_replica_go_once_a_day_where_the_plan_says_how_long_they_s
     assert rule["Properties"]["ScheduleExpression"] == "rate(1 day)"
     assert "ExpireVersions" in str(rule["Properties"]["Targets"])
     assert alarm["Properties"]["TreatMissingData"] == "breaching"
-    rules = said["ReplicaNexusUploads"]["Properties"]["LifecycleConfiguration"]["Rules"]
+    replica = said["ReplicaNexusUploads"]["Properties"]
+    rules = replica["LifecycleConfiguration"]["Rules"]
     assert [it["Id"] for it in rules] == ["unfinished-uploads"], "no rule knows of inventories"
+    assert replica["Tags"] == [{"Key": "leeward:versions-days", "Value": "30"}]
+    assert "Tags" not in unsaid["ReplicaNexusUploads"]["Properties"], "nothing ever goes"
+    data["components"]["nexus-uploads"]["retention"]["versions"] = 3600
+    [tag] = plan_resources(Plan.from_json(data))["ReplicaNexusUploads"]["Properties"]["Tags"]
+    assert tag["Value"] == "2", "for so long nothing goes, whatever the plan says"
 
 
 def test_only_the_plan_s_buckets_send_events_and_are_named_to_the_functions(plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """What a bucket's configuration does to its history, without boto3, whose import takes longer.
 
-The same as S3Control.rules reads; one suite tries both.
+The same as S3Control.rules reads, which one suite tries; and, as people restore replicas too, how
+long the plan keeps the versions of one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from chalicelib.adapters.aws_codes import DENIED, NONE_SET, NOT_OFFERED
 from chalicelib.adapters.s3.http import Answer, S3Http
 from chalicelib.adapters.s3.xml import parse
 from chalicelib.errors import LeewardError
-from chalicelib.ports.bucket_rules import BucketRules, Expiry
+from chalicelib.ports.bucket_rules import VERSIONS_TAG, BucketRules, Expiry
 
 NOTHING = ElementTree.Element("Nothing")
 
@@ -22,15 +23,16 @@ async def read_rules(http: S3Http) -> BucketRules:
     """Raises: as S3Http.call; NotReady (code "no-bucket")."""
     found = await _ask(http, "versioning")
     unread: list[str] = []
-    lifecycle, lock = await asyncio.gather(
+    lifecycle, lock, tags = await asyncio.gather(
         _ask_if_allowed(http, "lifecycle", "lifecycle rules", unread),
         _ask_if_allowed(http, "object-lock", "Object Lock", unread),
+        _ask_if_allowed(http, "tagging", "tags", unread),
     )
     status = found.findtext("Status", "")
     return BucketRules(
         versioning=status if status in ("Enabled", "Suspended") else "",  # type: ignore[arg-type]
         mfa_delete=found.findtext("MfaDelete") == "Enabled",
-        expiries=tuple(_expiries(lifecycle)),
+        expiries=(*_expiries(lifecycle), *_expiries_of_plan(tags)),
         lock_days=_lock_days(lock),
         unread=tuple(unread),
     )
@@ -63,6 +65,13 @@ def _expiries(lifecycle: ElementTree.Element) -> Iterator[Expiry]:
         days = rule.findtext("NoncurrentVersionExpiration/NoncurrentDays")
         if rule.findtext("Status") == "Enabled" and days:
             yield Expiry(_prefix(rule), int(days))
+
+
+def _expiries_of_plan(tags: ElementTree.Element) -> Iterator[Expiry]:
+    for tag in tags.iterfind("TagSet/Tag"):
+        days = tag.findtext("Value", "")
+        if tag.findtext("Key") == VERSIONS_TAG and days.isdecimal():
+            yield Expiry("", int(days), of_plan=True)
 
 
 def _prefix(rule: ElementTree.Element) -> str:

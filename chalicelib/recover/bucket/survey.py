@@ -202,7 +202,8 @@ def require_history(
         BadInput: code "time-in-future".
         Refused: code "not-versioned", or "versioning-suspended" when the bucket itself is to be
             changed: a copy or a marker would overwrite the null version for good.
-        OutsideWindow: code "versions-expired": a lifecycle rule has removed versions since.
+        OutsideWindow: code "versions-expired": a lifecycle rule has removed versions since, or of
+            a replica Leeward itself.
     """
     if rules.to_at > now:
         raise BadInput(
@@ -224,13 +225,21 @@ def require_history(
         )
     expired = first_expired(facts.expiries, prefix, rules.to_at, now)
     if expired is not None and not rules.accept_gaps:
-        raise OutsideWindow(
-            f"expected the versions of {format_time(rules.to_at)}, found a rule that removes them"
-            f" {expired.days} days after they were replaced",
-            code="versions-expired",
-            hint=f"Choose a time after {format_time(now - timedelta(days=expired.days))},"
-            " or act on what is left with --accept-gaps; the result then counts as not proven.",
-        )
+        raise _expired(expired, rules.to_at, now)
+
+
+def _expired(expiry: Expiry, to_at: datetime, now: datetime) -> OutsideWindow:
+    found, point = "a rule that removes them", ""
+    if expiry.of_plan:
+        found = "a replica whose plan (`retention.versions`) lets them go"
+        point = " make a bucket of a point with `leeward restore inventory`,"
+    return OutsideWindow(
+        f"expected the versions of {format_time(to_at)}, found {found}"
+        f" {expiry.days} days after they were replaced",
+        code="versions-expired",
+        hint=f"Choose a time after {format_time(now - timedelta(days=expiry.days))},{point}"
+        " or act on what is left with --accept-gaps; the result then counts as not proven.",
+    )
 
 
 def first_expired(
