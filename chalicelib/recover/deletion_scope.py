@@ -22,7 +22,7 @@ from chalicelib.plan.records import (
 )
 from chalicelib.recover.database.changes import FIRST_USER_NUMBER, Relfile, Transaction
 from chalicelib.recover.database.relations import Relations
-from chalicelib.recover.database.suspects import Suspect
+from chalicelib.recover.database.suspects import WHOLE_DATABASE, Suspect
 
 SHOWN = 10
 # Kinds of suspects that lose rows; an update or a rewrite has another way back.
@@ -39,7 +39,7 @@ TIMES_OTHERS = 5
 @dataclass(frozen=True)
 class DeletedRows(Record):
     """A transaction that deleted rows. `tables`: name -> rows; `lost`: tables that it truncated,
-    dropped or wrote anew, as far as a map names their files."""
+    dropped or wrote anew, as far as a map names their files, or the whole database."""
 
     xid: int
     commit_lsn: int
@@ -61,20 +61,22 @@ class DeletedRows(Record):
 def deletions_of(
     transactions: Iterable[Transaction], relations: Relations
 ) -> Iterator[DeletedRows]:
-    """Those that deleted rows of users' tables or lost such a table."""
+    """Those that deleted rows of users' tables, lost such a table or all of the database."""
     for it in transactions:
         tables = {
             relations.name_of(file): rows.deleted
             for file, rows in it.rows.items()
             if rows.deleted and _is_users(relations, file)
         }
-        lost = tuple(
+        lost = [
             relation.name
             for file, _ in it.dropped
             if (relation := relations.get(file)) and relation.is_user_table
-        )
+        ]
+        if not relations.oids.isdisjoint(it.dropped_databases):
+            lost.insert(0, WHOLE_DATABASE)
         if tables or lost:
-            yield DeletedRows(it.xid, it.commit_lsn, it.committed_at, tables, lost)
+            yield DeletedRows(it.xid, it.commit_lsn, it.committed_at, tables, tuple(lost))
 
 
 def _is_users(relations: Relations, file: Relfile) -> bool:
@@ -84,8 +86,12 @@ def _is_users(relations: Relations, file: Relfile) -> bool:
 
 
 def largest(found: Iterable[DeletedRows]) -> tuple[DeletedRows, ...]:
-    """The ten that took most: those that lost whole tables first."""
-    return tuple(sorted(found, key=lambda it: (not it.lost, -it.rows))[:SHOWN])
+    """The ten that took most: the whole database first, then those that lost whole tables."""
+
+    def place(it: DeletedRows) -> tuple[bool, bool, int]:
+        return WHOLE_DATABASE not in it.lost, not it.lost, -it.rows
+
+    return tuple(sorted(found, key=place)[:SHOWN])
 
 
 def decide_rows(
@@ -108,7 +114,8 @@ def decide_rows(
         named: the transaction that a person named; else empty.
         since: a moment that a person named: what deleted rows before it is not looked for.
     Raises:
-        CheckFailed: code "deletion-not-clear", naming what it may be.
+        CheckFailed: code "deletion-not-clear", naming what it may be; "database-dropped" when the
+            whole database is among it: rows can be brought back only where there are tables.
     """
     fitting = [it for it in found if it.xid in named] if named else list(found)
     strong = {it.xid: it for it in suspects if it.strong and it.kind in DELETING}
@@ -124,6 +131,9 @@ def decide_rows(
         it for it in chosen if abs(it.committed_at - likeliest.committed_at) <= TOGETHER
     ]  # fmt: skip
     others = [it for it in found if it not in together]
+    for it in together:
+        if WHOLE_DATABASE in it.lost:
+            raise _dropped(it)
     return tuple(
         _damage(it, strong.get(it.xid), others, named, timeline, now)
         for it in sorted(together, key=lambda it: -it.commit_lsn)
@@ -161,6 +171,15 @@ def _alternative(it: DeletedRows) -> dict[str, Any]:
         "rows": it.rows,
         "why": f"at {format_lsn(it.commit_lsn)}",
     }
+
+
+def _dropped(it: DeletedRows) -> CheckFailed:
+    return CheckFailed(
+        f"expected tables whose rows were deleted, found them dropped: {it.told}",
+        hint="recover the database by its own scenario; its moment is this transaction",
+        code="database-dropped",
+        alternatives=[_alternative(it)],
+    )
 
 
 def _not_clear(fitting: list[DeletedRows], named: frozenset[int]) -> CheckFailed:

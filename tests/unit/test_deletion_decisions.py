@@ -18,12 +18,15 @@ from chalicelib.recover.bucket.fill import fill_bucket
 from chalicelib.recover.bucket.survey import survey_undo
 from chalicelib.recover.bucket.undo import UndoRules
 from chalicelib.recover.bucket.witness import Vanished
+from chalicelib.recover.database.changes import Transaction
+from chalicelib.recover.database.relations import Relations
 from chalicelib.recover.database.suspects import Suspect
 from chalicelib.recover.deletion_scope import (
     Burst,
     DeletedRows,
     decide_burst,
     decide_rows,
+    deletions_of,
     find_bursts,
     largest,
 )
@@ -236,6 +239,21 @@ def test_transactions_of_one_hand_go_together_and_others_do_not() -> None:
     found = [deleted(5, 900), deleted(6, 800), deleted(900, 900)]
     assert chosen(found, suspect(6), suspect(900), suspect(5)) == [6, 5]
     assert chosen(found, suspect(900), suspect(6)) == [900]
+
+
+@pytest.mark.parametrize("named", [0, 7])
+def test_rows_of_a_dropped_database_are_no_deletion(named: int) -> None:
+    """The oid of another database that was dropped says nothing."""
+    relations = Relations(5)
+    dropped = [Transaction(xid, xid * 10, second(xid), {}, dropped_databases=(oid,))
+               for xid, oid in ((7, 5), (8, 6))]  # fmt: skip
+    [found] = deletions_of(dropped, relations)
+    assert (found.xid, found.lost) == (7, ("the whole database",))
+    many = [deleted(xid, 5, ("public.t",)) for xid in range(100, 130)]
+    with pytest.raises(CheckFailed) as error:
+        chosen([*many, found], suspect(7, kind="drop"), named=named)
+    assert error.value.instance_code == "database-dropped"
+    assert "transaction 7" in error.value.message
 
 
 def test_nothing_that_stands_out_is_nothing() -> None:

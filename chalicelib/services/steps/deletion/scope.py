@@ -88,7 +88,8 @@ def find_scope_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     person's word: a transaction, or a time before the deletion. `at_most_rows`,
     `at_most_objects`: larger is not `small`.
     Raises:
-        CheckFailed: code "no-deletion-found"; "deletion-not-clear", naming what it may be.
+        CheckFailed: code "no-deletion-found"; "deletion-not-clear", naming what it may be;
+            "database-dropped".
         OutsideWindow: the rows cannot be brought back from what is stored.
     """
     database, bucket = _split(inputs)
