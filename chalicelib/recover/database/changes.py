@@ -23,8 +23,8 @@ from chalicelib.plan.records import parse_lsn
 NOTABLE_ROWS = 20
 # FirstNormalObjectId (PostgreSQL, access/transam.h): lower numbers are initdb's.
 FIRST_USER_NUMBER = 16384
-# Of pg_database, until somebody rewrites it.
-FIRST_DATABASE_FILE = frozenset({1262})
+# DROP DATABASE marks a database as invalid since 15.4 (its release notes) and in all of 16.
+DROPS_MARKED = 150004
 
 
 class Relfile(NamedTuple):
@@ -123,7 +123,8 @@ class Activity:
     """What a stretch of WAL holds: how many transactions changed how many rows of each file,
     the notable transactions in full, in the order of their commits, and when the last committed.
 
-    `marks`: the LSN at which a row of pg_database, by its "block/line", last changed in place.
+    `marks`: the LSN at which a row of pg_database, by its "file/block/line", last changed in place:
+    no other shared catalogue's rows do (heap_inplace_update), whatever its file is called.
     """
 
     usual: dict[Relfile, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
@@ -133,14 +134,18 @@ class Activity:
     marks: dict[str, int] = field(default_factory=dict)
 
 
+def drops_marked(versions: Iterable[int]) -> bool:
+    """Whether each server of these versions (server_version_num) marks a database that it drops."""
+    return all(version >= DROPS_MARKED for version in versions)
+
+
 class ChangeScan:
     """Feed it text in the order of the WAL; `activity` and `open` are always up to date.
 
     `keep`: ids of transactions that count as notable whatever they did. `shaped`: which others do,
-    beside those that changed many rows. `drops_marked`: the server
-    marks a database before it removes its files (since 15.4); one that does not begins with the
-    files, and a change in place of the database's row is then a VACUUM's. `database_files`: the
-    numbers that pg_database's file ever had: VACUUM FULL gives it another.
+    beside those that changed many rows. `drops_marked`, as the function: the server marks a
+    database before it removes its files; one that does not begins with the files, and a change in
+    place of the database's row is then a VACUUM's.
     """
 
     def __init__(
@@ -150,15 +155,12 @@ class ChangeScan:
         keep: frozenset[int] = frozenset(),
         shaped: Shaped = NOTHING_SHAPED,
         drops_marked: bool = True,
-        database_files: frozenset[int] = FIRST_DATABASE_FILE,
     ) -> None:
         self.open: dict[int, OpenChanges] = defaultdict(OpenChanges)
         self.open.update(open_before or {})
         self._keep = keep
         self._shaped = shaped
         self._drops_marked = drops_marked
-        files = database_files | FIRST_DATABASE_FILE
-        self._database_files = [b"rel 1664/0/%d " % number for number in sorted(files)]
         self.activity = Activity()
 
     def feed(self, text: bytes) -> Iterator[Transaction]:
@@ -168,7 +170,7 @@ class ChangeScan:
         rows of a piece can be counted before any of its ends is looked at.
         """
         self._count_rows(text)
-        if self._drops_marked and any(file in text for file in self._database_files):
+        if self._drops_marked and b"rel 1664/0/" in text:
             self._mark_drops(text)
         for manager, xid, lsn, what, rest in _EVENT.findall(text):
             if manager == b"Transaction":
@@ -206,13 +208,11 @@ class ChangeScan:
     def _mark_drops(self, text: bytes) -> None:
         """The mark may come before the transaction has an id; the row's deletion follows it."""
         for xid, lsn, what, line, file, block in _DATABASE_ROW.findall(text):
-            if file not in self._database_files:
-                continue
-            place = f"{int(block)}/{int(line)}"
+            place = f"{int(file)}/{int(block)}/{int(line)}"
             if what == b"INPLACE":
                 self.activity.marks[place] = parse_lsn(lsn.decode())
-            else:
-                self.open[int(xid)].drop_lsn = self.activity.marks.get(place, 0)
+            elif place in self.activity.marks:
+                self.open[int(xid)].drop_lsn = self.activity.marks[place]
 
     def _drop_databases(self, xid: int, lsn: bytes, rest: bytes) -> None:
         changes = self.open[xid]
@@ -290,7 +290,7 @@ _EVENT = re.compile(
 _DATABASE_ROW = re.compile(
     rb"rmgr: Heap +len [^,]+, tx: +(\d+), lsn: ([^,]+), prev [^,]+, "
     rb"desc: (INPLACE|DELETE) (?:xmax: \d+, )?off:? (\d+)[^#\n]*#0: "
-    rb"(rel 1664/0/\d+ )blk (\d+)"
+    rb"rel 1664/0/(\d+) blk (\d+)"
 )
 _LOCK = re.compile(rb"xid (\d+) db (\d+) rel (\d+)")
 _DATABASE_DIR = re.compile(rb"\d+/(\d+)")

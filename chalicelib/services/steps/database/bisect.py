@@ -20,6 +20,7 @@ from chalicelib.ports import WalText
 from chalicelib.recover.database.changes import ChangeScan, Transaction
 from chalicelib.recover.database.means import Means
 from chalicelib.recover.database.recovered import recovered
+from chalicelib.recover.moment import target_before
 from chalicelib.recover.window import describe
 from chalicelib.services import build
 from chalicelib.services.steps.database.rebuild import databases_of, server_of
@@ -95,7 +96,7 @@ class Bisection:
 
 
 def before(commit: Transaction, timeline: int) -> RecoveryTarget:
-    return RecoveryTarget("xid", str(commit.xid), commit.commit_lsn, timeline)
+    return target_before(commit.xid, commit.commit_lsn, commit.drop_lsn, timeline)
 
 
 def assertions_of(checks: DatabaseChecks) -> DatabaseChecks:

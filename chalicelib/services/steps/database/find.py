@@ -13,7 +13,7 @@ from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, Window
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Inventory
-from chalicelib.recover.database.changes import ChangeScan
+from chalicelib.recover.database.changes import ChangeScan, drops_marked
 from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.database.owners import check_owners
 from chalicelib.recover.database.reshaped import to_keep
@@ -29,8 +29,6 @@ from chalicelib.services.steps.sources import END, Source, choose_source
 
 # WAL that is searched first: 1 GiB takes about 15 s to read (measured at 65 to 75 MiB/s).
 FIRST_SEARCH_SEGMENTS = 64
-# DROP DATABASE marks a database as invalid since 15.4 (its release notes) and in all of 16.
-DROPS_MARKED = 150004
 
 
 def find(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -96,13 +94,11 @@ def _search_from(
     folder = build.environment().work_dir / run.run_id / "wal"
     start = segment_start(from_lsn, inventory.wal.segment_bytes)
     since = watched_until(component)
-    marked = all(point.server_version >= DROPS_MARKED for point in inventory.points)
     relations, shapes = relations_of(source.store, databases), shapes_of(source.store, databases)
     scan = ChangeScan(
         keep=named_transactions(moment),
         shaped=to_keep(relations, shapes),
-        drops_marked=marked,
-        database_files=relations.files_of({"pg_catalog.pg_database"}),
+        drops_marked=drops_marked(it.server_version for it in inventory.points),
     )
     with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
         bisection = Bisection(run, component, source, wal, window, since)

@@ -46,14 +46,15 @@ def read_tables(session: Session) -> dict[int, Named]:
 
 
 def invalid_row(databases: Databases) -> str:
-    """ "0/4": block and line in pg_database of a database that an unfinished DROP left invalid, so
-    that nobody can connect; "" for any other."""
+    """ "1262/0/4": file, block and line in pg_database of a database that an unfinished DROP left
+    invalid, so that nobody can connect; "" for any other."""
     with databases.admin_session() as session:
         found = session.query(
-            "SELECT ctid::text FROM pg_database WHERE datname = %s AND datconnlimit = -2",
+            "SELECT pg_relation_filenode('pg_database')::text || ctid::text FROM pg_database"
+            " WHERE datname = %s AND datconnlimit = -2",
             (databases.database,),
         )
-    return found[0][0].strip("()").replace(",", "/") if found else ""
+    return found[0][0].strip(")").translate(_PLACE) if found else ""
 
 
 def _live(databases: Databases, last: int | None) -> tuple[int, dict[int, Relation]] | None:
@@ -78,6 +79,8 @@ def _renamed(name: str, now: str) -> NotReady:
     )
 
 
+# "1262(0,4" is written as Activity.marks names it.
+_PLACE = str.maketrans("(,", "//")
 _TABLES = """
 SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname),
        coalesce(pg_relation_filenode(c.oid), 0)::bigint
