@@ -18,7 +18,7 @@ from chalicelib.errors import PlanError
 from chalicelib.plan.check.finding import show_path
 from chalicelib.plan.lines import PlanLines
 from chalicelib.plan.model import Plan
-from chalicelib.plan.references import find_unknown_references
+from chalicelib.plan.references import Reference, find_unknown_references
 from leeward.plan_problems import Problem, explain_validation
 from leeward.plan_yaml import Document, parse_yaml
 
@@ -104,11 +104,16 @@ def _unknown_names(plan: Plan) -> list[Problem]:
     return [
         Problem(
             one.path,
-            f"expected the name of a {one.what} of the plan, found {one.name!r}",
+            f"expected the name of a {one.what} of the plan, found {_told(plan, one)}",
             next(iter(get_close_matches(one.name, one.known, n=1)), None),
         )
         for one in find_unknown_references(plan)
     ]
+
+
+def _told(plan: Plan, one: Reference) -> str:
+    found = plan.components.get(one.name) if one.what == "component" else None
+    return repr(one.name) + (f", which is retired since {found.retired}" if found else "")
 
 
 def _refuse(file: Path, document: Document, problems: Iterable[Problem]) -> None:

@@ -83,7 +83,8 @@ def require_same_system(points: tuple[DatabasePoint, ...], facts: SourceFacts) -
         raise Refused(
             f"expected the cluster {', '.join(sorted(others))}, found {facts.system_id}",
             code="other-system",
-            hint="Give the new cluster a component of its own in the plan.",
+            hint="Give the new cluster a component of its own in the plan, and say since when "
+            "this one is retired: docs/operator-role.md.",
         )
 
 
@@ -100,7 +101,8 @@ def require_same_history(
             f"expected WAL from {format_lsn(max(ends))} on, the server is at "
             f"{format_lsn(facts.flush_lsn)} of the same timeline: it was set back",
             code="other-history",
-            hint="Give the server a component of its own in the plan; what is stored stays good.",
+            hint="Give the server a component of its own in the plan, and say since when this "
+            "one is retired: docs/operator-role.md. What is stored stays good.",
         )
 
 

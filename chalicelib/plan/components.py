@@ -5,9 +5,9 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -78,9 +78,12 @@ class BaseComponent(PlanPart):
     identities: the IAM users and roles that act on it or for it, "user/NAME" or "role/NAME":
     isolation disables their keys and revokes their sessions.
     restores_at: measured or estimated speed of a restore.
+    retired: since when it no longer exists. Its copies stay as its retention says, in the locations
+    of its backups, checked and pruned; nothing takes, watches or proves it.
     """
 
     says: Text | None = None
+    retired: date | None = None
     site: Name | None = None
     system: Name | None = None
     data: Name | None = None
@@ -92,6 +95,15 @@ class BaseComponent(PlanPart):
     restores_at: Rate | None = None
     backups: tuple[Backup, ...] = ()
     retention: Retention | None = None
+
+    @model_validator(mode="after")
+    def _is_kept(self) -> Self:
+        if self.retired and not (self.backups and self.retention):
+            raise ValueError(
+                "expected `backups` and `retention`: where the copies of what is retired lie, and "
+                "how long they stay"
+            )
+        return self
 
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {

@@ -196,7 +196,7 @@ def tested_components(plan: Plan, exercise: Exercise) -> tuple[str, ...]:
 def copied_components(plan: Plan) -> tuple[str, ...]:
     """Those of which the plan has copies made; what only takes another's place has none."""
     return tuple(
-        name for name, it in plan.components.items() if it.backups and name not in plan.stand_ins
+        name for name, it in plan.live.items() if it.backups and name not in plan.stand_ins
     )
 
 

@@ -99,6 +99,11 @@ class Plan(PlanPart):
             name for component in self.components.values() for name in component.stand_ins.values()
         )
 
+    @property
+    def live(self) -> dict[str, Component]:
+        """Its components but for those that are retired: only copies are left of these."""
+        return {name: it for name, it in self.components.items() if it.retired is None}
+
     def aws_region(self, role: str) -> str | None:
         """The region of the "primary" or "standby" site; None when that is not in AWS."""
         sites = (it for it in self.sites.values() if it.role == role and it.provider == "aws")

@@ -143,6 +143,11 @@ class WalTick(Record):
         return any(finding.gap for finding in self.findings)
 
     @property
+    def replaced(self) -> bool:
+        """Whether the server is not the one, or of the history, that is stored."""
+        return any(it.code in ("other-system", "other-history") for it in self.findings)
+
+    @property
     def behind(self) -> bool:
         """Whether the server keeps more WAL for the slot, right after the fetch, than max_wal_size
         lets it keep anyhow (the views of PostgreSQL, pg_replication_slots, wal_status)."""

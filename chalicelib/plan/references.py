@@ -43,12 +43,12 @@ def _of_components(plan: Plan) -> Iterator[Reference]:
             (*path, "system"), "class of systems", component.system, plan.objectives.systems
         )
         yield from _one((*path, "data"), "class of data", component.data, plan.objectives.data)
-        yield from _many((*path, "depends_on"), "component", component.depends_on, plan.components)
-        yield from _one((*path, "on"), "component", component.on, plan.components)
+        yield from _many((*path, "depends_on"), "component", component.depends_on, plan.live)
+        yield from _one((*path, "on"), "component", component.on, plan.live)
         for site, other in component.stand_ins.items():
             where = (*path, "stand_ins", site)
             yield from _one(where, "site", site, (*plan.sites, "drill"))
-            yield from _one(where, "component", other, plan.components)
+            yield from _one(where, "component", other, plan.live)
         for number, backup in enumerate(component.backups):
             yield from _many(
                 (*path, "backups", number, "to"), "location", backup.to, plan.locations
@@ -58,16 +58,16 @@ def _of_components(plan: Plan) -> Iterator[Reference]:
 def _of_scenarios(plan: Plan) -> Iterator[Reference]:
     for name, scenario in plan.scenarios.items():
         path: Path = ("scenarios", name)
-        yield from _one((*path, "component"), "component", scenario.component, plan.components)
+        yield from _one((*path, "component"), "component", scenario.component, plan.live)
         yield from _one(
             (*path, "system"), "class of systems", scenario.system, plan.objectives.systems
         )
-        yield from _many((*path, "restores"), "component", scenario.restores, plan.components)
+        yield from _many((*path, "restores"), "component", scenario.restores, plan.live)
         yield from _many((*path, "loses"), "site", scenario.loses, plan.sites)
         yield from _one((*path, "returns_to"), "site", scenario.returns_to, plan.sites)
         for step_path, step in scenario.steps_with_paths():
             where = (*path, "steps", *step_path, "with", "component")
-            yield from _one(where, "component", step.component, plan.components)
+            yield from _one(where, "component", step.component, plan.live)
 
 
 def _of_people(plan: Plan) -> Iterator[Reference]:
@@ -83,7 +83,7 @@ def _of_people(plan: Plan) -> Iterator[Reference]:
             yield from _many(path, "site", channel.hosted_in, plan.sites)
     for name, service in plan.status_page.services.items():
         where: Path = ("status_page", "services", name, "of")
-        yield from _many(where, "component", service.of, plan.components)
+        yield from _many(where, "component", service.of, plan.live)
     told = (*plan.contacts, *plan.roles, *plan.communication.names())
     for number, threshold in enumerate(plan.thresholds):
         path = ("thresholds", number, "notify")
@@ -98,7 +98,7 @@ def _of_exercises(plan: Plan) -> Iterator[Reference]:
             )
             for name in exercise.leaves_out:
                 path = (section, number, "leaves_out", name)
-                yield Reference(path, "component", name, tuple(plan.components))
+                yield Reference(path, "component", name, tuple(plan.live))
 
 
 def _one(path: Path, what: str, name: str | None, known: Collection[str]) -> Iterator[Reference]:

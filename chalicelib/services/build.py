@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.errors import BadInput, NotReady, Unavailable
+from chalicelib.errors import BadInput, NotReady, Refused, Unavailable
 from chalicelib.services.environment import environment as environment
 from chalicelib.services.environment import required, task_network
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chalicelib.adapters.step_functions import StepFunctions
     from chalicelib.adapters.step_tokens import StepTokens
     from chalicelib.incidents.incident import Desk
-    from chalicelib.plan.components import Postgres, Redis
+    from chalicelib.plan.components import BaseComponent, Postgres, Redis
     from chalicelib.plan.lines import PlanLines
     from chalicelib.plan.model import Plan
     from chalicelib.ports import Catalogue, Clock, Metrics, ObjectStore, Records, Signer, StateStore
@@ -266,6 +266,16 @@ def database(component: str) -> Postgres:
             code="unknown-component",
         )
     return found
+
+
+def require_live(name: str, component: BaseComponent) -> None:
+    """Raises Refused (code "retired"): there is nothing left to take it from."""
+    if component.retired is not None:
+        raise Refused(
+            f"{name} is retired since {component.retired}: nothing of it is taken any more",
+            hint="its points stay where they are; `leeward restore point` restores them",
+            code="retired",
+        )
 
 
 @cache

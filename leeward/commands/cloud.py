@@ -110,7 +110,7 @@ def running_stage(file: PlanFile, *, schedules: bool) -> Iterator[dict[str, Any]
     with LocalCloud(schedules=schedules) as cloud:
         package = build_package(plan, cloud.folder / "package", file.lines)
         with Production(cloud.folder / "production", cloud.reaper) as production:
-            for component in plan.components.values():
+            for component in plan.live.values():
                 if component.kind == "postgres":
                     store_secrets(
                         cloud.client("secretsmanager"),

@@ -180,7 +180,7 @@ def _components(
 
 
 def _of(only: str | None) -> str:
-    return f": {only} has not both" if only else ""
+    return f": {only} has not both, or is retired" if only else ""
 
 
 def _has_backups(component: BaseComponent) -> bool:
@@ -189,7 +189,8 @@ def _has_backups(component: BaseComponent) -> bool:
 
 
 def _is_scheduled(component: BaseComponent) -> bool:
-    return any(one.when and one.kind in ("full", "dump", "sync") for one in component.backups)
+    makes = (one.when and one.kind in ("full", "dump", "sync") for one in component.backups)
+    return component.retired is None and any(makes)
 
 
 def _shelves(

@@ -49,7 +49,7 @@ def start_locations(cloud: LocalCloud, plan: Plan) -> dict[str, OtherCloud]:
 def create_application_buckets(cloud: LocalCloud, plan: Plan) -> None:
     """The buckets that the plan protects, as it wants them: versioned, with events."""
     client = cloud.client("s3", PRIMARY_REGION)
-    for component in plan.components.values():
+    for component in plan.live.values():
         if component.kind != "bucket":
             continue
         client.create_bucket(Bucket=component.bucket)

@@ -42,9 +42,10 @@ SIGNS = {
     "replication-failing": ("ReplicationFailures", "a change was not brought to the replica"),
     "sync-failing": ("SyncFailures", "a sync stopped, or left objects behind; see its log"),
     "events-missed": ("MissedEvents", "the sync brought what events should have brought before"),
+    "versions-removed": ("VersionsRemoved", "somebody removed versions of the bucket for good"),
 }
 # Each sync and each look says how it is, and none of these starts a run.
-TOLD_BOTH_WAYS = ("watch-blind", "sync-failing", "events-missed")
+TOLD_BOTH_WAYS = ("watch-blind", "sync-failing", "events-missed", "versions-removed")
 
 
 def replicated(plan: Plan) -> dict[str, Bucket]:
@@ -61,10 +62,12 @@ def replica_resources(plan: Plan) -> Resources:
     """All that keeps the plan's buckets in step and watches them."""
     resources: Resources = {}
     for name, component in replicated(plan).items():
-        resources |= _replica(name, component) | _events(name, component)
-        resources |= _syncs(plan, name, component) | _watch(plan, name)
-        resources |= _lag_alarms(plan, name) | copy_resources(plan, name, component)
+        resources |= _replica(name, component) | copy_resources(plan, name, component)
         resources |= _expiry(plan, name, component)
+        if component.retired is not None:
+            continue
+        resources |= _events(name, component) | _syncs(plan, name, component)
+        resources |= _watch(plan, name) | _lag_alarms(plan, name)
         for what, (metric, found) in SIGNS.items():
             holds = what in TOLD_BOTH_WAYS
             resources |= sign_alarm(name, what, metric, found, holds=holds)

@@ -32,7 +32,7 @@ RUN = "States.Format('{}@{}', $$.Execution.Name, $$.Execution.StartTime)"
 def many_resources(plan: Plan) -> Resources:
     """The machines of the plan's buckets; the roles always, as policies refer to them."""
     resources = sync_role(sync_machine_name(plan, "*"), FUNCTIONS) | batch_role()
-    for component in replicated(plan):
+    for component in [name for name in replicated(plan) if name in plan.live]:
         resources |= _machine(plan, component) | run_alarms(
             component,
             "sync-run",

@@ -22,7 +22,7 @@ def proof_resources(plan: Plan) -> Resources:
     resources: Resources = {}
     if primary_location(plan) is None:
         return resources
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         if name not in plan.stand_ins and is_provable(component):
             resources |= _proofs(plan, name, component)
     return resources

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.plan.components import Postgres, Redis
+from chalicelib.plan.components import BaseComponent, Postgres, Redis
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
@@ -48,6 +48,10 @@ TAKEN_AS = {"full": "full", "incremental": "incremental", "wal": "wal", "dump": 
 SIGN_OF_DAMAGE = "a check of the source failed, or a change looks wrong"
 SIGN_OF_BLINDNESS = "a check of the source could not run; nothing is known until it does"
 SIGN_OF_GAP = "WAL was lost before it was stored; a new full backup is being taken"
+SIGN_OF_ANOTHER = (
+    "another cluster answers than the one that is backed up; nothing of it is taken "
+    "(docs/operator-role.md)"
+)
 SIGN_OF_LAG = "the server writes WAL faster than it is stored: its disk fills, or its slot is lost"
 NO_WAL = "; the server keeps what its slot still owes, and its disk fills (docs/operator-role.md)"
 
@@ -75,11 +79,10 @@ def plan_resources(plan: Plan) -> Resources:
     for name, component in plan.components.items():
         if name in plan.stand_ins:
             continue  # what it holds comes from another's backups
-        if isinstance(component, Redis) and component.secret:
-            resources |= _dumps(plan, name, component) | copy_resources(plan, name, component)
-        if isinstance(component, Postgres):
-            resources |= _database(plan, name, component)
+        if isinstance(component, Postgres) or isinstance(component, Redis) and component.secret:
             resources |= copy_resources(plan, name, component)
+        if component.retired is None:
+            resources |= _taking(plan, name, component)
     return resources
 
 
@@ -166,12 +169,21 @@ def _machine_role(functions: Iterable[str]) -> Resources:
     }
 
 
+def _taking(plan: Plan, name: str, component: BaseComponent) -> Resources:
+    if isinstance(component, Postgres):
+        return _database(plan, name, component)
+    if isinstance(component, Redis) and component.secret:
+        return _dumps(plan, name, component)
+    return {}
+
+
 def _database(plan: Plan, name: str, component: Postgres) -> Resources:
     resources = schedule(plan, name, "watch", "watch", WATCH_SCHEDULE, {"component": name})
     resources |= _watch_silence_alarm(name)
     resources |= sign_alarm(name, "checks-failing", "DamageSigns", SIGN_OF_DAMAGE)
     resources |= sign_alarm(name, "checks-unable", "ChecksUnable", SIGN_OF_BLINDNESS)
     resources |= sign_alarm(name, "wal-gap", "WalGaps", SIGN_OF_GAP, holds=True)
+    resources |= sign_alarm(name, "replaced", "ServerReplaced", SIGN_OF_ANOTHER, holds=True)
     resources |= sign_alarm(name, "wal-behind", "WalBehind", SIGN_OF_LAG, holds=True)
     for backup in component.backups:
         if backup.when is None or backup.kind not in TAKEN_AS:

@@ -63,7 +63,7 @@ def test_an_alarm_of_what_is_seldom_looked_at_lasts_until_it_is_seen_to_be_good(
     seldom = {
         "exercises-failing", "nexus-db-restore-test-failing", "nexus-db-unproven-primary",
         "nexus-db-copy-secondary-damaged", "nexus-db-wal-gap", "nexus-uploads-sync-failing",
-        "nexus-uploads-watch-blind", "nexus-db-wal-behind",
+        "nexus-uploads-watch-blind", "nexus-db-wal-behind", "nexus-db-replaced",
     }  # fmt: skip
     assert {missing[name] for name in seldom} == {"ignore"}
     starts_runs = {name for it in plan.scenarios.values() for name in it.alarms} & missing.keys()

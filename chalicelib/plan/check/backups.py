@@ -26,14 +26,14 @@ _TIERS = {
 
 
 def find_data_without_backup(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         ours = component.kind in HOLDS_DATA and name not in plan.stand_ins
         if ours and not component.backups:
             yield ("components", name), f"{name} holds data, and no backup of it is planned"
 
 
 def find_logs_without_base(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         kinds = {backup.kind for backup in component.backups}
         for number, backup in enumerate(component.backups):
             if backup.kind == "wal" and "full" not in kinds:
@@ -46,7 +46,7 @@ def find_logs_without_base(plan: Plan, now: datetime) -> Hits:
 
 
 def find_incremental_without_full(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         kinds = {backup.kind for backup in component.backups}
         for number, backup in enumerate(component.backups):
             if backup.kind == "incremental" and "full" not in kinds:
@@ -85,7 +85,7 @@ def _firings(backup: Backup, now: datetime, horizon: timedelta) -> list[datetime
 
 
 def find_colliding_runs(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         runs = sorted(
             (at, at + (backup.takes or ZERO), number)
             for number, backup in enumerate(component.backups)
@@ -158,7 +158,7 @@ def find_unbounded_logs(plan: Plan, now: datetime) -> Hits:
 
 
 def find_point_in_time_gap(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         kept = component.retention
         if kept is None or kept.logs is None:
             continue
@@ -173,7 +173,7 @@ def find_point_in_time_gap(plan: Plan, now: datetime) -> Hits:
 
 
 def find_starved_tiers(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         bases = _base_intervals(component)
         if not bases or component.retention is None:
             continue
@@ -187,7 +187,7 @@ def find_starved_tiers(plan: Plan, now: datetime) -> Hits:
 
 
 def find_retention_gap(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         bases = _base_intervals(component)
         if not bases or component.retention is None:
             continue
@@ -201,7 +201,7 @@ def find_retention_gap(plan: Plan, now: datetime) -> Hits:
 
 
 def find_replicated_deletion(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         kinds = {backup.kind for backup in component.backups}
         if kinds == {"replication"} and component.retention is None:
             yield (
@@ -212,7 +212,7 @@ def find_replicated_deletion(plan: Plan, now: datetime) -> Hits:
 
 
 def _all_backups(plan: Plan) -> Iterator[tuple[str, int, Backup]]:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         for number, backup in enumerate(component.backups):
             yield name, number, backup
 

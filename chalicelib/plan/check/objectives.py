@@ -17,7 +17,7 @@ _FEW_INCIDENTS = 3
 
 
 def find_loss_beyond_rpo(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         promised = plan.rpo_of(name)
         if promised is None:
             continue
@@ -68,7 +68,7 @@ def find_unknown_time(plan: Plan, now: datetime) -> Hits:
 
 
 def find_unknown_loss(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         loss = worst_loss(component)
         if loss is not None and not loss.complete:
             yield (
@@ -79,7 +79,7 @@ def find_unknown_loss(plan: Plan, now: datetime) -> Hits:
 
 
 def find_missing_objectives(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         if component.backups and plan.rpo_of(name) is None:
             yield ("components", name), f"no objective says how much of {name} may be lost"
     for name, scenario in plan.scenarios.items():
@@ -109,7 +109,7 @@ def _hours(time: timedelta) -> str:
 
 
 def find_slow_restore(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         rto = plan.rto_of(name)
         if component.size and component.restores_at and rto is not None:
             needed = timedelta(seconds=component.size / component.restores_at)
@@ -142,7 +142,7 @@ def find_unknown_detection(plan: Plan, now: datetime) -> Hits:
 
 
 def find_slower_dependency(plan: Plan, now: datetime) -> Hits:
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         own = plan.rto_of(name)
         for number, needed in enumerate(component.depends_on):
             other = plan.rto_of(needed)
@@ -155,7 +155,7 @@ def find_slower_dependency(plan: Plan, now: datetime) -> Hits:
 
 
 def find_dependency_cycle(plan: Plan, now: datetime) -> Hits:
-    graph = {name: component.depends_on for name, component in plan.components.items()}
+    graph = {name: component.depends_on for name, component in plan.live.items()}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -34,8 +34,8 @@ def find_unrestored_component(plan: Plan, now: datetime) -> Hits:
     restored = {
         name for scenario in plan.scenarios.values() for name in scenario.restored_components()
     }
-    stand_ins = {other for it in plan.components.values() for other in it.stand_ins.values()}
-    for name in plan.components:
+    stand_ins = {other for it in plan.live.values() for other in it.stand_ins.values()}
+    for name in plan.live:
         if name not in restored | stand_ins:
             yield ("components", name), f"no scenario brings {name} back"
 
@@ -51,7 +51,7 @@ def find_forgotten_data(plan: Plan, now: datetime) -> Hits:
     for name, scenario in plan.scenarios.items():
         lost = [
             component
-            for component, what in plan.components.items()
+            for component, what in plan.live.items()
             if what.kind in HOLDS_DATA
             and what.site in scenario.loses
             and component not in plan.stand_ins

@@ -119,6 +119,7 @@ def sync_now(
     Args:
         seconds: after these it is ended. None: however long it takes.
     """
+    build.require_live(component, bucket_component(component))
     started_at = build.clock().now()
     try:
         result, taken = asyncio.run(
@@ -194,7 +195,7 @@ def quarantine_since(component: str, judgement: Judgement) -> tuple[str, ...]:
 
 def component_of(bucket: str) -> str:
     """Raises BadInput (code "unknown-bucket")."""
-    for name, component in build.plan().components.items():
+    for name, component in build.plan().live.items():
         if isinstance(component, Bucket) and component.bucket == bucket:
             return name
     raise BadInput(
@@ -219,7 +220,7 @@ def bucket_component(component: str) -> Bucket:
 
 def _buckets_beside(bucket: str) -> list[str]:
     """The plan's other buckets: who spreads an attack over several is seen in all."""
-    components = build.plan().components.values()
+    components = build.plan().live.values()
     return sorted({it.bucket for it in components if isinstance(it, Bucket)} - {bucket})
 
 

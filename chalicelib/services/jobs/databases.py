@@ -2,7 +2,8 @@
 
 Each publishes `Taken.<kind>` when it has done its work, so that a schedule which stays silent, or
 fails, is an alarm; and `DamageSigns`, which starts the plan's scenario for damage. `WalBehind` is 1
-while the slot makes the server keep more than its max_wal_size right after a fetch.
+while the slot makes the server keep more than its max_wal_size right after a fetch, and
+`ServerReplaced` while another cluster answers than the one that is stored.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from chalicelib.services import build
 
 def back_up(component: str, kind: DatabasePointKind) -> dict[str, Any]:
     """Take a base backup. Pages that fail their checksum are signs of damage."""
-    build.database(component)
+    build.require_live(component, build.database(component))
     with build.source(component) as source:
         point = take_backup(
             source,
@@ -36,16 +37,26 @@ def back_up(component: str, kind: DatabasePointKind) -> dict[str, Any]:
 
 
 def fetch_wal(component: str) -> dict[str, Any]:
-    """Store the WAL since the last tick; after a gap, make the component restorable again."""
-    build.database(component)
+    """Store the WAL since the last tick; after a gap, make the component restorable again. The
+    first one takes a full backup, without which no WAL leads anywhere.
+
+    Raises Refused: code "retired"; "other-system" or "other-history", when the server was replaced.
+    """
+    build.require_live(component, build.database(component))
     ports = build.backups(component), build.catalogue(component)
+    first = not build.catalogue(component).wal_progress()
     with build.source(component) as source:
         tick = fetch_wal_now(source, *ports, component=component, clock=build.clock())
+        signs = {"ServerReplaced": float(tick.replaced)}
+        signs |= {"WalGaps": float(tick.gap and not tick.replaced)}
         if not tick.gap:
-            signs = {"WalGaps": 0.0, "WalBehind": float(tick.behind)}
-            build.metrics().put(component, {"Taken.wal": 1.0} | signs)
+            signs |= {"Taken.wal": 1.0, "WalBehind": float(tick.behind)}
+            build.metrics().put(component, signs)
+            if first and not build.catalogue(component).holdings().standings:
+                base = back_up(component, "full")["found"]
+                return {"gap": False, "found": f"{tell_tick(tick)}; the first {base}"}
             return {"gap": False, "found": tell_tick(tick)}
-        build.metrics().put(component, {"WalGaps": 1.0})
+        build.metrics().put(component, signs)
         point = repair_gap(source, *ports, component=component, clock=build.clock())
     build.metrics().put(component, {"Taken.wal": 1.0, "Taken.full": 1.0})
     gaps = "; ".join(finding.found for finding in tick.findings)

@@ -50,9 +50,11 @@ def take_point(
     """Take one recovery point of a component of kind files, redis or git.
 
     Raises:
+        Refused: code "retired".
         NotReady: code "nothing-to-take", when the plan does not say what, or it is of another
             kind; what each kind's own function raises.
     """
+    build.require_live(name, component)
     if isinstance(component, Files) and component.paths:
         from chalicelib.adapters.folder.tree import FolderTree
         from chalicelib.backup.take_files import take_files

@@ -40,7 +40,11 @@ class Copies:
 
 
 def protected() -> dict[str, BaseComponent]:
-    """The components of the plan but for those that only take another's place."""
+    """The components of the plan but for those that only take another's place, or are retired."""
+    return {name: it for name, it in _kept().items() if it.retired is None}
+
+
+def _kept() -> dict[str, BaseComponent]:
     plan = build.plan()
     return {name: it for name, it in plan.components.items() if name not in plan.stand_ins}
 
@@ -97,11 +101,11 @@ def read_copies(component: str) -> Copies:
 
 def require_component(component: str) -> BaseComponent:
     """Raises BadInput (code "unknown-component")."""
-    found = protected().get(component)
+    found = _kept().get(component)
     if found is None:
         raise BadInput(
             f"the plan has no component {component[:100]!r}",
-            hint=f"one of: {', '.join(protected())}",
+            hint=f"one of: {', '.join(_kept())}",
             code="unknown-component",
         )
     return found

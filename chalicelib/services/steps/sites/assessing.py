@@ -114,7 +114,7 @@ def _assessed(scenario: Scenario) -> Iterator[str]:
     what only stands in for others."""
     plan, restored = build.plan(), scenario.restored_components()
     stand_ins = {name for it in plan.components.values() for name in it.stand_ins.values()}
-    for name, component in plan.components.items():
+    for name, component in plan.live.items():
         if isinstance(component, Infrastructure):
             continue
         if name in restored or (component.site in scenario.loses and name not in stand_ins):
