@@ -1,7 +1,7 @@
 """Who hears of an alarm that opens no incident, and when again. Pure.
 
 It is told to those inside when it is raised, once more for each day that it lasts, and when it has
-been quiet for a while: one that comes and goes is one alarm.
+been quiet for a while: one that comes and goes is one alarm. Many at a time: alarm_bursts.py.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ ABOUT = "alarm-"
 
 @dataclass(frozen=True)
 class Standing(Record):
-    """An alarm from its raise to its end. `told`: how often it was, or would have been. `seen_at`:
-    raised, the last time that anybody looked. `heard`: whether people know of it."""
+    """An alarm from its raise to its end. `told`: how often it was, or would have been; 0 while it
+    waits to be. `seen_at`: raised, the last time that anybody looked. `heard`: whether people know
+    of it. `burst`: the incident by which they were told, "" for one that was told alone."""
 
     alarm: Alarm
     told: int
     seen_at: datetime
     heard: bool = True
+    burst: str = ""
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
@@ -50,6 +52,8 @@ def decide_standing(
     first_look: when Leeward was deployed. What has never run yet is silent, and CloudWatch raises
     the alarms of all of it within minutes: of those people hear a day later, if they last.
     """
+    if before is not None and before.told == 0:
+        return replace(before, told=1, seen_at=now if raised else before.seen_at), RAISED
     if raised is None:
         if before is None or now - before.seen_at < QUIET:
             return before, ""
@@ -66,10 +70,29 @@ def decide_standing(
 def alarm_deliveries(
     standing: Standing, what: str, *, plan: Plan, at: datetime
 ) -> tuple[Delivery, ...]:
-    """To the channels and contacts of those inside; by a pager not of what WAKES_NOBODY."""
+    """Of this alarm alone, to the channels and contacts of those inside; by a pager not of what
+    WAKES_NOBODY."""
     alarm = standing.alarm
-    warns = alarm.name.endswith(WAKES_NOBODY)
-    facts = {
+    facts = alarm_facts(standing, what, plan)
+    notice = Notice(
+        id=f"{what}/{facts['since']}/{standing.told}",
+        incident=f"{ABOUT}{alarm.name}",
+        what=what,
+        severity="SEV2" if wakes(alarm) else "SEV3",
+        opened_at=alarm.raised_at,
+        noticed_at=at,
+        drill=False,
+        facts=facts,
+    )
+    subject, text = write_alarm(facts)
+    found = deliveries_of(notice, "internal", subject, text, plan=plan)
+    return tuple(it for it in found if wakes(alarm) or not pages(it))
+
+
+def alarm_facts(standing: Standing, what: str, plan: Plan) -> dict[str, Any]:
+    """For the words of one alarm."""
+    alarm = standing.alarm
+    return {
         "what": what,
         "name": alarm.name,
         "description": alarm.description,
@@ -78,20 +101,12 @@ def alarm_deliveries(
         "days": standing.told - 1,
         "dashboards": list(dashboards(plan)),
     }
-    notice = Notice(
-        id=f"{what}/{facts['since']}/{standing.told}",
-        incident=f"{ABOUT}{alarm.name}",
-        what=what,
-        severity="SEV3" if warns else "SEV2",
-        opened_at=alarm.raised_at,
-        noticed_at=at,
-        drill=False,
-        facts=facts,
-    )
-    subject, text = write_alarm(facts)
-    found = deliveries_of(notice, "internal", subject, text, plan=plan)
-    return tuple(it for it in found if not (warns and _wakes(it)))
 
 
-def _wakes(delivery: Delivery) -> bool:
+def wakes(alarm: Alarm) -> bool:
+    """Whether a pager hears of it."""
+    return not alarm.name.endswith(WAKES_NOBODY)
+
+
+def pages(delivery: Delivery) -> bool:
     return any(way.kind == "pagerduty" for way in delivery.ways)

@@ -61,6 +61,11 @@ def write_alarm(facts: dict[str, Any]) -> tuple[str, str]:
     return _subject_and_text("alarm.txt", facts)
 
 
+def write_alarms(facts: dict[str, Any]) -> tuple[str, str]:
+    """Subject and text of several such alarms, or of one that others were told of before."""
+    return _subject_and_text("alarms.txt", facts)
+
+
 def facts_of(
     plan: Plan, scenario: str, incident: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:

@@ -179,6 +179,12 @@ class Stage:
         client.put_metric_data(Namespace="Leeward", MetricData=[data])
         assert self.cloud.wait_idle()
 
+    def alert(self, alarm: str) -> str:
+        """How the pager's alert stands that told of an alarm."""
+        events = [it.body for it in self.inbox.got if it.kind == "pagerduty"]
+        [key] = {it["dedup_key"] for it in events if alarm in it["payload"]["summary"]}
+        return self.inbox.alerts()[key]
+
     def sweep(self) -> None:
         """The look at raised alarms, as each minute."""
         self.cloud.fire("alarms-sweep")
@@ -286,10 +292,9 @@ def test_an_incident_is_driven_from_the_terminal(stage: Stage) -> None:
     assert any("Move &lt;the&gt; cables" in text for text in heard)
     assert any(text.startswith("*Recovered: Fire drill") for text in heard)
     # Somebody whom no way reached is an alarm of its own, which lasts.
-    assert stage.inbox.alerts() == {
-        f"leeward/{incident}": "resolved",
-        "leeward/alarm-people-untold": "triggered",
-    }
+    assert stage.alert("people-untold") == "triggered"
+    assert stage.inbox.alerts()[f"leeward/{incident}"] == "resolved"
+    assert len(stage.inbox.alerts()) == 2
     told = {(it["what"], it["to"]) for it in shown["told"]}
     assert {("opened", "email"), ("update", "customers"), ("recovered", "customers")} <= told
     untold = {(it["to"], it["status"]) for it in shown["untold"]}
@@ -651,6 +656,9 @@ def test_an_alarm_that_starts_nothing_is_told_to_those_inside_until_it_is_over(
     stage: Stage,
 ) -> None:
     name = "nexus-db-wal-behind"
+    for kind in ("new", "known"):
+        # Nothing was raised before that it would have to wait with.
+        stage.state.remove("alarm-bursts", kind, expected={})
     stage.measure("nexus-db", "WalBehind", 1.0)
 
     def heard() -> list[str]:
@@ -659,7 +667,7 @@ def test_an_alarm_that_starts_nothing_is_told_to_those_inside_until_it_is_over(
     [text] = wait_for(heard, "nobody was told of the alarm")
     assert text.startswith(f"*Raised: {name}*")
     assert SIGN_OF_LAG in text
-    assert stage.inbox.alerts()[f"leeward/alarm-{name}"] == "triggered"
+    assert stage.alert(name) == "triggered"
     stage.sweep()
     stage.sweep()
     assert len(heard()) == 1, "told once"
@@ -673,9 +681,7 @@ def test_an_alarm_that_starts_nothing_is_told_to_those_inside_until_it_is_over(
     stage.set_back("alarms", name, "seen_at", minutes=16)
     stage.sweep()
     assert wait_for(lambda: heard()[1:], "nobody was told of its end")[0].startswith("*Over: ")
-    wait_for(
-        lambda: stage.inbox.alerts()[f"leeward/alarm-{name}"] == "resolved", "the pager rings on"
-    )
+    wait_for(lambda: stage.alert(name) == "resolved", "the pager rings on")
 
 
 def test_an_alarm_whose_event_was_lost_starts_its_scenario_all_the_same(stage: Stage) -> None:

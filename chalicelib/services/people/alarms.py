@@ -2,51 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
-from chalicelib.incidents.alarms import (
-    ABOUT,
-    OVER,
-    QUIET,
-    Standing,
-    alarm_deliveries,
-    decide_standing,
-)
+from chalicelib.incidents.alarm_bursts import News
+from chalicelib.incidents.alarms import ABOUT, OVER, QUIET, decide_standing
 from chalicelib.incidents.messages import Delivery
-from chalicelib.incidents.messages_outbox import keep
 from chalicelib.plan.records import format_time, parse_time
 from chalicelib.ports.alarms import Alarm
 from chalicelib.services import build
-from chalicelib.services.people.notices import tells_anybody, wake_teller
+from chalicelib.services.people.alarm_bursts import keep_standing, standing_alarms, tell_news
+from chalicelib.services.people.notices import tells_anybody
 
-ALARMS = "alarms"
 LOOKED, FIRST, LAST = "alarms-looked", "first", "last"
 
 
-def standing_alarms() -> list[Standing]:
-    """What is raised, or was until a moment ago."""
-    return [Standing.from_json(_plain(it)) for it in build.state().query(ALARMS)]
-
-
-def tell_alarms(raised: list[Alarm]) -> int:
-    """Keep how each stands, and put what is to be told into the outbox first: who dies between the
-    two tells the same message again. Returns how many were told of."""
-    now, first, told = build.clock().now(), first_look(), 0
-    before = {it.alarm.name: it for it in standing_alarms()}
-    found = {it.name: it for it in raised}
-    for name in sorted(before.keys() | found.keys()):
-        standing, what = decide_standing(
-            found.get(name), before.get(name), now=now, first_look=first
-        )
-        if what and tells_anybody():
-            about = standing or before[name]
-            keep(alarm_deliveries(about, what, plan=build.plan(), at=now), state=build.state())
-            told += 1
-        _keep(name, before.get(name), standing)
-    if told:
-        wake_teller()
+def tell_alarms(raised: list[Alarm]) -> None:
+    """Keep how each stands, and put what is to be told into the outbox."""
+    now = build.clock().now()
+    tell_news(list(_news_of({it.name: it for it in raised}, now)), now)
     _note_looked(now)
-    return told
+
+
+def _news_of(raised: dict[str, Alarm], now: datetime) -> Iterator[News]:
+    """What is to be told; how the others stand is kept at once, and that of all where nobody can
+    be told."""
+    first, anybody = first_look(), tells_anybody()
+    before = {it.alarm.name: it for it in standing_alarms()}
+    for name in sorted(before.keys() | raised.keys()):
+        known = before.get(name)
+        standing, what = decide_standing(raised.get(name), known, now=now, first_look=first)
+        about = standing or known
+        if what and anybody and about is not None:
+            yield News(about, what, known, raised=name in raised)
+        else:
+            keep_standing(name, known, standing)
 
 
 def first_look() -> datetime:
@@ -71,26 +61,8 @@ def _note_looked(now: datetime) -> None:
 
 def why_alarm_moot(delivery: Delivery) -> str:
     """Why it need not be told any more: it is over. One just noticed may not be kept yet."""
-    fresh = build.clock().now() - delivery.message.written_at < QUIET
-    if delivery.message.what == OVER or fresh:
+    message = delivery.message
+    if message.what == OVER or build.clock().now() - message.written_at < QUIET:
         return ""
-    name = delivery.message.incident.removeprefix(ABOUT)
-    return "" if build.state().get(ALARMS, name) is not None else "the alarm is over"
-
-
-def _keep(name: str, before: Standing | None, after: Standing | None) -> None:
-    if after == before:
-        return
-    state = build.state()
-    if before is None and after is not None:
-        state.create(ALARMS, name, after.to_json())
-        return
-    expected = {"seen_at": before.to_json()["seen_at"]} if before else {}
-    if after is None:
-        state.remove(ALARMS, name, expected=expected)
-    else:
-        state.replace(ALARMS, name, after.to_json(), expected=expected)
-
-
-def _plain(item: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in item.items() if name != "sort"}
+    told_by = ((f"{ABOUT}{it.alarm.name}", it.burst) for it in standing_alarms())
+    return "" if any(message.incident in it for it in told_by) else "it is over"

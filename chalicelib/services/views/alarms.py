@@ -7,7 +7,8 @@ from typing import Any
 
 from chalicelib.plan.records import format_time
 from chalicelib.services import build
-from chalicelib.services.people.alarms import looked_at, standing_alarms
+from chalicelib.services.people.alarm_bursts import standing_alarms
+from chalicelib.services.people.alarms import looked_at
 
 Event = dict[str, Any]
 # The sweep looks each minute.
