@@ -397,6 +397,11 @@ def test_versions_that_no_inventory_names_go_when_the_plan_lets_them(here: Stage
     assert (here.replica, here.contents(BUCKET)) == (before, before)
     assert here.alarm("expire-versions-silent") == "OK"
 
+    replica = here.deployed.names[REPLICA]
+    words = ("restore", "bucket", replica, "--to", "31d ago", "--to-bucket", "from-the-replica")
+    late = run(*words, "--yes", **here.cloud.environment())
+    assert (late.returncode, "[versions-expired]" in late.stderr) == (1, True), late.stderr
+
     # What a prune took away can be brought back, with all that it names.
     backups = here.deployed.names["BackupBucket"]
     here.catalogue.forget(named)

@@ -102,6 +102,9 @@ BUCKET_SETTINGS: dict[str, Callable[[Any, str, Properties], None]] = {
     "ObjectLockConfiguration": lambda client, bucket, value: client.put_object_lock_configuration(
         Bucket=bucket, ObjectLockConfiguration=value
     ),
+    "Tags": lambda client, bucket, value: client.put_bucket_tagging(
+        Bucket=bucket, Tagging={"TagSet": value}
+    ),
 }
 
 
