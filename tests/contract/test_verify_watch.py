@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,7 +19,13 @@ from chalicelib.errors import Unavailable
 from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks
 from chalicelib.plan.records import parse_lsn
 from chalicelib.recover.database.relations import Relations, gather_relations, read_relations
-from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, tell_look
+from chalicelib.recover.database.watch_wal import (
+    Look,
+    WalMark,
+    look_at_wal,
+    remember_look,
+    tell_look,
+)
 from chalicelib.verify.checks import Outcome
 from chalicelib.verify.watch import probe_texts, watch_database
 from leeward.local.damage import DAMAGES, Injected, Victim
@@ -30,6 +38,7 @@ CHECKS = DatabaseChecks(
     )
 )
 PROJECTS = 1500
+GRANTED = "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO leeward"
 GONE = {
     "table-renamed": "ALTER TABLE projects RENAME TO projects_old",
     "table-moved": "ALTER TABLE projects SET SCHEMA attic",
@@ -47,6 +56,7 @@ class Watch:
         self.mark = WalMark(timeline=1, lsn=self._end(), seen=False, open={})
         self.relations = self._live()
         self.answered = list(probe_texts(CHECKS).values())
+        self.looks: list[Look] = []
 
     def _end(self) -> int:
         with self.server.connect() as connection:
@@ -65,6 +75,7 @@ class Watch:
         thresholds = DamageThresholds(rows=1000, times_usual=20)
         look = look_at_wal(wal, self.mark, self._end(), self.relations, thresholds)
         self.mark = WalMark.from_json(look.mark.to_json())
+        self.looks.append(look)
         return look
 
     def run(self) -> Outcome:
@@ -97,11 +108,7 @@ def watch() -> Iterator[Watch]:
             "GRANT pg_read_all_data, pg_monitor TO leeward",
             "CREATE DATABASE nexus",
         )
-        server.run(
-            "CREATE EXTENSION amcheck",
-            "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO leeward",
-            database="nexus",
-        )
+        server.run("CREATE EXTENSION amcheck", GRANTED, database="nexus")
         create_schema(server.dsn("nexus"), projects=PROJECTS)
         server.run("VACUUM ANALYZE", database="nexus")
         yield Watch(server)
@@ -185,6 +192,35 @@ def test_what_cannot_run_is_no_sign_of_damage(watch: Watch) -> None:
     assert set(gone.unable) == {
         "database", "files", "page-checksums", "assertion:exist", "amcheck", "transactions",
     }  # fmt: skip
+
+
+def test_a_moment_counts_as_sound_when_every_check_ran(watch: Watch) -> None:
+    """What nobody could ask about may be damaged: a recovery must look for it later."""
+    update = "UPDATE projects SET owner = 'x' WHERE id = 1"
+    kept: dict[str, Any] = {}
+    sound: list[str] = []
+    for asked in ("amcheck", "nothing", "amcheck"):
+        watch.server.run(update, "DROP EXTENSION amcheck" if asked == "nothing" else
+                         "CREATE EXTENSION IF NOT EXISTS amcheck", database="nexus")  # fmt: skip
+        watch.server.run(GRANTED, database="nexus")
+        seen = watch.run()
+        assert seen.ok is (asked != "nothing"), seen
+        kept = remember_look(kept, watch.looks[-1], sound=seen.ok)
+        assert WalMark.from_json(kept["mark"]) == watch.mark
+        sound.append(kept["commit_at"])
+    assert sound[0] == sound[1] < sound[2] == kept["seen_at"]
+    assert watch.run().ok
+    assert remember_look(kept, watch.looks[-1], sound=True)["commit_at"] == sound[2]
+
+
+def test_the_end_of_what_nobody_could_ask_about_is_sound_at_once() -> None:
+    """Also when nothing was committed since."""
+    mark = WalMark(timeline=1, lsn=9, seen=True, open={})
+    at = datetime(2026, 11, 22, 12, tzinfo=UTC)
+    kept = remember_look({"commit_at": ""}, Look(mark, (), 1, at), sound=False)
+    assert kept["commit_at"] == ""
+    kept = remember_look(kept, Look(mark, (), 0), sound=True)
+    assert kept["commit_at"] == "2026-11-22T12:00:00.000000Z"
 
 
 def test_a_failed_assertion_is_a_sign(watch: Watch) -> None:

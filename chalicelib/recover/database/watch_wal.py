@@ -81,6 +81,19 @@ def tell_look(look: Look) -> str:
     return f"{look.transactions} transactions, none suspect"
 
 
+def remember_look(kept: dict[str, Any], look: Look, *, sound: bool) -> dict[str, Any]:
+    """What a watch keeps of a look that found nothing suspect: its mark, and two commits' times, by
+    the server's clock, "" when there was none.
+
+    `seen_at`: the last that was looked at. `commit_at`: the last up to which everything was sound.
+    It stays where it was when a check could not run (`sound` is False): that one may have failed.
+    """
+    at = look.last_commit_at
+    seen_at = format_time(at) if at else kept.get("seen_at") or kept.get("commit_at", "")
+    commit_at = seen_at if sound else kept.get("commit_at", "")
+    return {"commit_at": commit_at, "seen_at": seen_at, "mark": look.mark.to_json()}
+
+
 class _Place:
     """Skips the record that the last look ended with, and keeps the last one of this look."""
 

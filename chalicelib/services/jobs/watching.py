@@ -1,7 +1,8 @@
 """The watch of a component: probes of the source, and a look at every change in its WAL.
 
 What was looked at and found good is remembered by its place in the WAL; what looks wrong is not
-passed over, so that the alarm stays until a recovery or a person has dealt with it.
+passed over, so that the alarm stays until a recovery or a person has dealt with it. A moment counts
+as sound when every check ran and passed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,17 @@ from functools import partial
 from typing import Any
 
 from chalicelib.adapters.postgres.inspect import PostgresInspector
-from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, format_time, parse_time
+from chalicelib.plan.records import CheckResult, RecoveryTarget, Window, parse_time
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases
 from chalicelib.recover.database.owners import check_owners
-from chalicelib.recover.database.watch_wal import Look, WalMark, look_at_wal, tell_look
+from chalicelib.recover.database.watch_wal import (
+    Look,
+    WalMark,
+    look_at_wal,
+    remember_look,
+    tell_look,
+)
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.schemas import record_schema
@@ -50,7 +57,7 @@ def watch(component: str) -> dict[str, Any]:
     _remember_answers(component, outcome)
     # A check that could not run says nothing about the changes that were looked at.
     if looks and not outcome.signs:
-        _remember(component, databases, looks[-1])
+        _remember(component, databases, looks[-1], sound=outcome.ok)
     failed = [result for result in outcome.results if not result.ok]
     return {"failed": [result.name for result in failed], "found": _tell(outcome, failed)}
 
@@ -104,16 +111,13 @@ def _remember_answers(component: str, outcome: Outcome) -> None:
         _keep(component, ANSWERED, {"probes": probes})
 
 
-def _remember(component: str, databases: Databases, look: Look) -> None:
-    with databases.session() as session:
-        schema = read_schema(session)
-    record_schema(component, databases.database, schema, at=build.clock().now())
-    commit_at = look.last_commit_at or watched_until(component)
-    item = {
-        "commit_at": format_time(commit_at) if commit_at else "",
-        "mark": look.mark.to_json(),
-    }
-    _keep(component, SOUND, item)
+def _remember(component: str, databases: Databases, look: Look, *, sound: bool) -> None:
+    if sound:
+        with databases.session() as session:
+            schema = read_schema(session)
+        record_schema(component, databases.database, schema, at=build.clock().now())
+    kept = build.state().get(_partition(component), SOUND) or {}
+    _keep(component, SOUND, remember_look(kept, look, sound=sound))
 
 
 def _keep(component: str, sort: str, item: dict[str, Any]) -> None:
