@@ -181,7 +181,10 @@ class Repository(Protocol):
 
 
 class BundleTools(Protocol):
-    """git's own programs on a bundle in a file. Raises NotReady (code "no-git")."""
+    """git's own programs on a bundle in a file.
+
+    Raises NotReady: "no-git", and "names-alike" where the file system takes two names for one.
+    """
 
     def heads(self, bundle: Path) -> dict[str, str]:
         """Ref -> object id. Raises Damaged (code "bundle-unreadable")."""
@@ -195,7 +198,8 @@ class BundleTools(Protocol):
     def clone(self, bundle: Path, folder: Path, facts: RepositoryFacts, revision: str) -> str:
         """A working copy in a folder that does not exist yet; its commit.
 
-        Raises BadInput (code "unknown-revision"), Damaged as `prove`.
+        Raises BadInput (code "unknown-revision"), Damaged as `prove`, NotReady (code
+        "not-checked-out") when the disk does not take the files.
         """
 
     def mirror(self, bundle: Path, folder: Path, facts: RepositoryFacts) -> None:

@@ -60,7 +60,7 @@ def restore_git(
     Raises:
         Refused: code "folder-not-empty".
         BadInput: code "unknown-revision".
-        NotReady: code "no-git", "no-disk-space", "not-on-disk".
+        NotReady: code "no-git", "no-disk-space", "not-on-disk", "names-alike", "not-checked-out".
         Damaged, OutsideWindow, Quarantined, BadInput: as `use_newest`.
     """
     started_at = clock.now()
@@ -98,8 +98,8 @@ def verify_git(
 ) -> tuple[CheckResult, ...]:
     """Read all of a bundle, clone it whole and have git check every object.
 
-    Raises NotReady (code "no-git", "no-disk-space"), Unavailable: neither says anything about the
-    point.
+    Raises NotReady (code "no-git", "no-disk-space", "names-alike"), Unavailable: neither says
+    anything about the point.
     """
     started_at = clock.now()
     name = "bundle-whole"

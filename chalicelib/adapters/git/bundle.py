@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from chalicelib.adapters.git.process import Git, Outcome
-from chalicelib.errors import BadInput, Damaged
+from chalicelib.errors import BadInput, Damaged, NotReady
 from chalicelib.plan.bundles import BRANCHES, RepositoryFacts
+from chalicelib.plan.spelling import first_alike, names_alike
 
 HINT = "Restore from an older recovery point."
 # Bits of fsck's exit status. Source: git 2.39, builtin/fsck.c, ERROR_*.
@@ -52,15 +53,17 @@ class GitBundles:
         with Git(self._program) as git:
             self._demand(git, "init", "--quiet", "--template=", *_format(facts), str(folder))
             self._demand(git, "remote", "add", "origin", facts.source, folder=folder)
+            shown = (it for it in facts.refs if it.startswith((BRANCHES, "refs/tags/")))
+            self._require_apart(git, folder, shown)
             wanted = (f"+{BRANCHES}*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
             self._demand(git, "fetch", "--quiet", str(bundle), *wanted, folder=folder)
             branch, oid = facts.find(revision)
             if branch:
                 track = ("-B", branch, "--track", f"refs/remotes/origin/{branch}")
-                self._demand(git, "checkout", "--quiet", *track, folder=folder)
+                self._check_out(git, folder, *track)
             else:
                 commit = self._find(git, folder, oid or revision)
-                self._demand(git, "checkout", "--quiet", "--detach", commit, folder=folder)
+                self._check_out(git, folder, "--detach", commit)
             return self._find(git, folder, "HEAD")
 
     def _fetch_all(self, git: Git, bundle: Path, folder: Path, refs: Mapping[str, str]) -> None:
@@ -68,6 +71,7 @@ class GitBundles:
         sized = ("--object-format=sha256",) if _is_long(refs) else ()
         self._demand(git, "init", "--quiet", "--bare", "--template=", *sized, str(folder))
         self._demand(git, "bundle", "verify", "--quiet", str(bundle), folder=folder)
+        self._require_apart(git, folder, refs)
         self._demand(git, "fetch", "--quiet", str(bundle), "+refs/*:refs/*", folder=folder)
         said = self._demand(git, "for-each-ref", "--format=%(objectname) %(refname)", folder=folder)
         lines = said.output.decode("utf-8", "surrogateescape").splitlines()
@@ -81,6 +85,27 @@ class GitBundles:
                 code="refs-differ",
                 hint=HINT,
             )
+
+    def _check_out(self, git: Git, folder: Path, *what: str) -> None:
+        """All objects are there: what fails now is the disk's doing, not the bundle's."""
+        done = git.run("checkout", "--quiet", *what, folder=folder, seconds=self._seconds)
+        if done.status:
+            raise NotReady(
+                f"expected the files of a commit to be written, git said: {done.said}",
+                code="not-checked-out",
+                hint="Restore onto another disk, or one with a file system that takes any name.",
+            )
+        listed = self._demand(git, "ls-files", "-z", folder=folder).output
+        names = listed.decode("utf-8", "surrogateescape").split("\0")[:-1]
+        self._require_apart(git, folder, names)
+
+    def _require_apart(self, git: Git, folder: Path, names: Iterable[str]) -> None:
+        """git itself writes one over the other and ends with status 0; `init` found out whether
+        the file system folds names. Raises NotReady (code "names-alike")."""
+        asked = ("config", "--type=bool", "core.ignorecase")
+        folds = git.run(*asked, folder=folder).output.strip() == b"true"
+        if folds and (alike := first_alike(names)):
+            raise names_alike(*alike, folder.parent.parent)
 
     def _find(self, git: Git, folder: Path, revision: str) -> str:
         """A branch that is not checked out is known as origin's alone."""

@@ -25,7 +25,8 @@ def rehearse_files(
 
     Owners are left: who restores a rehearsal gives nothing away.
 
-    Raises NotReady (code "no-disk-space"), Unavailable: neither says anything about the point.
+    Raises NotReady (code "no-disk-space", "names-alike", "name-refused"), Unavailable: neither
+    says anything about the point.
     """
     require_space(folder, point)
     started_at = clock.now()

@@ -68,7 +68,8 @@ def restore_files(
 
     Raises:
         Refused: code "folder-not-empty", "folder-is-mount".
-        NotReady: code "no-disk-space", "no-permission", "not-on-disk"; nothing is left then.
+        NotReady: code "no-disk-space", "no-permission", "not-on-disk", "names-alike",
+            "name-refused"; nothing is left then.
         Damaged, OutsideWindow, Quarantined, BadInput: as `use_newest`.
     """
     started_at = clock.now()

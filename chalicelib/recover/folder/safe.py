@@ -7,6 +7,7 @@ exists is written over.
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import pwd
@@ -19,12 +20,15 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
 
-from chalicelib.errors import Damaged
+from chalicelib.errors import Damaged, LeewardError, NotReady
 from chalicelib.plan.files import ENCODING, ROOT_PATH, FileEntry
+from chalicelib.plan.spelling import folded, names_alike
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 NEW_FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 PRIVATE = 0o700
+# macOS takes UTF-8 alone, others no colon, or less than 255 bytes.
+REFUSED_NAMES = (errno.EILSEQ, errno.EINVAL, errno.ENAMETOOLONG)
 
 
 @dataclass
@@ -65,7 +69,8 @@ class SafeFolder:
                 os.close(self._levels.pop().handle)
 
     def add(self, entry: FileEntry, content: Iterator[bytes]) -> None:
-        """Raises Damaged (code "path-outside") for one that does not fit what was added before."""
+        """Raises Damaged (code "path-outside") for one that does not fit what was added before, and
+        NotReady (code "names-alike", "name-refused") for what this file system cannot hold."""
         require_inside(entry)
         if entry.path == ROOT_PATH:
             self._begin_root(entry)
@@ -75,8 +80,23 @@ class SafeFolder:
         name = text.encode(*ENCODING)
         try:
             self._create(name, entry, content)
-        except (FileExistsError, NotADirectoryError) as error:
+        except FileExistsError as error:
+            raise self._in_its_place(text, entry) from error
+        except NotADirectoryError as error:
             raise _misplaced(entry) from error
+        except OSError as error:
+            if error.errno not in REFUSED_NAMES:
+                raise
+            raise _name_refused(entry, error.errno, self.root.parent) from error
+
+    def _in_its_place(self, name: str, entry: FileEntry) -> LeewardError:
+        """The archive has the name twice, or the file system takes another one for it."""
+        there = [os.fsencode(it).decode(*ENCODING) for it in os.listdir(self._levels[-1].handle)]
+        if name in there:
+            return _misplaced(entry)
+        other = next((it for it in there if folded(it) == folded(name)), "another name")
+        above = entry.path.removesuffix(name)
+        return names_alike(f"{above}{other}", entry.path, self.root.parent)
 
     def _begin_root(self, entry: FileEntry) -> None:
         if self._levels or entry.type != "folder":
@@ -211,4 +231,13 @@ def _misplaced(entry: FileEntry) -> Damaged:
         code="path-outside",
         hint="Find out who wrote to the backups; restore from another point or location.",
         path=entry.path,
+    )
+
+
+def _name_refused(entry: FileEntry, number: int, folder: Path) -> NotReady:
+    return NotReady(
+        f"expected a file system below {folder} that takes the name {entry.path!r}, found: "
+        f"{os.strerror(number).lower()}",
+        code="name-refused",
+        hint="Restore onto one that takes any name, as those of Linux do.",
     )
