@@ -21,10 +21,11 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "leeward-local", "AWS_SECRET_ACCESS_KEY": "l
 
 
 class Clients:
-    """boto3's clients of the cloud at `url`; none retries."""
+    """boto3's clients of the cloud at `url`; none retries. `before_send`: see same_process.py."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, before_send: Callable[..., Any]) -> None:
         self._url = url
+        self._before_send = before_send
         self._made: dict[tuple[str, str], BaseClient] = {}
         self._lock = threading.RLock()
 
@@ -44,10 +45,15 @@ class Clients:
         from botocore.config import Config
 
         config = Config(
-            retries={"total_max_attempts": 1}, read_timeout=1000, max_pool_connections=50
+            retries={"total_max_attempts": 1},
+            read_timeout=1000,
+            max_pool_connections=50,
+            user_agent="leeward",  # botocore's own is put together anew for each call
         )
         make: Callable[..., BaseClient] = self._session.client
-        return make(service, region_name=region, endpoint_url=self._url, config=config, **keys)
+        client = make(service, region_name=region, endpoint_url=self._url, config=config, **keys)
+        client.meta.events.register("before-send", self._before_send)
+        return client
 
     @cached_property
     def _session(self) -> Session:

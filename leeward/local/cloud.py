@@ -125,7 +125,7 @@ class LocalCloud:
         server = Server(self)
         ending.callback(server.stop)
         self.url = server.start()
-        self._clients = Clients(self.url)
+        self._clients = Clients(self.url, server.own)
         self.health_checker = HealthChecker(self)
         ending.callback(self.health_checker.stop)
         self.health_checker.start()

@@ -61,6 +61,7 @@ class Server:
         from leeward.local import fault_server
         from leeward.local.dispatcher import Dispatcher
         from leeward.local.once import work_out_once
+        from leeward.local.same_process import SameProcess
 
         self._shims.enter_context(work_out_once())
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -69,6 +70,7 @@ class Server:
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         application: Any = Guard(Dispatcher(self._open_service), self.trails)
         self._server = fault_server.Server(HOST, application, self._cloud.faults)
+        self.own = SameProcess(application, self._cloud.faults)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
         self.trails.start()
         return f"http://{HOST}:{self._server.server_port}"
@@ -77,6 +79,7 @@ class Server:
         """Stop serving, undo the repairs and forget every resource."""
         self.trails.stop()
         if self._server:
+            self.own.end()
             self._server.shutdown()
             self._server.server_close()
             self._server = None
