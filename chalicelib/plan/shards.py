@@ -41,7 +41,8 @@ class ShardPlan(Record):
     """What two listings decided. `reasons`: decisions by "<action> <reason>".
 
     batch: S3 Batch Operations copies first, and the shards bring what it left. cuts: keys of the
-    source, in byte order, between which the inventory at the end is written in parts.
+    source, in byte order, between which the inventory at the end is written in parts. removed:
+    versions that an earlier inventory names and the source no longer has.
     """
 
     run: str
@@ -56,6 +57,7 @@ class ShardPlan(Record):
     missed_keys: tuple[str, ...]
     shards: tuple[Shard, ...]
     cuts: tuple[str, ...] = ()
+    removed: int = 0
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from chalicelib.plan.records import Record, parse_time
 
 # What a sign is about. Signs of one family share their causes, so a family counts once.
-Family = Literal["content", "canary", "burst", "names", "keys", "configuration"]
+Family = Literal["content", "canary", "burst", "names", "keys", "configuration", "versions"]
 EventKind = Literal["created", "deleted"]
+After = Literal["older", "newer", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,22 @@ class Sign(Record):
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
         return parse_time(value) if name == "at" else value
+
+
+@dataclass(frozen=True)
+class RemovedVersion(Record):
+    """A version that an inventory names and the bucket no longer has.
+
+    `seen_at`: when that inventory was taken. `after`: what its key has now: an older version is the
+    object again, it was replaced by something newer, or there is nothing left.
+    """
+
+    key: str
+    version_id: str
+    modified_at: datetime
+    seen_at: datetime
+    point_id: str
+    after: After
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The watch of a bucket for ransomware: events and samples in, a judgement out.
 
     the events of S3 --note_events--> state --watch_noted, each few minutes--> Watched
+    a nightly sync ----note_sign----> state --'
     a batch of events (a queue) ----------------watch_bucket-----------------> Watched
 
 The state of a bucket is one item that is replaced only if nobody else did, and the noted events are
@@ -15,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import Unavailable
+from chalicelib.plan.records import digest_of
 from chalicelib.plan.signs import BucketEvent, Judgement, SeenRule, Sign, Watched
 from chalicelib.ports import Clock, StateStore
 from chalicelib.ports.samples import SampledWrite, SampleReader, Settings
@@ -70,6 +72,12 @@ def note_events(bucket: str, events: Iterable[BucketEvent], state: StateStore) -
     )
 
 
+def note_sign(bucket: str, sign: Sign, state: StateStore) -> None:
+    """Put a sign aside for the next look; what is found again is noted once."""
+    found = digest_of([sign.detector, sign.subject, sign.evidence])
+    state.create(partition(bucket), f"sign#{found}", sign.to_json())
+
+
 def watch_noted(
     bucket: str,
     *,
@@ -81,7 +89,8 @@ def watch_noted(
 ) -> Watched:
     """Look at the bucket with the events that were noted since the last look, and forget them.
 
-    At most `EVENTS_PER_RUN` are taken in; the rest is the next run's.
+    At most `EVENTS_PER_RUN` are taken in; the rest is the next run's. So are the signs that were
+    noted.
     """
     rows = []
     for row in state.query(partition(bucket), "event#"):
@@ -89,10 +98,12 @@ def watch_noted(
         if len(rows) == EVENTS_PER_RUN:
             break
     events = [BucketEvent.from_json(row) for row in rows]
+    noted = list(state.query(partition(bucket), "sign#"))
     found = watch_bucket(
-        bucket, events, state=state, reader=reader, clock=clock, policy=policy, beside=beside
-    )
-    for row in rows:
+        bucket, events, state=state, reader=reader, clock=clock, policy=policy, beside=beside,
+        noted=[Sign.from_json(row) for row in noted],
+    )  # fmt: skip
+    for row in (*rows, *noted):
         state.remove(partition(bucket), row["sort"], expected={})
     return found
 
@@ -106,12 +117,14 @@ def watch_bucket(
     clock: Clock,
     policy: WatchPolicy | None = None,
     beside: Iterable[str] = (),
+    noted: Iterable[Sign] = (),
 ) -> Watched:
     """Look once: at what was written, at the canaries, at the settings, at the bucket's habits.
 
     Args:
         events: those since the last look, in any order, duplicates among them; may be empty.
         beside: the plan's other buckets, whose own looks are put together with this one.
+        noted: what others found since the last look.
     Raises:
         Unavailable: another run looked at the same moment (code "watched-meanwhile").
     """
@@ -122,7 +135,7 @@ def watch_bucket(
     seen, unread = _look(fresh, {it.key for it in canaries}, reader, policy)
     around = _look_around(bucket, fresh, canaries, state, reader, now)
     profile = fold(profile, seen, now=now)
-    signs = (*around.signs, *find_bursts(profile, bucket, now=now))
+    signs = (*noted, *around.signs, *find_bursts(profile, bucket, now=now))
     profile = keep_signs(profile, signs, now=now)
     own = read_signs(profile, bucket, policy.allowed_keys, now=now)
     together = find_together(bucket, {**_read_beside(beside, state), bucket: profile}, own, now)

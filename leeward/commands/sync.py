@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from chalicelib.errors import Refused
+from chalicelib.plan.records import format_time
+from chalicelib.plan.signs import After
 from leeward.deployed import Access, reach
 from leeward.garbage import expect_many_rows
 from leeward.options import FORMAT, PLAN_PATH
@@ -26,6 +28,11 @@ if TYPE_CHECKING:
     from chalicelib.services.jobs.buckets import Synced
 
 ASK_SECONDS = 5.0
+AFTER: dict[After, str] = {
+    "older": "an older version is the object again",
+    "newer": "below something newer",
+    "nothing": "nothing of the key is left",
+}
 DEPLOYED = Access({}, None, None, without_aws=False)
 
 
@@ -34,7 +41,7 @@ DEPLOYED = Access({}, None, None, without_aws=False)
 @click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
 @click.option("--to", "location", help="The copy in this location, not the replica in AWS.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, change nothing.")
-@click.option("--approve", is_flag=True, help="Delete more than the plan lets go in one run.")
+@click.option("--approve", is_flag=True, help="Delete, or take back, more than the plan lets.")
 @click.option("--shards", is_flag=True, help="In AWS, by its state machine, and follow it.")
 @FORMAT
 def command(
@@ -51,7 +58,8 @@ def command(
     AWS holds is written down as a recovery point.
 
     Safe to interrupt and to repeat. When the plan mirrors deletions, none is made if they are
-    more than it allows; look at them with --dry-run, then --approve.
+    more than it allows; look at them with --dry-run, then --approve. So it is when somebody has
+    removed newest versions for good, and more objects than that are older ones again.
 
     With --shards the work is that of many functions side by side, for a bucket with millions of
     objects; Ctrl-C leaves it running.
@@ -177,6 +185,9 @@ def _print(component: str, location: str, synced: Synced) -> None:
     for reason, count in result.reasons.items():
         table.add_row(f"{count:,}", reason)
     console.print(table)
+    for gone in result.removed_versions:
+        said = f"removed for good since {format_time(gone.seen_at)}: {gone.key!r} {gone.version_id}"
+        console.print(f"{said}, {AFTER[gone.after]}", markup=False, soft_wrap=True)
     if result.dry_run:
         console.print("nothing was changed")
         return

@@ -474,6 +474,44 @@ def test_what_a_stranger_writes_into_the_replica_is_found_though_the_sync_takes_
     assert told["ok"] is True, told
 
 
+def test_a_version_that_somebody_removed_is_told_before_the_replica_goes_back_too(
+    here: Stage,
+) -> None:
+    """The one below has its size and an older time: neither tells that it is the object again."""
+    for body in (b"good", b"nice"):
+        here.put("undone", body)
+    for where in ("primary", "secondary"):
+        wait_for(
+            lambda at=where: ", 0 objects copied" in here.run("sync", location=at)["found"],
+            "it never was the same",
+        )
+    here.run("watch_bucket")
+    version = here.s3.head_object(Bucket=BUCKET, Key="undone")["VersionId"]
+    here.s3.delete_object(Bucket=BUCKET, Key="undone", VersionId=version)
+    assert here.cloud.wait_idle()
+    assert here.replica["undone"] == b"nice", "an event does not know how many they are"
+
+    planned = json.loads(here.command("--dry-run", "--format", "json").stdout)["result"]
+    assert (planned["removed"], planned["reasons"]["copy went-back"]) == (1, 1)
+    [gone] = planned["removed_versions"]
+    assert (gone["key"], gone["version_id"], gone["after"]) == ("undone", version, "older")
+    told = here.run("sync")["found"]
+    assert "VERSIONS REMOVED FOR GOOD from the bucket: 1 since" in told
+    assert here.in_step
+    assert _bodies(here, "undone")[:2] == [b"good", b"nice"], "what was, is below it"
+    wait_for(lambda: here.alarm("versions-removed") == "ALARM", "no alarm came")
+    elsewhere = here.command("--to", "secondary", "--dry-run", "--format", "json")
+    assert json.loads(elsewhere.stdout)["result"]["reasons"]["copy went-back"] == 1
+    assert "REMOVED FOR GOOD" in here.run("sync", location="secondary")["found"]
+
+    here.run("watch_bucket")
+    signs = here.signs("show")[0]["judgement"]["signs"]
+    [sign] = [it for it in signs if it["detector"] == "versions-removed"][-1:]
+    assert "'undone'" in sign["found"]
+    assert "REMOVED" not in here.run("sync")["found"], "the next inventory is of what there is"
+    assert here.metric("VersionsRemoved")[-1] == 0.0, "by which the alarm ends"
+
+
 def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage) -> None:
     before = here.replica
     with here.events_lost():

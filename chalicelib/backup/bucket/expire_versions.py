@@ -8,7 +8,7 @@ replica was listed and every inventory was read. Safe to repeat, and to end anyw
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from typing import Literal
 
 from chalicelib.backup.bucket.key_spool import KeySpool
 from chalicelib.backup.bucket.named_versions import NamedVersions
+from chalicelib.backup.bucket.removed_versions import by_key
 from chalicelib.errors import NotReady, PruneTooLarge
 from chalicelib.plan.records import PointStanding, Record, format_time
 from chalicelib.plan.units import format_share
@@ -128,7 +129,7 @@ async def decide_expiry(
     """
     counts: Counter[Fate] = Counter()
     sizes: Counter[Fate] = Counter()
-    async with aclosing(_by_key(replica)) as keys:
+    async with aclosing(by_key(replica.list_versions())) as keys:
         async for rows in keys:
             for row, fate in zip(rows, decide_fates(rows, named, replaced_before), strict=True):
                 counts[fate] += 1
@@ -140,19 +141,6 @@ async def decide_expiry(
     fates: tuple[Fate, ...] = ("current", "named", "young", "goes")
     tallies = (Tally(counts[fate], sizes[fate]) for fate in fates)
     return ExpiryDecision(replica.name, replaced_before, named.inventories, *tallies)
-
-
-async def _by_key(replica: Bucket) -> AsyncGenerator[list[VersionRow], None]:
-    """All versions and markers of one key at a time."""
-    rows: list[VersionRow] = []
-    async with aclosing(replica.list_versions()) as listed:
-        async for row in listed:
-            if rows and rows[0].key != row.key:
-                yield rows
-                rows = []
-            rows.append(row)
-    if rows:
-        yield rows
 
 
 def check_fresh(standings: Sequence[PointStanding], *, now: datetime) -> None:

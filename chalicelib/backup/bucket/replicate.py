@@ -8,6 +8,9 @@ An object that was uploaded in parts is dated when its upload began, perhaps bef
 it replaced was made; it came with the event.
 Source: "Uploading and copying objects using multipart upload", S3 user guide.
 
+A version that somebody removed for good leaves an older one as the object. That is brought by the
+nightly sync, which tells it first, and counts (removed_versions.py).
+
 A single event cannot know how many deletions there are, so that it deletes only where versions stay
 below a marker. Elsewhere the nightly sync does, which counts them first.
 """
@@ -28,6 +31,7 @@ from chalicelib.ports.buckets import Bucket, ObjectRow
 
 CREATED = "Object Created"
 KINDS = (CREATED, "Object Deleted")
+REMOVED = "Permanently Deleted"
 # How often a key that is written and deleted by turns is looked at in one invocation.
 ROUNDS = 4
 
@@ -39,7 +43,8 @@ class Replicated(Record):
     """What one event led to.
 
     copied, deleted: the replica was changed. already: it was as the source is. kept: the source
-    has the key no more, and the plan does not mirror deletions or the replica keeps no versions.
+    has the key no more, and the plan does not mirror deletions or the replica keeps no versions; or
+    one of its versions was removed for good.
     lag_seconds: from the event to the change, None when nothing was changed.
     """
 
@@ -67,7 +72,10 @@ async def replicate_object(
     Source: "Amazon S3 event message structure for Amazon EventBridge"; keys are not URL-encoded.
     """
     key, event_at, created = _read(event, source)
+    permanent = event["detail"].get("deletion-type") == REMOVED
     job = _Job(source, replica, policy, clock, key, event_at, created)
+    if permanent and (left := await job.leave_to_sync()) is not None:
+        return left
     for _ in range(ROUNDS):
         done = await job.once()
         if await job.agrees():
@@ -89,6 +97,15 @@ class _Job:
     key: str
     event_at: datetime
     created: bool
+
+    async def leave_to_sync(self) -> Replicated | None:
+        """None unless both have the key: where a delete marker was removed, the replica's is there
+        still, and what it hid comes back at once."""
+        wanted, there = await look(self.source, self.key), await self.replica.look(self.key)
+        if wanted is None or there is None:
+            return None
+        same = decide_key(wanted, there, self.policy).action == "leave"
+        return self._unchanged("already" if same else "kept")
 
     async def once(self) -> Replicated:
         wanted = self._dated(await look(self.source, self.key))

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from chalicelib.backup.bucket.in_parts import Compared
 from chalicelib.backup.bucket.key_spool import KeySpool
+from chalicelib.backup.bucket.removed_versions import NO_REMOVALS, Removals, check_went_back
 from chalicelib.backup.bucket.replicas import Replica
 from chalicelib.backup.bucket.sync import NAMED
 from chalicelib.backup.bucket.sync_decision import KeyDecision, Reason, SyncPolicy, check_deletions
@@ -80,6 +81,7 @@ async def plan_shards(
     batch_above: int | None = None,
     limits: Limits | None = None,
     compared: Compared | None = None,
+    removals: Removals = NO_REMOVALS,
 ) -> ShardPlan:
     """List both sides and write down what is to be done; a plan that is there already is kept.
 
@@ -88,20 +90,27 @@ async def plan_shards(
         approved: a person agreed to more deletions than the policy allows.
         batch_above: from so many copies on S3 Batch Operations copies first; None: never.
         compared: what the last good sync has compared; see in_parts.py.
+        removals: what the source has lost for good since an inventory; see removed_versions.py.
     Raises:
-        Refused: code "too-many-deletions"; nothing was copied or deleted.
+        Refused: code "too-many-deletions" or "too-many-removed"; nothing was copied or deleted.
         NotReady, Unavailable: a bucket cannot be listed.
     """
     if (known := await asyncio.to_thread(find_plan, store, run)) is not None:
         return known
+    if not approved:
+        check_went_back(removals, policy)
     compared = compared or Compared()
     planner = _Planner(policy, store, run, limits or Limits(), clock.now())
     with planner.deletions:
-        await Walk(source, replica, policy, planner.take, compared=compared).run()
+        await Walk(
+            source, replica, policy, planner.take, compared=compared, went_back=removals.went_back
+        ).run()
         if not approved:
             check_deletions(len(planner.deletions), planner.replica_objects, policy)
         await planner.finish()
-    plan = planner.plan(source.name, replica.name, batch_above)
+    plan = replace(
+        planner.plan(source.name, replica.name, batch_above), removed=removals.removed
+    )  # fmt: skip
     shards = [shard.to_json() for shard in plan.shards]
     await asyncio.to_thread(store.put, f"{folder_of(run)}map.json", json.dumps(shards).encode())
     await asyncio.to_thread(store.put, compared_key(run), compared.to_bytes())
@@ -201,6 +210,8 @@ class _Planner:
         self.replica_objects += decision.reason != "new"
         self.reasons[f"{decision.action} {decision.reason}"] += 1
         if row is None or decision.action != "copy":
+            return
+        if decision.reason == "went-back":
             return
         if row.modified_at < self.planned_at - self.policy.missed_after:
             self.missed += 1

@@ -105,6 +105,7 @@ def sum_results(
         vanished=sums["vanished"],
         missed=plan.missed,
         missed_keys=plan.missed_keys,
+        removed=plan.removed,
         failed=sums["failed"],
         failures=tuple(failures[:NAMED]),
     )
@@ -158,8 +159,8 @@ async def _due(
             seen.vanished += 1
             return None
         same = (now.etag, now.size_bytes) == (line.row.etag, line.row.size_bytes)
-        # Whose copy may be older has times that look right before it was copied, too.
-        timed = same and line.reason != "may-be-older"
+        # Whose copy may be of another version has times that look right before it was copied, too.
+        timed = same and line.reason not in ("may-be-older", "went-back")
         if timed and target and decide_key(now, target, policy).action == "leave":
             seen.left += 1
             return None

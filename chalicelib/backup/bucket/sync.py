@@ -12,13 +12,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from chalicelib.backup.bucket.in_parts import Compared, is_in_parts
 from chalicelib.backup.bucket.key_spool import KeySpool
+from chalicelib.backup.bucket.removed_versions import (
+    NO_REMOVALS,
+    Removals,
+    check_went_back,
+)
 from chalicelib.backup.bucket.replicas import Copied, Replica, look
 from chalicelib.backup.bucket.sync_decision import (
     Action,
@@ -33,6 +38,7 @@ from chalicelib.backup.bucket.sync_walk import SPLIT_AFTER, Walk
 from chalicelib.backup.long_copies import PUT_DOWN
 from chalicelib.errors import CheckFailed, DigestMismatch, LeewardError, NotReady, Truncated
 from chalicelib.plan.record import Record
+from chalicelib.plan.signs import RemovedVersion
 from chalicelib.ports import Clock
 from chalicelib.ports.buckets import Bucket, ObjectRow
 
@@ -75,7 +81,8 @@ class SyncResult(Record):
 
     reasons: decisions by "<action> <reason>". missed: changes older than the policy's
     `missed_after`, which the events should have brought; the first of them are named.
-    vanished: deleted from the source between its listing and its copy.
+    vanished: deleted from the source between its listing and its copy. removed: versions that an
+    earlier inventory names and the source no longer has; the first of them are named.
     """
 
     source: str
@@ -94,11 +101,15 @@ class SyncResult(Record):
     missed_keys: tuple[str, ...]
     failed: int
     failures: tuple[SyncFailure, ...]
+    removed: int = 0
+    removed_versions: tuple[RemovedVersion, ...] = ()
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
         if name == "failures":
             return tuple(SyncFailure.from_json(item) for item in value)
+        if name == "removed_versions":
+            return tuple(RemovedVersion.from_json(item) for item in value)
         return super()._revive(name, value)
 
     @property
@@ -123,6 +134,7 @@ async def sync_buckets(
     on_decision: Callable[[KeyDecision], None] = lambda _: None,
     progress: Callable[[SyncProgress], None] = lambda _: None,
     compared: Compared | None = None,
+    removals: Removals = NO_REMOVALS,
     split_after: int = SPLIT_AFTER,
 ) -> SyncResult:
     """Bring the replica to what the source is, or say what that would take.
@@ -132,17 +144,24 @@ async def sync_buckets(
         on_decision: told every decision, also in a dry run; in no order.
         progress: told after each copy and now and then while listing.
         compared: what the last good sync has compared; see in_parts.py.
+        removals: what the source has lost for good since an inventory; see removed_versions.py.
     Raises:
-        Refused: code "too-many-deletions"; nothing was deleted, what was missing is copied.
+        Refused: code "too-many-deletions"; nothing was deleted, what was missing is copied. Code
+            "too-many-removed"; nothing was done.
         CheckFailed: code "too-many-failures", after MOST_FAILURES keys.
         NotReady, Unavailable: a bucket cannot be listed or written at all.
     """
+    if not approved and not dry_run:
+        check_went_back(removals, policy)
     job = _Job(source, replica, policy, clock, dry_run, on_decision, progress)
-    walk = Walk(source, replica, policy, job.take, compared=compared, split_after=split_after)
+    walk = Walk(
+        source, replica, policy, job.take, compared=compared, went_back=removals.went_back,
+        split_after=split_after,
+    )  # fmt: skip
     with job.deletions:
         await job.copy_all(walk.run())
         await job.delete_extra(approved=approved)
-    return job.result()
+    return replace(job.result(), removed=removals.removed, removed_versions=removals.named)
 
 
 async def sync_decided(
@@ -259,7 +278,7 @@ class _Job:
         if row is not None and decision.action == "copy":
             counts.to_copy += 1
             counts.to_copy_bytes += row.size_bytes
-            if row.modified_at < self.missed_before:
+            if row.modified_at < self.missed_before and decision.reason != "went-back":
                 self.missed += 1
                 if len(self.missed_keys) < NAMED:
                     self.missed_keys.append(row.key)

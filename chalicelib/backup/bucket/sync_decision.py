@@ -18,8 +18,9 @@ from chalicelib.ports.buckets import ObjectRow
 
 Action = Literal["copy", "leave", "delete", "keep"]
 Reason = Literal[
-    "new", "size", "etag", "newer", "may-be-older", "same-etag", "copied-later", "not-in-source"
-]
+    "new", "size", "etag", "newer", "may-be-older", "went-back", "same-etag", "copied-later",
+    "not-in-source",
+]  # fmt: skip
 MD5_DIGITS = 32
 CLOCKS_DIFFER = timedelta(seconds=1)
 

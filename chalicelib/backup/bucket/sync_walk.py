@@ -47,7 +47,8 @@ class Span:
 class Walk:
     """Gives each key's decision to `take`, from several walkers at once.
 
-    `compared`: what the last good sync has compared; this one adds what it lists.
+    `compared`: what the last good sync has compared; this one adds what it lists. `went_back`: keys
+    whose object is an older version again (removed_versions.py), which no time of it tells.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Walk:
         take: Take,
         *,
         compared: Compared | None = None,
+        went_back: frozenset[str] = frozenset(),
         split_after: int = SPLIT_AFTER,
     ) -> None:
         self._source, self._replica = source, replica
@@ -65,6 +67,7 @@ class Walk:
         self._split_after = split_after
         self._gate = asyncio.Semaphore(policy.walkers)
         self._compared = compared or Compared()
+        self._went_back = went_back
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._walkers = asyncio.TaskGroup()
 
@@ -111,6 +114,8 @@ class Walk:
 
     def _decide(self, source: ObjectRow | None, target: ObjectRow | None) -> Awaitable[None] | None:
         decision = decide_key(source, target, self._policy)
+        if target and source and source.key in self._went_back and decision.reason != "same-etag":
+            decision = decision._replace(action="copy", reason="went-back")
         if source and needs_memory(source, target):
             self._compared.add(source)
             if target and decision.reason == "copied-later" and not self._compared.knows(source):

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket.in_parts import load_compared, save_compared
+from chalicelib.backup.bucket.removed_versions import tell_removed
 from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import SyncProgress, SyncResult, sync_buckets
@@ -236,7 +237,8 @@ def tell_sync(location: str, synced: Synced) -> str:
     late = f", {missed(result)} of them missed by the events" if missed(result) else ""
     point = f"; {synced.point.id}" if synced.point else ""
     compared = counted(result.source_objects, "object")
-    return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{point}"
+    gone = tell_removed(result.removed, result.removed_versions)
+    return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{gone}{point}"
 
 
 def tell_watch(watched: Watched, quarantined: tuple[str, ...]) -> str:
@@ -266,18 +268,22 @@ async def _replicate(component: str, event: dict[str, Any]) -> dict[str, Replica
 async def _sync(
     component: str, location: str, *, dry_run: bool, **how: Any
 ) -> tuple[SyncResult, InventoryTaken | None]:
+    from chalicelib.services.jobs.removals import look_for_removed, save_looked
+
     async with build.buckets() as buckets:
         source, replica = source_of(buckets, component), replica_at(buckets, component, location)
         if isinstance(replica, BucketReplica) and not dry_run:
             await replica_of(buckets, component, turns=True).give_up_copies()
+        removals = await look_for_removed(component, location, source, quietly=dry_run)
         notes = build.backups(component)
         compared = load_compared(notes, location)
         result = await sync_buckets(
             source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run,
-            compared=compared, **how,
+            compared=compared, removals=removals, **how,
         )  # fmt: skip
         if result.ok and not dry_run:
             save_compared(notes, location, compared.to_bytes())
+            save_looked(component, location, removals)
         if dry_run or not result.ok or not isinstance(replica, BucketReplica):
             return result, None
         from chalicelib.backup.bucket.take_inventory import check_inventory

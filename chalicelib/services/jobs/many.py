@@ -42,6 +42,7 @@ from chalicelib.services.jobs.buckets import (
     source_of,
     tell_sync,
 )
+from chalicelib.services.jobs.removals import look_for_removed
 
 if TYPE_CHECKING:
     from chalicelib.adapters.s3.batch import BatchProgress
@@ -210,10 +211,11 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
         in_aws = isinstance(replica, BucketReplica)
         store = build.backups(component)
         compared = load_compared(store, _location(job))
+        removals = await look_for_removed(component, _location(job), source)
         return await shard_plan.plan_shards(
             source, replica, policy_of(component), store, run,
             clock=build.clock(), approved=bool(job.get("approved")), limits=limits,
-            compared=compared,
+            compared=compared, removals=removals,
             batch_above=int(job.get("batch_above", BATCH_ABOVE)) if in_aws else None,
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ def know_bucket(component: str, to_at: datetime) -> Known:
     store, unread = build.backups(component), []
     while True:
         chosen = [point for point in choose_witnesses(points, to_at) if point is not None]
-        broken = [point for point in chosen if not _is_sound(store, point)]
+        broken = [point for point in chosen if not is_sound(store, point)]
         if not broken:
             break
         unread += [point.id for point in broken]
@@ -80,7 +80,8 @@ def grade_of(
     return grade_restore(as_listed=as_listed, testimony=heard, to_at=to_at, rules=rules)
 
 
-def _is_sound(store: ObjectStore, point: RecoveryPoint) -> bool:
+def is_sound(store: ObjectStore, point: RecoveryPoint) -> bool:
+    """Whether its inventory is what its manifest says; every byte is read."""
     try:
         return all(_digest(store, it.key) == it.sha256 for it in point.objects)
     except (Damaged, Tampered, Truncated):

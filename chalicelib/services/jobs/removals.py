@@ -1,0 +1,112 @@
+"""What a user's bucket has lost for good since an inventory of it, looked for before each sync."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from chalicelib.backup.bucket.removed_versions import (
+    Removals,
+    SeenInventory,
+    find_removed,
+    join_removals,
+)
+from chalicelib.backup.bucket.shard_plan import find_object
+from chalicelib.errors import Damaged, Tampered, Truncated
+from chalicelib.plan.manifest import MANIFEST, POINTS, parse_manifest, point_key, point_of_key
+from chalicelib.plan.records import RecoveryPoint
+from chalicelib.ports import ObjectStore
+from chalicelib.ports.buckets import Bucket
+from chalicelib.services import build
+from chalicelib.services.jobs.buckets import bucket_component
+from chalicelib.services.jobs.witnesses import is_sound
+from chalicelib.verify.copies.replica_contents import inventory_entries
+from chalicelib.verify.ransomware import note_sign, seen_rules
+from chalicelib.verify.signs.removals import sign_of_removals
+
+KIND = "-objects"
+# A copy in another cloud is synced by itself, and may be out of reach for nights.
+ELSEWHERE_WITHIN = timedelta(days=7)
+
+
+async def look_for_removed(
+    component: str, location: str, source: Bucket, *, quietly: bool = False
+) -> Removals:
+    """What is gone since the newest sound inventory; for a location in another cloud, whose syncs
+    leave none, since each one that was there at its last good sync or came after it.
+
+    `quietly`: tell nobody, as a dry run does.
+
+    Raises: as find_removed.
+    """
+    store = build.backups(component)
+    ids = await asyncio.to_thread(_inventory_ids, store, location)
+    rules = seen_rules(bucket_component(component).bucket, state=build.state())
+    found: list[Removals] = []
+    for point_id in ids:
+        point = await asyncio.to_thread(_sound_point, store, component, point_id)
+        if point is not None:
+            found.append(await find_removed(source, _seen(store, point), rules))
+            if location == build.locations().primary:
+                break
+    removals = join_removals(found) if found else Removals(unread=tuple(ids))
+    if not quietly and location == build.locations().primary:
+        _tell(component, removals)
+    return removals
+
+
+def save_looked(component: str, location: str, removals: Removals) -> None:
+    """After a good sync of a location in another cloud: the next one asks from here on."""
+    if removals.point_id and location != build.locations().primary:
+        build.backups(component).put(_note(location), removals.point_id.encode())
+
+
+def _tell(component: str, removals: Removals) -> None:
+    """By a metric and a sign for the watch, before anything is copied; of the bucket, so once.
+
+    An inventory that nobody can read witnesses nothing: that is told as if something were gone.
+    """
+    untold = removals.removed or len(removals.unread)
+    build.metrics().put(component, {"VersionsRemoved": float(untold)})
+    bucket = bucket_component(component).bucket
+    sign = sign_of_removals(bucket, removals.named, removals.removed, removals.replaced_at)
+    if sign is not None:
+        note_sign(bucket, sign, build.state())
+
+
+def _inventory_ids(store: ObjectStore, location: str) -> Sequence[str]:
+    """Of points that are in the catalogue, in the order in which they are to be asked."""
+    keys = (row.key for row in store.list(POINTS))
+    ids = sorted(point_of_key(key) for key in keys if key.endswith(f"{KIND}/{MANIFEST}"))
+    if location == build.locations().primary:
+        return ids[::-1]
+    since = f"{build.clock().now() - ELSEWHERE_WITHIN:%Y%m%dT%H%M%SZ}"
+    known = (find_object(store, _note(location)) or b"").decode()
+    return [it for it in ids if it >= max(since, known)][::-1] or ids[-1:]
+
+
+def _note(location: str) -> str:
+    # Beside what the sync has compared (in_parts.py); no location has such a name.
+    return f"copying/compared={location}@inventory"
+
+
+def _sound_point(store: ObjectStore, component: str, point_id: str) -> RecoveryPoint | None:
+    """None when it is not what its manifest says. A quarantined one witnesses all the same."""
+    try:
+        content = store.get(point_key(point_id, MANIFEST))
+        point = parse_manifest(point_id, content, component=component)
+    except (Damaged, Tampered, Truncated):
+        return None
+    return point if is_sound(store, point) else None
+
+
+def _seen(store: ObjectStore, point: RecoveryPoint) -> SeenInventory:
+    parts = sorted(point.objects, key=lambda it: it.key)
+    return SeenInventory(
+        point.id,
+        point.taken_at,
+        tuple(partial(inventory_entries, store, replace(point, objects=(it,))) for it in parts),
+    )
