@@ -57,7 +57,7 @@ def up(once: bool, plan_path: Path, form: str) -> None:
     with until_interrupted(), running_stage(file, schedules=not once) as stage:
         click.echo(json.dumps(stage) if form == "json" else render_stage(stage))
         if not once:
-            click.echo('ready: eval "$(leeward cloud env)" in another shell, Ctrl-C here', err=True)
+            click.echo(f"ready: {how_to_reach(stage['folder'])}", err=True)
             signal.pause()
 
 
@@ -65,10 +65,10 @@ def up(once: bool, plan_path: Path, form: str) -> None:
 @click.option("--state-dir", type=click.Path(path_type=Path), help="The folder of one cloud.")
 @FORMAT
 def env(state_dir: Path | None, form: str) -> None:
-    """Print the exports with which aws, psql and boto3 reach a local cloud: the newest of this
-    user, or the one in --state-dir (the folder that `leeward cloud up` calls its state).
+    """Print the exports with which aws, psql and boto3 reach a local cloud: the one of this user
+    that runs, or the one in --state-dir (the folder that `leeward cloud up` calls its state).
 
-    Exit status: 0; 1 when none runs.
+    Exit status: 0; 1 when none runs, or several and none is named.
 
     \b
     Example:
@@ -83,6 +83,12 @@ def env(state_dir: Path | None, form: str) -> None:
         return
     for name, value in values.items():
         click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def how_to_reach(folder: str) -> str:
+    """Of this very cloud, as others may run beside it."""
+    env = f"leeward cloud env --state-dir {shlex.quote(folder)}"
+    return f'eval "$({env})" in another shell, Ctrl-C here'
 
 
 @contextmanager

@@ -117,12 +117,13 @@ def command(
 
 def _stay_open(drill: Drill) -> None:
     """Until Ctrl-C, which here is no failure of the drill."""
+    from leeward.commands.cloud import how_to_reach
     from leeward.local.visiting import dashboard_link
 
     link = dashboard_link(drill.cloud, drill.plan, drill.region)
     if link:
         click.echo(f"dashboard  {link}", err=True)
-    click.echo('kept open: eval "$(leeward cloud env)" in another shell, Ctrl-C here', err=True)
+    click.echo(f"kept open: {how_to_reach(str(drill.cloud.folder))}", err=True)
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
 

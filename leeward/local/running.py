@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chalicelib.errors import NotReady
+from chalicelib.errors import BadInput, NotReady
 from leeward.local.cloud import FOLDER_PREFIX, STATE_FILE
 
 
@@ -26,10 +26,11 @@ class Running:
 
 
 def find_running(folder: Path | None = None) -> Running:
-    """The cloud in `folder`, or the newest one that runs.
+    """The cloud in `folder`, or the one that runs.
 
     Raises:
         NotReady: code "no-cloud" when there is none.
+        BadInput: code "several-clouds" when several run and none is named.
     """
     folders = [folder] if folder else list(Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"))
     found = [it for each in folders if (it := _read(each))]
@@ -39,7 +40,17 @@ def find_running(folder: Path | None = None) -> Running:
             hint="Start one with `leeward cloud up`.",
             code="no-cloud",
         )
-    return max(found, key=lambda it: it.started_at)
+    if len(found) > 1:
+        each = (
+            f"{it.folder} (process {it.pid}, since {it.started_at[:19]}Z)"
+            for it in sorted(found, key=lambda it: it.started_at)
+        )
+        raise BadInput(
+            f"expected one local cloud, {len(found)} run: {', '.join(each)}",
+            hint="Name one by its folder: `leeward cloud env --state-dir FOLDER`.",
+            code="several-clouds",
+        )
+    return found[0]
 
 
 def _read(folder: Path) -> Running | None:

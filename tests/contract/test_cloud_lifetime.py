@@ -20,6 +20,7 @@ from chalicelib.errors import NotReady, Refused
 from leeward.local.cloud import LocalCloud
 from leeward.local.running import find_running
 from tests.clouds import wait_for
+from tests.commands import LEEWARD
 
 ROOT = Path(__file__).parents[2]
 # Of a busy machine; alone it takes a second.
@@ -129,16 +130,26 @@ def test_two_clouds_side_by_side_share_nothing(
 ) -> None:
     with busy_cloud() as (_, folder, _):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # other tests run clouds too
-        check_they_share_nothing(folder)
+        check_they_share_nothing(folder, tmp_path)
 
 
-def check_they_share_nothing(folder: Path) -> None:
+def check_they_share_nothing(folder: Path, temporary: Path) -> None:
     with LocalCloud() as here:
         here.client("s3").create_bucket(Bucket="here")
         there = find_running(folder)
         assert there.environment["AWS_ENDPOINT_URL"] != here.url
         assert connect("s3", there.environment).list_buckets()["Buckets"] == []
         assert find_running().folder == here.folder
+        (temporary / folder.name).symlink_to(folder)
+        done = subprocess.run(
+            [LEEWARD, "cloud", "env"],
+            env=os.environ | {"TMPDIR": str(temporary)},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode != 0, done.stdout) == (True, ""), "neither is a guess"
+        assert done.stderr.startswith("ERROR [several-clouds]: expected one local cloud, 2 run: ")
+        assert all(str(temporary / it.name) in done.stderr for it in (folder, here.folder))
 
 
 def test_without_a_cloud_the_answer_says_how_to_start_one(tmp_path: Path) -> None:
