@@ -89,11 +89,13 @@ def reach(plan: Plan, access: Access) -> Iterator[Locations]:
         BadInput: a login or key file that cannot be used.
         NotReady: code "not-deployed", when the functions are not where the environment points.
     """
+    if access.without_aws:
+        yield _locations(plan, access)
+        return
     with tempfile.TemporaryDirectory(prefix="leeward-plan-") as folder:
-        if not access.without_aws:
-            file = Path(folder) / "plan.json"
-            file.write_text(json.dumps(plan.to_json()))
-            os.environ |= _names_of_parts() | {"LEEWARD_PLAN": str(file)}
+        file = Path(folder) / "plan.json"
+        file.write_text(json.dumps(plan.to_json()))
+        os.environ |= _names_of_parts() | {"LEEWARD_PLAN": str(file)}
         yield _locations(plan, access)
 
 

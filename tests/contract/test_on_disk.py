@@ -78,17 +78,24 @@ class Desk:
         return self.folder / "log"
 
     def restore(
-        self, component: str, *more: str, fault: str = "none"
+        self, component: str, *more: str, fault: str = "none", **environment: str
     ) -> subprocess.CompletedProcess[str]:
         words = ("restore", "point", component, "--plan", str(self.folder / "plan.yaml"))
         where = ("--from", "disk", "--without-aws", "--format", "json")
-        return self.leeward(*words, *where, *more, fault=fault)
+        return self.leeward(*words, *where, *more, fault=fault, **environment)
 
-    def leeward(self, *words: str, fault: str = "none") -> subprocess.CompletedProcess[str]:
+    def leeward(
+        self, *words: str, fault: str = "none", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         self.log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.synced", str(self.log), fault, *words]
         return subprocess.run(
-            command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=120
+            command,
+            cwd=ROOT,
+            env=clean_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
 
     def told(self) -> list[str]:
@@ -194,9 +201,12 @@ def test_a_disk_that_does_not_take_it_is_one_error(
 @pytest.mark.parametrize("component", ["db", "uploads", "code"])
 def test_what_is_killed_has_not_the_name_of_what_was_restored(desk: Desk, component: str) -> None:
     desk.out.mkdir()
-    done = desk.restore(component, "--out", str(desk.out), fault="kill")
+    temporary = desk.folder / f"temporary-{component}"
+    temporary.mkdir()
+    done = desk.restore(component, "--out", str(desk.out), fault="kill", TMPDIR=str(temporary))
     assert done.returncode == -signal.SIGKILL
     assert list(desk.out.iterdir()) == []
+    assert list(temporary.glob("leeward-plan-*")) == []
     again = desk.restore(component, "--out", str(desk.out))
     assert again.returncode == 0, again.stdout + again.stderr
 
