@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from chalicelib.api.models.questions import Question
 from chalicelib.api.models.shape import Shown
+from chalicelib.api.models.upkeep import ActionLine
 
 
 class Declared(Shown):
@@ -95,19 +96,9 @@ class Messages(Shown):
     next: str | None
 
 
-class Incident(BaseModel):
+class Incident(IncidentLine):
     """regulators_by: when they must know if it is a breach of people's data."""
 
-    incident: str
-    scenario: str
-    component: str
-    severity: str
-    status: Literal["open", "recovered", "closed"]
-    drill: bool
-    opened_at: str
-    run: str
-    run_status: str
-    waits_for: list[str]
     signal: str
     runs: list[RunOfIncident]
     questions: list[Question]
@@ -116,3 +107,4 @@ class Incident(BaseModel):
     regulators_by: str | None
     told: list[Told]
     untold: list[Message]
+    actions: list[ActionLine]

@@ -7,8 +7,8 @@ from typing import Literal
 from chalicelib.api.models.shape import Shown
 
 
-class Question(Shown):
-    """by: who has answered. answered: "" while it waits."""
+class Asked(Shown):
+    """by: who has answered."""
 
     step: str
     kind: Literal["approve", "do"]
@@ -19,25 +19,21 @@ class Question(Shown):
     until: str
     otherwise: str
     by: list[str]
+
+
+class Question(Asked):
+    """by: who has answered. answered: "" while it waits."""
+
     answered: str
     answered_at: str | None
 
 
-class Approval(Shown):
+class Approval(Asked):
     """people: who may answer; who covers for them may too, after half of the time."""
 
     run: str
     incident: str
     scenario: str
-    step: str
-    kind: Literal["approve", "do"]
-    says: str
-    roles: list[str]
-    count: int
-    asked_at: str
-    until: str
-    otherwise: str
-    by: list[str]
     people: list[str]
 
 
