@@ -42,15 +42,19 @@ def fetch_ahead(
 ) -> Iterator[T]:
     """What `fetch` makes of each range, in order.
 
+    Where the iterator is left, what is on its way is waited for by nobody: whichever thread
+    collects the garbage drops it, and one that is just being started can join none.
+
     Args:
         first: of what is before `begin`: given out while the ranges after it are on their way.
     """
     starts = iter(range(begin, size, range_bytes))
-    with ThreadPoolExecutor(RANGES_AHEAD) as threads:
+    threads = ThreadPoolExecutor(RANGES_AHEAD)
 
-        def ask(start: int) -> Future[T]:
-            return threads.submit(fetch, start, min(start + range_bytes, size))
+    def ask(start: int) -> Future[T]:
+        return threads.submit(fetch, start, min(start + range_bytes, size))
 
+    try:
         waiting = deque(map(ask, islice(starts, RANGES_AHEAD)))
         yield from first
         for start in starts:
@@ -58,6 +62,8 @@ def fetch_ahead(
             yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _slices(data: bytearray) -> Iterator[bytes]:

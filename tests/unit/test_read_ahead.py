@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from chalicelib.adapters.read_ahead import read_ranges
 from chalicelib.errors import Damaged
 from chalicelib.recover.database.archive import (
     COPY_BYTES,
@@ -93,7 +94,33 @@ def test_the_thread_ends_with_who_takes_no_more() -> None:
     ahead = read_ahead(pieces())
     next(ahead)
     ahead.close()  # type: ignore[attr-defined]
+    for thread in makers:
+        thread.join(60)
     assert [thread.is_alive() for thread in makers] == [False]
+
+
+@pytest.mark.parametrize("ahead", ["pieces", "ranges"])
+def test_who_takes_no_more_waits_for_nobody(ahead: str) -> None:
+    """The garbage collector may leave it in a thread that is being started, which then hung."""
+    free = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        assert free.wait(60)
+
+    def fetch(start: int, end: int) -> bytearray:
+        assert not start or free.wait(60)
+        return bytearray(end - start)
+
+    left = read_ahead(pieces()) if ahead == "pieces" else read_ranges(9, fetch, range_bytes=1)
+    next(left)
+    leaving = threading.Thread(target=left.close)  # type: ignore[attr-defined]
+    leaving.start()
+    leaving.join(30)
+    waited = leaving.is_alive()
+    free.set()
+    leaving.join(60)
+    assert not waited
 
 
 class Disk(io.BytesIO):

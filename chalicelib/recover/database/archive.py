@@ -86,22 +86,24 @@ def read_ahead(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """The same pieces, made in a thread of its own: unpacking overlaps with writing.
 
     At most PIECES_AHEAD + 1 are made and not taken, and the last PIECES_KEPT stay in memory. What
-    making them raises is raised here, after the pieces before it; the thread ends with the
-    iterator, wherever that is left.
+    making them raises is raised here, after the pieces before it. Where the iterator is left the
+    thread makes its piece and ends. Nobody waits for that: an iterator that failed is dropped by
+    whichever thread collects the garbage, and one that is just being started can join none.
     """
     made: SimpleQueue[bytes | None] = SimpleQueue()
     wanted: SimpleQueue[bool] = SimpleQueue()
     for _ in range(PIECES_AHEAD):
         wanted.put(True)
-    with ThreadPoolExecutor(1) as thread:
-        maker = thread.submit(_make_wanted, pieces, wanted, made)
-        try:
-            while (piece := made.get()) is not None:
-                wanted.put(True)
-                yield piece
-            maker.result()
-        finally:
-            wanted.put(False)
+    thread = ThreadPoolExecutor(1)
+    maker = thread.submit(_make_wanted, pieces, wanted, made)
+    try:
+        while (piece := made.get()) is not None:
+            wanted.put(True)
+            yield piece
+        maker.result()
+    finally:
+        wanted.put(False)
+        thread.shutdown(wait=False)
 
 
 def write_behind(pieces: Iterator[bytes], file: IO[bytes], writer: Executor) -> Iterator[bytes]:
