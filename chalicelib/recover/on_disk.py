@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from chalicelib.errors import NotReady, Refused
+from chalicelib.ports.durable import flush_drive
 
 # Each waits for the disk, which makes one flush for several that ask together.
 THREADS = 8
@@ -52,6 +53,7 @@ def syncing(folder: Path) -> Iterator[SyncedHandles]:
         handles = SyncedHandles(folder, threads)
         yield handles
         handles.wait()
+    _flush(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -70,6 +72,7 @@ def sync_file(path: Path) -> None:
 def sync_names(folder: Path) -> None:
     """The names of what lies directly in a folder. Raises as `syncing`."""
     _sync_and_close(_open(str(folder), folder), folder)
+    _flush(folder)
 
 
 @contextmanager
@@ -142,6 +145,17 @@ def _sync_and_close(handle: int, folder: Path) -> None:
         # Some file systems know no fsync of a folder, as fsync_fname tells.
         if error.errno != errno.EINVAL or not stat.S_ISDIR(os.fstat(handle).st_mode):
             raise _not_on_disk(folder, error) from error
+    finally:
+        os.close(handle)
+
+
+def _flush(folder: Path) -> None:
+    """Once for all that was synced on its drive: one file takes as long as a thousand."""
+    handle = _open(str(folder), folder)
+    try:
+        flush_drive(handle)
+    except OSError as error:
+        raise _not_on_disk(folder, error) from error
     finally:
         os.close(handle)
 

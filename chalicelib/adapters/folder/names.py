@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from chalicelib.ports.durable import sync
+
 
 def sync_names(folder: Path) -> None:
     """The names of what lies directly in a folder."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        sync(handle)
     finally:
         os.close(handle)
 

@@ -22,6 +22,7 @@ from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
+from chalicelib.ports.durable import sync
 
 CHUNK_BYTES = 1 << 20
 INCOMING = ".incoming"
@@ -160,7 +161,7 @@ class _FileWriter:
 
     def commit(self) -> StoredObject:
         self._file.flush()
-        os.fsync(self._file.fileno())
+        sync(self._file.fileno())
         self._give_name()
         sync_names(self._target.parent)
         return StoredObject(self._key, self._size_bytes, self._digest.hexdigest())

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 from chalicelib.adapters.folder.names import sync_names
 from chalicelib.adapters.sealing.key_sets import Entry
 from chalicelib.errors import BadInput, Tampered
+from chalicelib.ports.durable import sync
 
 KIND = "offline"
 ALGORITHM = "RSA-OAEP-SHA256"
@@ -153,7 +154,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
     with open(handle, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     sync_names(path.parent)
 
 
