@@ -304,3 +304,10 @@ class WalText(Protocol):
         Raises:
             Damaged: code "wal-unreadable", when the records end before `end_lsn`.
         """
+
+    def sequence_value(self, timeline: int, lsn: int) -> int:
+        """The value in the record of a sequence that starts at `lsn`, which the text leaves out.
+
+        Raises:
+            Damaged: code "wal-unreadable".
+        """

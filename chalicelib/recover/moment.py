@@ -41,11 +41,12 @@ def named_transactions(text: str) -> frozenset[int]:
     return frozenset({int(value)}) if value.isdigit() else frozenset()
 
 
-def target_before(xid: int, commit_lsn: int, drop_lsn: int, timeline: int) -> RecoveryTarget:
-    """The instant before a transaction: its commit, or where its DROP DATABASE begins. By then it
-    has changed nothing that anybody saw, and nobody works in a database that is dropped."""
-    if drop_lsn:
-        return RecoveryTarget("lsn", format_lsn(drop_lsn), drop_lsn, timeline)
+def target_before(xid: int, commit_lsn: int, acts_at: int, timeline: int) -> RecoveryTarget:
+    """The instant before a transaction: its commit, or where it acts without one (a Transaction's
+    `acts_at`). By then it has changed nothing that anybody saw, and nobody works in a database that
+    is dropped."""
+    if acts_at:
+        return RecoveryTarget("lsn", format_lsn(acts_at), acts_at, timeline)
     return RecoveryTarget("xid", str(xid), commit_lsn, timeline)
 
 
@@ -59,7 +60,7 @@ def place_target(target: RecoveryTarget, transactions: list[Transaction]) -> Rec
         return target
     for transaction in transactions:
         if transaction.xid == int(target.value):
-            lsns = transaction.commit_lsn, transaction.drop_lsn
+            lsns = transaction.commit_lsn, transaction.acts_at
             return target_before(transaction.xid, *lsns, target.timeline)
     raise BadInput(
         f"expected a transaction that committed in the stored WAL, found no xid {target.value}",

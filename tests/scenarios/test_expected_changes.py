@@ -23,6 +23,13 @@ MIGRATION = "ALTER TABLE projects ADD COLUMN note text"
 DROPPED = "ALTER TABLE projects DROP COLUMN owner"
 OWNERS = {"name": "owners", "sql": "SELECT count(owner) FROM projects", "expect": "> 0"}
 
+REVOKED = "REVOKE TRUNCATE ON projects FROM nexus_app"
+RIGHTS = {
+    "name": "rights",
+    "sql": "SELECT has_table_privilege('nexus_app', 'projects', 'TRUNCATE')::int",
+    "expect": "== 1",
+}
+
 
 class Busy(DatabaseDrill):
     """Before the damage the plan's jobs do their work, under the eyes of the watch."""
@@ -59,10 +66,19 @@ def changed(out: Path, name: str, **database: Any) -> Plan:
 
 def drop_column(victim: Victim) -> Injected:
     """Nobody asks for the column but the plan's own probe."""
+    return injure(victim, "drop-column", "drop-column", DROPPED)
+
+
+def take_right(victim: Victim) -> Injected:
+    """The application does not use it."""
+    return injure(victim, "take-right", "rights", REVOKED)
+
+
+def injure(victim: Victim, name: str, kind: str, statement: str) -> Injected:
     with psycopg.connect(victim.dsn) as connection:
-        connection.execute(DROPPED)
+        connection.execute(statement)  # type: ignore[call-overload]
         [(xid, at)] = connection.execute("SELECT pg_current_xact_id()::text, now()").fetchall()
-    return Injected("drop-column", "drop-column", DROPPED, at, int(xid), table="projects")
+    return Injected(name, kind, statement, at, int(xid), table="projects")
 
 
 def test_an_expected_purge_raises_no_alarm_and_hides_no_other_damage(tmp_path: Path) -> None:
@@ -97,3 +113,18 @@ def test_a_dropped_column_is_undone_and_the_migration_before_it_is_not(
     assert drill.reckoning is not None
     assert drill.reckoning.lost == ()
     assert drill.reckoning.set_aside > 0
+
+
+def test_a_right_that_was_revoked_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DAMAGES, "take-right", take_right)
+    checks = make_drill(tmp_path, "take-right").plan.to_json()["components"]["nexus-db"]["checks"]
+    plan = changed(tmp_path, "take-right", checks={"assertions": [*checks["assertions"], RIGHTS]})
+    result, drill, said = run_busy(tmp_path, "take-right", MIGRATION, plan)
+    assert result.problems == []
+    assert (said["kind"], said["tables"]) == ("rights", ["public.projects"])
+    assert said["xid"] == result.injected[0].xid
+    assert "took TRUNCATE on table public.projects from nexus_app" in said["found"]
+    assert drill.reckoning is not None
+    assert drill.reckoning.lost == ()

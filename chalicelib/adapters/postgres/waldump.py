@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from chalicelib.adapters.postgres.binaries import Binaries
+from chalicelib.adapters.postgres.wal_record import read_record, read_segment_bytes, sequence_value
 from chalicelib.errors import Damaged
 from chalicelib.plan.records import format_lsn
 
 CHUNK_BYTES = 1 << 20
-# The resource managers whose records say who changed which rows, made or dropped which files.
-MANAGERS = ("Heap", "Heap2", "Transaction", "Storage", "Standby", "Database")
+# The resource managers whose records say who changed which rows, made or dropped which files, set
+# which sequences.
+MANAGERS = ("Heap", "Heap2", "Transaction", "Storage", "Standby", "Database", "Sequence")
 
 
 class PgWaldump:
@@ -22,6 +25,7 @@ class PgWaldump:
     def __init__(self, binaries: Binaries, folder: Path) -> None:
         self._binaries = binaries
         self._folder = folder
+        self._segment_bytes = 0
 
     def dump(self, timeline: int, start_lsn: int, end_lsn: int) -> Iterator[bytes]:
         command = [
@@ -49,6 +53,14 @@ class PgWaldump:
             if process.returncode != 0:
                 complaints.seek(0)
                 raise _unreadable(complaints.read(), start_lsn, end_lsn)
+
+    def sequence_value(self, timeline: int, lsn: int) -> int:
+        try:
+            if not self._segment_bytes:
+                self._segment_bytes = read_segment_bytes(self._folder, timeline)
+            return sequence_value(read_record(self._folder, timeline, lsn, self._segment_bytes))
+        except (OSError, struct.error) as error:
+            raise _unreadable(str(error).encode(), lsn, lsn) from error
 
 
 def _whole_lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:

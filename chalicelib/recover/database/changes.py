@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -50,10 +50,12 @@ class Rows(NamedTuple):
 
 class Shaped(NamedTuple):
     """Transactions worth a look: that lock one of `tables` (database, oid) against everybody and
-    change rows of one of the `catalogues` (file numbers)."""
+    change rows of one of the `catalogues` (file numbers), or that make no file and change rows of
+    one of the catalogues in `unlocked`, without new rows where a new object has one."""
 
     tables: frozenset[Relfile] = frozenset()
     catalogues: frozenset[int] = frozenset()
+    unlocked: frozenset[Relfile] = frozenset()
 
 
 NOTHING_SHAPED = Shaped()
@@ -69,11 +71,23 @@ class CreatedFile:
     transient: bool
 
 
+class SequenceSet(NamedTuple):
+    """A value of a sequence that is lower than the one before, or the first that the WAL has of its
+    file (`was` is None). Both run ahead of what was given out. `lsn`: of the record, which counts
+    at once and whatever becomes of the transaction."""
+
+    relfile: Relfile
+    lsn: int
+    was: int | None
+    now: int
+
+
 @dataclass(frozen=True)
 class Transaction:
     """A committed transaction. `dropped` holds (file, its tablespace); `children` the ids of its
     savepoints, which its rows may carry as their xmin. `locked`: relations that it locked against
-    everybody, by database and oid.
+    everybody, by database and oid. One that was rolled back is like one that did nothing but set
+    `sequences`: that it did.
 
     `drop_lsn`: where a DROP DATABASE begins to destroy, 0 without one. It marks the database as
     invalid and removes its files before it commits, and a replay up to the commit does so too.
@@ -89,10 +103,19 @@ class Transaction:
     drop_lsn: int = 0
     children: tuple[int, ...] = ()
     locked: frozenset[Relfile] = frozenset()
+    sequences: tuple[SequenceSet, ...] = ()
 
     @property
     def changed(self) -> int:
         return sum(rows.changed for rows in self.rows.values())
+
+    @property
+    def acts_at(self) -> int:
+        """The LSN from which on a replay has done what it does, commit or not; 0 when its commit
+        counts."""
+        if self.drop_lsn or self.rows or self.dropped:
+            return self.drop_lsn
+        return min((it.lsn for it in self.sequences), default=0)
 
 
 @dataclass
@@ -104,6 +127,7 @@ class OpenChanges:
     locked: set[Relfile] = field(default_factory=set)
     dropped_databases: list[int] = field(default_factory=list)
     drop_lsn: int = 0
+    sequences: list[SequenceSet] = field(default_factory=list)
 
     def add(self, relfile: Relfile, rows: Rows) -> None:
         before = self.rows.get(relfile)
@@ -116,6 +140,7 @@ class OpenChanges:
         self.locked |= other.locked
         self.dropped_databases += other.dropped_databases
         self.drop_lsn = self.drop_lsn or other.drop_lsn
+        self.sequences += other.sequences
 
 
 @dataclass
@@ -145,7 +170,8 @@ class ChangeScan:
     `keep`: ids of transactions that count as notable whatever they did. `shaped`: which others do,
     beside those that changed many rows. `drops_marked`, as the function: the server marks a
     database before it removes its files; one that does not begins with the files, and a change in
-    place of the database's row is then a VACUUM's.
+    place of the database's row is then a VACUUM's. `sequence_value`: the value in a sequence's
+    record by its LSN; without it nobody looks at sequences.
     """
 
     def __init__(
@@ -155,12 +181,15 @@ class ChangeScan:
         keep: frozenset[int] = frozenset(),
         shaped: Shaped = NOTHING_SHAPED,
         drops_marked: bool = True,
+        sequence_value: Callable[[int], int] | None = None,
     ) -> None:
         self.open: dict[int, OpenChanges] = defaultdict(OpenChanges)
         self.open.update(open_before or {})
         self._keep = keep
         self._shaped = shaped
         self._drops_marked = drops_marked
+        self._sequence_value = sequence_value
+        self._values: dict[Relfile, int] = {}
         self.activity = Activity()
 
     def feed(self, text: bytes) -> Iterator[Transaction]:
@@ -183,6 +212,8 @@ class ChangeScan:
                 self._lock(rest)
             elif what == b"DROP" and manager == b"Database":
                 self._drop_databases(int(xid), lsn, rest)
+            elif what == b"LOG" and manager == b"Sequence" and self._sequence_value:
+                self._set_sequence(int(xid), lsn, rest, self._sequence_value)
 
     def read(self, chunks: Iterable[bytes]) -> Activity:
         """Feed all of it and fold the transactions into `activity`."""
@@ -197,13 +228,26 @@ class ChangeScan:
             self.open[int(xid)].add(Relfile(int(database), int(number)), rows)
 
     def _create(self, xid: int, rest: bytes) -> None:
-        found = _parse_path(rest.strip())
+        # The first fork of an unlogged table's file that WAL holds is the empty one.
+        found = _parse_path(rest.strip().removesuffix(b"_init"))
         if found and xid:  # indexes are made before their transaction has an id
             self.open[xid].created.append(found)
 
     def _lock(self, rest: bytes) -> None:
         for xid, database, number in _LOCK.findall(rest):
             self.open[int(xid)].locked.add(Relfile(int(database), int(number)))
+
+    def _set_sequence(
+        self, xid: int, lsn: bytes, rest: bytes, value_at: Callable[[int], int]
+    ) -> None:
+        found = _SEQUENCE.match(rest)
+        if found is None or not xid:  # a savepoint's bears no id
+            return
+        relfile, at = Relfile(int(found[1]), int(found[2])), parse_lsn(lsn.decode())
+        was, now = self._values.get(relfile), value_at(at)
+        self._values[relfile] = now
+        if was is None or now < was:
+            self.open[xid].sequences.append(SequenceSet(relfile, at, was, now))
 
     def _mark_drops(self, text: bytes) -> None:
         """The mark may come before the transaction has an id; the row's deletion follows it."""
@@ -232,8 +276,10 @@ class ChangeScan:
         changes = self._close(xid)
         for child in children:
             changes.absorb(self._close(child))
+        sequences = tuple(changes.sequences)
         if what.startswith(b"ABORT"):
-            return None
+            at = parse_lsn(lsn.decode()), _parse_time(parts[0])
+            return Transaction(xid, *at, rows={}, sequences=sequences) if sequences else None
         self.activity.transactions += 1
         paths = [_parse_path(path) for path in _named(parts, b"rels: ")]
         created = tuple(
@@ -251,6 +297,7 @@ class ChangeScan:
             drop_lsn=changes.drop_lsn if changes.dropped_databases else 0,
             children=children,
             locked=frozenset(changes.locked),
+            sequences=sequences,
         )
 
     def _close(self, xid: int) -> OpenChanges:
@@ -262,6 +309,7 @@ class ChangeScan:
         most = max((rows.changed for rows in transaction.rows.values()), default=0)
         lost = transaction.dropped or transaction.dropped_databases
         kept = transaction.xid in self._keep or self._is_shaping(transaction)
+        kept = kept or bool(transaction.sequences)
         if lost or most >= NOTABLE_ROWS or kept:
             self.activity.notable.append(transaction)
             return
@@ -270,10 +318,14 @@ class ChangeScan:
                 self.activity.usual[relfile][rows.changed] += 1
 
     def _is_shaping(self, transaction: Transaction) -> bool:
-        if self._shaped.tables.isdisjoint(transaction.locked):
-            return False
-        changed = {file.number for file, rows in transaction.rows.items() if rows.changed}
-        return not self._shaped.catalogues.isdisjoint(changed)
+        changed = {file for file, rows in transaction.rows.items() if rows.changed}
+        if not self._shaped.tables.isdisjoint(transaction.locked):
+            return not self._shaped.catalogues.isdisjoint(file.number for file in changed)
+        return not transaction.created and any(
+            rows.changed and not rows.inserted if file.database else any(rows)
+            for file, rows in transaction.rows.items()
+            if file in self._shaped.unlocked
+        )
 
 
 _ROW = re.compile(
@@ -283,7 +335,7 @@ _ROW = re.compile(
     rb"[^#\n]*#0: rel \d+/(\d+)/(\d+) "
 )
 _EVENT = re.compile(
-    rb"rmgr: (Transaction|Storage|Standby|Database) +len [^,]+, tx: +(\d+), lsn: ([^,]+), "
+    rb"rmgr: (Transaction|Storage|Standby|Database|Sequence) +len [^,]+, tx: +(\d+), lsn: ([^,]+), "
     rb"prev [^,]+, desc: (\w+) ?([^\n]*)"
 )
 # DROP DATABASE changes a row of pg_database in place, then deletes it (dbcommands.c, dropdb).
@@ -292,6 +344,7 @@ _DATABASE_ROW = re.compile(
     rb"desc: (INPLACE|DELETE) (?:xmax: \d+, )?off:? (\d+)[^#\n]*#0: "
     rb"rel 1664/0/(\d+) blk (\d+)"
 )
+_SEQUENCE = re.compile(rb"rel \d+/(\d+)/(\d+)")
 _LOCK = re.compile(rb"xid (\d+) db (\d+) rel (\d+)")
 _DATABASE_DIR = re.compile(rb"\d+/(\d+)")
 _PATH = re.compile(rb"(?:(base|pg_tblspc/\d+/[^/ ]+)/(\d+)|(global))/(\d+)$")

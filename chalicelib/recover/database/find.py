@@ -238,7 +238,7 @@ def _nothing_found(looked: _Looked, suspects: tuple[Suspect, ...]) -> CheckFaile
 
 
 def _before(commit: Transaction, timeline: int) -> RecoveryTarget:
-    return target_before(commit.xid, commit.commit_lsn, commit.drop_lsn, timeline)
+    return target_before(commit.xid, commit.commit_lsn, commit.acts_at, timeline)
 
 
 def _alternatives(suspects: tuple[Suspect, ...]) -> tuple[dict[str, object], ...]:

@@ -2,8 +2,9 @@
 
 WAL names the catalogues that a transaction wrote and the relations that it locked against everybody
 (AccessExclusiveLock), never the rows: what is gone comes from the schema that was last seen sound,
-beside the one of now. A migration looks the same: none of these is enough to act on, but where the
-plan's assertions prove that the database is sound before it and not after it.
+beside the one of now; so do rights and triggers that are lost. A migration looks the same: none of
+these is enough to act on, but where the plan's assertions prove that the database is sound before
+it and not after it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from chalicelib.recover.database.changes import Activity, Relfile, Shaped, Transaction
+from chalicelib.recover.database.lost_traits import LostTrait, taken_by, written_catalogues
 from chalicelib.recover.database.relations import Relations
+from chalicelib.recover.database.sequences import Sequence, tell_put_back
 from chalicelib.recover.database.suspects import Suspect
 
 TOLD = 5
@@ -45,11 +48,14 @@ class Named(NamedTuple):
 @dataclass(frozen=True)
 class Shapes:
     """`tables`: by oid. `before`, `now`: object -> digest, as `Schema.objects`; `before` holds all
-    that was seen of a sound database, `now` what there is."""
+    that was seen of a sound database, `now` what there is. `taken`: traits that are lost.
+    `sequences`: by the number of their file, those that a transaction may have put back."""
 
     tables: Mapping[int, Named] = field(default_factory=dict)
     before: Mapping[str, str] = field(default_factory=dict)
     now: Mapping[str, str] = field(default_factory=dict)
+    taken: tuple[LostTrait, ...] = ()
+    sequences: Mapping[int, Sequence] = field(default_factory=dict)
 
     def lost(self) -> Iterator[tuple[str, str, bool]]:
         """(kind, name, whether it is gone): the rest is there and is not what it was."""
@@ -75,7 +81,12 @@ def to_keep(relations: Relations, shapes: Shapes) -> Shaped:
     """What a ChangeScan has to look for."""
     tables = {Relfile(oid, table) for oid in relations.oids for table in shapes.tables}
     names = {f"pg_catalog.{name}" for name in _CATALOGUES.values()}
-    return Shaped(frozenset(tables), relations.files_of(names))
+    taken = written_catalogues(shapes.taken)
+    unlocked = {
+        Relfile(oid, number) for number in relations.files_of(taken) for oid in (0, *relations.oids)
+    }
+    catalogues = relations.files_of(names | taken)
+    return Shaped(frozenset(tables), catalogues, frozenset(unlocked))
 
 
 def find_reshaped(
@@ -98,14 +109,22 @@ def find_reshaped(
 def judge_reshaped(
     transaction: Transaction, relations: Relations, shapes: Shapes
 ) -> Suspect | None:
-    """What of that which is gone it may have taken away; None when it wrote no such catalogue."""
+    """What of that which is gone it may have taken away; None when it wrote no such catalogue and
+    put no sequence back."""
     written = {
         relations.name_of(file).removeprefix("pg_catalog.")
         for file, rows in transaction.rows.items()
         if rows.changed and relations.has(file)
     }
     locked = {it.number for it in transaction.locked if it.database in relations.oids}
-    changes = list(_changes(written, locked, relations, shapes))
+    names = {shapes.tables[oid].name for oid in locked if oid in shapes.tables}
+    taken = tuple(taken_by(transaction, shapes.taken, relations, names))
+    told = {it.object for it in taken}
+    changes = [
+        *(_Change("sequence", *it) for it in tell_put_back(transaction, shapes.sequences)),
+        *(_Change(it.suspicion, it.name, it.why) for it in taken),
+        *_changes(written, locked, relations, shapes, told=told),
+    ]
     if not changes:
         return None
     more = f" and {len(changes) - TOLD} more" if len(changes) > TOLD else ""
@@ -123,7 +142,7 @@ def judge_reshaped(
 
 
 def _changes(
-    written: set[str], locked: set[int], relations: Relations, shapes: Shapes
+    written: set[str], locked: set[int], relations: Relations, shapes: Shapes, *, told: set[str]
 ) -> Iterator[_Change]:
     renamed = dict(
         _renamed(locked, relations, shapes) if {"pg_class", "pg_type"} <= written else ()
@@ -133,7 +152,9 @@ def _changes(
     for kind, name, gone in shapes.lost():
         if _CATALOGUES[kind] not in written or name in renamed:
             continue
-        table = _table_of(kind, name)
+        if not gone and (kind == "sequence" or f"{kind} {name}" in told):
+            continue  # a sequence changes with its table alone
+        table = name if kind in _TABLES and not gone else _table_of(kind, name)
         if table in renamed or not _was_locked(table, locked, shapes):
             continue
         yield _change(kind, name, table, shapes, gone=gone)

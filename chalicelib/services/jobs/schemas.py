@@ -1,30 +1,36 @@
 """What a component's schema was, and when: recorded by the watch, compared after a recovery.
 
-schemas/<seen_at>.json    {"seen_at", "database", "objects": {name: digest}}, only when it changed
+schemas/<seen_at>.json    {"seen_at", "database", "objects": {name: digest},
+                          "traits": {name: [what is so of it]}}, only when it changed
 """
 
 from __future__ import annotations
 
 import json
 from datetime import datetime
+from typing import Any
 
 from chalicelib.plan.records import canonical_json, format_time
 from chalicelib.ports import ObjectStore
 from chalicelib.services import build
 from chalicelib.verify.schema import Schema
+from chalicelib.verify.traits import Traits
 
 PREFIX = "schemas/"
 # Of the last so many changes, what is gone is found.
 SEEN = 50
 
 
-def record_schema(component: str, database: str, schema: Schema, *, at: datetime) -> None:
+def record_schema(
+    component: str, database: str, schema: Schema, traits: Traits, *, at: datetime
+) -> None:
     """Keep it, unless it is the one that was kept last."""
     store = build.backups(component)
     keys = _keys(store)
-    known = _read(store, keys[-1]) if keys else None
-    if known is None or known.objects != schema.objects:
-        content = {"seen_at": format_time(at), "database": database, "objects": schema.objects}
+    known = _content(store, keys[-1]) if keys else {}
+    seen = {"objects": schema.objects, "traits": traits}
+    if any(known.get(name) != it for name, it in seen.items()):
+        content = {"seen_at": format_time(at), "database": database, **seen}
         store.put(f"{PREFIX}{format_time(at)}.json", canonical_json(content))
 
 
@@ -55,10 +61,25 @@ def objects_seen(store: ObjectStore) -> dict[str, str]:
     return seen
 
 
+def traits_seen(store: ObjectStore) -> Traits:
+    """All that was ever so of each object, by the last schemas: none by those of before they held
+    traits."""
+    seen: dict[str, set[str]] = {}
+    for key in _keys(store)[-SEEN:]:
+        for name, traits in _content(store, key).get("traits", {}).items():
+            seen.setdefault(name, set()).update(traits)
+    return {name: sorted(traits) for name, traits in seen.items()}
+
+
 def _keys(store: ObjectStore) -> list[str]:
     """In order of time: the time has one width and one form."""
     return [item.key for item in store.list(PREFIX)]
 
 
 def _read(store: ObjectStore, key: str) -> Schema:
-    return Schema(json.loads(store.get(key))["objects"])
+    return Schema(_content(store, key)["objects"])
+
+
+def _content(store: ObjectStore, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(store.get(key))
+    return found

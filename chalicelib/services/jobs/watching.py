@@ -30,6 +30,7 @@ from chalicelib.services.steps.database.relations import relations_of
 from chalicelib.services.steps.database.wal import wal_on_disk
 from chalicelib.verify.checks import Outcome
 from chalicelib.verify.schema import read_schema
+from chalicelib.verify.traits import read_traits
 from chalicelib.verify.watch import probe_texts, watch_database
 
 SOUND = "sound"
@@ -114,8 +115,8 @@ def _remember_answers(component: str, outcome: Outcome) -> None:
 def _remember(component: str, databases: Databases, look: Look, *, sound: bool) -> None:
     if sound:
         with databases.session() as session:
-            schema = read_schema(session)
-        record_schema(component, databases.database, schema, at=build.clock().now())
+            schema, traits = read_schema(session), read_traits(session)
+        record_schema(component, databases.database, schema, traits, at=build.clock().now())
     kept = build.state().get(_partition(component), SOUND) or {}
     _keep(component, SOUND, remember_look(kept, look, sound=sound))
 

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.evidence.entries import Entry, decision
@@ -67,13 +68,16 @@ class Bisection:
         return sound
 
     def _read_commits(self, start_lsn: int, since: datetime | None) -> Iterator[Transaction]:
-        """Those that changed rows or files, and that a backup of the window lies before."""
-        scan, window = ChangeScan(), self.window
+        """Those that changed rows, files or sequences, and that a backup of the window lies
+        before."""
+        window = self.window
+        value_at = partial(self.wal.sequence_value, window.timeline)
+        scan = ChangeScan(sequence_value=value_at)
         for chunk in self.wal.dump(window.timeline, start_lsn, window.end_lsn):
             for it in scan.feed(chunk):
                 reachable = it.commit_lsn >= window.start_lsn
                 later = since is None or it.committed_at > since
-                if (it.rows or it.dropped) and reachable and later:
+                if (it.rows or it.dropped or it.sequences) and reachable and later:
                     yield it
 
     def _judge(self, target: RecoveryTarget) -> tuple[CheckResult, ...]:
@@ -96,7 +100,7 @@ class Bisection:
 
 
 def before(commit: Transaction, timeline: int) -> RecoveryTarget:
-    return target_before(commit.xid, commit.commit_lsn, commit.drop_lsn, timeline)
+    return target_before(commit.xid, commit.commit_lsn, commit.acts_at, timeline)
 
 
 def assertions_of(checks: DatabaseChecks) -> DatabaseChecks:

@@ -22,7 +22,12 @@ from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.watching import watched_until
 from chalicelib.services.steps.database.bisect import Bisection
-from chalicelib.services.steps.database.relations import invalid_row, relations_of, shapes_of
+from chalicelib.services.steps.database.relations import (
+    invalid_row,
+    relations_of,
+    shapes_of,
+    with_sequences,
+)
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import END, Source, choose_source
@@ -95,17 +100,19 @@ def _search_from(
     start = segment_start(from_lsn, inventory.wal.segment_bytes)
     since = watched_until(component)
     relations, shapes = relations_of(source.store, databases), shapes_of(source.store, databases)
-    scan = ChangeScan(
-        keep=named_transactions(moment),
-        shaped=to_keep(relations, shapes),
-        drops_marked=drops_marked(it.server_version for it in inventory.points),
-    )
     with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
+        scan = ChangeScan(
+            keep=named_transactions(moment),
+            shaped=to_keep(relations, shapes),
+            drops_marked=drops_marked(it.server_version for it in inventory.points),
+            sequence_value=partial(wal.sequence_value, window.timeline),
+        )
+        activity = scan.read(wal.dump(window.timeline, start, window.end_lsn))
         bisection = Bisection(run, component, source, wal, window, since)
         search = Search(
-            activity=scan.read(wal.dump(window.timeline, start, window.end_lsn)),
+            activity=activity,
             relations=relations,
-            shapes=shapes,
+            shapes=with_sequences(shapes, databases, activity),
             inspector=PostgresInspector(build.operator_dsn(component), databases),
             thresholds=build.database(component).damage,
             timeline=window.timeline,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 
 from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
 from chalicelib.ports import Databases, ObjectStore, Session
+from chalicelib.recover.database.changes import Activity
+from chalicelib.recover.database.lost_traits import lost_traits
 from chalicelib.recover.database.relations import (
     Relation,
     Relations,
@@ -14,8 +18,10 @@ from chalicelib.recover.database.relations import (
     read_relations,
 )
 from chalicelib.recover.database.reshaped import Named, Shapes
-from chalicelib.services.jobs.schemas import objects_seen
+from chalicelib.recover.database.sequences import Sequence, sequences_set
+from chalicelib.services.jobs.schemas import objects_seen, traits_seen
 from chalicelib.verify.schema import read_schema
+from chalicelib.verify.traits import read_traits
 
 
 def relations_of(store: ObjectStore, databases: Databases) -> Relations:
@@ -34,10 +40,43 @@ def shapes_of(store: ObjectStore, databases: Databases) -> Shapes:
     try:
         with databases.session(read_only=True) as session:
             now = read_schema(session).objects
+            traits = read_traits(session)
             tables = read_tables(session)
     except (BadInput, Damaged, Unavailable):
         return Shapes()
-    return Shapes(tables, objects_seen(store), now)
+    taken = lost_traits(traits_seen(store), traits)
+    return Shapes(tables, objects_seen(store), now, taken)
+
+
+def with_sequences(shapes: Shapes, databases: Databases, activity: Activity) -> Shapes:
+    """With those that a transaction of the WAL may have put back, as they are now."""
+    files = sequences_set(activity.notable)
+    if not files:
+        return shapes
+    try:
+        with databases.session(read_only=True) as session:
+            return replace(shapes, sequences=read_sequences(session, files))
+    except (BadInput, Damaged, NotReady, Unavailable):
+        return shapes
+
+
+def read_sequences(session: Session, files: Mapping[int, bool]) -> dict[int, Sequence]:
+    """By file: the ascending ones of `files` that do not begin again at their end. `files`: as
+    `sequences_set` has them."""
+    found: dict[int, Sequence] = {}
+    for number, name, increment, cache, table, column in session.query(_SEQUENCES, [list(files)]):
+        [(last, called)] = session.query(f"SELECT last_value, is_called FROM {name}")
+        [(highest,)] = session.query(f"SELECT max({column}) FROM {table}") if table else [(None,)]
+        found[int(number)] = Sequence(
+            name=name,
+            next_value=int(last) + (int(increment) if called else 0),
+            increment=int(increment),
+            cache=int(cache),
+            column=f"{table}.{column}" if table else "",
+            highest=None if highest is None else int(highest),
+            went_back=files[int(number)],
+        )
+    return found
 
 
 def read_tables(session: Session) -> dict[int, Named]:
@@ -79,6 +118,21 @@ def _renamed(name: str, now: str) -> NotReady:
     )
 
 
+# What a sequence numbers is asked for its largest number only where an index has it.
+_SEQUENCES = """
+SELECT pg_relation_filenode(s.seqrelid)::bigint, format('%%I.%%I', n.nspname, c.relname),
+       s.seqincrement, s.seqcache, format('%%I.%%I', tn.nspname, t.relname), quote_ident(a.attname)
+  FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = s.seqrelid
+   AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+   AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = d.refobjid AND i.indisvalid
+                  AND i.indpred IS NULL AND i.indkey[0] = d.refobjsubid)
+  LEFT JOIN pg_class t ON t.oid = d.refobjid
+  LEFT JOIN pg_namespace tn ON tn.oid = t.relnamespace
+  LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
+ WHERE s.seqincrement > 0 AND NOT s.seqcycle AND pg_relation_filenode(s.seqrelid) = ANY(%s)
+"""
 # "1262(0,4" is written as Activity.marks names it.
 _PLACE = str.maketrans("(,", "//")
 _TABLES = """
