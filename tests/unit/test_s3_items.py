@@ -1,4 +1,4 @@
-"""Pages of listings read at once, against the same pages read by the XML parser."""
+"""Pages of objects and of versions read at once, against the same pages read by the XML parser."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.adapters.s3.items import cut_items
-from chalicelib.adapters.s3.xml import Page, parse_page
+from chalicelib.adapters.s3.items import MARKER, OBJECT, VERSION, cut_items
+from chalicelib.adapters.s3.xml import Page, VersionPage, parse_page, parse_versions
 from chalicelib.errors import Unavailable
-from chalicelib.ports.buckets import ObjectRow
+from chalicelib.ports.buckets import ObjectRow, VersionRow
 
 AWS = ("Key", "LastModified", "ETag", "Size", "StorageClass")
 SEAWEEDFS = ("Key", "ETag", "Size", "StorageClass", "LastModified")
@@ -52,7 +52,7 @@ def page(*parts: str, facts: str = FACTS) -> bytes:
 def parsed(body: bytes) -> Page:
     """By the parser alone: a page with a comment is left to it."""
     commented = body.replace(b"</ListBucketResult>", b"<!-- --></ListBucketResult>")
-    assert cut_items(commented) is None
+    assert cut_items(commented, OBJECT) is None
     return parse_page(commented)
 
 
@@ -71,7 +71,7 @@ def parsed(body: bytes) -> Page:
 )
 def test_what_servers_write_is_read_at_once_and_as_the_parser_reads_it(items: list[str]) -> None:
     body = page(*items)
-    assert cut_items(body) is not None
+    assert cut_items(body, OBJECT) is not None
     assert parse_page(body) == parsed(body)
     assert len(parse_page(body).rows) == len(items)
 
@@ -152,3 +152,112 @@ def test_every_key_comes_out_as_it_went_in(
     assert [(row.size_bytes, row.key) for row in found.rows] == list(enumerate(keys))
     assert found == parsed(body)
     assert (found.following is not None) == truncated
+
+
+OWNER = "<Owner><ID>x</ID><DisplayName>y</DisplayName></Owner>"
+AT = "2026-11-22T08:30:00.000Z"
+
+
+def version(key: str = "a", number: int = 1, latest: bool = True, owner: str = OWNER) -> str:
+    """As S3 writes it."""
+    return (
+        f"<Version><Key>{key}</Key><VersionId>v{number}</VersionId>"
+        f"<IsLatest>{str(latest).lower()}</IsLatest><LastModified>{AT}</LastModified>"
+        f"<ETag>&quot;e{number}&quot;</ETag><Size>{number}</Size>{owner}"
+        "<StorageClass>STANDARD</StorageClass></Version>"
+    )
+
+
+def marker(key: str = "a", number: int = 1, latest: bool = True, owner: str = OWNER) -> str:
+    return (
+        f"<DeleteMarker><Key>{key}</Key><VersionId>v{number}</VersionId>"
+        f"<IsLatest>{str(latest).lower()}</IsLatest><LastModified>{AT}</LastModified>{owner}"
+        "</DeleteMarker>"
+    )
+
+
+def versions(*parts: str, facts: str = FACTS) -> bytes:
+    return page(*parts, facts=facts).replace(b"ListBucketResult", b"ListVersionsResult")
+
+
+def parsed_versions(body: bytes, *, ordered: bool = True) -> VersionPage:
+    """By the parser alone."""
+    commented = body.replace(b"</ListVersionsResult>", b"<!-- --></ListVersionsResult>")
+    assert cut_items(commented, VERSION, MARKER) is None
+    return parse_versions(commented, ordered=ordered)
+
+
+def test_versions_and_markers_hold_what_the_page_says_in_its_order() -> None:
+    body = versions(marker("a", 3), version("a", 2, latest=False), version("b", 1))
+    at = datetime(2026, 11, 22, 8, 30, tzinfo=UTC)
+    assert cut_items(body, VERSION, MARKER) is not None
+    assert parse_versions(body, ordered=True).rows == [
+        VersionRow("a", "v3", True, True, at),
+        VersionRow("a", "v2", False, False, at, 2, "e2", "STANDARD"),
+        VersionRow("b", "v1", True, False, at, 1, "e1", "STANDARD"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "at_once"),
+    [
+        (versions(marker(), marker("b")), True),
+        (versions(version(), version("b")), True),
+        (versions(version(), version("b"), marker("a", 2), marker("c")), True),
+        (versions(version(owner=""), marker(owner="")), True),
+        (versions(version().replace("<VersionId>v1", "<VersionId>")), True),
+        (versions(version(), "<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"), True),
+        (versions(), False),
+        (versions(version(), version("b", owner="")), False),
+        (versions(version(), marker(), marker("b", owner="")), False),
+        (versions(version(), "<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>", marker("c")),
+         False),
+        (versions(version(owner="<Owner><Key>z</Key><ID>x</ID></Owner>")), True),
+        (versions(version().replace("<Size>", "<Key>z</Key><Size>")), False),
+        (versions(version().replace("<Version>", '<Version a="b">'), version("b")), True),
+        (versions(version("&amp;"), marker(), facts=""), False),
+    ],
+)  # fmt: skip
+def test_versions_are_what_the_parser_finds(body: bytes, at_once: bool) -> None:
+    assert (cut_items(body, VERSION, MARKER) is not None) is at_once
+    for ordered in (True, False):
+        assert parse_versions(body, ordered=ordered) == parsed_versions(body, ordered=ordered)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        versions(version())[:-30],
+        versions(version(), marker()[:-20]),
+        versions(version(), "</Wrong>", marker()),
+        versions(version("a<b")),
+        versions(marker(), facts="<IsTruncated>true</IsTruncated>"),
+        page(version()),
+    ],
+)
+def test_half_a_page_of_versions_is_no_page(body: bytes) -> None:
+    with pytest.raises(Unavailable):
+        parse_versions(body, ordered=True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    rows=st.lists(st.tuples(NAMES, st.booleans(), st.booleans())),
+    encoded=st.booleans(),
+    owners=st.lists(st.booleans(), min_size=1, max_size=3),
+)
+def test_every_version_comes_out_as_it_went_in(
+    rows: list[tuple[str, bool, bool]], encoded: bool, owners: list[bool]
+) -> None:
+    made = [
+        (marker if is_marker else version)(
+            quote_plus(key) if encoded else escape(key), number, latest,
+            OWNER if owners[number % len(owners)] else "",
+        )
+        for number, (key, is_marker, latest) in enumerate(rows)
+    ]  # fmt: skip
+    body = versions(*made, facts="<EncodingType>url</EncodingType>" if encoded else "")
+    found = parse_versions(body, ordered=True)
+    assert [(it.key, it.is_marker, it.is_latest) for it in found.rows] == rows
+    assert [it.version_id for it in found.rows] == [f"v{number}" for number in range(len(rows))]
+    assert found == parsed_versions(body)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
-from chalicelib.adapters.s3.items import ITEM, cut_items
+from chalicelib.adapters.s3.items import MARKER, OBJECT, VERSION, Kind, Texts, cut_items
 from chalicelib.errors import Unavailable
 from chalicelib.ports.buckets import KeyFailure, ObjectRow, VersionRow
 
@@ -92,12 +92,8 @@ def parse_error(body: bytes) -> ServerError:
 
 
 def parse_page(body: bytes) -> Page:
-    cut = cut_items(body)
-    root = _expect(parse(cut.rest if cut else body), "ListBucketResult")
-    if cut and root.find(ITEM) is None:
-        # What was cut out is inside of something else.
-        cut, root = None, parse(body)
-    texts = cut.texts if cut else [_texts(_fields(item)) for item in root if item.tag == ITEM]
+    cut, root = _cut(body, "ListBucketResult", OBJECT)
+    texts = cut or [_texts(_fields(item), OBJECT) for item in root if item.tag == OBJECT.tag]
     plain = root.findtext("EncodingType") != "url"
     rows = [
         ObjectRow(_key(key, plain), int(size), etag, parse_at(at), storage or "STANDARD")
@@ -112,13 +108,11 @@ def parse_page(body: bytes) -> Page:
 
 def parse_versions(body: bytes, *, ordered: bool) -> VersionPage:
     """`ordered`: the server is known to interleave versions and markers as they were made."""
-    root = _expect(parse(body), "ListVersionsResult")
+    cut, root = _cut(body, "ListVersionsResult", VERSION, MARKER)
     plain = root.findtext("EncodingType") != "url"
-    rows = [
-        _version_row(_fields(item), plain, item.tag == "DeleteMarker")
-        for item in root
-        if item.tag in ("Version", "DeleteMarker")
-    ]
+    kinds = {kind.tag: kind for kind in (VERSION, MARKER)}
+    texts = cut or [_texts(_fields(it), kinds[it.tag]) for it in root if it.tag in kinds]
+    rows = [_version_row(one, plain) for one in texts]
     if not ordered and _is_grouped(rows):
         rows.sort(key=_newest_first)
     following = None
@@ -250,25 +244,37 @@ def _key(text: str, plain: bool) -> str:
     return text if plain or not ("%" in text or "+" in text) else unquote_plus(text)
 
 
-def _texts(fields: dict[str, str]) -> tuple[str, str, str, str, str]:
+def _cut(body: bytes, name: str, *kinds: Kind) -> tuple[list[Texts], ElementTree.Element]:
+    """The rows that could be read at once, none when the parser must; and the page, or its rest."""
+    if cut := cut_items(body, *kinds):
+        root, tags = _expect(parse(cut.rest), name), {kind.tag for kind in kinds}
+        if sum(item.tag in tags for item in root) == 1:
+            return cut.texts, root
+    # There is nothing to cut, it is inside of something else, or not all of it was cut.
+    return [], _expect(parse(body), name)
+
+
+def _texts(fields: dict[str, str], kind: Kind) -> Texts:
     """As Items has them."""
-    return (
-        fields["Key"], fields["Size"], fields.get("ETag", "").strip('"'),
-        fields["LastModified"], fields.get("StorageClass", ""),
-    )  # fmt: skip
-
-
-def _version_row(fields: dict[str, str], plain: bool, is_marker: bool) -> VersionRow:
-    return VersionRow(
-        _key(fields["Key"], plain),
-        fields.get("VersionId") or "null",
-        fields.get("IsLatest") == "true",
-        is_marker,
-        parse_at(fields["LastModified"]),
-        0 if is_marker else int(fields["Size"]),
-        fields.get("ETag", "").strip('"'),
-        "" if is_marker else fields.get("StorageClass") or "STANDARD",
+    found = {"ETag": fields.get("ETag", "").strip('"')}
+    return tuple(
+        found.get(name, fields[name] if name in kind.needed else fields.get(name, ""))
+        for name in kind.wanted
     )
+
+
+def _version_row(texts: Texts, plain: bool) -> VersionRow:
+    """A marker has the first four alone."""
+    if len(texts) == len(MARKER.wanted):
+        key, version_id, latest, at = texts
+        return VersionRow(
+            _key(key, plain), version_id or "null", latest == "true", True, parse_at(at)
+        )
+    key, version_id, latest, at, size, etag, storage = texts
+    return VersionRow(
+        _key(key, plain), version_id or "null", latest == "true", False, parse_at(at),
+        int(size), etag, storage or "STANDARD",
+    )  # fmt: skip
 
 
 def _is_grouped(rows: Sequence[VersionRow]) -> bool:
