@@ -82,7 +82,7 @@ def is_stale(said: dict[str, Any], *, now: datetime) -> bool:
 
 def render_status(said: dict[str, Any], *, stale: bool) -> str:
     """For a terminal."""
-    confirmed = said["confirmed_at"] or "never"
+    confirmed = f"{said['confirmed_at'][:19]}Z" if said["confirmed_at"] else "never"
     lines = [f"{HEADLINES[said['state']]}; last confirmed {confirmed}"]
     lines += ["NOT CONFIRMED lately: nothing here may be true any more"] if stale else []
     for it in said["services"]:

@@ -37,13 +37,13 @@ def _fire(incidents: list[Json], alarms: Json) -> Headline:
     real = [it for it in incidents if not it["drill"]]
     drills = len(incidents) - len(real)
     aside = f"{counted(drills, 'drill')} under way" if drills else ""
-    if not real and not alarms["known"]:
-        says = "; ".join(filter(None, [aside, "nobody has looked which alarms are raised"]))
-        return Headline("Incidents", "None open", says, "bad", "unknown", "#alarms")
-    if not real and alarms["alarms"]:
-        raised = f"{counted(len(alarms['alarms']), 'alarm')} raised"
-        says = "; ".join(filter(None, [aside, raised]))
-        return Headline("Incidents", "None open", says, "warn", "warn", "#alarms")
+    raised = f"{counted(len(alarms['alarms']), 'alarm')} raised" if alarms["alarms"] else ""
+    if not alarms["known"]:
+        raised = "nobody has looked which alarms are raised"
+    aside = "; ".join(filter(None, [aside, raised]))
+    if not real and raised:
+        tone, shape = ("warn", "warn") if alarms["known"] else ("bad", "unknown")
+        return Headline("Incidents", "None open", aside, tone, shape, "#alarms")
     if not real:
         tone, shape = ("live", "live") if drills else ("good", "good")
         return Headline("Incidents", "None open", aside, tone, shape, "#incidents")

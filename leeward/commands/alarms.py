@@ -36,4 +36,6 @@ def _as_text(told: dict[str, Any]) -> str:
     if not told["known"]:
         since = f"since {told['looked_at']}" if told["looked_at"] else "yet"
         lines.append(f"UNKNOWN: nobody has looked {since}; see the log of on_alarm")
+    elif len(told["alarms"]) > 1:
+        lines.append(f"{len(told['alarms'])} alarms are raised")
     return "\n".join(lines or ["no alarm is raised"])

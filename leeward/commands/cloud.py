@@ -149,20 +149,21 @@ def running_stage(file: PlanFile, *, schedules: bool) -> Iterator[dict[str, Any]
 def render_stage(stage: dict[str, Any]) -> str:
     """What is up, for a person."""
     facts = (
-        {
+        stage["outputs"]
+        | stage["locations"]
+        | {f"API {name}": address for name, address in stage["apis"].items()}
+        | {
             "AWS": f"{stage['url']}  ({', '.join(stage['regions'])})",
             "DNS": stage["dns"],
             "PostgreSQL": stage["database"],
             "state": stage["folder"],
         }
-        | ({"dashboard": stage["dashboard"]} if stage["dashboard"] else {})
         | ({"status page": stage["status_page"]} if stage["status_page"] else {})
-        | {f"API {name}": address for name, address in stage["apis"].items()}
-        | stage["locations"]
-        | stage["outputs"]
+        | ({"dashboard": stage["dashboard"]} if stage["dashboard"] else {})
     )
     wide = 2 + max(map(len, facts))
-    lines = [f"{name:<{wide}}{value}" for name, value in facts.items()]
-    lines += ["functions", *(f"  {name}" for name in stage["functions"])]
+    # What is gone to first stands last: there are more functions than a screen has lines.
+    lines = ["functions", *(f"  {name}" for name in stage["functions"])]
     lines += ["schedules", *(f"  {name}  {when}" for name, when in stage["schedules"].items())]
+    lines += (f"{name:<{wide}}{value}" for name, value in facts.items())
     return "\n".join(lines)

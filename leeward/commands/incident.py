@@ -8,7 +8,6 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from chalicelib.evidence.text import printable
 from leeward.answering import BY, CODE, STANDBY, ask_for_code, look, new_key, say, show
@@ -34,13 +33,20 @@ def list_(ended: bool, standby: str | None, form: str) -> None:
     if not rows:
         click.echo("no incident" if ended else "no incident is open")
         return
-    table = _table("incident", "scenario", "status", "run", "waits for")
-    for row in rows:
-        status = f"{row['severity']} {row['status']}" + (" (drill)" if row["drill"] else "")
-        run = f"{row['run']}: {row['run_status']}"
-        table.add_row(*map(_text, (row["incident"], row["scenario"], status, run)),
-                      _text(", ".join(row["waits_for"])))  # fmt: skip
-    Console(highlight=False).print(table)
+    # Not a table: an id that is cut, or goes on in the next line, cannot be copied.
+    click.echo("\n".join(line for row in rows for line in incident_lines(row)))
+
+
+def incident_lines(row: dict[str, Any]) -> list[str]:
+    """An id and what is to be read first in each line, whatever the terminal's width."""
+    drill = " (drill)" if row["drill"] else ""
+    lines = [
+        f"{row['incident']}  {row['severity']} {row['status']}{drill}: {row['scenario']}",
+        f"  {row['run']}: {row['run_status']}",
+    ]
+    if row["waits_for"]:
+        lines.append(f"  waits for {', '.join(row['waits_for'])}")
+    return [printable(line) for line in lines]
 
 
 @command.command("show")
@@ -60,30 +66,32 @@ def _print(said: dict[str, Any], console: Console) -> None:
     drill = "  DRILL" if said["drill"] else ""
     console.print(f"[bold]{_text(said['incident'])}[/bold]{drill}")
     console.print(f"{said['severity']} {said['status']}: {_text(said['scenario'])}, "
-                  f"{_text(said['component'])}, since {said['opened_at']}")  # fmt: skip
+                  f"{_text(said['component'])}, since {_second(said['opened_at'])}")  # fmt: skip
     for run in said["runs"]:
         console.print(f"run {_text(run['run'])}: {run['status']}")
     for one in said["questions"]:
         _print_question(one, console)
     for one in said["acknowledged"]:
-        console.print(f"acknowledged {one['at']} by {_text(one['by'])}")
+        console.print(f"acknowledged {_second(one['at'])} by {_text(one['by'])}")
     for one in said["called"]:
         reached = "" if one["reached"] else ", NOT reached"
-        console.print(f"called {one['at']}: {_text(one['who'])}{reached}")
+        console.print(f"called {_second(one['at'])}: {_text(one['who'])}{reached}")
     for one in said["told"]:
-        console.print(f"told {one['at']}: {one['what']} to {_text(one['to'])}, {_text(one['way'])}")
+        console.print(
+            f"told {_second(one['at'])}: {one['what']} to {_text(one['to'])}, {_text(one['way'])}"
+        )
     for one in said["untold"]:
         console.print(_untold_line(one))
     for one in said["actions"]:
         console.print(_text(f"{one['action']} {one['standing']}: {one['what']} "
                             f"({one['owner']}, {one['due_on']})"))  # fmt: skip
     if said["regulators_by"]:
-        console.print(f"regulators must know by {said['regulators_by']} if it is a breach")
+        console.print(f"regulators must know by {_second(said['regulators_by'])} if it is a breach")
 
 
 def _print_question(one: dict[str, Any], console: Console) -> None:
     who = " or ".join(one["roles"])
-    state = one["answered"] or f"waits until {one['until']}, then {one['otherwise']}s"
+    state = one["answered"] or f"waits until {_second(one['until'])}, then {one['otherwise']}s"
     have = f" ({len(one['by'])} of {one['count']}: {', '.join(one['by'])})" if one["by"] else ""
     console.print(_text(f"{one['kind']} {one['step']}: {one['says']}; {who}: {state}{have}"))
 
@@ -117,9 +125,14 @@ def _untold_line(one: dict[str, Any]) -> str:
     if one["status"] == "given-up":
         when = "given up"
     else:
-        when = f"again at {one['due_at']}" if one["attempts"] else f"not before {one['due_at']}"
+        when = (
+            f"again at {_second(one['due_at'])}"
+            if one["attempts"]
+            else f"not before {_second(one['due_at'])}"
+        )
     why = f": {'; '.join(one['why'])}" if one["why"] else ""
-    return _text(f"NOT told: {one['what']} to {one['to']} ({one['audience']}), {when}{why}")
+    about = f"{one['subject']}, to {one['to']} ({one['audience']})"
+    return _text(f"NOT told: {about}, {when}{why}")
 
 
 @command.command("ack")
@@ -194,11 +207,9 @@ def close(
     show(say(event, standby), form)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(heading)
-    return table
+def _second(time: str) -> str:
+    """Nobody reads a millionth of one."""
+    return f"{time[:19]}Z"
 
 
 def _text(value: str) -> str:

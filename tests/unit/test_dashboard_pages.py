@@ -58,6 +58,8 @@ def test_a_raised_alarm_or_one_that_nobody_looked_for_is_no_quiet_night() -> Non
     raised = {"known": True, "looked_at": None, "alarms": [{"alarm": "a"}, {"alarm": "b"}]}
     [fire, *_] = headlines(seen(alarms=raised), "cto")
     assert (fire.tone, fire.says, fire.where) == ("warn", "2 alarms raised", "#alarms")
+    [fire, *_] = headlines(seen(alarms=raised, incidents=[incident()]), "cto")
+    assert (fire.tone, fire.says) == ("bad", "corruption, db; 2 alarms raised")
     unknown = {"known": False, "looked_at": None, "alarms": []}
     [fire, *_] = headlines(seen(alarms=unknown), "cto")
     assert (fire.tone, fire.says) == ("bad", "nobody has looked which alarms are raised")
@@ -110,16 +112,35 @@ def test_a_state_that_no_page_knows_is_never_green(table: dict[str, Any]) -> Non
     assert mark(table, "").word == "unknown"
 
 
-def test_the_first_page_escapes_whatever_it_is_told() -> None:
-    it = incident(opened_at="2026-11-22T11:00:00Z", run_status=HOSTILE, waits_for=[HOSTILE],
-                  scenario=HOSTILE, component=HOSTILE, incident=HOSTILE)  # fmt: skip
-    found = seen(incidents=[it], plan=HOSTILE, failing=[HOSTILE])
+def overview(found: dict[str, Any]) -> str:
     names = ("plan", "incidents", "ended", "approvals", "alarms", "exercises", "failing")
-    body = render(
+    return render(
         "overview.html", FRAME, **{name: found[name] for name in names}, said=None,
         heads=headlines(found, "cto"), rows=component_rows(found), others=[HOSTILE],
         open=2, overdue=1, review={"mark": UNKNOWN, "why": HOSTILE},
     )  # fmt: skip
+
+
+def test_a_storm_of_alarms_is_counted_and_folded_and_all_of_it_is_there() -> None:
+    raised = [
+        {"alarm": f"alarm-{it:02}", "description": "d", "raised_at": "2026-11-22T11:00:00Z"}
+        for it in range(40)
+    ]
+    body = overview(seen(alarms={"known": True, "looked_at": None, "alarms": raised}))
+    assert "Raised alarms: 40" in body
+    shown, folded = body.split("And 32 more, raised later")
+    assert "alarm-07" in shown
+    assert "alarm-08" not in shown
+    assert all(it["alarm"] in body for it in raised)
+    assert "</details>" in folded
+    few = overview(seen(alarms={"known": True, "looked_at": None, "alarms": raised[:8]}))
+    assert "raised later" not in few
+
+
+def test_the_first_page_escapes_whatever_it_is_told() -> None:
+    it = incident(opened_at="2026-11-22T11:00:00Z", run_status=HOSTILE, waits_for=[HOSTILE],
+                  scenario=HOSTILE, component=HOSTILE, incident=HOSTILE)  # fmt: skip
+    body = overview(seen(incidents=[it], plan=HOSTILE, failing=[HOSTILE]))
     assert "<script" not in body
     assert "1 of them overdue" in body
     assert "\u202e" not in body
