@@ -191,10 +191,10 @@ class Damage(Record):
     """What was found to be wrong with a database, and the moment to go back to.
 
     kind: mass-update, mass-delete, truncate, drop, rewrite (logical); rename, drop-column, schema,
-    rights, disabled, detached, unlogged, sequence (the same, proven by a bisection); page, relation-file, index (physical); wal-gap; suspected
-    (nothing found: the bisection's bound). `alternatives` are other
-    suspects, the likeliest first, each {xid, committed_at, tables, rows, why}. `found` is one line
-    for the record; `how` names the method.
+    rights, disabled, detached, unlogged, sequence (the same, proven by a bisection); page,
+    relation-file, index (physical); wal-gap; suspected (nothing found: the bisection's bound).
+    `alternatives` are other suspects, the likeliest first, each {xid, committed_at, tables, rows,
+    why}. `found` is one line for the record; `how` names the method.
     """
 
     kind: str
