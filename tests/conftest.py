@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import drilled, survived
+from tests.temporary import keep_in_memory
 
 settings.register_profile("leeward", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leeward")
@@ -34,6 +35,8 @@ def _place(folder: str) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None:  # what PostgreSQL is to reach lies below TMPDIR
+        keep_in_memory()
     config.addinivalue_line("markers", "untouched(plan, scenario, how): see tests/drilled.py")
 
 
