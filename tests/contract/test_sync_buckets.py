@@ -33,7 +33,7 @@ from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
 from tests.faults import failing_http_proxy, stalling_proxy
 from tests.s3_servers import S3Server, moto_server, seaweed_server
-from tests.unit.test_sync import unpack
+from tests.sync_world import unpack
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = Patience(attempts=5, first_pause_seconds=0.02, read_seconds=1)

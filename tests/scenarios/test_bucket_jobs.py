@@ -32,7 +32,7 @@ from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.contract.test_ransomware import NOTE, documents, encrypt
 from tests.ruined import end_of_second
 from tests.scenarios.drills import PLAN
-from tests.unit.test_sync import unpack
+from tests.sync_world import unpack
 
 COMPONENT, BUCKET, REPLICA = "nexus-uploads", "nexus-assets", "ReplicaNexusUploads"
 FUNCTIONS = ("replicate", "sync", "watch_bucket", "expire_versions")

@@ -30,7 +30,7 @@ from tests.clouds import ended, wait_for
 from tests.commands import run as run_command
 from tests.contract.test_buckets import CANNOT, ODD_KEYS
 from tests.scenarios.drills import PLAN
-from tests.unit.test_sync import unpack
+from tests.sync_world import unpack
 
 COMPONENT = "nexus-uploads"
 COMPARED = "copying/compared=primary"

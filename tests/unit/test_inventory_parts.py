@@ -17,7 +17,7 @@ from chalicelib.errors import Truncated
 from chalicelib.plan.inventory import InventoryEntry, read_lines
 from chalicelib.plan.shards import part_key
 from tests.fakes import InMemoryObjectStore
-from tests.unit.test_sync import KEYS, World, unpack
+from tests.sync_world import KEYS, World, unpack
 
 RUN, POINT = "run", "20261122T080000Z-objects"
 

@@ -29,7 +29,7 @@ from chalicelib.plan.shards import (
 from chalicelib.ports.buckets import Bucket, Deleted, ObjectRow
 from tests.contract.test_buckets import ODD_KEYS
 from tests.fakes import InMemoryObjectStore
-from tests.unit.test_sync import OBJECTS, World, contents
+from tests.sync_world import OBJECTS, World, contents
 
 MIRROR = SyncPolicy(mirror=True, max_delete_share=1)
 RUN = "run"
