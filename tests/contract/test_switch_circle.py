@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ class Circle:
         victim = Victim(self.server.dsn("nexus"), self.server.data, self.store)
         return DAMAGES[name](victim)
 
-    def find(self) -> Damage:
+    def find(self, moment: str = "") -> Damage:
         """As the step does: from the stored WAL, and from the source as the operator."""
         inventory = self.catalogue.inventory()
         window = find_window(inventory.windows, RecoveryTarget("end", ""))
@@ -138,8 +139,9 @@ class Circle:
             (folder / item.name).write_bytes(content)
         wal = PgWaldump(find_binaries(), folder)
         start = window.start_lsn - window.start_lsn % inventory.wal.segment_bytes
+        scan = ChangeScan(sequence_value=partial(wal.sequence_value, window.timeline))
         search = Search(
-            activity=ChangeScan().read(wal.dump(window.timeline, start, window.end_lsn)),
+            activity=scan.read(wal.dump(window.timeline, start, window.end_lsn)),
             relations=relations_of(self.store, self.operator),
             inspector=PostgresInspector(self.operator_dsn, self.operator),
             thresholds=DamageThresholds(rows=1000, times_usual=20),
@@ -147,7 +149,7 @@ class Circle:
             now=CLOCK.now(),
             invalid_row=invalid_row(self.operator),
         )
-        return find_damage(search)
+        return find_damage(search, moment=moment)
 
     def rebuild(self, target: RecoveryTarget) -> Restored:
         data = self.root / "data"
@@ -265,6 +267,25 @@ def test_a_database_is_back_that_was_dropped_and_made_again(circle: Circle) -> N
     limit = "SELECT datconnlimit FROM pg_database WHERE datname = 'nexus_recovery'"
     assert circle.server.run(limit) == [(50,)]
     assert circle.server.run("SELECT n FROM notes", database="neighbour") == [(1,), (2,)]
+
+
+def test_a_sequence_is_ahead_again_before_it_was_put_back(circle: Circle) -> None:
+    """A replay up to the commit of a setval has done it."""
+    circle.back_up()
+    with circle.writing():
+        CLOCK.sleep(0.1)
+    highest = "SELECT max(id) FROM assets"
+    [(before,)] = circle.server.run(highest, database="nexus")
+    sql = "SELECT pg_current_xact_id()::text, setval('assets_id_seq', 7)"
+    [(xid, _)] = circle.server.run(sql, database="nexus")
+    circle.fetch_wal()
+    circle.rebuild(circle.find(moment=f"xid {xid}").target)
+    with ThrowawayServer(circle.root / "data") as server:
+        server.start()
+        server.wait_until("ready", timeout_seconds=30)
+        with psycopg.connect(server.dsn("nexus")) as connection:
+            [row] = connection.execute(f"SELECT ({highest}), last_value FROM assets_id_seq")
+    assert row[0] == before <= row[1]
 
 
 def cancel_drop(server: RealServer) -> None:
