@@ -32,7 +32,7 @@ def sign_of_removals(
     keys = ", ".join(repr(it.key) for it in named[:SHOWN])
     return Sign(
         "versions-removed", "versions", score, bucket, replaced_at or seen_at,
-        f"{removed} versions of {format_time(seen_at)} are removed for good: {keys}",
+        f"versions that were there at {format_time(seen_at)}, removed for good: {removed}: {keys}",
         {"removed": removed, "point": named[0].point_id,
          "first": [[it.key, it.version_id] for it in named[:SHOWN]]},
     )  # fmt: skip
