@@ -243,6 +243,22 @@ def test_calls_no_upkeep_damage(production: RealServer) -> None:
     assert raised.value.context["alternatives"] == []
 
 
+@pytest.mark.parametrize("kind", ["TABLE", "UNLOGGED TABLE"])
+def test_a_table_that_is_dropped_and_made_again_at_once_is_lost(
+    production: RealServer, kind: str
+) -> None:
+    """As a deployment does that creates its tables anew: by WAL alone it looks like a VACUUM FULL
+    or a SET UNLOGGED."""
+    scene = Scene(production)
+    again = (
+        f"BEGIN; DROP TABLE assets; CREATE {kind} assets (id bigint PRIMARY KEY, t text); COMMIT"
+    )
+    production.run(again, database="nexus")
+    damage = scene.find()
+    assert (damage.kind, damage.tables) == ("drop", ("public.assets",))
+    assert damage.rows == PROJECTS * 4
+
+
 def test_takes_no_moved_database_for_a_dropped_one(production: RealServer) -> None:
     """Its folder in the old tablespace is dropped."""
     with production.connect() as connection:

@@ -13,12 +13,14 @@ from chalicelib.recover.database.changes import Relfile
 
 @dataclass(frozen=True)
 class Relation:
-    """`kind` is pg_class.relkind; `rows` an estimate, None when nobody knows."""
+    """`kind` is pg_class.relkind; `rows` an estimate, None when nobody knows; `oid` is what no
+    stored map tells: a table has a file of that number until it is rewritten."""
 
     name: str
     kind: str
     parent: str | None = None
     rows: int | None = None
+    oid: int | None = None
 
     @property
     def is_user_table(self) -> bool:
@@ -105,8 +107,8 @@ def read_relations(session: Session) -> tuple[int, dict[int, Relation]]:
     [(oid,)] = session.query("SELECT oid FROM pg_database WHERE datname = current_database()")
     rows = session.query(_LIVE)
     return int(oid), {
-        int(number): Relation(name, kind, parent, None if rows_ is None else int(rows_))
-        for number, name, kind, parent, rows_ in rows
+        int(number): Relation(name, kind, parent, None if rows_ is None else int(rows_), int(oid_))
+        for number, name, kind, parent, rows_, oid_ in rows
     }
 
 
@@ -157,7 +159,8 @@ SELECT pg_relation_filenode(c.oid)::bigint,
          WHERE p.oid = coalesce(i.indrelid, t.oid)),
        CASE WHEN c.relkind IN ('r', 'm')
             THEN CASE WHEN c.reltuples > 0 THEN c.reltuples::bigint
-                      ELSE pg_stat_get_live_tuples(c.oid) END END
+                      ELSE pg_stat_get_live_tuples(c.oid) END END,
+       c.oid::bigint
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   LEFT JOIN pg_index i ON i.indexrelid = c.oid

@@ -186,8 +186,14 @@ class _Judge:
             return _Loss("truncate", table.name, rows, f"emptied {said}", rows > 0)
         copied = transaction.rows.get(new.relfile, Rows()).inserted
         if copied == 0:
-            return None
+            made = self._is_first_file(new.relfile)
+            return _Loss("drop", table.name, rows, f"dropped {said}", rows > 0) if made else None
         return _Loss("rewrite", table.name, copied, f"rewrote {copied} rows of {table.name}")
+
+    def _is_first_file(self, relfile: Relfile) -> bool:
+        """Of a table that was made with it: what it took the place of is gone."""
+        relation = self.relations.get(relfile)
+        return relation is not None and relation.oid == relfile.number
 
     def _mass_changes(self, transaction: Transaction) -> Iterator[_Loss]:
         for relfile, rows in transaction.rows.items():
