@@ -22,12 +22,12 @@ from chalicelib.adapters.s3.store import S3ObjectStore, connect_s3
 from chalicelib.backup.take_files import take_files
 from chalicelib.backup.take_git import take_git
 from chalicelib.backup.take_redis import take_redis
-from tests.contract.test_files import fill, snapshot
 from tests.contract.test_git import Shelf as Code
 from tests.contract.test_git import git, refs
 from tests.contract.test_redis import fill as fill_redis
 from tests.contract.test_restore_by_hand import PAGE, TOOLS, ZSTD
 from tests.redises import CLOCK, running_redis
+from tests.shelves import fill, snapshot
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def follow(kind: str, desk: Path, known: dict[str, str]) -> subprocess.Completed
 
 
 def test_a_folder(cloud: dict[str, str], tmp_path: Path) -> None:
-    """With the names, modes, times, owners and links that tests/contract/test_files.py makes."""
+    """With the names, modes, times, owners and links that tests/shelves.py makes."""
     (tmp_path / "source").mkdir()
     fill(tmp_path / "source")
     store, catalogue = shelf("uploads")
