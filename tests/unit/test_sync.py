@@ -15,24 +15,12 @@ from hypothesis import strategies as st
 from chalicelib.backup.bucket.replicas import BucketReplica, Copied, StoreReplica
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
 from chalicelib.backup.bucket.sync_decision import KeyDecision, SyncPolicy
-from chalicelib.backup.bucket.take_inventory import (
-    store_entries,
-    take_inventory,
-)
-from chalicelib.errors import (
-    CheckFailed,
-    NotReady,
-    Refused,
-    Unavailable,
-)
+from chalicelib.backup.bucket.take_inventory import store_entries, take_inventory
+from chalicelib.errors import CheckFailed, NotReady, Refused, Unavailable
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.ports.buckets import Bucket, Deleted, ObjectRow
 from tests.fakes import InMemoryObjectStore
-from tests.sync_world import (
-    OBJECTS,
-    World,
-    contents,
-)
+from tests.sync_world import OBJECTS, World, contents
 
 
 @settings(max_examples=150, deadline=None)

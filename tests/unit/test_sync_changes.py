@@ -11,12 +11,7 @@ from chalicelib.backup.bucket.in_parts import Compared
 from chalicelib.backup.bucket.replicas import BucketReplica, Copied
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.ports.buckets import Bucket, ObjectRow
-from tests.sync_world import (
-    AfterCopy,
-    Interrupting,
-    World,
-    contents,
-)
+from tests.sync_world import AfterCopy, Interrupting, World, contents
 
 
 def test_an_object_that_changes_or_goes_while_it_is_copied() -> None:

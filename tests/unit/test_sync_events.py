@@ -12,22 +12,10 @@ from chalicelib.backup.bucket.replicas import StoreReplica
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import sync_buckets
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
-from chalicelib.errors import (
-    BadInput,
-    DigestMismatch,
-    Refused,
-)
+from chalicelib.errors import BadInput, DigestMismatch, Refused
 from chalicelib.ports.buckets import ObjectRow
 from tests.fakes import InMemoryObjectStore
-from tests.sync_world import (
-    START,
-    AfterCopy,
-    Interrupting,
-    World,
-    contents,
-    event,
-    replicate,
-)
+from tests.sync_world import START, AfterCopy, Interrupting, World, contents, event, replicate
 
 
 def test_a_reconcile_tells_what_the_events_had_missed() -> None:

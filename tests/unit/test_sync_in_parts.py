@@ -11,13 +11,7 @@ from chalicelib.backup.bucket.in_parts import Compared, load_compared, save_comp
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.ports.buckets import ObjectRow
 from tests.fakes import InMemoryObjectStore
-from tests.sync_world import (
-    START,
-    World,
-    contents,
-    event,
-    replicate,
-)
+from tests.sync_world import START, World, contents, event, replicate
 
 
 def test_an_upload_that_began_before_the_last_copy_is_brought_by_its_event() -> None:

@@ -14,18 +14,11 @@ from chalicelib.backup.bucket.take_inventory import (
     check_inventory,
     take_inventory,
 )
-from chalicelib.errors import (
-    CheckFailed,
-    NotReady,
-    Unavailable,
-)
+from chalicelib.errors import CheckFailed, NotReady, Unavailable
 from chalicelib.plan.inventory import SourceVersion, read_lines
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_buckets import InMemoryBucket
-from tests.sync_world import (
-    World,
-    unpack,
-)
+from tests.sync_world import World, unpack
 
 
 @pytest.mark.parametrize(
