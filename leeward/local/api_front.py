@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from chalicelib.errors import BadInput
+from leeward.local.serving import serve
 
 # Source: docs.aws.amazon.com, "Amazon API Gateway quotas", REST APIs.
 LARGEST_BODY_BYTES = 10 * 1024 * 1024
@@ -105,12 +105,11 @@ class ApiFront:
             setattr(Handler, f"do_{method}", Handler.handle_any)
         self._server = ThreadingHTTPServer((HOST, 0), Handler)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._end = serve(self._server)
         return f"http://{HOST}:{self._server.server_port}/{self._stage}/"
 
     def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._end()
 
     def serve(self, asked: BaseHTTPRequestHandler) -> tuple[int, list[tuple[str, str]], bytes]:
         length = int(asked.headers.get("Content-Length") or 0)

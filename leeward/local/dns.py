@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import random
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from dnslib import QTYPE, RCODE, RR, DNSHeader, DNSRecord
 from dnslib.server import DNSLogger, DNSServer
 
 from leeward.local.iam import ACCOUNT
+from leeward.local.serving import serve
 
 IsHealthy = Callable[[str], bool]
 LONGEST_CHAIN = 8
@@ -116,7 +117,7 @@ class NameServer:
 
     def __init__(self, is_healthy: IsHealthy) -> None:
         self._is_healthy = is_healthy
-        self._servers: list[DNSServer] = []
+        self._ending = ExitStack()
 
     def start(self, host: str) -> str:
         """Serve on a free port; returns "host:port"."""
@@ -124,16 +125,12 @@ class NameServer:
         tcp = DNSServer(self, address=host, port=0, tcp=True, logger=silent)
         port = tcp.server.server_address[1]
         udp = DNSServer(self, address=host, port=port, tcp=False, logger=silent)
-        self._servers = [tcp, udp]
-        for server in self._servers:
-            threading.Thread(target=server.server.serve_forever, args=(0.05,), daemon=True).start()
+        for one in (tcp, udp):
+            self._ending.callback(serve(one.server))
         return f"{host}:{port}"
 
     def stop(self) -> None:
-        for server in self._servers:
-            server.server.shutdown()
-            server.server.server_close()
-        self._servers = []
+        self._ending.close()
 
     def resolve(self, request: DNSRecord, _handler: Any) -> DNSRecord:
         """What dnslib calls for each query."""

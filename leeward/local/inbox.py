@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -24,6 +23,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs
 
 from chalicelib.plan.model import Plan
+from leeward.local.serving import serve
 
 SENDER = "leeward@example.org"
 ACTIONS = {"trigger": "triggered", "acknowledge": "acknowledged", "resolve": "resolved"}
@@ -68,7 +68,7 @@ class Inbox:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._end = serve(self._server)
         return self
 
     def __exit__(
@@ -77,8 +77,7 @@ class Inbox:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self._end()
 
     @property
     def url(self) -> str:

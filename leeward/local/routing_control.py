@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+
+from leeward.local.serving import serve
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2")
 QUORUM = 3
@@ -34,7 +36,7 @@ class RoutingCluster:
         self.asked: list[tuple[str, str]] = []
         self._partitioned = partitioned
         self._forbidden: set[str] = set()
-        self._servers: dict[str, ThreadingHTTPServer] = {}
+        self._ends: dict[str, Callable[[], None]] = {}
         self._urls: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -46,8 +48,7 @@ class RoutingCluster:
     def __enter__(self) -> Self:
         for region in REGIONS:
             server = ThreadingHTTPServer((HOST, 0), _handler(self, region))
-            threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-            self._servers[region] = server
+            self._ends[region] = serve(server)
             self._urls[region] = f"http://{HOST}:{server.server_port}"
         return self
 
@@ -57,14 +58,12 @@ class RoutingCluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for region in list(self._servers):
+        for region in list(self._ends):
             self.kill(region)
 
     def kill(self, region: str) -> None:
         """The endpoint's socket is closed."""
-        server = self._servers.pop(region)
-        server.shutdown()
-        server.server_close()
+        self._ends.pop(region)()
 
     def forbid(self, arn: str) -> None:
         """From now on a change that would turn the control on is refused, as by a gating rule."""
@@ -93,7 +92,7 @@ class RoutingCluster:
         return 200, {"RoutingControlArn": arn, "RoutingControlState": self.states[arn]}
 
     def _update(self, wanted: dict[str, str]) -> tuple[int, dict[str, Any]]:
-        if len(self._servers) < QUORUM and not self._partitioned:
+        if len(self._ends) < QUORUM and not self._partitioned:
             return 503, _problem("EndpointTemporarilyUnavailableException", "no quorum")
         if unknown := set(wanted) - set(self.states):
             return 400, _problem("ResourceNotFoundException", f"no control {sorted(unknown)}")

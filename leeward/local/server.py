@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from leeward.local.guard import Guard
 from leeward.local.iam import ACCOUNT
+from leeward.local.serving import serve
 from leeward.local.trail import Trails
 
 if TYPE_CHECKING:
-    from werkzeug.serving import BaseWSGIServer
-
     from leeward.local.cloud import LocalCloud
 
 SHIMS = (
@@ -51,7 +49,7 @@ class Server:
     def __init__(self, cloud: LocalCloud) -> None:
         self._cloud = cloud
         self._shims = ExitStack()
-        self._server: BaseWSGIServer | None = None
+        self._end: Callable[[], None] | None = None
         self.trails = Trails()
 
     def start(self) -> str:
@@ -69,20 +67,19 @@ class Server:
         logging.getLogger("moto.stepfunctions").setLevel(logging.CRITICAL)
         default_user_config["stepfunctions"] = {"execute_state_machine": True}
         application: Any = Guard(Dispatcher(self._open_service), self.trails)
-        self._server = fault_server.Server(HOST, application, self._cloud.faults)
+        server = fault_server.Server(HOST, application, self._cloud.faults)
         self.own = SameProcess(application, self._cloud.faults)
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        self._end = serve(server)
         self.trails.start()
-        return f"http://{HOST}:{self._server.server_port}"
+        return f"http://{HOST}:{server.server_port}"
 
     def stop(self) -> None:
         """Stop serving, undo the repairs and forget every resource."""
         self.trails.stop()
-        if self._server:
+        if self._end:
             self.own.end()
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+            self._end()
+            self._end = None
         self._shims.close()
         forget_everything()
 
