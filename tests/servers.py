@@ -69,8 +69,12 @@ class RealServer:
         self.process.wait(30)
 
     def start(self) -> None:
-        self.process = _launch(self.data, self.port, self.folder)
+        self.launch()
         _wait_until_ready(self)
+
+    def launch(self) -> None:
+        """Start it, whether it will take connections or not."""
+        self.process = _launch(self.data, self.port, self.folder)
 
 
 @contextmanager

@@ -15,11 +15,10 @@ import psycopg
 from psycopg import conninfo
 
 from chalicelib.adapters.postgres.binaries import Binaries
-from chalicelib.adapters.postgres.protocol import last_words
+from chalicelib.adapters.postgres.login import CONNECT_SECONDS, last_words, refused_login
 from chalicelib.errors import BadInput, Damaged, LeewardError, NotReady, Unavailable
 from chalicelib.ports import Session, ToolOutcome
 
-CONNECT_SECONDS = 10
 ADMIN_DATABASES = ("postgres", "template1")
 
 # A row that a policy hides must be an error and never a smaller count; a value must read the same
@@ -167,8 +166,11 @@ class PostgresDatabases:
             "tcp_user_timeout": int(timeout_seconds * 1000),
             "keepalives_idle": 10,
         }
-        with mapped_errors():
-            return psycopg.connect(autocommit=True, **(self._parameters | changed))
+        parameters = self._parameters | changed
+        try:
+            return psycopg.connect(autocommit=True, **parameters)
+        except psycopg.OperationalError as error:
+            raise refused_login(error.pgconn, parameters) from error
 
 
 def parse_dsn(dsn: str) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from psycopg import OperationalError, pq
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import DiagnosticField, ExecStatus
 
-from chalicelib.errors import LeewardError, NotReady, Unavailable
+from chalicelib.adapters.postgres.login import CONNECT_SECONDS, refused_login
+from chalicelib.errors import Unavailable
 from chalicelib.ports import TimelineEnd
 
-CONNECT_SECONDS = 10
 # A forced checkpoint of a large, busy server may take minutes before the first byte arrives.
 SILENCE_SECONDS = 600.0
 # PostgreSQL counts microseconds from 2000-01-01.
@@ -212,49 +212,6 @@ class ReplicationConnection:
             _, writable, _ = select.select([], [self._pq.socket], [], SILENCE_SECONDS)
             if not writable:
                 raise _broken()
-
-
-def refused_login(failed: pq.abc.PGconn | None, parameters: dict[str, Any]) -> LeewardError:
-    """What a failed connection means. libpq gives no SQLSTATE here, so its state is asked."""
-    # Not get_error_message: of a connection given up by psycopg it says "is closed" alone.
-    said = last_words(failed.error_message.decode(errors="replace")) if failed else "no answer"
-    conninfo = make_conninfo("", **{"connect_timeout": CONNECT_SECONDS, **parameters})
-    if pq.PGconn.ping(conninfo.encode()) in (pq.Ping.NO_RESPONSE, pq.Ping.NO_ATTEMPT):
-        return Unavailable(
-            f"expected the server to answer: {said}",
-            code="no-connection",
-            hint="Check that the server runs and that this machine may reach it.",
-        )
-    if _enters(make_conninfo(conninfo, dbname="template1")):
-        return NotReady(
-            f"expected to be let into the database: {said}",
-            code="no-such-database",
-            hint="Name a database that exists and that the role may connect to.",
-        )
-    if failed and (failed.used_password or failed.needs_password):
-        return NotReady(
-            f"expected the server to take the password: {said}",
-            code="wrong-password",
-            hint="Correct the password in the secret or the DSN.",
-        )
-    return NotReady(
-        f"expected the server to let the role in: {said}",
-        code="login-refused",
-        hint="Allow the role in pg_hba.conf, for its database and for `replication`.",
-    )
-
-
-def last_words(said: str) -> str:
-    """What libpq says of the last address that it tried, without its question below (indented)."""
-    lines = (line for line in reversed(said.splitlines()) if line.strip() and line[0] != "\t")
-    return next(lines, "nothing").strip()
-
-
-def _enters(conninfo: str) -> bool:
-    trial = pq.PGconn.connect(conninfo.encode())
-    entered = trial.status == pq.ConnStatus.OK
-    trial.finish()
-    return entered
 
 
 class WalMessages:

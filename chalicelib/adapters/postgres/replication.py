@@ -10,13 +10,12 @@ from typing import Any, Self
 import psycopg
 
 from chalicelib.adapters.postgres.database import PostgresSession, parse_dsn
+from chalicelib.adapters.postgres.login import CONNECT_SECONDS, refused_login
 from chalicelib.adapters.postgres.protocol import (
-    CONNECT_SECONDS,
     Refusal,
     ReplicationConnection,
     Row,
     WalMessages,
-    refused_login,
 )
 from chalicelib.adapters.postgres.refusals import (
     mapped_incremental,
@@ -26,7 +25,7 @@ from chalicelib.adapters.postgres.refusals import (
     refused_wal,
     require_ready,
 )
-from chalicelib.errors import NotReady, Unavailable
+from chalicelib.errors import BadInput, Unavailable
 from chalicelib.plan.records import format_lsn, parse_lsn
 from chalicelib.ports import BackupSink, BaseBackup, SlotStatus, SourceFacts
 
@@ -218,7 +217,7 @@ class PostgresSource:
     def _connect_to_any(self) -> psycopg.Connection[Any]:
         try:
             return self._connect_sql()
-        except NotReady as refused:
+        except BadInput as refused:
             if refused.instance_code != "no-such-database":
                 raise
             return self._connect_sql(dbname=MAINTENANCE_DATABASE)

@@ -158,6 +158,7 @@ def _end_sessions(
             raise Unavailable(
                 f"expected no session of {role} after {limit_seconds:.0f} s, found {len(left)}",
                 code="sessions-left",
+                answered=True,
                 hint="Look at what they wait for in pg_stat_activity; the step is tried again.",
             )
         clock.sleep(POLL_SECONDS)

@@ -45,7 +45,7 @@ def fence_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     try:
         ended, seconds, name = _close(run, closed, role, token)
     except (Unavailable, NotReady) as error:
-        if not run.site:
+        if not run.site or _answers(error):
             raise
         return _fenced_by_loss(closed, token, error)
     say(run, fenced(token=token, ended=ended, seconds=seconds))
@@ -64,6 +64,11 @@ def _close(run: Run, component: str, role: str, token: int) -> tuple[int, float,
     databases = build.operator(component)
     stopped = stop_writes(databases, role, token=token, run_id=run.run_id, clock=build.clock())
     return stopped.ended, stopped.seconds, databases.database
+
+
+def _answers(error: LeewardError) -> bool:
+    """A server that refuses Leeward, or cannot do what it asks, may let the application in."""
+    return "answered" in error.context or "sqlstate" in error.context
 
 
 def _fenced_by_loss(component: str, token: int, error: LeewardError) -> Outputs:
