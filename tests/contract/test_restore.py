@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 import zstandard
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.postgres.files import server_processes
 from chalicelib.adapters.postgres.replication import PostgresSource
@@ -37,144 +31,16 @@ from chalicelib.errors import (
     OutsideWindow,
     Unavailable,
 )
-from chalicelib.plan.records import PointKind, RecoveryTarget, format_time, parse_lsn
+from chalicelib.plan.records import RecoveryTarget, format_time
 from chalicelib.plan.wal import partial_key
-from chalicelib.ports import Inventory, Listed
-from chalicelib.recover.database.archive import DataFolder
-from chalicelib.recover.database.means import Means
-from chalicelib.recover.database.recovered import Recovered, recovered
-from chalicelib.recover.database.replay import Replayed, read_replayed, replay
-from chalicelib.recover.database.restore import Restored, read_restored, restore
+from chalicelib.ports import Listed
+from chalicelib.recover.database.replay import read_replayed
+from chalicelib.recover.database.restore import Restored, read_restored
 from chalicelib.recover.window import choose_points
-from tests.servers import RealServer, running_server
-
-CLOCK = SystemClock()
-
-
-@dataclass
-class World:
-    """A component's store, and where recovery puts its data."""
-
-    root: Path
-    store: FolderObjectStore
-    moments: dict[str, Any]
-
-    @property
-    def catalogue(self) -> StoredCatalogue:
-        return StoredCatalogue(self.store, "db")
-
-    @property
-    def means(self) -> Means:
-        return Means(self.store, self.catalogue, ThrowawayServer, CLOCK)
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "work" / "data"
-
-    def restore(self, target: RecoveryTarget, known: Inventory | None = None) -> Restored:
-        return restore(self.means, target, self.folder, known=known)
-
-    def replay(self, restored: Restored, **options: Any) -> Replayed:
-        try:
-            return replay(self.means, restored, self.folder, timeout_seconds=60, **options)
-        except CheckFailed as error:
-            error.add_note(f"the server's log ends: {error.context.get('log')}")
-            raise
-
-    def recover(self, target: RecoveryTarget) -> tuple[Restored, Replayed]:
-        with self.recovered(target) as found:
-            return found.restored, found.replayed
-
-    def recovered(self, target: RecoveryTarget) -> AbstractContextManager[Recovered]:
-        """The server that replayed answers inside."""
-        return recovered(self.means, target, self.folder)
-
-    @property
-    def wal_folder(self) -> Path:
-        return self.folder.with_name("data.wal")
-
-    def query(self, sql: str) -> list[tuple[Any, ...]]:
-        with ThrowawayServer(self.folder) as server:
-            server.start()
-            server.wait_until("ready", timeout_seconds=20)
-            with psycopg.connect(server.dsn()) as connection:
-                return connection.execute(sql).fetchall()  # type: ignore[call-overload]
-
-    def file(self, pattern: str) -> Path:
-        [found] = (self.root / "store").glob(pattern)
-        return found
-
-    @property
-    def bad_transaction(self) -> RecoveryTarget:
-        return RecoveryTarget("xid", str(self.moments["xid"]), self.moments["lsn"])
-
-
-END = RecoveryTarget("end", "")
-
-
-@pytest.fixture(scope="module")
-def history(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """full, changes, incremental, changes, incremental, good, bad, good: all with WAL."""
-    root = tmp_path_factory.mktemp("history")
-    world = World(root, FolderObjectStore(root / "store"), {})
-    with running_server() as server:
-        place = server.folder / "fast"
-        shutil.copytree(server.data / "pg_notify", place)
-        os.chown(place, server.data.stat().st_uid, server.data.stat().st_gid)
-        server.run(
-            f"create tablespace fast location '{place}'",
-            "create table t (id int, note text)",
-            "insert into t select i, repeat('x', 200) from generate_series(1, 8000) i",
-            "create table shrinks as select i as id from generate_series(1, 50000) i",
-            "create table gone as select 1 as id",
-            "create table in_fast tablespace fast as select generate_series(1, 500) as id",
-        )
-        with PostgresSource(server.dsn()) as source:
-            take_history(world, server, source)
-    return world
-
-
-def take_history(world: World, server: RealServer, source: PostgresSource) -> None:
-    def take(kind: PointKind) -> None:
-        take_backup(source, world.store, world.catalogue, component="db", kind=kind, clock=CLOCK)
-
-    def tick() -> None:
-        fetch_wal(source, world.store, world.catalogue, component="db", clock=CLOCK)
-
-    tick()
-    take("full")
-    server.run(
-        "update t set note = 'changed' where id % 10 = 0",
-        "delete from shrinks where id > 100",
-        "vacuum shrinks",
-        "drop table gone",
-        "create table grown as select repeat('y', 500) as x from generate_series(1, 500)",
-        "insert into in_fast values (501)",
-    )
-    take("incremental")
-    tick()
-    server.run("insert into grown select repeat('z', 500) from generate_series(1, 500)")
-    take("incremental")
-    server.run("insert into t values (-1, 'good')")
-    world.moments["before"] = server.run("select clock_timestamp()")[0][0]
-    with server.connect() as connection, connection.transaction():
-        [world.moments["xid"]] = connection.execute("select pg_current_xact_id()").fetchone()
-        connection.execute("delete from t")
-    world.moments["lsn"] = parse_lsn(server.run("select pg_current_wal_lsn()::text")[0][0])
-    server.run("insert into t values (-2, 'after')")
-    world.moments["after"] = server.run("select clock_timestamp()")[0][0]
-    tick()
-
-
-@pytest.fixture
-def world(history: World, tmp_path: Path) -> Iterator[World]:
-    """A copy whose store a test may damage."""
-    shutil.copytree(history.root / "store", tmp_path / "store")
-    copy = World(tmp_path, FolderObjectStore(tmp_path / "store"), history.moments)
-    yield copy
-    assert not copy.wal_folder.exists()
-    if copy.folder.is_dir():
-        assert server_processes(copy.folder) == []
+from tests.restores import CLOCK, END, World
+from tests.restores import history as history
+from tests.restores import world as world
+from tests.servers import running_server
 
 
 def test_everything_before_the_bad_transaction_and_nothing_of_it(world: World) -> None:
@@ -494,66 +360,11 @@ def test_too_little_disk_is_refused_before_anything_is_touched(
     assert (world.folder / "kept").read_text() == "as it was"
 
 
-def tar_of(*members: tuple[str, bytes, bytes]) -> Iterator[bytes]:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, kind, content in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.size = kind, len(content)
-            info.linkname = "/etc" if kind == tarfile.SYMTYPE else ""
-            tar.addfile(info, io.BytesIO(content))
-    yield buffer.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("../outside", tarfile.REGTYPE),
-        ("base/../../outside", tarfile.REGTYPE),
-        ("/outside", tarfile.REGTYPE),
-        ("base/link", tarfile.SYMTYPE),
-        ("base/device", tarfile.CHRTYPE),
-    ],
-)
-def test_an_archive_cannot_write_elsewhere(tmp_path: Path, name: str, kind: bytes) -> None:
-    folder = DataFolder(tmp_path / "data")
-    with pytest.raises(Damaged):
-        folder.unpack(tar_of((name, kind, b"")), "base.tar")
-    assert [path.name for path in tmp_path.iterdir()] == ["data"]
-
-
-def test_what_checks_a_whole_archive_runs_at_its_end(tmp_path: Path) -> None:
-    def chunks() -> Iterator[bytes]:
-        yield from tar_of(("PG_VERSION", tarfile.REGTYPE, b"17"))
-        yield bytes(512)
-        raise Damaged("expected another digest", hint="Use another.", code="digest-mismatch")
-
-    with pytest.raises(Damaged) as caught:
-        DataFolder(tmp_path / "data").unpack(chunks(), "base.tar")
-    assert caught.value.instance_code == "digest-mismatch"
-
-
-def test_files_that_the_server_did_not_list_are_refused(tmp_path: Path) -> None:
-    folder = DataFolder(tmp_path)
-    folder.unpack(tar_of(("PG_VERSION", tarfile.REGTYPE, b"17")), "base.tar")
-    with pytest.raises(Damaged):
-        folder.end_point(b'{"Files": []}', incremental=False)
-
-
 def test_a_backup_without_a_copy_of_the_wal_is_refused_as_a_point(world: World) -> None:
     for row in list(world.store.list("wal/")):
         world.store.delete(row.key)
     with pytest.raises(OutsideWindow):
         world.restore(END)
-
-
-def test_memory_does_not_grow_with_the_compression(tmp_path: Path) -> None:
-    """256 MiB of zeros are 8 KiB of zstd; unpacked at once they would be 256 MiB of memory."""
-    from chalicelib.recover.database.archive import decompress
-
-    packed = zstandard.ZstdCompressor().compress(bytes(256 << 20))
-    largest = max(len(piece) for piece in decompress(iter([packed]), "base"))
-    assert largest <= 16 << 20
 
 
 def test_errors_are_ours(world: World) -> None:
