@@ -1,4 +1,4 @@
-"""A database with points and WAL of some time, and restores of it; `history` is made once a module."""
+"""A database with points and WAL of some time, and restores of it; `history` is made once a file."""
 
 from __future__ import annotations
 

@@ -10,15 +10,8 @@ from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.errors import NotReady
 from chalicelib.recover.database.owners import check_owners
 from leeward.local.sample_app import create_schema
-from tests.contract.test_find_damage import ROLES
-from tests.servers import RealServer, running_server
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[RealServer]:
-    with running_server() as server:
-        server.run(*ROLES.strip().split("\n"))
-        yield server
+from tests.contract.test_reshaped import server as server
+from tests.servers import RealServer
 
 
 @pytest.fixture
