@@ -1,4 +1,4 @@
-"""A database with points and WAL of some time, and restores of it; `history` is made once a file."""
+"""A database with points and WAL of some time, and restores of it; `history` is made once."""
 
 from __future__ import annotations
 
