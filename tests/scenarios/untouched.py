@@ -71,7 +71,7 @@ MAY_CHANGE = (
             "who was told of the drill"),
     Allowed(f"{ROW} (outbox|notices) inc-{DRILL}#.*", "who is to be told of the drill"),
     # Leeward's own alarms go on: schedules that do not run here are silent.
-    Allowed(f"{ROW} (alarms|alarms-looked) .*", "which alarms are raised"),
+    Allowed(f"{ROW} (alarms|alarm-bursts|alarms-looked) .*", "which alarms are raised"),
     Allowed(f"{ROW} (told|thread)#alarm-.* .*", "who was told of an alarm"),
     Allowed(f"{ROW} outbox alarm-.*", "who is to be told of an alarm"),
     Allowed(f"{EVIDENCE} / people-alarm-[^/]*/.*", "that they were told", ADDED),
