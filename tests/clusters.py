@@ -41,7 +41,8 @@ def fresh_cluster(
         port = free_port()
         chosen = {
             "port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": "",
-            "fsync": "off", "shared_buffers": "16MB", **settings,
+            "fsync": "off", "shared_buffers": "16MB", "dynamic_shared_memory_type": "mmap",
+            **settings,
         }  # fmt: skip
         with (data / "postgresql.conf").open("a") as conf:
             conf.writelines(f"{name} = '{value}'\n" for name, value in chosen.items())

@@ -27,6 +27,8 @@ from chalicelib.adapters.postgres.binaries import find_binaries
 SUPERUSER = "postgres"
 SETTINGS = {
     "autovacuum": "off",
+    # Of a server that is killed hard, nothing is left in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
     "fsync": "off",
     "full_page_writes": "on",
     "max_prepared_transactions": "10",
