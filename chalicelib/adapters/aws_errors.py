@@ -68,7 +68,7 @@ def mapped(service: str, **context: Any) -> Iterator[None]:
         ) from error
     except (ConnectionError, HTTPClientError) as error:
         raise Unavailable(
-            f"{service} did not answer: {type(error).__name__}",
+            f"{service} did not answer{_of(context)}: {type(error).__name__}",
             hint="check the network and the region's state; the call is tried again",
             **context,
         ) from error
@@ -82,7 +82,7 @@ def mapped(service: str, **context: Any) -> Iterator[None]:
 
 def _from_client_error(service: str, error: ClientError, context: dict[str, Any]) -> LeewardError:
     code, status = error_code(error), http_status(error)
-    text = f"{service} refused {error.operation_name}: {code} (HTTP {status})"
+    text = f"{service} refused {error.operation_name}{_of(context)}: {code} (HTTP {status})"
     if code in THROTTLED or status == 503:
         return Throttled(text, hint="it is tried again later", **context)
     if status >= 500 or code in ("RequestTimeout", "InternalError"):
@@ -91,3 +91,9 @@ def _from_client_error(service: str, error: ClientError, context: dict[str, Any]
         hint = "compare the call with the rights of who calls: policies/iam/, docs/operator-role.md"
         return Refused(text, hint=hint, code="access-denied", **context)
     return NotReady(text, hint="does the resource exist, and is its name right?", **context)
+
+
+def _of(context: dict[str, Any]) -> str:
+    """What was asked of; whom a message goes to is nobody's business."""
+    named = [f"{what} {value}" for what, value in context.items() if what != "to"]
+    return f" of {', '.join(named)}" if named else ""
