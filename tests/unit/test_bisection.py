@@ -40,6 +40,9 @@ class Commits:
                 yield row.encode()
             yield f"rmgr: Transaction {head} COMMIT {at:%Y-%m-%d %H:%M:%S.%f} UTC\n".encode()
 
+    def sequence_value(self, timeline: int, lsn: int) -> int:
+        raise AssertionError("nothing here sets a sequence")
+
 
 def commits(*, damage: int | None, since_minute: int | None) -> list[int]:
     since = None if since_minute is None else START + timedelta(minutes=since_minute)

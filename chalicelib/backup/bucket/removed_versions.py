@@ -29,7 +29,6 @@ from chalicelib.backup.bucket.in_parts import NOT_VERSIONED
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.errors import Refused
 from chalicelib.plan.inventory import InventoryEntry, SourceVersion
-from chalicelib.plan.records import format_time
 from chalicelib.plan.signs import After, RemovedVersion, SeenRule
 from chalicelib.ports.buckets import Bucket, VersionRow
 
@@ -37,7 +36,6 @@ READ_AT_ONCE = 1000
 # Objects of an inventory, of 50,000 to 100,000 keys each, that are looked for at once.
 PARTS_AT_ONCE = 8
 NAMED = 100
-SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -100,15 +98,6 @@ def is_explained(
         key.startswith(rule.prefix) and rule.until_at - since >= timedelta(days=rule.days)
         for rule in rules
     )
-
-
-def tell_removed(removed: int, named: Sequence[RemovedVersion]) -> str:
-    """What stands behind a sync's line; "" when nothing is gone."""
-    if not removed:
-        return ""
-    keys = ", ".join(repr(it.key) for it in named[:SHOWN])
-    since = f" since {format_time(named[0].seen_at)}: {keys}" if named else ""
-    return f"; VERSIONS REMOVED FOR GOOD from the bucket: {removed}{since}"
 
 
 def check_went_back(removals: Removals, policy: SyncPolicy) -> None:

@@ -7,13 +7,12 @@ as a recovery point, what the replica then holds; the watch judges what the even
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket.in_parts import load_compared, save_compared
-from chalicelib.backup.bucket.removed_versions import tell_removed
 from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import SyncProgress, SyncResult, sync_buckets
@@ -23,7 +22,7 @@ from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.records import RecoveryPoint, format_time
-from chalicelib.plan.signs import Judgement, Watched
+from chalicelib.plan.signs import Judgement, RemovedVersion, Watched
 from chalicelib.services import build, environment
 from chalicelib.verify.ransomware import note_events, watch_noted
 from chalicelib.verify.signs.events import bucket_of, read_event
@@ -239,6 +238,15 @@ def tell_sync(location: str, synced: Synced) -> str:
     compared = counted(result.source_objects, "object")
     gone = tell_removed(result.removed, result.removed_versions)
     return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{gone}{point}"
+
+
+def tell_removed(removed: int, named: Sequence[RemovedVersion]) -> str:
+    """What stands behind a sync's line; "" when nothing is gone."""
+    if not removed:
+        return ""
+    keys = ", ".join(repr(it.key) for it in named[:SHOWN])
+    since = f" since {format_time(named[0].seen_at)}: {keys}" if named else ""
+    return f"; VERSIONS REMOVED FOR GOOD from the bucket: {removed}{since}"
 
 
 def tell_watch(watched: Watched, quarantined: tuple[str, ...]) -> str:
