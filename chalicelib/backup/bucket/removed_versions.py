@@ -24,13 +24,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from chalicelib.backup.bucket.in_parts import NOT_VERSIONED
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.errors import Refused
-from chalicelib.plan.inventory import InventoryEntry, SourceVersion
-from chalicelib.plan.signs import After, RemovedVersion, SeenRule
 from chalicelib.ports.buckets import Bucket, VersionRow
+
+if TYPE_CHECKING:  # every sync imports this room, and few find anything
+    from chalicelib.plan.inventory import InventoryEntry, SourceVersion
+    from chalicelib.plan.signs import After, RemovedVersion, SeenRule
 
 READ_AT_ONCE = 1000
 # Objects of an inventory, of 50,000 to 100,000 keys each, that are looked for at once.
@@ -185,6 +188,8 @@ class _Search:
         if replaced_at is not None:
             self._replaced = [min([replaced_at, *self._replaced])]
         if len(self._named) < NAMED:
+            from chalicelib.plan.signs import RemovedVersion
+
             self._named.append(
                 RemovedVersion(key, seen.version, seen.modified_at, seen_at, point_id, after)
             )
