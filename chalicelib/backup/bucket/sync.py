@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket.in_parts import Compared, is_in_parts
 from chalicelib.backup.bucket.key_spool import KeySpool
@@ -38,9 +38,11 @@ from chalicelib.backup.bucket.sync_walk import SPLIT_AFTER, Walk
 from chalicelib.backup.long_copies import PUT_DOWN
 from chalicelib.errors import CheckFailed, DigestMismatch, LeewardError, NotReady, Truncated
 from chalicelib.plan.record import Record
-from chalicelib.plan.signs import RemovedVersion
 from chalicelib.ports import Clock
 from chalicelib.ports.buckets import Bucket, ObjectRow
+
+if TYPE_CHECKING:
+    from chalicelib.plan.signs import RemovedVersion
 
 # What concerns every key alike ends the sync instead of failing key by key.
 GENERAL = frozenset(
@@ -109,6 +111,8 @@ class SyncResult(Record):
         if name == "failures":
             return tuple(SyncFailure.from_json(item) for item in value)
         if name == "removed_versions":
+            from chalicelib.plan.signs import RemovedVersion
+
             return tuple(RemovedVersion.from_json(item) for item in value)
         return super()._revive(name, value)
 
