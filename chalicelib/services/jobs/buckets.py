@@ -7,7 +7,7 @@ as a recovery point, what the replica then holds; the watch judges what the even
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import Bucket
 from chalicelib.plan.records import RecoveryPoint, format_time
-from chalicelib.plan.signs import Judgement, RemovedVersion, Watched
+from chalicelib.plan.signs import Judgement, Watched
 from chalicelib.services import build, environment
 from chalicelib.verify.ransomware import note_events, watch_noted
 from chalicelib.verify.signs.events import bucket_of, read_event
@@ -231,6 +231,8 @@ def missed(result: SyncResult) -> int:
 
 def tell_sync(location: str, synced: Synced) -> str:
     """One line for a person."""
+    from chalicelib.services.jobs.removals import tell_removed
+
     result = synced.result
     copied = f"{counted(result.copied, 'object')} copied ({result.copied_bytes / 1e6:.1f} MB)"
     late = f", {missed(result)} of them missed by the events" if missed(result) else ""
@@ -238,15 +240,6 @@ def tell_sync(location: str, synced: Synced) -> str:
     compared = counted(result.source_objects, "object")
     gone = tell_removed(result.removed, result.removed_versions)
     return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{gone}{point}"
-
-
-def tell_removed(removed: int, named: Sequence[RemovedVersion]) -> str:
-    """What stands behind a sync's line; "" when nothing is gone."""
-    if not removed:
-        return ""
-    keys = ", ".join(repr(it.key) for it in named[:SHOWN])
-    since = f" since {format_time(named[0].seen_at)}: {keys}" if named else ""
-    return f"; VERSIONS REMOVED FOR GOOD from the bucket: {removed}{since}"
 
 
 def tell_watch(watched: Watched, quarantined: tuple[str, ...]) -> str:

@@ -17,7 +17,8 @@ from chalicelib.backup.bucket.removed_versions import (
 from chalicelib.backup.bucket.shard_plan import find_object
 from chalicelib.errors import Damaged, Tampered, Truncated
 from chalicelib.plan.manifest import MANIFEST, POINTS, parse_manifest, point_key, point_of_key
-from chalicelib.plan.records import RecoveryPoint
+from chalicelib.plan.records import RecoveryPoint, format_time
+from chalicelib.plan.signs import RemovedVersion
 from chalicelib.ports import ObjectStore
 from chalicelib.ports.buckets import Bucket
 from chalicelib.services import build
@@ -28,6 +29,7 @@ from chalicelib.verify.ransomware import note_sign, seen_rules
 from chalicelib.verify.signs.removals import sign_of_removals
 
 KIND = "-objects"
+SHOWN = 5
 # A copy in another cloud is synced by itself, and may be out of reach for nights.
 ELSEWHERE_WITHIN = timedelta(days=7)
 
@@ -62,6 +64,15 @@ def save_looked(component: str, location: str, removals: Removals) -> None:
     """After a good sync of a location in another cloud: the next one asks from here on."""
     if removals.point_id and location != build.locations().primary:
         build.backups(component).put(_note(location), removals.point_id.encode())
+
+
+def tell_removed(removed: int, named: Sequence[RemovedVersion]) -> str:
+    """What stands behind a sync's line; "" when nothing is gone."""
+    if not removed:
+        return ""
+    keys = ", ".join(repr(it.key) for it in named[:SHOWN])
+    since = f" since {format_time(named[0].seen_at)}: {keys}" if named else ""
+    return f"; VERSIONS REMOVED FOR GOOD from the bucket: {removed}{since}"
 
 
 def _tell(component: str, removals: Removals) -> None:
