@@ -12,6 +12,7 @@ from chalicelib.adapters.postgres.binaries import Binaries
 from chalicelib.adapters.postgres.wal_record import read_record, read_segment_bytes, sequence_value
 from chalicelib.errors import Damaged
 from chalicelib.plan.records import format_lsn
+from chalicelib.plan.wal import segment_name
 
 CHUNK_BYTES = 1 << 20
 # The resource managers whose records say who changed which rows, made or dropped which files, set
@@ -35,6 +36,7 @@ class PgWaldump:
             f"--start={format_lsn(start_lsn)}",
             f"--end={format_lsn(end_lsn)}",
             *(f"--rmgr={name}" for name in MANAGERS),
+            *self._ends(timeline, start_lsn, end_lsn),
         ]
         # pg_waldump prints commit times in the process's own zone.
         environment = self._binaries.environment() | {"TZ": "UTC0"}
@@ -56,11 +58,28 @@ class PgWaldump:
 
     def sequence_value(self, timeline: int, lsn: int) -> int:
         try:
-            if not self._segment_bytes:
-                self._segment_bytes = read_segment_bytes(self._folder, timeline)
-            return sequence_value(read_record(self._folder, timeline, lsn, self._segment_bytes))
+            size = self._size_of_segments(timeline)
+            return sequence_value(read_record(self._folder, timeline, lsn, size))
         except (OSError, struct.error) as error:
             raise _unreadable(str(error).encode(), lsn, lsn) from error
+
+    def _ends(self, timeline: int, start_lsn: int, end_lsn: int) -> list[str]:
+        """The first and the last segment, when both are there. Without their names pg_waldump takes
+        the size of segments from whichever file it meets first, which a server may have set aside
+        for later and be empty (pg_waldump.c)."""
+        try:
+            size = self._size_of_segments(timeline)
+        except OSError:
+            return []
+        ends = [
+            segment_name(timeline, lsn, size) for lsn in (start_lsn, max(start_lsn, end_lsn - 1))
+        ]
+        return ends if all((self._folder / name).is_file() for name in ends) else []
+
+    def _size_of_segments(self, timeline: int) -> int:
+        if not self._segment_bytes:
+            self._segment_bytes = read_segment_bytes(self._folder, timeline)
+        return self._segment_bytes
 
 
 def _whole_lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
