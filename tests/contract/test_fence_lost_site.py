@@ -58,3 +58,16 @@ def test_one_that_answers_is_not_taken_for_lost(
     with pytest.raises(LeewardError) as caught:
         fence(run, monkeypatch, server.dsn(user="weak"))
     assert caught.value.instance_code == "missing-right"
+
+
+def test_what_was_not_closed_to_the_end_is_not_said_to_be_open(
+    run: Run, monkeypatch: pytest.MonkeyPatch, server: RealServer
+) -> None:
+    fence(run, monkeypatch, "host=127.0.0.1 port=1 user=operator")
+    found = target.undo_fence(run, {"component": COMPONENT})["found"]
+    assert "should nexus_app be refused there, leeward unfence" in str(found)
+    refused = PostgresDatabases(server.dsn(password="another"), None)
+    monkeypatch.setattr(build, "operator", lambda name: refused)
+    with pytest.raises(LeewardError) as caught:
+        target.undo_fence(run, {"component": COMPONENT})
+    assert caught.value.instance_code == "wrong-password"

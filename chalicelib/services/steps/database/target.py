@@ -92,10 +92,13 @@ def undo_fence(run: Run, inputs: dict[str, Any]) -> Outputs:
     role = build.database(closed).application_role
     try:
         opened = open_writes(build.operator(closed), role, token=token)
-    except (Unavailable, NotReady):
-        if build.state().get(f"run#{run.run_id}", DAMAGED) is not None:
+    except (Unavailable, NotReady) as error:
+        if _answers(error) or build.state().get(f"run#{run.run_id}", DAMAGED) is not None:
             raise
-        return {"found": f"{closed} does not answer now either; nothing was changed there"}
+        return {
+            "found": f"{closed} does not answer now either; the run did not get to the end of"
+            f" closing it: should {role} be refused there, leeward unfence DSN {role}"
+        }
     return {
         "found": f"{role} may log in again"
         if opened
