@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -201,8 +202,8 @@ def test_a_rollout_that_cannot_succeed_is_an_error_that_names_the_pod_and_why(
         api.wait_ready(30)
     assert caught.value.instance_code == "rollout-stuck"
     assert "the cluster gave it up" in caught.value.message
-    assert "CrashLoopBackOff" in caught.value.message
-    assert "ended with 1 (Error)" in caught.value.message
+    # Whether it waits to be started again or was just started is a matter of the moment.
+    assert re.search(r"ended with 1 \(Error\), \d+ restarts?", caught.value.message)
     assert caught.value.context["pods"][0].startswith("api-deployment-")
     assert ask(cluster.address_of("api")) is not None  # the old ones still serve
 
