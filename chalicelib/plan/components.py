@@ -221,14 +221,17 @@ class Bucket(BaseComponent):
     """Objects in a store.
 
     mirror: deletions are copied too, though never more than `deletes_at_most` of the copy's
-    objects in one run without approval. health: the address that says whether its objects are
-    served; health_says: what a good answer contains.
+    objects in one run without approval. erases_at_most: the application itself removes versions
+    for good; of no more than this share of its objects between two inventories, nobody is told.
+    health: the address that says whether its objects are served; health_says: what a good answer
+    contains.
     """
 
     kind: Literal["bucket"]
     bucket: Text
     mirror: bool = False
     deletes_at_most: Share = 0.05
+    erases_at_most: Share = 0.0
     recovery_bucket: Text | None = None
     health: Text | None = None
     health_says: Text | None = None

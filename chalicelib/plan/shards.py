@@ -42,7 +42,8 @@ class ShardPlan(Record):
 
     batch: S3 Batch Operations copies first, and the shards bring what it left. cuts: keys of the
     source, in byte order, between which the inventory at the end is written in parts. removed:
-    versions that an earlier inventory names and the source no longer has.
+    versions that an earlier inventory names and the source no longer has. erased: others of which
+    the plan expects as many.
     """
 
     run: str
@@ -58,6 +59,7 @@ class ShardPlan(Record):
     shards: tuple[Shard, ...]
     cuts: tuple[str, ...] = ()
     removed: int = 0
+    erased: int = 0
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:

@@ -88,7 +88,7 @@ def command(
     else:
         _print(component, place, synced)
         if dry_run and not approve:
-            _print_deletions(component, synced)
+            print_refusals(component, synced)
     if not synced.result.ok:
         if form == "json":
             raise SystemExit(1)
@@ -130,9 +130,10 @@ def tell_shards(found: dict[str, Any]) -> str:
     if failure := found["failure"]:
         return f"{failure.get('Error', '')}: {_message(failure.get('Cause', ''))}"
     if done := found["done"]:
+        gone = f", {done['removed']:,} VERSIONS REMOVED FOR GOOD" if done["removed"] else ""
         return (
             f"{done['source_objects']:,} objects compared, {done['copied']:,} copied, "
-            f"{done['deleted']:,} deleted, {done['failed']:,} failed"
+            f"{done['deleted']:,} deleted, {done['failed']:,} failed{gone}"
         )
     return "it wrote nothing of its end"
 
@@ -188,6 +189,8 @@ def _print(component: str, location: str, synced: Synced) -> None:
     for gone in result.removed_versions:
         said = f"removed for good since {format_time(gone.seen_at)}: {gone.key!r} {gone.version_id}"
         console.print(f"{said}, {AFTER[gone.after]}", markup=False, soft_wrap=True)
+    if result.erased:
+        console.print(f"{result.erased:,} versions erased, as the plan expects")
     if result.dry_run:
         console.print("nothing was changed")
         return
@@ -201,14 +204,19 @@ def _print(component: str, location: str, synced: Synced) -> None:
         console.print(f"[green]{synced.point.id}[/] tells what it holds")
 
 
-def _print_deletions(component: str, synced: Synced) -> None:
-    """Whether the same without --dry-run would refuse to delete so much."""
+def print_refusals(component: str, synced: Synced) -> None:
+    """Whether the same without --dry-run would refuse to delete, or to take back, so much."""
+    from chalicelib.backup.bucket.removed_versions import check_went_back
     from chalicelib.backup.bucket.sync_decision import check_deletions
     from chalicelib.services.jobs.buckets import policy_of
 
-    result = synced.result
+    result, policy = synced.result, policy_of(component)
     deletions = result.reasons.get("delete not-in-source", 0)
-    try:
-        check_deletions(deletions, result.replica_objects, policy_of(component))
-    except Refused as error:
-        click.echo(f"without --approve: {error.message}")
+    for check, count, total in (
+        (check_went_back, result.went_back, result.looked_for),
+        (check_deletions, deletions, result.replica_objects),
+    ):
+        try:
+            check(count, total, policy)
+        except Refused as error:
+            click.echo(f"without --approve: {error.message}")

@@ -165,6 +165,7 @@ def _write_plan(folder: Path) -> Path:
     uploads = text[at:].replace("to: [primary]", "to: [primary, secondary]", 1)
     uploads = uploads.replace("kind: bucket\n", "kind: bucket\n    mirror: true\n", 1)
     uploads = uploads.replace("mirror: true", "mirror: true\n    deletes_at_most: 20%", 1)
+    uploads = uploads.replace("mirror: true", "mirror: true\n    erases_at_most: 10%", 1)
     uploads = uploads.replace("retention:\n", "retention:\n      versions: 30d\n", 1)
     (folder / "plan.yaml").write_text(text[:at] + uploads)
     return folder / "plan.yaml"
@@ -510,6 +511,19 @@ def test_a_version_that_somebody_removed_is_told_before_the_replica_goes_back_to
     assert "'undone'" in sign["found"]
     assert "REMOVED" not in here.run("sync")["found"], "the next inventory is of what there is"
     assert here.metric("VersionsRemoved")[-1] == 0.0, "by which the alarm ends"
+
+
+def test_what_the_application_erases_as_the_plan_says_wakes_nobody(here: Stage) -> None:
+    here.put("erased", b"of a person")
+    wait_for(lambda: ", 0 objects copied" in here.run("sync")["found"], "it never was the same")
+    version = here.s3.head_object(Bucket=BUCKET, Key="erased")["VersionId"]
+    here.s3.delete_object(Bucket=BUCKET, Key="erased", VersionId=version)
+    assert here.cloud.wait_idle()
+    planned = json.loads(here.command("--dry-run", "--format", "json").stdout)["result"]
+    assert (planned["removed"], planned["erased"], planned["removed_versions"]) == (0, 1, [])
+    assert "; 1 version erased, as the plan expects" in here.run("sync")["found"]
+    assert here.metric("VersionsRemoved")[-1] == 0.0
+    assert here.in_step, "the replica follows, as it mirrors"
 
 
 def test_too_many_deletions_stop_before_the_first_and_raise_an_alarm(here: Stage) -> None:

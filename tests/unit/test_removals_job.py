@@ -14,7 +14,7 @@ from chalicelib.backup.bucket.removed_versions import Removals
 from chalicelib.backup.bucket.take_inventory import bucket_entries, take_inventory
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.services import build
-from chalicelib.services.jobs.removals import look_for_removed, save_looked
+from chalicelib.services.jobs.removals import look_for_removed, save_looked, tell_removed
 from leeward.plan_file import load_plan
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
@@ -83,6 +83,29 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
         monkeypatch.setattr(build, name, lambda value=value: value)
     monkeypatch.setattr(build, "backups", lambda component: made.store)
     return made
+
+
+def declare(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    """The plan with `erases_at_most` of the bucket."""
+    bucket = PLAN.components[COMPONENT].model_copy(update={"erases_at_most": share})
+    plan = PLAN.model_copy(update={"components": PLAN.components | {COMPONENT: bucket}})
+    monkeypatch.setattr(build, "plan", lambda: plan)
+
+
+def test_nobody_is_told_of_what_the_plan_expects_and_everybody_of_more(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declare(monkeypatch, 0.5)
+    job.night("a", "b", "c", "d")
+    job.erase("a", "b")
+    found = job.look()
+    assert (found.removed, found.erased) == (0, 2)
+    assert (job.metrics, signs(job)) == ([0.0], [])
+    assert tell_removed(0, 2, ()) == "; 2 versions erased, as the plan expects"
+    job.erase("c")
+    found = job.look()
+    assert (found.removed, found.erased) == (3, 0)
+    assert (job.metrics, len(signs(job))) == ([0.0, 3.0], 1)
 
 
 def signs(job: Job) -> list[str]:

@@ -16,6 +16,7 @@ from chalicelib.backup.bucket.removed_versions import (
     SeenInventory,
     find_removed,
     judge_version,
+    without_erasures,
 )
 from chalicelib.backup.bucket.replicas import BucketReplica
 from chalicelib.backup.bucket.replicate import replicate_object
@@ -271,6 +272,41 @@ def test_each_version_that_was_named_is_there_or_told(
     gone = named - world.source.version_ids()
     assert {(it.key, it.version_id) for it in found.named} == gone
     assert (found.seen, found.removed) == (len(named), len(gone))
+
+
+def test_what_the_plan_expects_is_not_told_and_an_older_version_always_is() -> None:
+    """However many are erased by habit: one that went back is the first that is named."""
+    world = World()
+    for number in range(150):
+        world.write(f"k{number:03}", "1")
+    world.write("z", "1")
+    world.write("z", "2")
+    world.night()
+    for number in range(149):
+        world.remove_newest(f"k{number:03}")
+    erased = without_erasures(world.look(), 0.99)
+    assert (erased.removed, erased.erased, erased.named) == (0, 149, ())
+    world.remove_newest("z")
+    found = without_erasures(world.look(), 0.99)
+    assert [(it.key, it.after) for it in found.named] == [("z", "older")]
+    assert (found.removed, found.erased, found.went_back) == (1, 149, frozenset("z"))
+
+
+def test_more_than_the_plan_expects_is_told_whole() -> None:
+    world = World()
+    for key in ("a", "b", "c", "d"):
+        world.write(key, "1")
+    world.night()
+    for key in ("a", "b"):
+        world.remove_newest(key)
+    assert without_erasures(world.look(), 0.5).removed == 0
+    world.write("c", "encrypted")
+    named = world.source.rows()[1]
+    asyncio.run(world.source.delete([(named.key, named.version_id)]))
+    beyond = without_erasures(world.look(), 0.5)
+    assert (beyond.removed, beyond.erased) == (3, 0)
+    assert [it.key for it in beyond.named] == ["a", "b", "c"]
+    assert beyond.replaced_at is not None
 
 
 def test_few_are_a_doubt_and_ten_are_for_a_person_and_neither_is_an_infection_alone() -> None:

@@ -1,4 +1,4 @@
-"""What the rule on a replica's versions says: the price, and why a period is too short."""
+"""What the rules on a replica say: of its versions, and of what its bucket erases."""
 
 from __future__ import annotations
 
@@ -63,3 +63,22 @@ def test_what_has_no_replica_has_no_versions() -> None:
     assert [it.message for it in found] == [
         "db has no replica, so that there are no versions to keep"
     ]
+
+
+def erasing(share: str, **more: Any) -> list[str]:
+    uploads = UPLOADS | {"retention": {"daily": 7, "versions": "30 days"}, "mirror": True}
+    change = {"components": {"uploads": uploads | {"erases_at_most": share} | more}}
+    return [it.message for it in findings_of(plan_with(change)) if it.rule == "LW115"]
+
+
+@pytest.mark.parametrize(("share", "fires"), [("0%", False), ("5%", False), ("5.5%", True)])
+def test_no_more_is_erased_without_a_word_than_may_be_deleted(share: str, fires: bool) -> None:
+    found = erasing(share)
+    assert ["5.5% of uploads may be removed for good" in it for it in found] == [True] * fires
+    assert erasing(share, deletes_at_most="10%") == []
+
+
+def test_an_erasure_that_no_copy_follows_is_found() -> None:
+    assert ["which mirrors nothing" in it for it in erasing("1%", mirror=False)] == [True]
+    assert erasing("0%", mirror=False) == []
+    assert ["nobody looks" in it for it in erasing("1%", backups=[])] == [True]

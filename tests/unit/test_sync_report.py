@@ -1,12 +1,18 @@
-"""What `leeward sync --shards` says of a run that has ended."""
+"""What `leeward sync` says of a run in shards that has ended, and of one that would be refused."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from leeward.commands.sync import tell_shards
+from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.services import build
+from chalicelib.services.jobs.buckets import Synced
+from leeward.commands.sync import print_refusals, tell_shards
+from leeward.plan_file import load_plan
 
 RAISED = json.dumps(
     {"errorMessage": "s3control did not answer", "errorType": "Unavailable", "stackTrace": ["File"]}
@@ -25,3 +31,42 @@ RAISED = json.dumps(
 def test_a_failure_is_told_by_its_message_without_a_traceback(cause: str, told: str) -> None:
     found = {"done": None, "failure": {"Error": "Unavailable", "Cause": cause}}
     assert tell_shards(found) == told
+
+
+def test_versions_that_were_removed_for_good_are_told_of_a_run_in_shards() -> None:
+    done = {"source_objects": 9, "copied": 2, "deleted": 0, "failed": 0, "removed": 0}
+    assert "REMOVED" not in tell_shards({"done": done, "failure": None})
+    told = tell_shards({"done": done | {"removed": 1200}, "failure": None})
+    assert told.endswith("0 failed, 1,200 VERSIONS REMOVED FOR GOOD")
+
+
+@pytest.mark.parametrize(
+    ("looked_for", "went_back", "deleted", "told"),
+    [
+        (100, 6, 0, "at most 5.0% of 100 objects to be older versions again, found 6"),
+        (100, 0, 6, "at most 5.0% of 100 objects to be deleted, found 6"),
+        (100, 5, 5, ""),
+    ],
+)
+def test_a_dry_run_says_what_would_be_refused(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    looked_for: int,
+    went_back: int,
+    deleted: int,
+    told: str,
+) -> None:
+    policies = Path(__file__).parents[2] / "policies" / "plans"
+    plan = load_plan(policies / "nexus-studio.yaml").plan
+    monkeypatch.setattr(build, "plan", lambda: plan)
+    now = datetime(2026, 11, 22, 8, tzinfo=UTC)
+    result = SyncResult(
+        "source", "replica", now, now, dry_run=True, source_objects=100, replica_objects=100,
+        reasons={"delete not-in-source": deleted}, copied=0, copied_bytes=0, deleted=0, vanished=0,
+        missed=0, missed_keys=(), failed=0, failures=(), looked_for=looked_for,
+        went_back=went_back,
+    )  # fmt: skip
+    print_refusals("nexus-uploads", Synced(result))
+    said = capsys.readouterr().out
+    assert said.startswith("without --approve: expected ") if told else said == ""
+    assert told in said

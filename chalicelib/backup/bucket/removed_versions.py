@@ -13,6 +13,8 @@ objects tells it either, and what copies the bucket goes back without a word.
 A lifecycle rule removes what was replaced some days ago; a rule that was seen for so long explains
 it. It never removes what readers get, so that it explains no older version. An object of before
 versioning is overwritten and deleted for good by everybody, which nothing tells from a removal.
+What the plan says that the application erases explains no older version either: an erasure leaves
+none, and an attack that brings one back would hide behind it.
 Source: "Deleting object versions from a versioning-enabled bucket", S3 user guide.
 """
 
@@ -21,10 +23,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket.in_parts import NOT_VERSIONED
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
@@ -52,21 +54,33 @@ class SeenInventory:
 
 @dataclass(frozen=True)
 class Removals:
-    """`seen`: versions that were looked for. `named`: the first of those that are gone. `point_id`:
-    the newest inventory that was asked.
+    """`seen`: versions that were looked for. `named`: the first of those that are gone, with what
+    went back before all others. `point_id`: the newest inventory that was asked.
 
     went_back: keys whose object is an older version now; held in memory. replaced_at: the earliest
     time of what replaced one before it was removed, None where nothing did. unread: inventories
-    that are there and could not be asked.
+    that are there and could not be asked. erased: gone too, and not among `removed`: the plan
+    expects as many.
     """
 
     seen: int = 0
     removed: int = 0
+    erased: int = 0
     named: tuple[RemovedVersion, ...] = ()
     went_back: frozenset[str] = field(default=frozenset(), repr=False)
     replaced_at: datetime | None = None
     unread: tuple[str, ...] = ()
     point_id: str = ""
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """As a SyncResult has them."""
+        return {
+            "looked_for": self.seen,
+            "removed": self.removed,
+            "went_back": len(self.went_back),
+            "erased": self.erased,
+        }
 
 
 NO_REMOVALS = Removals()
@@ -103,19 +117,32 @@ def is_explained(
     )
 
 
-def check_went_back(removals: Removals, policy: SyncPolicy) -> None:
+def without_erasures(removals: Removals, share: float) -> Removals:
+    """The same, when the plan expects as many as are gone; what went back stays told. Pure.
+
+    Args:
+        share: of the objects that the inventory names. More than that, and all of them are told.
+    """
+    back = len(removals.went_back)
+    erased = removals.removed - back
+    if erased == 0 or erased > share * removals.seen:
+        return removals
+    named = tuple(it for it in removals.named if it.after == "older")
+    return replace(removals, removed=back, erased=erased, named=named, replaced_at=None)
+
+
+def check_went_back(count: int, seen: int, policy: SyncPolicy) -> None:
     """Raises Refused (code "too-many-removed") when more objects are older ones again than the plan
     lets be deleted: what copies them would take the whole replica back."""
-    count = len(removals.went_back)
-    if count <= policy.max_delete_share * removals.seen:
+    if count <= policy.max_delete_share * seen:
         return
     raise Refused(
-        f"expected at most {policy.max_delete_share:.1%} of {removals.seen} objects to be older "
+        f"expected at most {policy.max_delete_share:.1%} of {seen} objects to be older "
         f"versions again, found {count}: their newest ones were removed for good",
         code="too-many-removed",
         hint="Find out who removes versions; the replica has them. Then approve it.",
-        removed=removals.removed,
-        seen=removals.seen,
+        went_back=count,
+        seen=seen,
     )
 
 
@@ -153,7 +180,7 @@ class _Search:
     ) -> None:  # fmt: skip
         self._source, self._inventory, self._rules = source, inventory, rules
         self._seen = self._removed = 0
-        self._named: list[RemovedVersion] = []
+        self._named: dict[bool, list[RemovedVersion]] = {True: [], False: []}
         self._went_back: set[str] = set()
         self._replaced: list[datetime] = []
 
@@ -187,18 +214,20 @@ class _Search:
             self._went_back.add(key)
         if replaced_at is not None:
             self._replaced = [min([replaced_at, *self._replaced])]
-        if len(self._named) < NAMED:
+        named = self._named[after == "older"]
+        if len(named) < NAMED:
             from chalicelib.plan.signs import RemovedVersion
 
-            self._named.append(
+            named.append(
                 RemovedVersion(key, seen.version, seen.modified_at, seen_at, point_id, after)
             )
 
     def found(self) -> Removals:
-        named = tuple(sorted(self._named, key=lambda it: it.key))
+        back, others = (sorted(self._named[it], key=lambda one: one.key) for it in (True, False))
         return Removals(
-            self._seen, self._removed, named, frozenset(self._went_back),
-            min(self._replaced, default=None), point_id=self._inventory.point_id,
+            self._seen, self._removed, named=(*back, *others)[:NAMED],
+            went_back=frozenset(self._went_back),
+            replaced_at=min(self._replaced, default=None), point_id=self._inventory.point_id,
         )  # fmt: skip
 
 
@@ -211,6 +240,7 @@ def join_removals(found: Sequence[Removals]) -> Removals:
     return Removals(
         max(one.seen for one in found),
         max(one.removed for one in found),
+        max(one.erased for one in found),
         tuple(named.values())[:NAMED],
         frozenset().union(*(one.went_back for one in found)),
         min((one.replaced_at for one in found if one.replaced_at), default=None),

@@ -98,7 +98,7 @@ async def plan_shards(
     if (known := await asyncio.to_thread(find_plan, store, run)) is not None:
         return known
     if not approved:
-        check_went_back(removals, policy)
+        check_went_back(len(removals.went_back), removals.seen, policy)
     compared = compared or Compared()
     planner = _Planner(policy, store, run, limits or Limits(), clock.now())
     with planner.deletions:
@@ -109,7 +109,8 @@ async def plan_shards(
             check_deletions(len(planner.deletions), planner.replica_objects, policy)
         await planner.finish()
     plan = replace(
-        planner.plan(source.name, replica.name, batch_above), removed=removals.removed
+        planner.plan(source.name, replica.name, batch_above),
+        removed=removals.removed, erased=removals.erased,
     )  # fmt: skip
     shards = [shard.to_json() for shard in plan.shards]
     await asyncio.to_thread(store.put, f"{folder_of(run)}map.json", json.dumps(shards).encode())

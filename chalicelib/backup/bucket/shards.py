@@ -106,6 +106,7 @@ def sum_results(
         missed=plan.missed,
         missed_keys=plan.missed_keys,
         removed=plan.removed,
+        erased=plan.erased,
         failed=sums["failed"],
         failures=tuple(failures[:NAMED]),
     )

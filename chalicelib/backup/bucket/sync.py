@@ -19,11 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket.in_parts import Compared, is_in_parts
 from chalicelib.backup.bucket.key_spool import KeySpool
-from chalicelib.backup.bucket.removed_versions import (
-    NO_REMOVALS,
-    Removals,
-    check_went_back,
-)
+from chalicelib.backup.bucket.removed_versions import NO_REMOVALS, Removals, check_went_back
 from chalicelib.backup.bucket.replicas import Copied, Replica, look
 from chalicelib.backup.bucket.sync_decision import (
     Action,
@@ -83,8 +79,8 @@ class SyncResult(Record):
 
     reasons: decisions by "<action> <reason>". missed: changes older than the policy's
     `missed_after`, which the events should have brought; the first of them are named.
-    vanished: deleted from the source between its listing and its copy. removed: versions that an
-    earlier inventory names and the source no longer has; the first of them are named.
+    vanished: deleted from the source between its listing and its copy. looked_for, removed,
+    went_back, erased: versions, counted as in Removals; the first that were removed are named.
     """
 
     source: str
@@ -103,7 +99,10 @@ class SyncResult(Record):
     missed_keys: tuple[str, ...]
     failed: int
     failures: tuple[SyncFailure, ...]
+    looked_for: int = 0
     removed: int = 0
+    went_back: int = 0
+    erased: int = 0
     removed_versions: tuple[RemovedVersion, ...] = ()
 
     @classmethod
@@ -156,7 +155,7 @@ async def sync_buckets(
         NotReady, Unavailable: a bucket cannot be listed or written at all.
     """
     if not approved and not dry_run:
-        check_went_back(removals, policy)
+        check_went_back(len(removals.went_back), removals.seen, policy)
     job = _Job(source, replica, policy, clock, dry_run, on_decision, progress)
     walk = Walk(
         source, replica, policy, job.take, compared=compared, went_back=removals.went_back,
@@ -165,7 +164,7 @@ async def sync_buckets(
     with job.deletions:
         await job.copy_all(walk.run())
         await job.delete_extra(approved=approved)
-    return replace(job.result(), removed=removals.removed, removed_versions=removals.named)
+    return replace(job.result(), removed_versions=removals.named, **removals.counts)
 
 
 async def sync_decided(

@@ -1,4 +1,4 @@
-"""Rules on the replica of a bucket: how long what was replaced or deleted stays in it."""
+"""Rules on the replica of a bucket: what stays in it how long, what is erased without a word."""
 
 from __future__ import annotations
 
@@ -71,6 +71,24 @@ def _price(component: BaseComponent) -> str:
     )
 
 
+def find_unseen_erasures(plan: Plan, now: datetime) -> Hits:
+    for name, component in plan.components.items():
+        if not isinstance(component, Bucket) or not component.erases_at_most:
+            continue
+        path, share = ("components", name, "erases_at_most"), component.erases_at_most
+        if not _has_replica(component):
+            yield path, f"{name} has no replica, so that nobody looks what was removed from it"
+            continue
+        if share > component.deletes_at_most:
+            yield (
+                path,
+                f"{share:.1%} of {name} may be removed for good in a night and nobody is told, "
+                f"where {component.deletes_at_most:.1%} may be deleted",
+            )
+        if not component.mirror:
+            yield path, f"what {name} erases stays in its replica for ever, which mirrors nothing"
+
+
 RULES = (
     Rule(
         "LW114",
@@ -78,5 +96,12 @@ RULES = (
         "A replica whose versions stay for ever, or not long enough",
         "state `retention.versions`, at least the time in which damage is noticed",
         find_replica_versions,
+    ),
+    Rule(
+        "LW115",
+        "error",
+        "An erasure that hides an attack, or that its copies outlive",
+        "mirror the bucket, and declare what is erased in a night: less than may be deleted",
+        find_unseen_erasures,
     ),
 )

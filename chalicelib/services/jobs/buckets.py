@@ -238,7 +238,7 @@ def tell_sync(location: str, synced: Synced) -> str:
     late = f", {missed(result)} of them missed by the events" if missed(result) else ""
     point = f"; {synced.point.id}" if synced.point else ""
     compared = counted(result.source_objects, "object")
-    gone = tell_removed(result.removed, result.removed_versions)
+    gone = tell_removed(result.removed, result.erased, result.removed_versions)
     return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{gone}{point}"
 
 

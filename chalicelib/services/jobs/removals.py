@@ -13,9 +13,11 @@ from chalicelib.backup.bucket.removed_versions import (
     SeenInventory,
     find_removed,
     join_removals,
+    without_erasures,
 )
 from chalicelib.backup.bucket.shard_plan import find_object
 from chalicelib.errors import Damaged, Tampered, Truncated
+from chalicelib.evidence.text import counted
 from chalicelib.plan.manifest import MANIFEST, POINTS, parse_manifest, point_key, point_of_key
 from chalicelib.plan.records import RecoveryPoint, format_time
 from chalicelib.plan.signs import RemovedVersion
@@ -46,12 +48,14 @@ async def look_for_removed(
     """
     store = build.backups(component)
     ids = await asyncio.to_thread(_inventory_ids, store, location)
-    rules = seen_rules(bucket_component(component).bucket, state=build.state())
+    bucket = bucket_component(component)
+    rules = seen_rules(bucket.bucket, state=build.state())
     found: list[Removals] = []
     for point_id in ids:
         point = await asyncio.to_thread(_sound_point, store, component, point_id)
         if point is not None:
-            found.append(await find_removed(source, _seen(store, point), rules))
+            gone = await find_removed(source, _seen(store, point), rules)
+            found.append(without_erasures(gone, bucket.erases_at_most))
             if location == build.locations().primary:
                 break
     removals = join_removals(found) if found else Removals(unread=tuple(ids))
@@ -66,13 +70,14 @@ def save_looked(component: str, location: str, removals: Removals) -> None:
         build.backups(component).put(_note(location), removals.point_id.encode())
 
 
-def tell_removed(removed: int, named: Sequence[RemovedVersion]) -> str:
+def tell_removed(removed: int, erased: int, named: Sequence[RemovedVersion]) -> str:
     """What stands behind a sync's line; "" when nothing is gone."""
+    told = f"; {counted(erased, 'version')} erased, as the plan expects" if erased else ""
     if not removed:
-        return ""
+        return told
     keys = ", ".join(repr(it.key) for it in named[:SHOWN])
     since = f" since {format_time(named[0].seen_at)}: {keys}" if named else ""
-    return f"; VERSIONS REMOVED FOR GOOD from the bucket: {removed}{since}"
+    return f"{told}; VERSIONS REMOVED FOR GOOD from the bucket: {removed}{since}"
 
 
 def _tell(component: str, removals: Removals) -> None:
