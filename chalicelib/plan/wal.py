@@ -171,10 +171,24 @@ def stretches(segments: Sequence[WalObject], segment_bytes: int) -> list[list[Wa
     return runs
 
 
+def restorable(points: Iterable[DatabasePoint]) -> list[DatabasePoint]:
+    """Those that a recovery can start from: all that each builds on is among them, down to a full
+    one, and of none a page fails its checksum. In the order given."""
+    points = list(points)
+    waiting = [point for point in points if not point.checksum_failures]
+    below = {""}
+    while True:
+        ready = {point.id for point in waiting if (point.parent_id or "") in below}
+        if not ready:
+            return [point for point in points if point.id in below]
+        waiting = [point for point in waiting if point.id not in ready]
+        below |= ready
+
+
 def find_windows(wal: WalInventory, points: Iterable[DatabasePoint]) -> list[Window]:
     """Where recovery can stop, by (timeline, LSN): one window for each unbroken stretch of WAL
-    with a base backup in it. Points with checksum failures open no window."""
-    usable = [point for point in points if not point.checksum_failures]
+    with a base backup in it that can be restored. A recovery begins at none other."""
+    usable = restorable(points)
     found = []
     for timeline in sorted({item.timeline for item in wal.segments}):
         for run in stretches(follow(wal, timeline), wal.segment_bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -46,12 +47,13 @@ def choose_points(inventory: Inventory, target: RecoveryTarget) -> Choice:
 
     Raises:
         Quarantined: every point is, and why.
+        Damaged: code "no-clean-point", when no chain is clean, or none ended before the target.
         OutsideWindow: the target lies in no recoverable window; the windows are named.
-        Damaged: code "no-clean-point", when the window exists and no chain in it is clean.
     """
     _require_free_point(inventory)
-    window = find_window(inventory.windows, target)
     by_id = {point.id: point for point in inventory.points}
+    _require_clean_chain(inventory, by_id, target)
+    window = find_window(inventory.windows, target)
     chains: list[Chain] = []
     rejected = list(inventory.rejected)
     for point in sorted(inventory.points, key=lambda point: point.end_lsn, reverse=True):
@@ -61,27 +63,13 @@ def choose_points(inventory: Inventory, target: RecoveryTarget) -> Choice:
         else:
             chains.append(Chain(tuple(_chain(point, by_id)), window))
     if not chains:
-        raise Damaged(
-            f"expected a clean recovery point before {describe(target)}, found none",
-            code="no-clean-point",
-            hint="Copy points back from another location, or choose an earlier moment.",
-            rejected=[f"{item.point_id}: {item.reason}" for item in rejected],
-        )
+        raise _no_clean_point(target, rejected)
     return Choice(tuple(chains), tuple(rejected))
 
 
 def newest_moment(inventory: Inventory) -> datetime | None:
-    """The newest moment to which a clean chain leads; None when none leads anywhere.
-
-    A window alone promises nothing: it may begin with an incremental whose full backup is gone.
-    """
-    by_id, end = {point.id: point for point in inventory.points}, RecoveryTarget("end", "")
-    ends = (
-        window.end_at
-        for window in inventory.windows
-        if any(not _why_not(it, by_id, inventory, window, end) for it in inventory.points)
-    )
-    return max(ends, default=None)
+    """The newest moment to which a clean chain leads; None when none leads anywhere."""
+    return max((window.end_at for window in inventory.windows), default=None)
 
 
 def _require_free_point(inventory: Inventory) -> None:
@@ -94,6 +82,25 @@ def _require_free_point(inventory: Inventory) -> None:
             hint="Look for an older point in another location; nothing of these is ever restored.",
             points=[it.point_id for it in quarantined],
         )
+
+
+def _require_clean_chain(
+    inventory: Inventory, by_id: dict[str, DatabasePoint], target: RecoveryTarget
+) -> None:
+    """Without one there is no window either."""
+    why = {point.id: _why_broken(_chain(point, by_id)) for point in inventory.points}
+    broken = [RejectedPoint(name, *reason) for name, reason in why.items() if reason]
+    if why and len(broken) == len(why):
+        raise _no_clean_point(target, [*inventory.rejected, *broken])
+
+
+def _no_clean_point(target: RecoveryTarget, rejected: Iterable[RejectedPoint]) -> Damaged:
+    return Damaged(
+        f"expected a clean recovery point before {describe(target)}, found none",
+        code="no-clean-point",
+        hint="Copy points back from another location, or choose an earlier moment.",
+        rejected=[f"{item.point_id}: {item.reason}" for item in rejected],
+    )
 
 
 def find_window(windows: tuple[Window, ...], target: RecoveryTarget) -> Window:
@@ -163,18 +170,23 @@ def _why_not(
     target: RecoveryTarget,
 ) -> tuple[str, str] | None:
     """(code, reason), or None when recovery to the target may start from this point."""
-    chain = _chain(point, by_id)
-    if chain[0].kind != "full":
-        return "chain-broken", f"its chain needs {chain[0].parent_id}, which cannot be used"
-    failed = next((item for item in chain if item.checksum_failures), None)
-    if failed:
-        return "checksum-failures", f"pages failed in {failed.id}: {failed.checksum_failures[0]}"
+    if broken := _why_broken(_chain(point, by_id)):
+        return broken
     if not window.start_lsn <= point.end_lsn <= window.end_lsn:
         return "no-wal", "the WAL from it to the target is not stored without a gap"
     if not _on_the_way(point, inventory, window):
         return "other-timeline", f"it is on timeline {point.timeline}, off the target's history"
     if _ends_after(point, target):
         return "after-target", f"it was finished at {format_time(point.finished_at)}"
+    return None
+
+
+def _why_broken(chain: list[DatabasePoint]) -> tuple[str, str] | None:
+    if chain[0].kind != "full":
+        return "chain-broken", f"its chain needs {chain[0].parent_id}, which cannot be used"
+    failed = next((item for item in chain if item.checksum_failures), None)
+    if failed:
+        return "checksum-failures", f"pages failed in {failed.id}: {failed.checksum_failures[0]}"
     return None
 
 

@@ -162,6 +162,19 @@ def test_wal_without_a_base_backup_opens_no_window() -> None:
     assert inventory([bad], [segment(1), segment(2)]).windows == ()
 
 
+def test_a_window_begins_where_a_recovery_can() -> None:
+    """Not with an incremental whose full backup is gone, or has damaged pages."""
+    child = point(3, kind="incremental", parent_id="p2")
+    grandchild = point(4, kind="incremental", parent_id="p3")
+    segments = [segment(n) for n in range(1, 8)]
+    for below in ([], [point(2, checksum_failures=("block 7",))]):
+        assert inventory([*below, child, grandchild], segments).windows == ()
+        [window] = inventory([*below, child, grandchild, point(5)], segments).windows
+        assert window.start_lsn == 5 * S + 4000
+    [window] = inventory([point(2), child, grandchild], segments).windows
+    assert window.start_lsn == 2 * S + 4000
+
+
 def test_a_new_timeline_continues_the_old_one() -> None:
     """Timeline 2 left 1 in segment 3; its own segment 3 begins with a copy of the old one."""
     switch = 3 * S + 500

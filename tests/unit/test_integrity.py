@@ -198,6 +198,22 @@ def test_wal_that_a_point_needs_is_missed(guard: Guard) -> None:
     assert codes(guard.check(window)) == {("wal-gap", third)}
 
 
+def test_a_window_is_unbroken_from_a_backup_that_can_be_restored(guard: Guard) -> None:
+    """An incremental before the window does not open it while what it builds on is quarantined."""
+    lost = guard.keeper.add_wal(3)[0]
+    guard.keeper.add_wal(1, 2, *range(4, 9))
+    guard.keeper.clock.at += DAY
+    full = guard.keeper.add_backup(5 * SEGMENT, 6 * SEGMENT)
+    guard.keeper.clock.at += DAY
+    guard.keeper.add_backup(7 * SEGMENT, 8 * SEGMENT, parent=full.id)
+    guard.keeper.clock.at += 20 * DAY
+    window = dataclasses.replace(ALL, wal_within=7 * DAY, read_within=90 * DAY)
+    guard.keeper.store.delete(lost)
+    assert guard.check(window).ok, "nothing before the window's backup is missed"
+    guard.keeper.catalogue.quarantine(full.id, code="x", reason="x", at=guard.keeper.clock.now())
+    assert codes(guard.check(window)) == {("wal-gap", lost)}
+
+
 def test_an_incremental_without_its_parent_is_named(guard: Guard) -> None:
     guard.keeper.clock.at += DAY / 24
     point = guard.keeper.add_backup(2 * SEGMENT, 3 * SEGMENT, parent="20250101T000000Z-full")

@@ -114,6 +114,21 @@ def test_a_quarantined_base_keeps_its_own_wal() -> None:
     assert kept_numbers(decision) == [5, 6, *range(60, 101)]
 
 
+def test_an_incremental_that_cannot_be_restored_opens_no_window() -> None:
+    """What it builds on is quarantined, has damaged pages, or is gone: each moment is reached from
+    the base backup before it, whose WAL must not have a hole."""
+    ends = {"start_lsn": 60 * SEGMENT + 40, "end_lsn": 61 * SEGMENT + 100}
+    child = database_standing(T0 + 60 * HOUR, parent=base(50).point.id, **ends)
+    quarantined = replace(base(50), quarantined="bytes differ")
+    bad_pages = database_standing(
+        T0 + 50 * HOUR, start_lsn=50 * SEGMENT, end_lsn=51 * SEGMENT, checksum_failures=("block 7",)
+    )
+    for below in ([quarantined], [bad_pages], []):
+        kept = [base(10), *below, child, base(95)]
+        decision = decide([segment(n) for n in range(101)], kept)
+        assert kept_numbers(decision) == list(range(10, 101))
+
+
 def test_a_superseded_partial_goes_and_the_longest_stays() -> None:
     objects = [*(segment(n) for n in range(90, 100)), partial(95, 10), partial(100, 10)]
     longest = partial(100, 500)

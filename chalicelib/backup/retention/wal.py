@@ -3,7 +3,8 @@
 A base backup is consistent only when the WAL from its start to its end is replayed, so that much
 stays as long as it does. Beyond that an unbroken stretch stays on every timeline that was written
 to within `logs`, from the base backup before that window on, so that each moment in it can be
-reached. Timeline histories are no part of this: they are tiny, and stay.
+reached: one that can be restored with all it builds on. Timeline histories are no part of this:
+they are tiny, and stay.
 """
 
 from __future__ import annotations
@@ -19,7 +20,14 @@ from chalicelib.backup.retention.reasons import Reason
 from chalicelib.plan.components import Retention
 from chalicelib.plan.records import DatabasePoint, PointStanding, format_lsn
 from chalicelib.plan.units import format_duration
-from chalicelib.plan.wal import WalInventory, WalObject, best_segments, follow, segment_start
+from chalicelib.plan.wal import (
+    WalInventory,
+    WalObject,
+    best_segments,
+    follow,
+    restorable,
+    segment_start,
+)
 
 
 class JudgedWal(NamedTuple):
@@ -118,13 +126,11 @@ class _Judge:
     ) -> None:
         self._wal = wal
         points = [item.point for item in kept if isinstance(item.point, DatabasePoint)]
-        self._bases = [
+        self._bases = restorable(
             item.point
             for item in kept
-            if isinstance(item.point, DatabasePoint)
-            and not item.quarantined
-            and not item.point.checksum_failures
-        ]
+            if isinstance(item.point, DatabasePoint) and not item.quarantined
+        )
         self._everything = self._why_everything(unreadable)
         self._spans = _Spans(points, wal.segment_bytes)
         newest = min(now, max((one.stored_at for one in wal.segments), default=now))

@@ -12,6 +12,7 @@ from chalicelib.plan.wal import (
     WalObject,
     follow,
     history_key,
+    restorable,
     segment_key,
     segment_start,
     stretches,
@@ -44,12 +45,14 @@ def find_gaps(
 ) -> tuple[Gap, ...]:
     """Gaps in what each base backup needs to be consistent, and in the promised window.
 
-    The window reaches back `wal_within`, to the last base backup before it; None promises none.
+    The window reaches back `wal_within`, to the last base backup before it that can be restored;
+    None promises none.
     """
     databases = [point for point in points if isinstance(point, DatabasePoint)]
     gaps: dict[tuple[int, int], Gap] = {}
-    if wal_within is not None and databases:
-        for gap in _in_window(wal, databases, now - wal_within):
+    usable = restorable(databases)
+    if wal_within is not None and usable:
+        for gap in _in_window(wal, usable, now - wal_within):
             gaps[gap.timeline, gap.start_lsn] = gap
     for point in databases:
         for gap in _of_point(wal, point):
