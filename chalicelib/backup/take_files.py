@@ -8,7 +8,7 @@ a point without it would look whole.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from chalicelib.backup.point_objects import PackedWriter, PointObjects, free_point_id
@@ -45,6 +45,7 @@ def take_files(
     component: str,
     clock: Clock,
     selection: Selection | None = None,
+    required: Collection[str] = (),
     progress: Progress = lambda _: None,
 ) -> RecoveryPoint:
     """Take one recovery point of a folder and enter it into the catalogue.
@@ -55,10 +56,12 @@ def take_files(
 
     Args:
         store: the component's own objects.
+        required: patterns as the selection's, each of which must name something: a point without
+            it would look whole. A symlink is nothing, as what it leads to is not taken.
         progress: told the bytes of content as they are read.
     Raises:
         CheckFailed: code "files-unreadable", after the whole tree was looked at; nothing stays.
-        NotReady: code "no-folder".
+        NotReady: code "no-folder"; "paths-missing", after the whole tree was looked at.
     """
     taken_at = clock.now()
     chosen = selection or Selection()
@@ -69,6 +72,8 @@ def take_files(
             objects.open_packed(ARCHIVE_NAME),
             objects.open_packed(LIST_NAME),
             progress,
+            unseen=_each(required),
+            bare=_each(required),
         )
         job.run()
         objects.commit(job.archive)
@@ -96,6 +101,7 @@ class _Tally:
     gone: int = 0
     torn: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    bare: list[str] = field(default_factory=list)
 
     def note(self) -> str:
         said = []
@@ -105,6 +111,8 @@ class _Tally:
             said.append(f"{self.skipped} sockets, fifos or devices left out")
         if self.gone:
             said.append(f"{self.gone} files were removed meanwhile")
+        if self.bare:
+            said.append(f"no file in {_some(self.bare)}: is it mounted?")
         return "; ".join(said)
 
 
@@ -115,6 +123,9 @@ class _Job:
     archive: PackedWriter
     listing: PackedWriter
     progress: Progress
+    # Patterns of which nothing was seen yet; those of which nothing but folders was.
+    unseen: dict[str, Selection]
+    bare: dict[str, Selection]
     tally: _Tally = field(default_factory=_Tally)
     # The path of the member that holds the content of a file with several names.
     _linked: dict[tuple[int, int], str] = field(default_factory=dict)
@@ -127,6 +138,8 @@ class _Job:
         for node in self.tree.walk(self.selection.enters):
             self._take(node)
         self._require_readable()
+        self._require_seen()
+        self.tally.bare = [*self.bare]
         totals = {"entries": self.tally.entries, "bytes": self.tally.bytes}
         self._list({"totals": {**totals, "skipped": self.tally.skipped}})
         self.archive.write(bytes(RECORD_BYTES))
@@ -137,6 +150,7 @@ class _Job:
         elif node.type == "unreadable":
             self.tally.unreadable.append(f"{node.path!r} ({node.why})")
         elif self.selection.takes(node.path):
+            self._see(node)
             self._store_waiting(node)
             self._take_name(node)
 
@@ -144,7 +158,14 @@ class _Job:
         self._waiting = [it for it in self._waiting if _lies_in(node, it)]
         self._waiting.append(node)
         if node.path == "." or self.selection.takes(node.path):
+            self._see(node)
             self._store_waiting(node)
+
+    def _see(self, node: TreeNode) -> None:
+        if self.unseen and node.type != "symlink":
+            self.unseen = _not_taking(self.unseen, node)
+        if self.bare and node.type != "folder":
+            self.bare = _not_taking(self.bare, node)
 
     def _store_waiting(self, node: TreeNode) -> None:
         for folder in self._waiting:
@@ -260,6 +281,17 @@ class _Job:
             unreadable=self.tally.unreadable[:1000],
         )
 
+    def _require_seen(self) -> None:
+        if not self.unseen:
+            return
+        raise NotReady(
+            f"expected all that is to be taken of {self.tree.name}, found nothing of: "
+            f"{_some(list(self.unseen))}",
+            code="paths-missing",
+            hint="Look whether it is mounted, or correct the path; of a symlink on the way to it, "
+            "name what it leads to.",
+        )
+
 
 def _entry(node: TreeNode, kind: EntryType) -> FileEntry:
     return FileEntry(
@@ -299,6 +331,14 @@ def _zeros(size: int) -> Iterator[bytes]:
 
 def _lies_in(node: TreeNode, folder: TreeNode) -> bool:
     return folder.path == "." or node.path.startswith(f"{folder.path}/")
+
+
+def _each(patterns: Collection[str]) -> dict[str, Selection]:
+    return {it: Selection(include=(it,)) for it in patterns}
+
+
+def _not_taking(patterns: dict[str, Selection], node: TreeNode) -> dict[str, Selection]:
+    return {name: one for name, one in patterns.items() if not one.takes(node.path)}
 
 
 def _some(names: list[str]) -> str:

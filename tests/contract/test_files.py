@@ -17,12 +17,15 @@ from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.folder.tree import FolderTree
 from chalicelib.backup.take_files import take_files
 from chalicelib.errors import CheckFailed, LeewardError, NotReady, Unavailable
+from chalicelib.plan.components import Files
 from chalicelib.plan.files import Selection
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.ports import Holdings
 from chalicelib.ports.sources import TreeNode
 from chalicelib.recover.folder.restore import verify_files
-from tests.fakes import FailingObjectStore
+from chalicelib.recover.folder.stream import FilesStream
+from chalicelib.services.jobs.taking import take_point
+from tests.fakes import FailingObjectStore, InMemoryObjectStore
 from tests.shelves import BIG, CLOCK, Shelf, fill, killed, snapshot, take_meddled
 from tests.shelves import shelf as shelf
 
@@ -167,6 +170,21 @@ def in_another_account(shelf: Shelf) -> str:
     os.waitpid(child, 0)
     with open(reading) as file:
         return file.read()
+
+
+def test_a_link_is_enough_where_what_it_leads_to_is_taken_besides(tmp_path: Path) -> None:
+    (tmp_path / "releases/2").mkdir(parents=True)
+    (tmp_path / "releases/2/app").write_text("x")
+    (tmp_path / "current").symlink_to("releases/2")
+    component = Files(kind="files", paths=(f"{tmp_path}/current", f"{tmp_path}/releases"))
+    store = InMemoryObjectStore()
+    point = take_point(
+        "code", component, store, StoredCatalogue(store, "code"), clock=CLOCK, secret=lambda _: {}
+    )
+    listed = FilesStream(store, point)
+    assert [member.entry.path for member in listed][1:] == [
+        "current", "releases", "releases/2", "releases/2/app",
+    ]  # fmt: skip
 
 
 def test_a_folder_that_is_none(shelf: Shelf, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.services.jobs.taking import roots_of
 from tests.commands import run
 from tests.redises import running_redis
 
@@ -73,6 +75,14 @@ def told(*words: str | Path, status: int = 0) -> Any:
     return json.loads(done.stdout)
 
 
+def told_error(*words: str | Path) -> str:
+    """The message of a backup that was refused because a path is missing."""
+    done = run(*words)
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (1, "paths-missing")
+    return str(error["message"])
+
+
 def take(component: str, plan: Path, *more: str) -> Any:
     return told("take", component, "--plan", plan, "--to", "disk", *more)
 
@@ -90,6 +100,42 @@ def test_folders_are_taken_tried_and_brought_back(plan: Path, tmp_path: Path) ->
     restore("uploads", plan, "--out", out)
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert files == {"www/uploads/a.txt", "log/app.log"}
+
+
+def test_a_path_of_the_plan_that_is_not_there_is_no_backup(plan: Path, tmp_path: Path) -> None:
+    """What is left would be restored green, and without what the plan names."""
+    (tmp_path / "host/log").rename(tmp_path / "unmounted")
+    take = ("take", "uploads", "--plan", plan, "--to", "disk", "--without-aws", "--format", "json")
+    assert "/log" in told_error(*take)
+    assert not list((tmp_path / "backups").rglob("manifest.json"))
+    (tmp_path / "host/log").symlink_to(tmp_path / "unmounted")
+    assert "/log" in told_error(*take)
+    (tmp_path / "host/log").unlink()
+    (tmp_path / "host/log").mkdir()
+    assert "no file in /log" in json.loads(run(*take).stdout)["note"]
+
+
+def test_an_empty_folder_proves_nothing(plan: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "host")
+    (tmp_path / "host/log").mkdir(parents=True)
+    (tmp_path / "host/www/uploads").mkdir(parents=True)
+    take("uploads", plan)
+    words = ("restore", "point", "uploads", "--plan", plan, "--from", "disk", "--prove")
+    [check] = told(*words, status=1)["checks"]
+    assert "no file is in it" in check["found"]
+
+
+def test_one_folder_is_found_in_the_archive_by_who_does_not_have_it(
+    plan: Path, tmp_path: Path
+) -> None:
+    """A step that restores runs in a Lambda, or on a new server."""
+    folder = tmp_path / "host/www/uploads"
+    plan.write_text(plan.read_text().replace(f", {tmp_path}/host/log]", "]"))
+    take("uploads", plan)
+    shutil.rmtree(folder)
+    root, _ = roots_of((str(folder),))
+    restore("uploads", plan, "--out", tmp_path / "out")
+    assert (tmp_path / "out" / folder.relative_to(root) / "a.txt").read_text() == "one"
 
 
 def test_a_repository_is_taken_tried_and_brought_back(plan: Path, tmp_path: Path) -> None:

@@ -95,19 +95,24 @@ def verify_files(
 ) -> CheckResult:
     """Read all of a point and compare every file with the list, writing nothing.
 
+    A point of folders alone is not ok: of a disk that was not mounted nothing else is left.
+
     Raises Unavailable when the store does not answer: that says nothing about the point.
     """
     started_at = clock.now()
-    stream, torn = FilesStream(store, point), 0
+    stream, torn, folders = FilesStream(store, point), 0, 0
     try:
         for member in stream:
             for piece in member.content:
                 progress(len(piece))
             torn += member.entry.state == "torn"
+            folders += member.entry.type == "folder"
     except Damaged as error:
         return CheckResult("files-whole", False, error.message, _since(started_at, clock))
     found = f"{stream.entries} entries, {stream.bytes} bytes, {torn} changed while they were read"
-    return CheckResult("files-whole", True, found, _since(started_at, clock))
+    if stream.entries == folders:
+        found += "; no file is in it"
+    return CheckResult("files-whole", stream.entries > folders, found, _since(started_at, clock))
 
 
 @dataclass

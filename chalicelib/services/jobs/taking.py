@@ -63,8 +63,8 @@ def take_point(
         root, include = roots_of(component.paths)
         selection = Selection(include=include, exclude=component.exclude)
         return take_files(
-            FolderTree(root), store, catalogue,
-            component=name, clock=clock, selection=selection, progress=progress,
+            FolderTree(root), store, catalogue, component=name, clock=clock,
+            selection=selection, required=_required(component.paths, include), progress=progress,
         )  # fmt: skip
     if isinstance(component, Redis) and component.secret:
         from chalicelib.adapters.redis.source import RedisServer
@@ -86,12 +86,29 @@ def take_point(
 
 
 def roots_of(paths: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
-    """("/var/www/a", "/var/log/a") -> /var and what lies below it; one folder is its own root."""
-    if len(paths) == 1 and os.path.isdir(paths[0]):
-        return Path(paths[0]), ()
+    """("/var/www/a", "/var/log/a") -> /var and what lies below it.
+
+    Looks at no disk: who restores works elsewhere, and must find the same.
+    """
+    if paths == ("/",):
+        return Path("/"), ()
     root = os.path.commonpath([os.path.dirname(path.rstrip("/")) for path in paths])
     # The slash in front binds a name to the root: without one it would be taken at any depth.
     return Path(root), tuple(f"/{os.path.relpath(path, root)}" for path in paths)
+
+
+def _required(paths: tuple[str, ...], include: tuple[str, ...]) -> tuple[str, ...]:
+    """All but the symlinks to what is taken besides: of those the link itself is enough."""
+    taken = [Path(os.path.realpath(path)) for path in paths if not os.path.islink(path)]
+    return tuple(
+        name
+        for path, name in zip(paths, include, strict=False)
+        if not (os.path.islink(path) and _lies_in_one(Path(os.path.realpath(path)), taken))
+    )
+
+
+def _lies_in_one(path: Path, folders: list[Path]) -> bool:
+    return any(path.is_relative_to(folder) for folder in folders)
 
 
 def prove_point(

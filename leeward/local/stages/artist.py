@@ -255,7 +255,12 @@ class ArtistStage(Drill):
         tree = FolderTree(self.cloud.hosts.root(self.host) / str(root).lstrip("/"))
         selection = Selection(include=include, exclude=found.exclude)
         take_files(
-            tree, *self._ports(name), component=name, clock=SystemClock(), selection=selection
+            tree,
+            *self._ports(name),
+            component=name,
+            clock=SystemClock(),
+            selection=selection,
+            required=include,
         )
 
     def _ports(self, component: str) -> tuple[S3ObjectStore, StoredCatalogue]:
