@@ -125,7 +125,7 @@ def sync(event: Event) -> Event:
 
 def watch_bucket(event: Event) -> Event:
     """Look for signs of ransomware in a bucket: {"component"}."""
-    from chalicelib.services.jobs.buckets import watch_bucket
+    from chalicelib.services.jobs.bucket_watch import watch_bucket
 
     return watch_bucket(event["component"])
 

@@ -1,7 +1,7 @@
-"""The jobs that keep the plan's buckets in step with their replicas, and watch them for ransomware.
+"""The jobs that keep the plan's buckets in step with their replicas.
 
 An event brings one object at once; the nightly sync brings what no event told of and writes down,
-as a recovery point, what the replica then holds; the watch judges what the events told.
+as a recovery point, what the replica then holds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from chalicelib.backup.long_copies import PUT_DOWN, LongPlace
 from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import Bucket
-from chalicelib.plan.records import RecoveryPoint, format_time
-from chalicelib.plan.signs import Judgement, Watched
+from chalicelib.plan.records import RecoveryPoint
 from chalicelib.services import build, environment
-from chalicelib.verify.ransomware import note_events, watch_noted
+from chalicelib.verify.ransomware import note_events
 from chalicelib.verify.signs.events import bucket_of, read_event
-from chalicelib.verify.signs.judge import SUSPICIOUS, points_to_quarantine
 
 if TYPE_CHECKING:
     from chalicelib.adapters.s3.bucket import S3Bucket, S3Buckets
@@ -151,48 +149,6 @@ def sync_machine(component: str) -> str:
     return f"sync-{component}"
 
 
-def watch_bucket(component: str) -> dict[str, Any]:
-    """Judge what the events told since the last look; quarantine what an infection may be in.
-
-    Publishes `BucketWatched`, `BucketSigns` (infected), `BucketSuspicions` (a person should look)
-    and `BlindSpots`.
-    """
-    from chalicelib.adapters.s3.samples import S3Samples
-
-    bucket = bucket_component(component).bucket
-    watched = watch_noted(
-        bucket, state=build.state(), reader=S3Samples(build.s3(), bucket), clock=build.clock(),
-        beside=_buckets_beside(bucket),
-    )  # fmt: skip
-    judgement = watched.judgement
-    quarantined = quarantine_since(component, judgement)
-    values = {
-        "BucketWatched": 1.0,
-        "BucketSigns": float(judgement.infected),
-        "BucketSuspicions": float(judgement.infected or judgement.suspicion >= SUSPICIOUS),
-        "BlindSpots": float(len(watched.blind)),
-    }
-    build.metrics().put(component, values)
-    return {
-        "infected": judgement.infected,
-        "quarantined": list(quarantined),
-        "blind": list(watched.blind),
-        "found": tell_watch(watched, quarantined),
-    }
-
-
-def quarantine_since(component: str, judgement: Judgement) -> tuple[str, ...]:
-    """Quarantine the points that may hold what the infection wrote; the ids of the new ones."""
-    if not judgement.infected:
-        return ()
-    catalogue, now = build.catalogue(component), build.clock().now()
-    free = [it.point for it in catalogue.holdings().standings if not it.quarantined]
-    reasons = points_to_quarantine(free, judgement)
-    for one in reasons:
-        catalogue.quarantine(one.point_id, code=one.code, reason=one.reason, at=now)
-    return tuple(one.point_id for one in reasons)
-
-
 def component_of(bucket: str) -> str:
     """Raises BadInput (code "unknown-bucket")."""
     for name, component in build.plan().live.items():
@@ -218,12 +174,6 @@ def bucket_component(component: str) -> Bucket:
     )
 
 
-def _buckets_beside(bucket: str) -> list[str]:
-    """The plan's other buckets: who spreads an attack over several is seen in all."""
-    components = build.plan().live.values()
-    return sorted({it.bucket for it in components if isinstance(it, Bucket)} - {bucket})
-
-
 def missed(result: SyncResult) -> int:
     """Into an empty replica everything is new, and no event was missed."""
     return result.missed if result.replica_objects else 0
@@ -240,17 +190,6 @@ def tell_sync(location: str, synced: Synced) -> str:
     compared = counted(result.source_objects, "object")
     gone = tell_removed(result.removed, result.erased, result.removed_versions)
     return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{gone}{point}"
-
-
-def tell_watch(watched: Watched, quarantined: tuple[str, ...]) -> str:
-    """One line for a person."""
-    judgement, seen = watched.judgement, counted(watched.events, "event")
-    blind = f"; blind: {'; '.join(watched.blind[:SHOWN])}" if watched.blind else ""
-    if not judgement.infected:
-        return f"{seen}, suspicion {judgement.suspicion:.2f}: {judgement.why}{blind}"
-    since = format_time(judgement.started_at) if judgement.started_at else "an unknown time"
-    points = counted(len(quarantined), "recovery point")
-    return f"INFECTED since {since}: {judgement.why}; {points} quarantined{blind}"
 
 
 async def _replicate(component: str, event: dict[str, Any]) -> dict[str, Replicated]:
