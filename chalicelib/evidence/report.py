@@ -136,7 +136,8 @@ def _verdict(score: Scorecard) -> str:
     if score.outcome == "recovered":
         return "Recovered, with shortfalls"
     if score.outcome == "partial":
-        return "Recovered in part: something is lost for good"
+        lost = "something is lost for good" if score.not_recovered else "what is lost is not known"
+        return f"Recovered in part: {lost}"
     return "Not finished" if score.outcome == "unfinished" else "Not recovered"
 
 

@@ -69,21 +69,25 @@ def write_alarms(facts: dict[str, Any]) -> tuple[str, str]:
 def facts_of(
     plan: Plan, scenario: str, incident: dict[str, Any], run: dict[str, Any]
 ) -> dict[str, Any]:
-    """What every template may say. incident and run: as the state table holds them."""
-    chosen = plan.scenarios[scenario]
-    rto = plan.rto_of_scenario(scenario)
+    """What every template may say. incident and run: as the state table holds them.
+
+    scenario: one that the plan names no more, since the incident was opened, is told by its name.
+    """
+    chosen = plan.scenarios.get(scenario)
+    rto = plan.rto_of_scenario(scenario) if chosen else None
+    personal = chosen is not None and chosen.personal_data
     return {
         "organisation": plan.organisation,
-        "scenario": chosen.title,
+        "scenario": chosen.title if chosen else scenario,
         "scenario_name": scenario,
         "component": incident["component"],
         "run_id": run.get("run_id", ""),
         "reason": incident.get("signal", ""),
-        "personal_data": chosen.personal_data,
+        "personal_data": personal,
         "war_rooms": list(war_rooms(plan)),
         "dashboards": list(dashboards(plan)),
         "rto": in_words(rto) if rto else "",
-        "clock_due_at": clock_due_at(incident["opened_at"]) if chosen.personal_data else "",
+        "clock_due_at": clock_due_at(incident["opened_at"]) if personal else "",
     }
 
 

@@ -23,9 +23,12 @@ def lost_locations(plan: Plan, sites: Iterable[str]) -> frozenset[str]:
 def lost_for_good(plan: Plan, scenario: str) -> dict[str, str]:
     """Component -> why it does not come back, of those that the scenario is to bring back.
 
-    One counts when it is at a lost site, is copied to locations, and all of them are lost too.
+    One counts when it is at a lost site, is copied to locations, and all of them are lost too. Of a
+    scenario that the plan names no more nothing is known.
     """
-    found = plan.scenarios[scenario]
+    found = plan.scenarios.get(scenario)
+    if found is None:
+        return {}
     gone, lost = lost_locations(plan, found.loses), {}
     for name, component in plan.components.items():
         named = dict.fromkeys(to for backup in component.backups for to in backup.to)

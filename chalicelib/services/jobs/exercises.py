@@ -194,7 +194,8 @@ def _result(begun: ScenarioResult) -> ScenarioResult:
     if run is None or run["status"] == "running":
         return begun
     score = score_run(begun.incident, build.records().read(begun.incident), run_id=begun.run_id)
-    estimate = build.plan().scenarios[begun.scenario].estimate
+    scenario = build.plan().scenarios.get(begun.scenario)  # None: it was taken out since
+    estimate = scenario.estimate if scenario else None
     return replace(
         begun,
         outcome=score.outcome,

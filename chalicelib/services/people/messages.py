@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
@@ -22,6 +23,7 @@ from chalicelib.incidents.messages_outbox import (
     CLAIM,
     GIVEN_UP,
     OutboxDesk,
+    Tried,
     audiences_told,
     keep,
     reserved,
@@ -48,10 +50,16 @@ PAUSE_SECONDS = 3.0
 
 def tell(event: dict[str, Any]) -> dict[str, Any]:
     """Turn what was noticed into messages, and send what is due. Asked each minute, and when
-    something is noticed."""
-    for item in list(build.state().query(NOTICES)):
-        _expand(item)
-    tried = send_due(outbox_desk(), seconds=SEND_SECONDS)
+    something is noticed.
+
+    Raises what a notice raised that cannot be turned, after all the others were and were sent.
+    """
+    tried: list[Tried] = []
+    with ExitStack() as calls:
+        calls.callback(lambda: tried.extend(send_due(outbox_desk(), seconds=SEND_SECONDS)))
+        # What was pushed last is called first, so the first notice comes first.
+        for item in reversed(list(build.state().query(NOTICES))):
+            calls.callback(_expand, item)
     told = sum(it.told for it in tried)
     given_up = sum(it["status"] == GIVEN_UP for it in undelivered(build.state()))
     build.metrics().put("people", {"OutboxLooked": 1.0, "Untold": float(given_up)})

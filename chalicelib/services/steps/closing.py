@@ -83,14 +83,14 @@ def _record_end(run: Run, event: dict[str, Any], lost: dict[str, str]) -> tuple[
         entry = not_recovered(component=component, why=reason, rule=RULE)
         say(run, entry, about=component)
     left = _say_left_behind(run) if run.drill else []
-    said = _append(run, _ended(event, lost, left))
+    said = _append(run, _ended(run, event, lost, left))
     outcome, why = said["outcome"], said["why"]
     if outcome in ("recovered", "partial"):
         _append(run, incident_closed(why=why or "the run recovered the component"))
     return outcome, why
 
 
-def _ended(event: dict[str, Any], lost: dict[str, str], left: list[str]) -> Entry:
+def _ended(run: Run, event: dict[str, Any], lost: dict[str, str], left: list[str]) -> Entry:
     why = _why(event["inputs"].get("failure"))
     if left:
         told = f"LEFT BEHIND, to be removed by a person: {', '.join(left)}"
@@ -99,6 +99,9 @@ def _ended(event: dict[str, Any], lost: dict[str, str], left: list[str]) -> Entr
         return run_finished(outcome="failed", why=why)
     if lost:
         return run_finished(outcome="partial", why=f"not recovered: {', '.join(lost)}")
+    if run.scenario not in build.plan().scenarios:
+        why = f"the plan names {run.scenario} no more: whether anything is lost is not known"
+        return run_finished(outcome="partial", why=why)
     return run_finished(outcome="recovered", why=why)
 
 
