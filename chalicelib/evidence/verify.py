@@ -20,8 +20,9 @@ from chalicelib.errors import BadInput, Damaged, Tampered
 from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.bundle import BUNDLE_NAME, Bundle, parse_bundle, statement
 from chalicelib.evidence.chain import Finding, decode_record, verify_chain
+from chalicelib.evidence.own_seal import OWN_SEAL, find_in_own_seal
 from chalicelib.evidence.records import record_key
-from chalicelib.evidence.review import Head, chains_in
+from chalicelib.evidence.review import FINISHED, INCIDENT_FOLDER, Head, chains_in
 from chalicelib.plan.records import EvidenceRecord, Record, Signature, StoredObject
 
 # No bundle.json or record that Leeward writes comes near; more is an attack on the reader.
@@ -112,7 +113,10 @@ def verify_evidence(files: Files, *, fingerprint: str = "") -> Verdict:
         bundle, signature = _read_bundle(files, names)
     except (Damaged, Tampered) as error:
         return _unsealed(Finding(error.instance_code, BUNDLE_NAME, error.message))
-    findings = [*_check_files(files, names, bundle), *_check_records(files, names, bundle)]
+    findings = [
+        *_check_files(files, names, bundle),
+        *_check_records(files, names, bundle, signature),
+    ]
     state, about_signature = _check_signature(bundle, signature, fingerprint)
     return Verdict(
         incident=bundle.incident,
@@ -191,40 +195,76 @@ def _check_file(files: Files, file: StoredObject) -> Iterator[Finding]:
         yield Finding("file-altered", file.key, message)
 
 
-def _check_records(files: Files, names: list[str], bundle: Bundle) -> Iterator[Finding]:
-    chain: list[EvidenceRecord] = []
-    for name in sorted(name for name in names if name.startswith("records/")):
-        try:
-            chain.append(decode_record(_read_small(files, name), where=name))
-        except (Damaged, Tampered) as error:
-            yield Finding(error.instance_code, name, error.message)
-            continue
-        if name != record_key("", chain[-1].seq).lstrip("/"):
-            yield Finding("record-misplaced", name, f"holds record {chain[-1].seq}")
+def _check_records(
+    files: Files, names: list[str], bundle: Bundle, signature: Signature | None
+) -> Iterator[Finding]:
+    chain, wrong = _read_chain(files, names, "")
+    yield from wrong
     yield from verify_chain(bundle.incident, chain)
     yield from _check_end(chain, bundle)
     for head in chains_in(chain):
-        yield from _check_other(files, names, head)
+        other, wrong = _read_chain(files, names, head.folder)
+        yield from wrong
+        yield from _check_other(other, head)
+        if head.folder == INCIDENT_FOLDER:
+            named = text_of(last_body(chain, FINISHED), "incident_sha256")
+            yield from _check_own_seal(files, names, other, head, named, signature)
 
 
-def _check_other(files: Files, names: list[str], head: Head) -> Iterator[Finding]:
-    """A chain that a review names, whose records lie beside its own."""
-    folder, chain = f"{head.folder}/records/", []
-    for name in sorted(name for name in names if name.startswith(folder)):
+def _read_chain(
+    files: Files, names: list[str], folder: str
+) -> tuple[list[EvidenceRecord], list[Finding]]:
+    """The records below a folder of the bundle, and what is no record in its place."""
+    prefix, chain, wrong = f"{folder}/records/".lstrip("/"), [], []
+    for name in sorted(name for name in names if name.startswith(prefix)):
         try:
             chain.append(decode_record(_read_small(files, name), where=name))
         except (Damaged, Tampered) as error:
-            yield Finding(error.instance_code, name, error.message)
+            wrong.append(Finding(error.instance_code, name, error.message))
+            continue
+        if name != record_key(folder, chain[-1].seq).lstrip("/"):
+            wrong.append(Finding("record-misplaced", name, f"holds record {chain[-1].seq}"))
+    return chain, wrong
+
+
+def _check_other(chain: list[EvidenceRecord], head: Head) -> Iterator[Finding]:
+    """A chain that a review names, whose records lie beside its own."""
     for finding in verify_chain(head.stream, chain):
         yield Finding(finding.code, f"{head.folder} {finding.where}", finding.message)
     end = chain[-1].digest if chain else ""
     if (len(chain), end) != (head.length, head.head):
         yield Finding(
             "chain-truncated",
-            folder,
+            f"{head.folder}/records/",
             f"expected {head.length} records that end in {head.head or 'nothing'}, "
             f"found {len(chain)} that end in {end or 'nothing'}",
         )
+
+
+def _check_own_seal(
+    files: Files,
+    names: list[str],
+    chain: list[EvidenceRecord],
+    head: Head,
+    named: str,
+    signature: Signature | None,
+) -> Iterator[Finding]:
+    """The seal that the incident had before it was reviewed.
+
+    Args:
+        named: its SHA-256, as the review has it. signature: of the review, whose key must be its.
+    """
+    try:
+        sealed = _read_small(files, OWN_SEAL) if OWN_SEAL in names else b""
+    except (Damaged, Tampered) as error:
+        yield Finding(error.instance_code, OWN_SEAL, error.message)
+        return
+    if hashlib.sha256(sealed).hexdigest() != named and (sealed or named):
+        yield Finding("file-altered", OWN_SEAL, f"expected sha256 {named or 'of no file'}")
+    yield from find_in_own_seal(head.stream, chain, sealed)
+    if parsed := parse_bundle(sealed):
+        _, wrong = _check_signature(*parsed, signature.fingerprint if signature else "")
+        yield from (Finding(it.code, OWN_SEAL, it.message) for it in wrong)
 
 
 def _check_end(chain: list[EvidenceRecord], bundle: Bundle) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.evidence.bundle import copy_evidence
+from chalicelib.errors import NotReady, Tampered
+from chalicelib.evidence.bundle import BUNDLE_NAME, copy_evidence, seal
+from chalicelib.evidence.own_seal import require_own_seal
 from chalicelib.evidence.render import render_html, render_markdown
 from chalicelib.evidence.report import make_report
 from chalicelib.evidence.review import (
@@ -26,7 +28,12 @@ from chalicelib.evidence.review import (
     read_review,
 )
 from chalicelib.evidence.review_part import blocks_of, make_part
-from chalicelib.evidence.review_seal import seal_version, version_files, version_prefix
+from chalicelib.evidence.review_seal import (
+    digest_of_seal,
+    seal_version,
+    version_files,
+    version_prefix,
+)
 from chalicelib.evidence.verify import verify_evidence
 from chalicelib.incidents.streams import people_stream, review_stream
 from chalicelib.plan.people import PostIncident
@@ -47,6 +54,24 @@ ASKED = asked_after(
 AT = datetime(2026, 11, 23, 9, tzinfo=UTC)
 
 
+def sealed_by(signer: KeySigner, records: InMemoryRecords) -> bytes:
+    """The incident's bundle.json, as the end of its run writes it."""
+    seal(
+        INCIDENT, store=records.store, records=records, signer=signer, tool="leeward test", now=AT,
+    )  # fmt: skip
+    return records.store.get(f"{INCIDENT}/{BUNDLE_NAME}")
+
+
+def rewritten(kind: str) -> InMemoryRecords:
+    """The incident's records, made anew by somebody with one kind of them left out: the chain is
+    whole in itself."""
+    made = InMemoryRecords()
+    for it in recovered_run().read(INCIDENT):
+        if it.kind != kind:
+            made.append(INCIDENT, it.kind, it.body, actor=it.actor, run_id=it.run_id, step=it.step)
+    return made
+
+
 class Review:
     """A review being written, and what lies in the evidence bucket."""
 
@@ -54,7 +79,9 @@ class Review:
         self.records = InMemoryRecords()
         self.store = AtomicObjectStore()
         self.signer = KeySigner()
-        self.incident = recovered_run().read(INCIDENT)
+        whole = recovered_run()
+        self.incident = whole.read(INCIDENT)
+        self.own = sealed_by(self.signer, whole)
         self.records.append(people_stream(INCIDENT), "told", {"to": "cto"}, actor="leeward")
 
     def write(self, field: str, text: str, by: str = "cto") -> None:
@@ -75,7 +102,10 @@ class Review:
             head_of(people_stream(INCIDENT), PEOPLE_FOLDER, people),
         ]
         body = finished_body(
-            version=number, chains=chains, incident_sha256="", previous_sha256="0" * 64
+            version=number,
+            chains=chains,
+            incident_sha256=digest_of_seal(self.own),
+            previous_sha256="0" * 64,
         )
         self.records.append(STREAM, FINISHED, body, actor="cto")
         self.seal(number)
@@ -87,7 +117,7 @@ class Review:
         html, markdown = self.report(chain)
         files = version_files(
             html=html, markdown=markdown, review=chain, incident=self.incident,
-            people=self.records.read(people_stream(INCIDENT)), bundle=b"{}",
+            people=self.records.read(people_stream(INCIDENT)), bundle=self.own,
         )  # fmt: skip
         return seal_version(
             STREAM, number, files, chain,
@@ -189,10 +219,64 @@ def test_a_record_that_is_cut_off_another_chain_is_found_by_whoever_signs_anew(
     review.incident = review.incident[:-1]
     whole = recovered_run().read(INCIDENT)
     chains = [head_of(INCIDENT, INCIDENT_FOLDER, whole)]
-    body = finished_body(version=1, chains=chains, incident_sha256="", previous_sha256="")
+    named = digest_of_seal(review.own)
+    body = finished_body(version=1, chains=chains, incident_sha256=named, previous_sha256="")
     review.records.append(STREAM, FINISHED, body, actor="cto")
     review.seal(1)
-    assert found(review.folder(1, tmp_path / "r")) == ["chain-truncated"]
+    # It is neither what the review names nor what the run sealed.
+    assert found(review.folder(1, tmp_path / "r")) == ["chain-truncated", "chain-altered"]
+
+
+@pytest.mark.parametrize("kind", ["data-loss", "run-finished"])
+def test_a_chain_rewritten_between_the_run_and_the_review_is_found(
+    review: Review, tmp_path: Path, kind: str
+) -> None:
+    """The review names it as it found it, and is sealed with the right key."""
+    review.incident = rewritten(kind).read(INCIDENT)
+    review.finish()
+    folder = review.folder(1, tmp_path / "r")
+    assert found(folder, fingerprint=review.signer.fingerprint) == ["chain-altered"]
+    with pytest.raises(Tampered) as caught:
+        require_own_seal(INCIDENT, review.incident, review.own)
+    assert caught.value.instance_code == "chain-altered"
+
+
+def test_a_rewritten_chain_with_a_seal_of_its_own_key_is_found(
+    review: Review, tmp_path: Path
+) -> None:
+    forged = rewritten("data-loss")
+    review.incident, review.own = forged.read(INCIDENT), sealed_by(KeySigner(), forged)
+    review.finish()
+    folder = review.folder(1, tmp_path / "r")
+    trusted = review.signer.fingerprint
+    assert found(folder, fingerprint=trusted) == ["signed-by-another-key"]
+
+
+def test_a_seal_taken_away_between_the_run_and_the_review_is_missed(
+    review: Review, tmp_path: Path
+) -> None:
+    review.own = b""
+    review.finish()
+    assert found(review.folder(1, tmp_path / "r")) == ["not-sealed"]
+    with pytest.raises(NotReady):
+        require_own_seal(INCIDENT, review.incident, b"")
+
+
+def test_the_seal_of_another_incident_is_found(review: Review, tmp_path: Path) -> None:
+    other = InMemoryRecords()
+    for it in review.incident:
+        other.append("inc-other", it.kind, it.body, actor=it.actor)
+    seal("inc-other", store=other.store, records=other, signer=review.signer, tool="x", now=AT)
+    review.own = other.store.get(f"inc-other/{BUNDLE_NAME}")
+    review.finish()
+    assert found(review.folder(1, tmp_path / "r")) == ["bundle-altered"]
+
+
+def test_an_incident_that_no_run_ended_was_never_sealed(review: Review, tmp_path: Path) -> None:
+    """Such as one that a person closed before any run of it came to its end."""
+    review.incident, review.own = review.incident[:1], b""
+    review.finish()
+    assert found(review.folder(1, tmp_path / "r")) == []
 
 
 def test_sealing_again_changes_nothing_and_a_correction_is_the_next_version(

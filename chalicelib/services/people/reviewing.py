@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.errors import BadInput, NotReady, Refused
+from chalicelib.evidence.own_seal import require_own_seal
 from chalicelib.evidence.redact import redact
 from chalicelib.evidence.review import (
     FINISHED,
@@ -82,7 +83,9 @@ def finish(event: Event) -> Event:
     Raises:
         BadInput: codes "unknown-incident", "unknown-person".
         Refused: code "incident-open", and those of a code.
-        NotReady: code "review-incomplete", naming the headings without a word; "not-enrolled".
+        NotReady: code "review-incomplete", naming the headings without a word; "not-enrolled";
+            "not-sealed".
+        Tampered: the incident's chain is not the one that its own seal is over.
     """
     by, incident = known_person(event), _incident(event)
     if incident.status == "open":
@@ -115,18 +118,23 @@ def _require_whole(incident: Incident, review: Review) -> None:
 
 
 def _end_version(incident: Incident, review: Review, by: str) -> None:
-    """Said twice at once, it is said once: the key is the version's."""
+    """Said twice at once, it is said once: the key is the version's.
+
+    Raises as `require_own_seal`.
+    """
     records, store = build.records(), build.evidence_store()
     stream = review_stream(incident.id)
     number = len(review.versions) + 1
+    own = read_or_nothing(f"{incident.id}/bundle.json", store=store)
+    of_incident = records.read(incident.id)
+    require_own_seal(incident.id, of_incident, own)
     chains = [
-        head_of(incident.id, INCIDENT_FOLDER, records.read(incident.id)),
+        head_of(incident.id, INCIDENT_FOLDER, of_incident),
         head_of(
             people_stream(incident.id), PEOPLE_FOLDER, records.read(people_stream(incident.id))
         ),
     ]
     before = read_seal(stream, number - 1, store=store) if number > 1 else b""
-    own = read_or_nothing(f"{incident.id}/bundle.json", store=store)
     body = finished_body(
         version=number,
         chains=chains,
