@@ -66,7 +66,7 @@ def seal_version(
     if kept:
         return digest_of_seal(kept)
     for name, data in files.items():
-        store.put(prefix + name, data)
+        _write(prefix + name, data, store)
     bundle = Bundle(
         incident=stream,
         made_at=made_at,
@@ -84,6 +84,17 @@ def seal_version(
             raise
         sealed = read_seal(stream, version, store=store)
     return digest_of_seal(sealed)
+
+
+def _write(key: str, data: bytes, store: ObjectStore) -> None:
+    """What lies there as it is stays: the bucket lets nobody write a record a second time."""
+    try:
+        store.put(key, data, if_absent=True)
+    except Refused as error:
+        if error.instance_code != "exists":
+            raise
+        if store.get(key) != data:
+            store.put(key, data)
 
 
 def read_seal(stream: str, version: int, *, store: ObjectStore) -> bytes:

@@ -61,6 +61,7 @@ class Asked:
     version_id: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
     deleted: tuple[tuple[str, str], ...] = ()
+    if_none_match: str = ""
 
 
 # Part of a query -> IAM's action and CloudTrail's event; the first that fits, "" fits always.
@@ -160,7 +161,7 @@ def _s3(environ: dict[str, Any], common: dict[str, Any]) -> Asked | None:
     return Asked(
         **common, event=event, action=action, bucket=bucket, key=key,
         version_id=query.get("versionId", [""])[0], deleted=deleted,
-        parameters=_headers(environ),
+        parameters=_headers(environ), if_none_match=environ.get("HTTP_IF_NONE_MATCH", ""),
     )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from chalicelib.errors import BadInput
 from chalicelib.plan.records import parse_time
 from leeward.local.callers import Asked, Caller, read_request
 from leeward.local.iam import ACCOUNT, Need
+from leeward.local.iam.needs import CREATION, IF_NONE_MATCH, facts_of_write
 from leeward.local.trail import Trails
 
 Start = Callable[..., Any]
@@ -66,28 +67,30 @@ def refusal(asked: Asked) -> tuple[str, str] | None:
     if not caller.active:
         code = "InvalidAccessKeyId" if asked.service == "s3" else "InvalidClientTokenId"
         return code, "The security token included in the request is invalid."
-    for action, resource in _needs(asked):
-        if _denied(caller, action, resource, asked.bucket):
-            who = f"User: {caller.arn} is not authorized to perform: {action}"
-            return "AccessDenied", f"{who} on resource: {resource} with an explicit deny"
+    for need in _needs(asked):
+        if _denied(caller, need, asked.bucket):
+            who = f"User: {caller.arn} is not authorized to perform: {need.action}"
+            return "AccessDenied", f"{who} on resource: {need.resource} with an explicit deny"
     return None
 
 
-def _needs(asked: Asked) -> Iterator[tuple[str, str]]:
+def _needs(asked: Asked) -> Iterator[Need]:
     if asked.service != "s3":
-        yield f"{asked.service}:{asked.action}", "*"
+        yield Need(f"{asked.service}:{asked.action}", "*")
         return
     arn = f"arn:aws:s3:::{asked.bucket}"
     for key, version in asked.deleted:
-        yield f"s3:DeleteObject{'Version' if version else ''}", f"{arn}/{key}"
+        yield Need(f"s3:DeleteObject{'Version' if version else ''}", f"{arn}/{key}")
     if not asked.deleted:
-        yield f"s3:{asked.action}", f"{arn}/{asked.key}" if asked.key else arn
+        resource = f"{arn}/{asked.key}" if asked.key else arn
+        facts = facts_of_write(f"s3:{asked.event}", asked.if_none_match)
+        yield Need(f"s3:{asked.action}", resource, facts)
 
 
-def _denied(caller: Caller, action: str, resource: str, bucket: str) -> bool:
+def _denied(caller: Caller, need: Need, bucket: str) -> bool:
     documents = [*identity_documents(caller), *bucket_documents(bucket)]
     return any(
-        statement["Effect"] == "Deny" and _applies(statement, caller, action, resource)
+        statement["Effect"] == "Deny" and _applies(statement, caller, need)
         for document in documents
         for statement in _listed(document["Statement"])
     )
@@ -99,9 +102,7 @@ def denied_by_bucket(role: str, needs: Iterable[Need], bucket: str) -> Need | No
     for document in bucket_documents(bucket):
         for statement in _listed(document["Statement"]):
             for need in needs:
-                if statement["Effect"] == "Deny" and _applies(
-                    statement, caller, need.action, need.resource
-                ):
+                if statement["Effect"] == "Deny" and _applies(statement, caller, need):
                     return need
     return None
 
@@ -130,7 +131,7 @@ def bucket_documents(bucket: str) -> Iterator[dict[str, Any]]:
         yield json.loads(found.policy)
 
 
-def _applies(statement: dict[str, Any], caller: Caller, action: str, resource: str) -> bool:
+def _applies(statement: dict[str, Any], caller: Caller, need: Need) -> bool:
     principals = statement.get("Principal", "*")
     if principals != "*":
         named = principals.get("AWS", []) if isinstance(principals, dict) else []
@@ -138,13 +139,13 @@ def _applies(statement: dict[str, Any], caller: Caller, action: str, resource: s
             return False
     conditions: dict[str, Any] = statement.get("Condition", {})
     return (
-        _any_like([it.lower() for it in _listed(statement["Action"])], action.lower())
-        and _any_like(_listed(statement["Resource"]), resource)
-        and all(_holds(name, keys, caller) for name, keys in conditions.items())
+        _any_like([it.lower() for it in _listed(statement["Action"])], need.action.lower())
+        and _any_like(_listed(statement["Resource"]), need.resource)
+        and all(_holds(name, keys, caller, need) for name, keys in conditions.items())
     )
 
 
-def _holds(operator: str, keys: dict[str, Any], caller: Caller) -> bool:
+def _holds(operator: str, keys: dict[str, Any], caller: Caller, need: Need) -> bool:
     """A key that the request does not have makes a condition false, and a negated one true."""
     for key, value in keys.items():
         known = (operator, key.lower())
@@ -154,6 +155,10 @@ def _holds(operator: str, keys: dict[str, Any], caller: Caller) -> bool:
             held = not _any_like(_listed(value), caller.principal)
         elif known in (("ArnLike", "aws:principalarn"), ("ArnEquals", "aws:principalarn")):
             held = _any_like(_listed(value), caller.principal)
+        elif known == ("Null", IF_NONE_MATCH):
+            held = value == ("false" if need.values(IF_NONE_MATCH) else "true")
+        elif known == ("Bool", CREATION.lower()):
+            held = need.values(CREATION) == [value]
         else:
             raise BadInput(f"the local cloud does not know the condition {operator} of {key}")
         if not held:

@@ -205,6 +205,7 @@ def check_s3(
     for name, value in (
         ("VersionId", query.get("versionId")),
         ("CopySource", unquote(headers.get("x-amz-copy-source", ""))),
+        ("IfNoneMatch", headers.get("If-None-Match")),
         ("ServerSideEncryption", headers.get("x-amz-server-side-encryption")),
         ("SSEKMSKeyId", headers.get("x-amz-server-side-encryption-aws-kms-key-id")),
     ):

@@ -53,6 +53,17 @@ VERSIONED = {
 GLOBAL, GLOBAL_IS_CALLED_IN = "aws-global", "us-east-1"
 # Every bucket of the local cloud is the account's own.
 OF_BUCKETS: Facts = (("s3:ResourceAccount", ACCOUNT),)
+# Of what writes an object: the header of a conditional write, and whether the object is there after
+# it. Source: S3 User Guide, "Enforce conditional writes on Amazon S3 buckets".
+IF_NONE_MATCH, CREATION = "s3:if-none-match", "s3:ObjectCreationOperation"
+WRITES = {
+    "s3:PutObject": "true",
+    "s3:CopyObject": "true",
+    "s3:CompleteMultipartUpload": "true",
+    "s3:CreateMultipartUpload": "false",
+    "s3:UploadPart": "false",
+    "s3:UploadPartCopy": "false",
+}
 # Of StartBuild: what is there when the call names something in the project's stead.
 OVERRIDES = {
     "buildspecOverride": "codebuild:source.buildspec",
@@ -119,7 +130,7 @@ def _facts_of(name: str, parameters: dict[str, str], region: str) -> Facts:
         key, parameter = FACTS[name]
         return ((key, parameters.get(parameter, "")),)
     if name.startswith("s3:"):
-        return OF_BUCKETS
+        return OF_BUCKETS + facts_of_write(name, parameters.get("IfNoneMatch", ""))
     if name == "codebuild:StartBuild":
         return tuple((key, "given") for it, key in OVERRIDES.items() if it in parameters)
     if name == "route53:ChangeResourceRecordSets":
@@ -131,6 +142,14 @@ def _facts_of(name: str, parameters: dict[str, str], region: str) -> Facts:
         whole = f"arn:aws:ecs:{region}:{ACCOUNT}:cluster/{cluster}"
         return (("ecs:cluster", cluster if cluster.startswith("arn:") else whole),)
     return ()
+
+
+def facts_of_write(name: str, if_none_match: str) -> Facts:
+    """Of a call of S3's; nothing of one that writes no object. if_none_match: "" without it."""
+    if name not in WRITES:
+        return ()
+    conditional = ((IF_NONE_MATCH, if_none_match),) if if_none_match else ()
+    return ((CREATION, WRITES[name]), *conditional)
 
 
 def _of_records(changes: list[dict[str, Any]]) -> Facts:
