@@ -48,7 +48,12 @@ def digest_of(value: Any) -> str:
 
 
 class Record:
-    """Base of the frozen dataclasses: JSON in and out, times as text, unknown keys refused."""
+    """Base of the frozen dataclasses: JSON in and out, times as text, unknown keys refused.
+
+    No slots of its own, so that those of which there may be a million can have them.
+    """
+
+    __slots__ = ()
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ DatabasePointKind = Literal["full", "incremental"]
 PointKind = Literal["full", "incremental", "objects", "archive", "dump", "bundle"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RecoveryPoint(Record):
     """What a component can be restored from: its manifest was written after all its objects.
 
@@ -49,14 +49,14 @@ class RecoveryPoint(Record):
     def _revive(cls, name: str, value: Any) -> Any:
         if name == "objects":
             return tuple(StoredObject.from_json(item) for item in value)
-        return super()._revive(name, value)
+        return Record._revive(name, value)
 
     @property
     def stored_bytes(self) -> int:
         return sum(item.size_bytes for item in self.objects)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DatabasePoint(RecoveryPoint):
     """A base backup of a PostgreSQL cluster. A restore reaches consistency at `end_lsn`.
 
@@ -85,7 +85,7 @@ def point_from_json(data: dict[str, Any]) -> RecoveryPoint:
 INFECTED_POINT = "infected"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PointStanding(Record):
     """A recovery point and what is known of it today.
 
