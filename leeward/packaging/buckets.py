@@ -40,12 +40,12 @@ SIGNS = {
     "ransomware-suspected": ("BucketSuspicions", "signs of ransomware that a person must judge"),
     "watch-blind": ("BlindSpots", "the watch for ransomware does not see all; no news is no proof"),
     "replication-failing": ("ReplicationFailures", "a change was not brought to the replica"),
-    "sync-failing": ("SyncFailures", "a sync stopped, or left objects behind; see its log"),
-    "events-missed": ("MissedEvents", "the sync brought what events should have brought before"),
     "versions-removed": ("VersionsRemoved", "somebody removed versions of the bucket for good"),
 }
 # Each sync and each look says how it is, and none of these starts a run.
-TOLD_BOTH_WAYS = ("watch-blind", "sync-failing", "events-missed", "versions-removed")
+TOLD_BOTH_WAYS = ("watch-blind", "versions-removed")
+SYNC_FAILED = "a sync stopped, or left objects behind; see its log"
+EVENTS_MISSED = "the sync brought what events should have brought before"
 
 
 def replicated(plan: Plan) -> dict[str, Bucket]:
@@ -171,11 +171,20 @@ def _events(component: str, bucket: Bucket) -> Resources:
 
 
 def _syncs(plan: Plan, name: str, component: Bucket) -> Resources:
-    """The one in AWS has an inventory point a night; other clouds are made equal as often."""
+    """The one in AWS has an inventory point a night; other clouds are made equal as often.
+
+    Each has alarms of its own: the good sync of one location says nothing of another.
+    """
     resources: Resources = {}
     remote = remote_locations(plan, component)
     for location in reachable_locations(plan, component):
         what = f"sync-{location}" if location in remote else "sync"
+        metric = f"SyncFailures.{location}"
+        resources |= sign_alarm(name, f"{what}-failing", metric, SYNC_FAILED, holds=True)
+        if location not in remote or location in _replicated_to(component):
+            missed = "events-missed" + (f"-{location}" if location in remote else "")
+            metric = f"MissedEvents.{location}"
+            resources |= sign_alarm(name, missed, metric, EVENTS_MISSED, holds=True)
         body = {"component": name, "location": location}
         resources |= schedule(plan, name, what, "sync", "rate(1 day)", body)
         missing = f"{location} was not made equal to the bucket"
@@ -183,6 +192,11 @@ def _syncs(plan: Plan, name: str, component: Bucket) -> Resources:
             name, f"{what}-silent", f"Synced.{location}", SYNC_EVERY, missing
         )
     return resources
+
+
+def _replicated_to(component: Bucket) -> set[str]:
+    """Where events bring each change at once, beside the replica in AWS."""
+    return {to for backup in component.backups if backup.kind == "replication" for to in backup.to}
 
 
 def _expiry(plan: Plan, name: str, component: Bucket) -> Resources:

@@ -245,7 +245,7 @@ def test_a_shard_that_fails_for_good_makes_the_run_red_and_the_others_are_done(
     done = here.told(run, "done")
     assert (done["failed"], [it["key"] for it in done["failures"]]) == (1, ["01/archived"])
     assert "01/archived" in json.dumps(here.told(run, "failure"))
-    assert here.metric("SyncFailures")[-1] == 1
+    assert here.metric("SyncFailures.primary")[-1] == 1
     assert len(list(here.store.list("points/"))) == points, "no point of what is not in step"
     here.s3.delete_object(Bucket=here.bucket, Key="01/archived")
     run, status = here.run()

@@ -27,6 +27,27 @@ def test_a_reconcile_tells_what_the_events_had_missed() -> None:
     assert (done.missed, done.missed_keys) == (1, ("missed",))
 
 
+def test_what_an_event_brought_at_once_is_copied_again_and_was_not_missed() -> None:
+    """Times of whole seconds prove nothing so near; an alarm each night would be no news."""
+    world = World(versioned=True)
+    world.source.complete("k", b"1", world.clock.now())
+    created = event("Object Created", "k", world.clock.now())
+    world.clock.sleep(1)
+    assert replicate(world, created).action == "copied"
+    world.clock.sleep(7200)
+    done = world.sync()
+    assert (done.copied, done.reasons) == (1, {"copy same-moment": 1})
+    assert (done.missed, done.missed_keys) == (0, ())
+
+
+def test_no_event_is_missed_where_none_brings_anything() -> None:
+    world = World()
+    world.put(world.source, old="1")
+    world.clock.sleep(7200)
+    done = world.sync(policy=SyncPolicy(missed_after=None))
+    assert (done.copied, done.missed) == (1, 0)
+
+
 def test_an_event_brings_its_object_and_says_how_late() -> None:
     world = World(versioned=True)
     world.put(world.source, k="1")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.plan.model import Plan
 from chalicelib.services import build
-from chalicelib.services.jobs.buckets import Synced
+from chalicelib.services.jobs.buckets import Synced, policy_at
+from chalicelib.services.locations import Locations
 from leeward.commands.sync import print_refusals, tell_shards
 from leeward.plan_file import load_plan
 
@@ -70,3 +72,20 @@ def test_a_dry_run_says_what_would_be_refused(
     said = capsys.readouterr().out
     assert said.startswith("without --approve: expected ") if told else said == ""
     assert told in said
+
+
+def test_only_where_events_bring_changes_a_sync_tells_what_they_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policies = Path(__file__).parents[2] / "policies" / "plans"
+    data = load_plan(policies / "nexus-studio.yaml").plan.to_json()
+    data["components"]["nexus-uploads"]["backups"] = [
+        {"kind": "replication", "to": ["secondary"], "copied_within": "20m"},
+        {"kind": "sync", "when": "daily", "takes": "1h", "to": ["tertiary"]},
+    ]
+    plan = Plan.from_json(data)
+    monkeypatch.setattr(build, "plan", lambda: plan)
+    monkeypatch.setattr(build, "locations", lambda: Locations(plan, lambda name: {}))
+    found = {it: policy_at("nexus-uploads", it).missed_after for it in plan.locations}
+    minutes = timedelta(minutes=20)
+    assert found == {"primary": minutes, "secondary": minutes, "tertiary": None}

@@ -170,3 +170,27 @@ def test_nothing_of_the_plan_is_merged_into_what_chalice_makes(plan: Plan) -> No
     taken = {logical_id(name) for name in functions}
     taken |= {f"{name}{what}" for name in taken for what in ("Role", "LogGroup")}
     assert not {name for name, it in plan_resources(plan).items() if "Type" in it} & taken
+
+
+def test_the_good_sync_of_one_location_clears_no_alarm_of_another(plan: Plan) -> None:
+    data = plan.to_json()
+    data["components"]["nexus-uploads"]["backups"] = [
+        {"kind": "replication", "to": ["primary", "secondary"]},
+        {"kind": "sync", "when": "daily", "takes": "1h", "to": ["tertiary"]},
+    ]
+    metrics = {
+        it["Properties"]["AlarmName"].removeprefix("nexus-uploads-"): it["Properties"]["MetricName"]
+        for it in plan_resources(Plan.from_json(data)).values()
+        if it.get("Type") == "AWS::CloudWatch::Alarm"
+    }
+    failing = {name for name in metrics if name.startswith("sync-") and name.endswith("-failing")}
+    assert {name: metrics[name] for name in failing} == {
+        "sync-failing": "SyncFailures.primary",
+        "sync-secondary-failing": "SyncFailures.secondary",
+        "sync-tertiary-failing": "SyncFailures.tertiary",
+    }
+    # No event goes to the third: what it brings at night was missed by nobody.
+    assert {name: it for name, it in metrics.items() if name.startswith("events-missed")} == {
+        "events-missed": "MissedEvents.primary",
+        "events-missed-secondary": "MissedEvents.secondary",
+    }

@@ -15,7 +15,13 @@ from chalicelib.backup.bucket.key_spool import KeySpool
 from chalicelib.backup.bucket.removed_versions import NO_REMOVALS, Removals, check_went_back
 from chalicelib.backup.bucket.replicas import Replica
 from chalicelib.backup.bucket.sync import NAMED
-from chalicelib.backup.bucket.sync_decision import KeyDecision, Reason, SyncPolicy, check_deletions
+from chalicelib.backup.bucket.sync_decision import (
+    KeyDecision,
+    Reason,
+    SyncPolicy,
+    check_deletions,
+    is_missed,
+)
 from chalicelib.backup.bucket.sync_walk import Walk
 from chalicelib.errors import Tampered, Truncated
 from chalicelib.plan.records import canonical_json, format_time, parse_time
@@ -210,14 +216,10 @@ class _Planner:
             self._sample.append(row.key)
         self.replica_objects += decision.reason != "new"
         self.reasons[f"{decision.action} {decision.reason}"] += 1
-        if row is None or decision.action != "copy":
-            return
-        if decision.reason == "went-back":
-            return
-        if row.modified_at < self.planned_at - self.policy.missed_after:
+        if is_missed(decision, row, self.policy, started_at=self.planned_at):
             self.missed += 1
             if len(self.missed_keys) < NAMED:
-                self.missed_keys.append(row.key)
+                self.missed_keys.append(decision.key)
 
     async def _add(self, row: ObjectRow, reason: Reason) -> None:
         if self._lines and self._bytes + row.size_bytes > self.limits.bytes:

@@ -27,6 +27,7 @@ from chalicelib.backup.bucket.sync_decision import (
     Reason,
     SyncPolicy,
     check_deletions,
+    is_missed,
     shows_later_changes,
     tells_content,
 )
@@ -206,7 +207,6 @@ class _Job:
 
     def __post_init__(self) -> None:
         self.started_at = self.clock.now()
-        self.missed_before = self.started_at - self.policy.missed_after
         self.gate = asyncio.Semaphore(min(self.policy.in_flight, self.replica.in_flight))
         self.copying: set[asyncio.Task[None]] = set()
         self.deletions = KeySpool()
@@ -281,10 +281,10 @@ class _Job:
         if row is not None and decision.action == "copy":
             counts.to_copy += 1
             counts.to_copy_bytes += row.size_bytes
-            if row.modified_at < self.missed_before and decision.reason != "went-back":
-                self.missed += 1
-                if len(self.missed_keys) < NAMED:
-                    self.missed_keys.append(row.key)
+        if is_missed(decision, row, self.policy, started_at=self.started_at):
+            self.missed += 1
+            if len(self.missed_keys) < NAMED:
+                self.missed_keys.append(decision.key)
         if (counts.source_objects + counts.replica_objects) % 1000 == 0:
             self.progress(counts)
 

@@ -9,7 +9,7 @@ after it (sync.py), or when the copy is dated so early that every change since w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 
 from chalicelib.backup.bucket.in_parts import is_in_parts
@@ -18,10 +18,13 @@ from chalicelib.ports.buckets import ObjectRow
 
 Action = Literal["copy", "leave", "delete", "keep"]
 Reason = Literal[
-    "new", "size", "etag", "newer", "may-be-older", "went-back", "same-etag", "copied-later",
-    "not-in-source",
+    "new", "size", "etag", "newer", "same-moment", "may-be-older", "went-back", "same-etag",
+    "copied-later", "not-in-source",
 ]  # fmt: skip
+# Why a copy lacks what the source has had: the others copy what may be there already.
+LACKING: frozenset[Reason] = frozenset({"new", "size", "etag", "newer"})
 MD5_DIGITS = 32
+MISSED_AFTER = timedelta(minutes=15)
 CLOCKS_DIFFER = timedelta(seconds=1)
 
 
@@ -34,7 +37,8 @@ class SyncPolicy:
     opaque_etags: either bucket encrypts with a KMS key, so that no ETag tells the content.
     margin: by how much a copy must be younger than its source (S3's times have whole seconds;
     the clocks of two clouds differ).
-    missed_after: how old a change must be to have been missed by the events.
+    missed_after: how old a change must be to have been missed by the events; None where no event
+    brings anything.
     """
 
     prefix: str = ""
@@ -42,7 +46,7 @@ class SyncPolicy:
     max_delete_share: float = 0.05
     opaque_etags: bool = False
     margin: timedelta = timedelta(seconds=2)
-    missed_after: timedelta = timedelta(minutes=15)
+    missed_after: timedelta | None = MISSED_AFTER
     in_flight: int = 256
     walkers: int = 8
 
@@ -81,7 +85,19 @@ def _compare(
         return "copy", "etag"
     if source.modified_at + policy.margin < target.modified_at:
         return "leave", "copied-later"
+    if source.modified_at <= target.modified_at:
+        return "copy", "same-moment"
     return "copy", "newer"
+
+
+def is_missed(
+    decision: KeyDecision, row: ObjectRow | None, policy: SyncPolicy, *, started_at: datetime
+) -> bool:
+    """Whether an event should have brought this, before a sync began then. What was copied within
+    moments of its writing was brought by one; the sync copies it again to be sure."""
+    if row is None or policy.missed_after is None or decision.reason not in LACKING:
+        return False
+    return row.modified_at < started_at - policy.missed_after
 
 
 def needs_memory(source: ObjectRow, target: ObjectRow | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from chalicelib.backup.bucket.in_parts import load_compared, save_compared
 from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
 from chalicelib.backup.bucket.replicate import Replicated, replicate_object
 from chalicelib.backup.bucket.sync import SyncProgress, SyncResult, sync_buckets
-from chalicelib.backup.bucket.sync_decision import SyncPolicy
+from chalicelib.backup.bucket.sync_decision import MISSED_AFTER, SyncPolicy
 from chalicelib.backup.long_copies import PUT_DOWN, LongPlace
 from chalicelib.errors import BadInput, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
@@ -72,9 +72,9 @@ def replicate(event: dict[str, Any]) -> dict[str, Any]:
 def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> dict[str, Any]:
     """Make a replica what the bucket is; of the one in AWS, write down what it holds.
 
-    Publishes `Synced.<location>` when nothing was left behind, `SyncFailures`, and `MissedEvents`:
-    changes that the events should have brought. What does not fit into one invocation goes on in
-    shards, whose machine publishes the same at its end.
+    Publishes `Synced.<location>` when nothing was left behind, `SyncFailures.<location>`, and
+    `MissedEvents.<location>`: changes that the events should have brought. What does not fit into
+    one invocation goes on in shards, whose machine publishes the same at its end.
 
     Raises:
         Refused: code "too-many-deletions": nothing was deleted (`leeward sync --approve`).
@@ -86,12 +86,13 @@ def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> d
     except LeewardError as error:
         if error.instance_code == "sync-unfinished":
             return _go_on_in_shards(component, where)
-        build.metrics().put(component, {"SyncFailures": 1.0})
+        build.metrics().put(component, {f"SyncFailures.{where}": 1.0})
         raise
     result = synced.result
     if result.put_down:
         return _go_on_in_shards(component, where)
-    values = {"SyncFailures": float(result.failed), "MissedEvents": float(missed(result))}
+    values = {f"SyncFailures.{where}": float(result.failed)}
+    values |= missed_values(component, where, result)
     build.metrics().put(component, values | ({f"Synced.{where}": 1.0} if result.ok else {}))
     if not result.ok:
         raise incomplete(where, result)
@@ -179,6 +180,13 @@ def missed(result: SyncResult) -> int:
     return result.missed if result.replica_objects else 0
 
 
+def missed_values(component: str, location: str, result: SyncResult) -> dict[str, float]:
+    """As a metric, where events bring anything."""
+    if location not in _at_once(component):
+        return {}
+    return {f"MissedEvents.{location}": float(missed(result))}
+
+
 def tell_sync(location: str, synced: Synced) -> str:
     """One line for a person."""
     from chalicelib.services.jobs.removals import tell_removed
@@ -218,7 +226,7 @@ async def _sync(
         notes = build.backups(component)
         compared = load_compared(notes, location)
         result = await sync_buckets(
-            source, replica, policy_of(component), clock=build.clock(), dry_run=dry_run,
+            source, replica, policy_at(component, location), clock=build.clock(), dry_run=dry_run,
             compared=compared, removals=removals, **how,
         )  # fmt: skip
         if result.ok and not dry_run:
@@ -272,8 +280,14 @@ def policy_of(component: str) -> SyncPolicy:
         mirror=found.mirror,
         max_delete_share=found.deletes_at_most,
         opaque_etags=True,
-        missed_after=min(promised, default=SyncPolicy.missed_after),
+        missed_after=min(promised, default=MISSED_AFTER),
     )
+
+
+def policy_at(component: str, location: str) -> SyncPolicy:
+    """As `policy_of`; where no event brings anything, none is missed."""
+    policy = policy_of(component)
+    return policy if location in _at_once(component) else replace(policy, missed_after=None)
 
 
 def _at_once(component: str) -> tuple[str, ...]:

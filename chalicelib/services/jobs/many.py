@@ -35,7 +35,8 @@ from chalicelib.services.jobs.buckets import (
     SHOWN,
     Synced,
     enter_point,
-    missed,
+    missed_values,
+    policy_at,
     policy_of,
     replica_at,
     replica_of,
@@ -104,7 +105,7 @@ def finish_shards(event: Event) -> dict[str, Any]:
 
     Instead, with "failure", what Step Functions says of a state that failed, that is recorded; with
     "part", one of the inventory, that is written; with "enter" the inventory becomes a point.
-    Publishes what a small sync does: `Synced.<location>`, `SyncFailures`, `MissedEvents`.
+    Publishes what a small sync does: `Synced`, `SyncFailures` and `MissedEvents` of its location.
 
     Raises:
         CheckFailed: code "sync-incomplete": a key failed, or a shard has no result.
@@ -112,7 +113,7 @@ def finish_shards(event: Event) -> dict[str, Any]:
     """
     component, run = event["component"], event["run"]
     if "failure" in event:
-        build.metrics().put(component, {"SyncFailures": 1.0})
+        build.metrics().put(component, {f"SyncFailures.{_location(event['job'])}": 1.0})
         failure = json.dumps(event["failure"]).encode()
         build.backups(component).put(f"{folder_of(run)}failure.json", failure)
         return {"found": "recorded what failed"}
@@ -128,7 +129,7 @@ def _count(component: str, run: str, where: str) -> dict[str, Any]:
     plan = _known_plan(component, run)
     result = shards.count_results(plan, store, finished_at=build.clock().now())
     store.put(f"{folder_of(run)}done.json", json.dumps(result.to_json()).encode())
-    build.metrics().put(component, {"MissedEvents": float(missed(result))})
+    build.metrics().put(component, missed_values(component, where, result))
     if not result.ok:
         raise _incomplete(where, result)
     parts = _cut(component, run, where, plan)
@@ -175,7 +176,7 @@ def _enter(component: str, run: str, where: str) -> dict[str, Any]:
         found = f"{found}; {point_id}"
     if compared := shard_plan.find_object(store, compared_key(run)):
         save_compared(store, where, compared)
-    build.metrics().put(component, {"SyncFailures": 0.0, f"Synced.{where}": 1.0})
+    build.metrics().put(component, {f"SyncFailures.{where}": 0.0, f"Synced.{where}": 1.0})
     shards.remove_old(store, build.clock().now() - KEPT)
     return {"found": found}
 
@@ -213,7 +214,7 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
         compared = load_compared(store, _location(job))
         removals = await look_for_removed(component, _location(job), source)
         return await shard_plan.plan_shards(
-            source, replica, policy_of(component), store, run,
+            source, replica, policy_at(component, _location(job)), store, run,
             clock=build.clock(), approved=bool(job.get("approved")), limits=limits,
             compared=compared, removals=removals,
             batch_above=int(job.get("batch_above", BATCH_ABOVE)) if in_aws else None,
