@@ -177,7 +177,8 @@ class RecoveryTarget(Record):
 
     kind "xid": before that transaction commits; "lsn": before that record; "time": before that
     instant; "end": all the WAL there is. `lsn` bounds the base backup to choose (its end must lie
-    before) and is 0 for "time" and "end".
+    before) and is 0 for "end". With "time" it is 0, or where the replay ends: what lies between the
+    two holds no commit, and must not be replayed.
     """
 
     kind: TargetKind

@@ -183,3 +183,18 @@ def test_a_record_of_a_session_names_its_role_and_a_marker_is_no_removed_version
     assert read is not None
     assert (read.identity, read.version_id, read.at) == ("role/api", "", NOON)
     assert read_record({"eventType": "AwsCloudTrailInsight"}) is None
+
+
+@pytest.mark.parametrize(
+    ("quiet_since", "dropped_at", "lsn"),
+    [(-60, 30, 77), (None, 30, 77), (-60, -0.5, 77), (10, 30, 0), (-1, 30, 0), (-60, -30, 0)],
+)
+def test_a_replay_ends_before_the_drop_that_commits_first_after_the_moment(
+    quiet_since: float | None, dropped_at: float, lsn: int
+) -> None:
+    """The last clean moment is second -1. At or after it another commit ends the replay."""
+    quiet = None if quiet_since is None else at(quiet_since)
+    dropped = DatabaseSign(9, at(dropped_at), 5, "dropped the whole database", 77, quiet)
+    found = decide_infection(replace(FACTS, database=[dropped], moment=NOON))
+    assert (found.last_clean, found.drop_lsn) == (at(-1), lsn)
+    assert Infection.from_json(found.to_json()).drop_lsn == lsn

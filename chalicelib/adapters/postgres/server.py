@@ -28,7 +28,7 @@ from chalicelib.adapters.postgres.binaries import (
 )
 from chalicelib.adapters.postgres.files import read_major, server_processes, superuser_names
 from chalicelib.errors import CheckFailed, NotReady, Unavailable
-from chalicelib.plan.records import parse_time
+from chalicelib.plan.records import format_lsn, parse_time
 from chalicelib.ports import Recovery, ReplayPosition, ToolOutcome
 
 POLL_SECONDS = 0.005
@@ -335,7 +335,9 @@ def _recovery_settings(recovery: Recovery) -> dict[str, str]:
         "hot_standby": "on" if recovery.action == "pause" else "off",
     }
     target = recovery.target
-    if target.kind == "time":
+    if target.kind == "time" and target.lsn:
+        settings["recovery_target_lsn"] = format_lsn(target.lsn)
+    elif target.kind == "time":
         # Read before the server knows any zone by name, so with a numeric offset.
         at = parse_time(target.value)
         settings["recovery_target_time"] = f"{at:%Y-%m-%d %H:%M:%S.%f}+00"

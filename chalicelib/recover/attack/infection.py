@@ -45,12 +45,19 @@ class Looked:
 
 @dataclass(frozen=True)
 class DatabaseSign:
-    """A transaction that changed too much; see recover/database/suspects.py."""
+    """A transaction that changed too much, or renamed the database; see
+    recover/database/suspects.py.
+
+    drop_lsn: as of a Transaction, 0 when it dropped no database; quiet_since: when the last one
+    before that place committed, None when none did.
+    """
 
     xid: int
     committed_at: datetime
     rows: int
     why: str
+    drop_lsn: int = 0
+    quiet_since: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class Infection(Record):
 
     identities: to be cut off, as a plan names them. timeline: the attack's acts, oldest first,
     alike ones together. alternatives: other starts that were considered. unknown: what could not be
-    told, and why.
+    told, and why. drop_lsn: where the replay of the database must end, 0 for the moment alone.
     """
 
     started_at: datetime
@@ -84,6 +91,7 @@ class Infection(Record):
     timeline: tuple[dict[str, Any], ...] = ()
     alternatives: tuple[dict[str, Any], ...] = ()
     unknown: tuple[str, ...] = ()
+    drop_lsn: int = 0
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
@@ -146,12 +154,30 @@ def decide_infection(facts: Facts) -> Infection:
             {"at": format_time(at), "why": why} for at, why in starts if at != started
         ),
         unknown=_what_is_unknown(case),
+        drop_lsn=_first_drop(facts.database, last_clean_before(started)),
     )
 
 
 def last_clean_before(started: datetime) -> datetime:
     """A whole second."""
     return started.replace(microsecond=0) - MARGIN
+
+
+def _first_drop(signs: Iterable[DatabaseSign], last_clean: datetime) -> int:
+    """Where a database is dropped by what commits first after the moment; 0 when that is another.
+
+    A replay to a time ends at the first commit after it, and a DROP has removed the files by then.
+    """
+    return min(
+        (
+            it.drop_lsn
+            for it in signs
+            if it.drop_lsn
+            and it.committed_at >= last_clean
+            and (it.quiet_since is None or it.quiet_since < last_clean)
+        ),
+        default=0,
+    )
 
 
 def find_attackers(looked: Sequence[Looked]) -> tuple[frozenset[Actor], frozenset[Actor]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import NotReady
+from chalicelib.plan.records import format_time
 from chalicelib.ports import Session
 from chalicelib.recover.database.changes import Relfile
 
@@ -125,18 +127,29 @@ def last_oid(maps: Sequence[dict[str, Any]], database: str) -> int | None:
     return oids[-1] if oids else None
 
 
+def oids_since(maps: Sequence[dict[str, Any]], database: str, since: datetime) -> frozenset[int]:
+    """Those that had the name then, or since, whatever they are called now. Pure."""
+    at = format_time(since)
+    before = [it for it in maps if it["taken_at"] <= at]
+    after = [it for it in maps if it["taken_at"] > at]
+    named = (it.get("oids", {}).get(database) for it in (*before[-1:], *after))
+    return frozenset(int(oid) for oid in named if oid is not None)
+
+
 def gather_relations(
     database: str,
     maps: Sequence[dict[str, Any]],
     live: tuple[int, dict[int, Relation]] | None,
+    *,
+    also: Collection[int] = (),
 ) -> Relations:
     """`maps`: the stored ones, oldest first. `live`: as `read_relations`, empty when the database
-    does not open; None when it is not there.
+    does not open; None when it is not there. `also`: oids of the database under whatever name.
 
     Raises NotReady (code "database-gone"): nobody knows by which oid WAL speaks of it.
     """
     oid, now = live or (None, {})
-    relations = Relations(*known_oids(maps, database), *filter(None, [oid]))
+    relations = Relations(*known_oids(maps, database), *also, *filter(None, [oid]))
     if not relations.oids:
         raise NotReady(
             f"expected the database {database} on the server, it is not there, and no stored "
@@ -144,10 +157,21 @@ def gather_relations(
             code="database-gone",
             hint="Name the moment before it was dropped, and restore it by hand.",
         )
-    for numbered in (*(parse_relation_map(content, database) for content in maps), now):
+    for numbered in (*(_parse_all(content, database, also) for content in maps), now):
         if numbered:
             relations.learn(numbered)
     return relations
+
+
+def _parse_all(
+    content: dict[str, Any], database: str, also: Collection[int]
+) -> dict[int, Relation]:
+    """Of a map, what is of the database by its name, and of the oids by any other."""
+    others = [name for name, oid in content.get("oids", {}).items() if oid in also]
+    found: dict[int, Relation] = {}
+    for name in dict.fromkeys((*others, database)):
+        found |= parse_relation_map(content, name)
+    return found
 
 
 _LIVE = """

@@ -13,7 +13,6 @@ from chalicelib.evidence.text import counted
 from chalicelib.incidents.run import Run
 from chalicelib.plan.records import Damage, RecoveryTarget, format_time, parse_time
 from chalicelib.plan.signs import Judgement
-from chalicelib.plan.wal import segment_start
 from chalicelib.ports.trail import TrailEvent
 from chalicelib.recover.attack.infection import (
     DatabaseSign,
@@ -78,7 +77,7 @@ def identify_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         "found": _tell(infection, quarantined),
         "started_at": format_time(infection.started_at),
         "last_clean": format_time(infection.last_clean),
-        "target": _target_of(infection.last_clean).to_json(),
+        "target": _target_of(infection.last_clean, infection.drop_lsn).to_json(),
         "damage": damage.to_json() if damage else {},
         "vector": infection.vector,
         "identities": list(infection.identities),
@@ -189,7 +188,11 @@ def _gather(run: Run, component: str, database: str, moment: datetime | None) ->
         events = list(
             source.read(edge - PREPARING, now, lambda it: it.key_id in keys or it.address in places)
         )
-    signs = _database_signs(run, database, edge - BEFORE) if database else []
+    signs: list[DatabaseSign] = []
+    if database:
+        from chalicelib.services.steps.attack.database_signs import database_signs
+
+        signs = database_signs(run, database, edge - BEFORE)
     return Facts(bucket, judgement, looked, events, signs, moment, reaches)
 
 
@@ -241,39 +244,6 @@ def choose_writes(writes: list[TrailEvent]) -> list[TrailEvent]:
     return sorted(chosen[: 2 * SAMPLES], key=lambda it: (it.at, it.id))
 
 
-def _database_signs(run: Run, database: str, since: datetime) -> list[DatabaseSign]:
-    """Transactions since then that changed too much, of the WAL that is stored and of the rest."""
-    from chalicelib.recover.database.changes import ChangeScan
-    from chalicelib.recover.database.suspects import decide_suspects
-    from chalicelib.recover.window import find_window
-    from chalicelib.services.steps.database.relations import relations_of
-    from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
-    from chalicelib.services.steps.sources import END, choose_source
-
-    fetch_last_wal(database)
-    source = choose_source(run, database, END)
-    inventory = source.catalogue.inventory()
-    window = find_window(inventory.windows, END)
-    start = _start_of(inventory, window.start_lsn, since)
-    folder = build.environment().work_dir / run.run_id / "infection-wal"
-    with wal_on_disk(source.store, inventory, window, folder, from_lsn=start) as wal:
-        activity = ChangeScan().read(wal.dump(window.timeline, start, window.end_lsn))
-    relations = relations_of(source.store, build.operator(database))
-    found = decide_suspects(activity, relations, build.database(database).damage, since=since)
-    return [
-        DatabaseSign(it.xid, it.committed_at, it.rows, f"transaction {it.xid}: {it.why}")
-        for it in found
-        if it.strong
-    ]
-
-
-def _start_of(inventory: Any, first: int, since: datetime) -> int:
-    """The end of the last backup before the time: WAL before it holds nothing that is searched."""
-    ends = [it.end_lsn for it in inventory.points if it.finished_at < since]
-    start = segment_start(max([first, *ends]), inventory.wal.segment_bytes)
-    return max(first, start)
-
-
 def _quarantine(component: str, infection: Infection) -> tuple[str, ...]:
     """Every point that was finished since the last clean moment: no restore takes it any more."""
     catalogue, now = build.catalogue(component), build.clock().now()
@@ -304,8 +274,8 @@ def _reader(bucket: str) -> S3Samples:
     return S3Samples(build.s3(), bucket)
 
 
-def _target_of(moment: datetime) -> RecoveryTarget:
-    return RecoveryTarget("time", format_time(moment))
+def _target_of(moment: datetime, drop_lsn: int = 0) -> RecoveryTarget:
+    return RecoveryTarget("time", format_time(moment), drop_lsn)
 
 
 def _damage_of(infection: Infection, database: str) -> Damage | None:
@@ -315,7 +285,7 @@ def _damage_of(infection: Infection, database: str) -> Damage | None:
         kind="suspected",
         found=f"an attack that began at {format_time(infection.started_at)}",
         how=infection.how,
-        target=_target_of(infection.last_clean),
+        target=_target_of(infection.last_clean, infection.drop_lsn),
         detected_at=build.clock().now(),
         damaged_at=infection.started_at,
         rows=infection.counts["rows"],

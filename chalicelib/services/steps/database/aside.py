@@ -6,13 +6,15 @@ from typing import Any
 
 from chalicelib.evidence import entries
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import Damage, RecoveryTarget
+from chalicelib.plan.records import Damage
 from chalicelib.plan.wal import segment_start
+from chalicelib.ports import Databases, ObjectStore
 from chalicelib.recover.database.changes import ChangeScan
+from chalicelib.recover.database.relations import Relations
 from chalicelib.recover.database.set_aside import SetAside, set_aside, tell_beyond
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
-from chalicelib.services.steps.database.relations import relations_of
+from chalicelib.services.steps.database.relations import relations_of, relations_since
 from chalicelib.services.steps.database.target import damaged_database
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
@@ -30,7 +32,7 @@ def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
         kept, note = SetAside(0, 0, ()), "recovered to the end of the WAL"
     else:
         fetched = fetch_last_wal(component)
-        kept, beyond = _set_aside(run, component, damage.target)
+        kept, beyond = _set_aside(run, component, damage)
         note = "; ".join(filter(None, (fetched, beyond)))
     object_key = FILE if kept.transactions else ""
     say(
@@ -52,13 +54,14 @@ def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _set_aside(run: Run, component: str, target: RecoveryTarget) -> tuple[SetAside, str]:
+def _set_aside(run: Run, component: str, damage: Damage) -> tuple[SetAside, str]:
     """And what is stored and was not looked at, in words."""
-    source = source_of(run, component)
+    source, target = source_of(run, component), damage.target
     inventory = source.catalogue.inventory()
     window = find_window(inventory.windows, target)
-    first = segment_start(target.lsn or window.start_lsn, inventory.wal.segment_bytes)
-    damaged = build.operator(component, damaged_database(run))
+    known = window.start_lsn if target.kind == "time" else target.lsn
+    first = segment_start(known, inventory.wal.segment_bytes)
+    relations, damaged = _damaged(run, component, source.store, damage)
     folder = build.environment().work_dir / run.run_id
     with (
         wal_on_disk(source.store, inventory, window, folder / "aside-wal", from_lsn=first) as wal,
@@ -68,7 +71,7 @@ def _set_aside(run: Run, component: str, target: RecoveryTarget) -> tuple[SetAsi
         texts = wal.dump(window.timeline, first, window.end_lsn)
         kept = set_aside(
             (transaction for text in texts for transaction in scan.feed(text)),
-            relations_of(source.store, damaged),
+            relations,
             damaged,
             target=target,
             spool=folder / "aside.sqlite",
@@ -77,3 +80,15 @@ def _set_aside(run: Run, component: str, target: RecoveryTarget) -> tuple[SetAsi
         if kept.transactions:
             writer.commit()
     return kept, tell_beyond(inventory.wal, window)
+
+
+def _damaged(
+    run: Run, component: str, store: ObjectStore, damage: Damage
+) -> tuple[Relations, Databases]:
+    """The database that was damaged, which an attacker may have renamed."""
+    name = damaged_database(run)
+    databases = build.operator(component, name)
+    if damage.damaged_at is None:
+        return relations_of(store, databases), databases
+    relations, called = relations_since(store, databases, damage.damaged_at)
+    return relations, databases if called == name else build.operator(component, called)

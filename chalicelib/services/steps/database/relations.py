@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 from chalicelib.errors import BadInput, Damaged, NotReady, Unavailable
 from chalicelib.ports import Databases, ObjectStore, Session
@@ -15,6 +17,7 @@ from chalicelib.recover.database.relations import (
     Relations,
     gather_relations,
     last_oid,
+    oids_since,
     read_relations,
 )
 from chalicelib.recover.database.reshaped import Named, Shapes
@@ -29,9 +32,29 @@ def relations_of(store: ObjectStore, databases: Databases) -> Relations:
 
     Raises NotReady: code "database-gone", or "database-renamed": it is there by another name.
     """
-    maps = [json.loads(store.get(item.key)) for item in store.list("relations/")]
+    maps = _stored_maps(store)
     live = _live(databases, last_oid(maps, databases.database))
     return gather_relations(databases.database, maps, live)
+
+
+def relations_since(
+    store: ObjectStore, databases: Databases, since: datetime
+) -> tuple[Relations, str]:
+    """As `relations_of`, of a database that somebody may have renamed since then; and what the one
+    that was there then is called now, whether another has its name or not."""
+    maps = _stored_maps(store)
+    oids = oids_since(maps, databases.database, since)
+    if not oids:
+        return relations_of(store, databases), databases.database
+    with databases.admin_session() as session:
+        sql = "SELECT datname::text FROM pg_database WHERE oid = ANY(%s) AND datname <> %s"
+        others = session.query(sql, (sorted(oids), databases.database))
+    relations = gather_relations(databases.database, maps, _live(databases, None), also=oids)
+    return relations, str(others[0][0]) if others else databases.database
+
+
+def _stored_maps(store: ObjectStore) -> list[dict[str, Any]]:
+    return [json.loads(store.get(item.key)) for item in store.list("relations/")]
 
 
 def shapes_of(store: ObjectStore, databases: Databases) -> Shapes:
@@ -106,11 +129,11 @@ def _live(databases: Databases, last: int | None) -> tuple[int, dict[int, Relati
             sql = "SELECT oid, datname::text FROM pg_database WHERE datname = %s OR oid = %s"
             found = {name: oid for oid, name in session.query(sql, (databases.database, last))}
     if found and databases.database not in found:
-        raise _renamed(databases.database, found.popitem()[0])
+        raise renamed(databases.database, found.popitem()[0])
     return (int(found[databases.database]), {}) if found else None
 
 
-def _renamed(name: str, now: str) -> NotReady:
+def renamed(name: str, now: str) -> NotReady:
     return NotReady(
         f"expected the database {name} on the server, found it renamed to {now}",
         code="database-renamed",
