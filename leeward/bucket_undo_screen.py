@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -27,6 +26,7 @@ from chalicelib.recover.bucket.outcome import UndoOutcome
 from chalicelib.recover.bucket.proof import UndoProof
 from chalicelib.recover.bucket.survey import Tell, UndoPlan
 from leeward.bucket_undo import Undoing
+from leeward.console import Console
 
 LINES = {
     "remove-markers": ("+", "green", "come back", "their delete markers are removed"),

@@ -152,9 +152,11 @@ def show_error(error: LeewardError, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"error": error.to_json()}, default=str))
         return
-    click.echo(f"ERROR [{error.instance_code}]: {error.message}", err=True)
-    if error.hint:
-        click.echo(f"HINT: {error.hint}", err=True)
+    from chalicelib.evidence.text import printable_lines
+
+    lines = [f"ERROR [{error.instance_code}]: {error.message}"]
+    lines += [f"HINT: {error.hint}"] if error.hint else []
     for name in OTHERS_WORDS:
-        for line in str(error.context.get(name, "")).splitlines()[-SHOWN_LINES:]:
-            click.echo(f"  {name}: {line}", err=True)
+        said = str(error.context.get(name, "")).splitlines()[-SHOWN_LINES:]
+        lines += [f"  {name}: {line}" for line in said]
+    click.echo(printable_lines("\n".join(lines)), err=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalicelib.errors import BadInput, NotReady
+from chalicelib.evidence.text import printable_lines
 
 if TYPE_CHECKING:
     from chalicelib.plan.components import BaseComponent
@@ -157,7 +158,7 @@ def _locations(plan: Plan, access: Access) -> Locations:
         login,
         _private_keys(access),
         deployed=not access.without_aws,
-        tell=lambda text: click.echo(text, err=True),
+        tell=lambda text: click.echo(printable_lines(text), err=True),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
@@ -18,6 +17,7 @@ from chalicelib.verify.copies.locations import Comparison
 from chalicelib.verify.copies.repair import RepairAction
 from chalicelib.verify.copies.repair_run import RepairResult
 from chalicelib.verify.copies.replica import ReplicaResult
+from leeward.console import Console
 
 # As many as a person reads; --format json has all.
 SHOWN = 50

@@ -18,6 +18,11 @@ def printable(value: object) -> str:
     return "".join(_seen(character) for character in text)
 
 
+def printable_lines(text: str) -> str:
+    """The same of text in lines, for a terminal: they stay, and a tab is a few spaces."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+
+
 def in_units(seconds: float | None) -> str:
     """Seconds for a person: "0.42 s", "12.3 s", "4 min 10 s", "2 h 5 min", "3 d 4 h"."""
     if seconds is None:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from chalicelib.evidence.text import printable
 from leeward.answering import BY, STANDBY, look, new_key, say, show
+from leeward.console import Console
 from leeward.options import FORMAT
 
 _STYLES = {"overdue": "bold red", "due soon": "yellow"}

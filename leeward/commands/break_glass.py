@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from chalicelib.errors import BadInput, NotReady
+from leeward.console import Console
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan
@@ -128,9 +128,14 @@ def fail_over(
         click.echo(json.dumps(_as_json(result)))
         return
     took = f"{result.seconds:.1f} s" if result.seconds is not None else "nothing was changed"
-    console.print(f"incident  {result.incident}\nrecords   {result.folder}\ntook      {took}")
+    _tell(console, f"incident  {result.incident}\nrecords   {result.folder}\ntook      {took}")
     if result.left:
-        console.print(f"left to do with the deployment: {', '.join(result.left)}")
+        _tell(console, f"left to do with the deployment: {', '.join(result.left)}")
+
+
+def _tell(console: Console, text: str) -> None:
+    """What was found may be anybody's words: brackets in them are no markup."""
+    console.print(text, markup=False)
 
 
 def _fail_over(
@@ -153,7 +158,7 @@ def _fail_over(
         )
         asked = Request(scenario, by=getpass.getuser(), **request)
         told = BreakGlass(
-            plan, asked, means, lambda step, found: console.print(f"{step:<9} {found}")
+            plan, asked, means, lambda step, found: _tell(console, f"{step:<9} {found}")
         )
         return told.run()
 

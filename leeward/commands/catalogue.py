@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import printable
 from chalicelib.plan.units import format_size
+from leeward.console import Console
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
@@ -210,7 +211,8 @@ def _print(found: tuple[Candidate, ...]) -> None:
         console.rule(candidate.location, align="left", style="dim")
         if candidate.holdings is None:
             assert candidate.error is not None
-            console.print(f"does not answer: {candidate.error.message}", style="bold red")
+            told = f"does not answer: {candidate.error.message}"
+            console.print(told, style="bold red", markup=False)
             continue
         console.print(_table(candidate.holdings.standings))
         for window in candidate.inventory.windows if candidate.inventory else ():
@@ -230,7 +232,7 @@ def _table(standings: tuple[PointStanding, ...]) -> Table:
         table.add_column(name, justify="right" if name == "size" else "left")
     for item in standings:
         table.add_row(
-            item.point.id,
+            Text(item.point.id),
             f"{item.point.taken_at:%Y-%m-%d %H:%M}",
             format_size(item.point.stored_bytes),
             _day(item.proven_at),

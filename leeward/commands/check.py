@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from chalicelib.evidence.text import counted, printable
@@ -19,6 +18,7 @@ from chalicelib.plan.check.finding import Finding, show_path
 from chalicelib.plan.check.lint import check_plan, title_of
 from chalicelib.scenarios.stability import check_stability
 from chalicelib.scenarios.wiring import check_wiring
+from leeward.console import Console
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import PlanFile, load_plan
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from rich.text import Text
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import in_units, printable
 from chalicelib.plan.model import Plan
+from leeward.console import Console
 from leeward.local.drill import Drill, DrillOptions, DrillResult, Told
 from leeward.local.stages import stage_of
 from leeward.options import FORMAT, PLAN_PATH, require_writable

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from chalicelib.evidence.text import in_units, printable
 from chalicelib.plan.exercises import PlannedExercise, planned_exercises
 from chalicelib.plan.model import Plan
 from leeward.commands.run import invoke
+from leeward.console import Console
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 

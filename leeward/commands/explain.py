@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
@@ -14,6 +13,7 @@ from rich.table import Table
 from chalicelib.evidence.text import in_units, printable
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.explain import Explanation, StepExplanation, explain_scenario
+from leeward.console import Console
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 from leeward.preview import Preview, preview_messages

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from chalicelib.evidence.text import printable
 from leeward.answering import BY, CODE, STANDBY, ask_for_code, look, new_key, say, show
+from leeward.console import Console
 from leeward.options import FORMAT
 
 

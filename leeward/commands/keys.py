@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalicelib.errors import BadInput, LeewardError
+from chalicelib.evidence.text import printable_lines
 from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
@@ -341,7 +342,7 @@ def update(
         click.echo(json.dumps({"changed": not dry_run, "copies": sealed}))
     else:
         for it in sealed:
-            click.echo(_told(it, dry_run=dry_run))
+            click.echo(printable_lines(_told(it, dry_run=dry_run)))
     if not all(it["ok"] for it in sealed):
         ctx.exit(1)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from chalicelib.errors import BadInput, CheckFailed
 from chalicelib.plan.components import NameRecord, Names
 from chalicelib.plan.model import Plan
 from chalicelib.ports.traffic import Answer, Resolver
+from leeward.console import Console
 from leeward.options import FORMAT, PLAN_PATH
 
 ELSEWHERE = "elsewhere"

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import FrameType
 
 import click
-from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from chalicelib.evidence.text import day_and_clock, in_units, printable
 from chalicelib.plan.records import CheckResult
+from leeward.console import Console
 from leeward.options import FORMAT, require_writable
 from leeward.prove import ProofOfServer, Prover
 
@@ -107,12 +107,13 @@ def show_proof(console: Console, found: ProofOfServer) -> None:
         ("whole proof", in_units(sum(proof.seconds.values()))),
         *(("not checked", reason) for reason in found.not_checked),
     ):
-        summary.add_row(name, value)
+        summary.add_row(name, Text(value))
     console.print()
     console.print(_checks_table(proof.checks))
     console.print(summary)
     if found.backup_folder:
-        console.print(f"The backup is in {found.backup_folder}; docs/restore-by-hand.md tells how.")
+        told = f"The backup is in {found.backup_folder}; docs/restore-by-hand.md tells how."
+        console.print(told, markup=False)
     console.print(verdict)
 
 
@@ -122,5 +123,5 @@ def _checks_table(checks: tuple[CheckResult, ...]) -> Table:
         table.add_column(heading)
     for check in checks:
         mark = Text("ok", style="green") if check.ok else Text("FAILED", style="bold red")
-        table.add_row(printable(check.name), mark, printable(check.found))
+        table.add_row(Text(check.name), mark, Text(check.found))
     return table

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 
 from chalicelib.backup.retention.calendar import lay_out
@@ -25,6 +24,7 @@ from chalicelib.plan.model import Plan
 from chalicelib.plan.places import Provider
 from chalicelib.plan.records import parse_time
 from chalicelib.plan.units import parse_duration
+from leeward.console import Console
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan

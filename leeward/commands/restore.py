@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from chalicelib.errors import Refused
 from chalicelib.plan.units import parse_size
+from leeward.console import Console
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 
 STATUSES = {"proven": 0, "not-proven": 1, "versions-alone": 3}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from chalicelib.errors import Tampered
+from leeward.console import Console
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from chalicelib.errors import BadInput
 from chalicelib.plan.records import RecoveryTarget, format_time, parse_time
+from leeward.console import Console
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan
@@ -120,8 +120,8 @@ def _show(console: Console, others: tuple[tuple[str, str], ...], restored: objec
         return
     for check in restored.checks:
         mark = "[green]ok[/]" if check.ok else "[bold red]FAILED[/]"
-        console.print(f"{mark}  {check.name}: ", end="")
-        console.print(check.found, markup=False)
+        console.print(f"{mark}  ", end="")
+        console.print(f"{check.name}: {check.found}", markup=False)
     for reason in restored.not_checked:
         console.print(f"not checked: {reason}", markup=False)
     console.print(restored.found, markup=False)

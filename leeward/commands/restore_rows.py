@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from chalicelib.errors import BadInput, Refused
+from leeward.console import Console
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH, require_writable
 from leeward.plan_file import load_plan

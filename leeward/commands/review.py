@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import printable
 from leeward.answering import BY, CODE, STANDBY, ask_for_code, look, new_key, say, show
+from leeward.console import Console
 from leeward.options import FORMAT, writing_to
 from leeward.review_page import changed_in, write_page
 

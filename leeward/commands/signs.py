@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import counted
+from leeward.console import Console
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from chalicelib.evidence.text import printable_lines
 from chalicelib.incidents.status.sources import STATES
 from leeward.answering import BY, CODE, STANDBY, ask_for_code, new_key, say
 from leeward.answering import show as show_answer
@@ -190,7 +191,9 @@ def list_(standby: str | None, form: str) -> None:
     for row in rows:
         when = f"{row['from_at'][:16]}Z to {row['until_at'][:16]}Z"
         services = ", ".join(row["services"])
-        click.echo(f"{row['id']}  {row['state']}  {when}  {services}: {row['says']}")
+        click.echo(
+            printable_lines(f"{row['id']}  {row['state']}  {when}  {services}: {row['says']}")
+        )
     if not rows:
         click.echo("no work was announced")
 

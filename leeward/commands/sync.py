@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from chalicelib.errors import Refused
 from chalicelib.plan.records import format_time
 from chalicelib.plan.signs import After
+from leeward.console import Console
 from leeward.deployed import Access, reach
 from leeward.garbage import expect_many_rows
 from leeward.options import FORMAT, PLAN_PATH

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from chalicelib.evidence.text import printable_lines
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
@@ -50,4 +51,4 @@ def command(
         return
     note = f"; {point.note}" if point.note else ""
     size = f"{point.source_bytes / 1e6:,.1f} MB, {point.stored_bytes / 1e6:,.1f} MB stored"
-    click.echo(f"{point.id} in {place}: {size}{note}")
+    click.echo(printable_lines(f"{point.id} in {place}: {size}{note}"))

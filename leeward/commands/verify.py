@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from chalicelib.errors import BadInput, LeewardError, Unavailable
+from leeward.console import Console
 from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from rich.console import Console
 from rich.text import Text
 
 from chalicelib.backup.retention.calendar import MEANINGS, Calendar, Cell, letter_of, longest_rule
@@ -15,6 +14,7 @@ from chalicelib.backup.retention.wal import wal_ranges
 from chalicelib.evidence.text import counted, printable
 from chalicelib.plan.records import PointStanding
 from chalicelib.plan.units import format_size
+from leeward.console import Console
 
 STYLES = {"Y": "bold magenta", "M": "bold blue", "W": "bold cyan", "D": "bold green",
           "A": "bold green", "i": "green", "+": "bold yellow", "x": "red", ".": "dim"}  # fmt: skip
@@ -87,12 +87,13 @@ def print_pruned(decision: PruneDecision, console: Console) -> None:
         console.print(f"     and {counted(len(gone) - SHOWN, 'older point')}")
     for leftover in decision.leftovers:
         words = "no manifest: what a crash left"
-        console.print(f"  x  {leftover.point_id:<{width}}{_size(leftover.size_bytes):>9}  {words}")
+        told = f"  x  {leftover.point_id:<{width}}{_size(leftover.size_bytes):>9}  {words}"
+        console.print(told, markup=False)
     for one in decision.retention.unreadable:
         console.print(
             Text.assemble(("  !  ", "bold red"), f"{printable(one.point_id):<38}", "cannot be read")
         )
-        console.print(f"     {printable(one.reason)}", soft_wrap=True)
+        console.print(f"     {printable(one.reason)}", soft_wrap=True, markup=False)
     if gone or decision.leftovers or decision.retention.unreadable:
         console.print()
 

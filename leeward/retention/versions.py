@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from chalicelib.plan.components import BaseComponent
 from chalicelib.plan.prices import usd_per_month
 from chalicelib.plan.records import format_time
 from chalicelib.plan.units import format_size
+from leeward.console import Console
 from leeward.retention.summary import tell_price
 
 if TYPE_CHECKING:
