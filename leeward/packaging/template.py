@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.plan.components import BaseComponent, Postgres, Redis
+from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redis
 from chalicelib.plan.model import Plan
 from chalicelib.scenarios.compile import compile_scenario, logical_id
 from chalicelib.scenarios.steps import STEP_KINDS
@@ -79,7 +79,7 @@ def plan_resources(plan: Plan) -> Resources:
     for name, component in plan.components.items():
         if name in plan.stand_ins:
             continue  # what it holds comes from another's backups
-        if isinstance(component, Postgres) or isinstance(component, Redis) and component.secret:
+        if _is_taken(component):
             resources |= copy_resources(plan, name, component)
         if component.retired is None:
             resources |= _taking(plan, name, component)
@@ -169,12 +169,40 @@ def _machine_role(functions: Iterable[str]) -> Resources:
     }
 
 
+def _is_taken(component: BaseComponent) -> bool:
+    """Whether points of it are taken, by a function or by `leeward take` on a host. Those of
+    buckets: replica_resources."""
+    if isinstance(component, Postgres):
+        return True
+    if isinstance(component, Redis):
+        return bool(component.secret)
+    return bool(component.backups) and (
+        (isinstance(component, Files) and bool(component.paths))
+        or (isinstance(component, Git) and bool(component.repository))
+    )
+
+
 def _taking(plan: Plan, name: str, component: BaseComponent) -> Resources:
     if isinstance(component, Postgres):
         return _database(plan, name, component)
     if isinstance(component, Redis) and component.secret:
         return _dumps(plan, name, component)
-    return {}
+    return _on_hosts(name, component) if _is_taken(component) else {}
+
+
+def _on_hosts(name: str, component: BaseComponent) -> Resources:
+    """No function reaches it: what is missed is that no new point arrives."""
+    resources: Resources = {}
+    for backup in component.backups:
+        if backup.when is not None:
+            resources |= silence_alarm(
+                name,
+                f"{backup.kind}-silent",
+                f"Taken.{backup.kind}",
+                backup.when.longest_interval(),
+                "no new point arrived when the plan says so; `leeward take` runs where it lies",
+            )
+    return resources
 
 
 def _database(plan: Plan, name: str, component: Postgres) -> Resources:

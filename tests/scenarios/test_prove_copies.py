@@ -111,6 +111,21 @@ def test_each_kind_is_restored_and_the_proof_lies_beside_its_point(here: Stage) 
     assert "each of 1 was found" in json.dumps(here.kept("redis"))
 
 
+def test_what_is_taken_on_a_host_is_heard_of_checked_and_pruned(here: Stage) -> None:
+    """No function takes it: that its schedule stayed silent is told by what did not arrive."""
+    assert here.cloud.wait_idle()
+    assert here.alarm("user-files", "full-silent") == "OK"
+    assert here.alarm("configuration", "full-silent") != "OK", "nothing of it arrived"
+    for component in ("user-files", "code", "configuration"):
+        here.fire(component, "check-remote")
+    assert here.alarm("user-files", "copy-remote-damaged") == "OK"
+    assert here.alarm("code", "check-remote-silent") == "OK"
+    assert here.alarm("configuration", "copy-remote-damaged") == "ALARM", "there is nothing"
+    here.fire("user-files", "prune")
+    assert here.alarm("user-files", "prune-silent") == "OK"
+    assert len(here.standings("user-files")) == 1
+
+
 def test_a_component_that_was_never_backed_up_is_unproven(here: Stage) -> None:
     here.fire("configuration")
     assert here.alarm("configuration", "unproven-remote") == "ALARM"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.errors import CheckFailed, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
-from chalicelib.plan.components import BaseComponent, Bucket
+from chalicelib.plan.components import BaseComponent, Bucket, Files, Git
 from chalicelib.services import build
 from chalicelib.verify.copies.arrival import check_arrival
 from chalicelib.verify.copies.findings import Finding
@@ -32,6 +32,7 @@ ARRIVAL_TIME = timedelta(minutes=4)
 SPARE = 1.25
 SHOWN = 5
 MOST_TOLD = 200
+TAKEN_ON_HOSTS = (Files, Git)
 
 
 def check(component: str, location: str) -> dict[str, Any]:
@@ -128,6 +129,9 @@ def policy_at(places: Locations, location: str, component: str) -> CheckPolicy:
 def arrive(event: dict[str, Any]) -> dict[str, Any]:
     """Look at an object that has just been written to the backup bucket.
 
+    Publishes `Taken.<kind>` when it completes a new point of what is taken on a host, where nobody
+    else can tell that it was.
+
     Raises CheckFailed (code "arrived-damaged"), after `repair` was started.
     """
     key = str(event["detail"]["object"]["key"])
@@ -140,7 +144,7 @@ def arrive(event: dict[str, Any]) -> dict[str, Any]:
         event,
         places.store(places.primary, component),
         prefix=f"{component}/",
-        index=places.catalogue(places.primary, component).indexed(),
+        index=places.catalogue(places.primary, component).indexed() or {},
         ledger=load_ledger(build.ledgers(), name),
         clock=build.clock(),
         until=build.clock().now() + ARRIVAL_TIME,
@@ -153,7 +157,21 @@ def arrive(event: dict[str, Any]) -> dict[str, Any]:
             hint="`leeward verify` tells more; a repair from another location has begun",
             code="arrived-damaged",
         )
-    return {"found": f"{arrival.key}: {arrival.kind}, as it should be"}
+    if arrival.ok and arrival.taken_at is not None:
+        _note_taken(component, arrival.taken_at)
+    missed = counted(len(arrival.unreached), "object")
+    told = "as it should be" if arrival.ok else f"{missed} not reached: the next check looks"
+    return {"found": f"{arrival.key}: {arrival.kind}, {told}"}
+
+
+def _note_taken(component: str, taken_at: datetime) -> None:
+    """Only of a point that this turn of its schedule asked for: an old one, whose manifest is
+    copied back, is no new one."""
+    found, age = build.plan().components[component], build.clock().now() - taken_at
+    if isinstance(found, TAKEN_ON_HOSTS):
+        due = [it.kind for it in found.backups if it.when and age <= it.when.longest_interval()]
+        if due:
+            build.metrics().put(component, {f"Taken.{kind}": 1.0 for kind in due})
 
 
 def _start_repair(component: str, location: str, findings: tuple[Finding, ...]) -> None:

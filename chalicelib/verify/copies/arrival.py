@@ -47,7 +47,8 @@ Kind = Literal["manifest", "object", "wal", "index", "note", "other", "gone"]
 @dataclass(frozen=True)
 class Arrival(Record):
     """`kind`: what the object is; "gone": no longer there; "other": not of the copies that are
-    checked. `looked`: objects; `read_bytes`: of what had to be read to be sure."""
+    checked. `looked`: objects; `read_bytes`: of what had to be read to be sure. `taken_at`: of the
+    point whose manifest it is."""
 
     key: str
     kind: Kind
@@ -55,6 +56,7 @@ class Arrival(Record):
     read_bytes: int
     findings: tuple[Finding, ...]
     unreached: tuple[Unreached, ...]
+    taken_at: datetime | None = None
 
     @property
     def ok(self) -> bool:
@@ -132,7 +134,7 @@ class _Look:
         ):
             self.looked += isinstance(outcome, StoredFacts)
             self._judge(item, outcome, point)
-        return self.arrival(key, "manifest")
+        return replace(self.arrival(key, "manifest"), taken_at=point.taken_at)
 
     def _at_object(self, key: str, point_id: str) -> Arrival:
         facts = self._facts(key)
