@@ -157,33 +157,48 @@ class StoredCatalogue:
     def release(self, point_id: str) -> None:
         self._store.delete(point_key(point_id, HOLD))
 
-    def indexed(self) -> dict[str, str]:
+    def indexed(self) -> dict[str, str] | None:
+        if self._index is None:
+            return None
         return {
             point_id: str(entry["digest"])
             for point_id, entry in self._index_entries().items()
             if "digest" in entry
         }
 
-    def index_from(self, holdings: Holdings, *, dry_run: bool = False) -> dict[str, list[str]]:
+    def index_from(
+        self, holdings: Holdings, *, dry_run: bool = False
+    ) -> dict[str, list[str] | dict[str, str]]:
         """Make the index again from the manifests of any one location.
 
-        Returns {"added": ids, "without_manifest": ids of entries that no manifest stands behind}.
-        Such entries stay: somebody may have deleted what should not have gone.
+        Entries that contradict it stay: somebody may have deleted, or written, what should not be.
+
+        Args:
+            holdings: read without an index.
+        Returns:
+            {"added": ids, "without_manifest": ids of entries that no manifest stands behind,
+            "differing": ids of which the index recorded another manifest, "unreadable": {id: why}}.
         """
         assert self._index is not None
         known = self._index_entries()
         points = {item.point.id: item for item in holdings.standings}
-        added = sorted(points.keys() - known.keys())
+        digests = {name: digest_of_manifest(item.point) for name, item in points.items()}
+        recorded = {name: str(item["digest"]) for name, item in known.items() if "digest" in item}
+        added = sorted(points.keys() - recorded.keys())
         for point_id in () if dry_run else added:
-            standing = points[point_id]
-            entry = {"digest": digest_of_manifest(standing.point), "state": "taken"}
-            if standing.quarantined:
-                entry |= {"state": "quarantined", "reason": standing.quarantined}
-            self._index.create(self._partition, point_id, entry)
-        rejected = {item.point_id for item in holdings.rejected}
+            quarantined = points[point_id].quarantined or known.get(point_id, {}).get("reason", "")
+            entry = {"digest": digests[point_id], "state": "taken"}
+            if quarantined:
+                entry |= {"state": "quarantined", "reason": quarantined}
+            self._set(point_id, entry)
+        rejected = {item.point_id: item.reason for item in holdings.rejected}
         return {
             "added": added,
-            "without_manifest": sorted(known.keys() - points.keys() - rejected),
+            "without_manifest": sorted(known.keys() - points.keys() - rejected.keys()),
+            "differing": sorted(
+                name for name in points.keys() & recorded.keys() if recorded[name] != digests[name]
+            ),
+            "unreadable": rejected,
         }
 
     def wal_progress(self) -> dict[str, Any]:

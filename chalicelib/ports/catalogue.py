@@ -77,8 +77,9 @@ class Catalogue(Protocol):
     def release(self, point_id: str) -> None:
         """No error when nobody held it."""
 
-    def indexed(self) -> dict[str, str]:
-        """Point id -> digest of its manifest, as the index recorded it; {} without an index."""
+    def indexed(self) -> dict[str, str] | None:
+        """Point id -> digest of its manifest, as the index recorded it; None without an index.
+        One that knows nothing, beside manifests, was lost or wiped."""
 
     def wal_progress(self) -> dict[str, Any]:
         """What the last WAL tick noted; {} when there was none."""

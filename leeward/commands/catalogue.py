@@ -144,10 +144,11 @@ def rebuild(
 ) -> None:
     """Make the index of COMPONENT's points again from the manifests in one location.
 
-    The manifests are the truth. Entries of points whose manifest is gone are kept and named: a
-    point may have been deleted by somebody who should not have.
+    The manifests are the truth. What contradicts them is kept and named: an entry whose manifest
+    is gone or another than it recorded, a manifest that cannot be read. Somebody may have deleted,
+    or written, what should not be.
 
-    Exit status: 0 the index agrees with the manifests; 1 entries are left without one.
+    Exit status: 0 the index agrees with the manifests; 1 it does not, and where is told.
 
     \b
     Example:
@@ -172,10 +173,18 @@ def rebuild(
         click.echo(f"{number:,} {'entry' if number == 1 else 'entries'} {would}added")
         for point in change["added"]:
             click.echo(f"  {point}")
-        for point in change["without_manifest"]:
-            click.echo(f"{point} is in the index and has no manifest")
-    if change["without_manifest"]:
+        for line in _contradictions(change):
+            click.echo(line)
+    if _contradictions(change):
         sys.exit(1)
+
+
+def _contradictions(change: dict[str, Any]) -> list[str]:
+    return [
+        *(f"{point} is in the index and has no manifest" for point in change["without_manifest"]),
+        *(f"{point}: the index recorded another manifest" for point in change["differing"]),
+        *(f"{point}: {why}" for point, why in change["unreadable"].items()),
+    ]
 
 
 def _tell(component: str, point: str, held: str | None, dry_run: bool) -> None:

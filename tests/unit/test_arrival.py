@@ -29,7 +29,7 @@ class Gate:
     def arrive(self, key: str, prefix: str = "db/") -> Arrival:
         event = {"detail": {"bucket": {"name": "backups"}, "object": {"key": f"db/{key}"}}}
         return check_arrival(
-            event, self.keeper.store, prefix=prefix, index=self.keeper.catalogue.indexed(),
+            event, self.keeper.store, prefix=prefix, index=self.keeper.catalogue.indexed() or {},
             ledger=load_ledger(self.ledgers, "db/primary"), clock=self.keeper.clock,
         )  # fmt: skip
 

@@ -12,6 +12,7 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import BadInput, LeewardError, NotReady, Refused, Tampered, Unavailable
+from chalicelib.plan.manifest import write_manifest
 from chalicelib.plan.records import (
     CheckResult,
     DatabasePoint,
@@ -320,8 +321,9 @@ def test_a_lost_index_is_made_again_from_the_manifests(shelf: Shelf) -> None:
     holdings = shelf.plain.holdings()
     assert lost.index_from(holdings, dry_run=True)["added"] == ["p1", "p2"]
     assert lost.indexed() == {}
-    assert lost.index_from(holdings) == {"added": ["p1", "p2"], "without_manifest": []}
-    assert lost.index_from(holdings) == {"added": [], "without_manifest": []}
+    agrees = {"without_manifest": [], "differing": [], "unreadable": {}}
+    assert lost.index_from(holdings) == {"added": ["p1", "p2"]} | agrees
+    assert lost.index_from(holdings) == {"added": []} | agrees
     assert lost.indexed() == shelf.indexed.indexed()
     assert lost.holdings() == shelf.indexed.holdings()
 
@@ -329,8 +331,32 @@ def test_a_lost_index_is_made_again_from_the_manifests(shelf: Shelf) -> None:
 def test_an_entry_without_a_manifest_is_kept_and_named(shelf: Shelf) -> None:
     shelf.add("p1")
     shelf.store.delete("points/p1/manifest.json")
-    assert shelf.indexed.index_from(shelf.plain.holdings()) == {
-        "added": [],
-        "without_manifest": ["p1"],
-    }
+    found = shelf.indexed.index_from(shelf.plain.holdings())
+    assert (found["added"], found["without_manifest"]) == ([], ["p1"])
     assert shelf.rejected() == [("p1", "object-missing")]
+
+
+def test_a_manifest_that_the_index_contradicts_is_named_and_not_taken_in(shelf: Shelf) -> None:
+    """Rewritten in place, with a digest that agrees with itself; and one that is none."""
+    for name in ("p1", "p2", "p3"):
+        shelf.add(name)
+    recorded = shelf.indexed.indexed()
+    [point] = [it.point for it in shelf.plain.holdings().standings if it.point.id == "p1"]
+    another = write_manifest(dataclasses.replace(point, note="another"))
+    shelf.store.put("points/p1/manifest.json", another)
+    shelf.store.put("points/p2/manifest.json", b"{}")
+    found = shelf.indexed.index_from(shelf.plain.holdings())
+    assert (found["added"], found["without_manifest"]) == ([], [])
+    assert (found["differing"], list(found["unreadable"])) == (["p1"], ["p2"])
+    assert shelf.indexed.indexed() == recorded
+
+
+def test_an_entry_that_only_says_quarantined_is_completed(shelf: Shelf) -> None:
+    shelf.add("p1")
+    other = StoredCatalogue(shelf.store, "db", index=InMemoryState())
+    other.quarantine("p1", code="infected", reason="bad", at=AT)
+    shelf.store.delete("points/p1/quarantine.json")
+    assert other.index_from(shelf.plain.holdings())["added"] == ["p1"]
+    assert other.indexed() == shelf.indexed.indexed()
+    [standing] = other.holdings().standings
+    assert standing.quarantined == "bad"

@@ -177,6 +177,19 @@ def test_a_manifest_written_anew_with_its_digest_is_found_by_the_index(guard: Gu
     assert codes(guard.check()) == {("tampered", key)}
 
 
+def test_a_wiped_index_vouches_for_nothing(guard: Guard) -> None:
+    """Else whoever empties it may rewrite a manifest with its objects, and every check is green."""
+    state = InMemoryState()
+    keeper = guard.keeper
+    keeper.catalogue = StoredCatalogue(keeper.store, "db", index=state)
+    keeper.clock.at += 2 * DAY
+    found = codes(guard.check())
+    assert {code for code, _ in found} == {"not-indexed"}
+    assert len(found) == 2
+    keeper.catalogue.index_from(StoredCatalogue(keeper.store, "db").holdings())
+    assert guard.check().ok
+
+
 def test_a_quarantined_point_is_told_and_not_looked_at(guard: Guard) -> None:
     point_id = "20261101T000000Z-files"
     guard.keeper.store.rot(f"points/{point_id}/part-0", b"gone bad")

@@ -55,7 +55,7 @@ class Survey:
 
 def survey(
     store: ObjectStore,
-    index: Mapping[str, str],
+    index: Mapping[str, str] | None,
     *,
     now: datetime,
     component: str = "",
@@ -65,7 +65,7 @@ def survey(
 
     Args:
         component: whose manifests they must be, "": that is not looked at.
-        index: point id -> digest of its manifest; empty: nothing is compared with an index.
+        index: point id -> digest of its manifest; None: there is no index to compare with.
         copied_within: a point that the index names may be missing for so long after it was taken.
     Raises:
         Unavailable, Refused, NotReady: the location could not be listed; nothing is known of it.
@@ -73,7 +73,7 @@ def survey(
     rows = {row.key: row for prefix in CHECKED for row in store.list(prefix)}
     ids = sorted(filter(None, map(_manifest_of, rows)))
     with ThreadPoolExecutor(READ_THREADS) as threads:
-        read = partial(_read_point, store, index=index, component=component)
+        read = partial(_read_point, store, index=index or {}, component=component)
         found = list(threads.map(read, ids))
     points = [item for item in found if isinstance(item, RecoveryPoint)]
     histories = {key: _read_history(store, key) for key in rows if parse_history_key(key)}
@@ -95,11 +95,11 @@ def survey(
             ),
             *_against_index(ids, index, rows, now, copied_within),
             *_without_parent(sound, {item.id for item in points}),
-            *_extra(rows, points, {*ids, *index}, now),
+            *_extra(rows, points, {*ids, *(index or {})}, now),
             *(item for item in histories.values() if isinstance(item, Finding)),
         ),
         unreached=tuple(failed),
-        index=index,
+        index=index or {},
         histories={
             parse_history_key(key) or 0: item
             for key, item in histories.items()
@@ -146,12 +146,13 @@ def _read_history(store: ObjectStore, key: str) -> History | Finding | Unreached
 
 def _against_index(
     ids: list[str],
-    index: Mapping[str, str],
+    index: Mapping[str, str] | None,
     rows: Mapping[str, Listed],
     now: datetime,
     copied_within: timedelta,
 ) -> list[Finding]:
-    if not index:
+    """Whoever can wipe the index can make a manifest look like one that nobody recorded."""
+    if index is None:
         return []
     missing = [
         Finding("manifest-missing", point_key(item, MANIFEST), item, "the manifest", "none")
