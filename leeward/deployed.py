@@ -103,7 +103,7 @@ def reach(plan: Plan, access: Access) -> Iterator[Locations]:
 def copies_of(
     places: Locations, components: Sequence[str], locations: Sequence[str], *, primary: bool
 ) -> list[tuple[str, str]]:
-    """Component and location of every copy that is named, or that the plan has.
+    """Component and location of every copy of the plan, of those that are named.
 
     `primary`: whether the location that backups are taken to is one of them.
 
@@ -122,11 +122,14 @@ def copies_of(
     found = [
         (component, location)
         for component in components or kept
-        for location in locations or places.of(component)[0 if primary else 1 :]
+        for location in places.of(component)[0 if primary else 1 :]
+        if not locations or location in locations
     ]
-    if not found and not primary:
+    if not found:
+        where = f"in {' or '.join(locations)}" if locations else "in any location"
         raise BadInput(
-            f"the plan has no copy of {', '.join(components) or 'anything'} in another location",
+            f"expected a copy of {', '.join(components) or 'anything'} {where} in the plan"
+            f"{'' if primary else ', besides where backups are taken to'}, found none",
             hint="say under `backups` where its copies go `to`",
             code="no-copies",
         )

@@ -31,3 +31,17 @@ def test_a_bucket_without_a_replica_has_no_points(places: Locations) -> None:
     assert not [it for it in copies_of(places, (), (), primary=True) if "staging" in it[0]]
     with pytest.raises(BadInput, match="no component 'nope'"):
         copies_of(places, ("nope",), (), primary=True)
+
+
+def test_a_location_that_is_named_holds_what_the_plan_sends_there(places: Locations) -> None:
+    """Nothing is copied to where the plan does not want it, and what never was there is no loss."""
+    assert copies_of(places, (), ("tertiary",), primary=True) == [("nexus-db", "tertiary")]
+    assert copies_of(places, (), ("secondary",), primary=False) == [("nexus-db", "secondary")]
+    for named in (
+        {"components": ("nexus-uploads",), "locations": ("tertiary",), "primary": False},
+        {"components": ("nexus-uploads",), "locations": ("secondary",), "primary": True},
+        {"components": ("nexus-db",), "locations": ("primary",), "primary": False},
+    ):
+        with pytest.raises(BadInput, match=f"a copy of {named['components'][0]} in ") as caught:
+            copies_of(places, **named)  # type: ignore[arg-type]
+        assert caught.value.instance_code == "no-copies"
