@@ -50,7 +50,13 @@ class Found:
         replicas = all(it is not None and it.ok for _, _, it in self.replicas)
         equal = all(it.equal for it in self.comparisons.values())
         checked = bool(last) and all(it.ok for it in last.values())
-        return checked and not self.silent and replicas and equal
+        return checked and not self.silent and not self.lost and replicas and equal
+
+    @property
+    def lost(self) -> bool:
+        """Whether a point was given up: a check looks at none that is quarantined."""
+        done = (item for it in self.repairs.values() for item in it.repaired)
+        return any(item.outcome == "quarantined" for item in done)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -110,8 +116,8 @@ def command(
     its manifests name the same bytes and every object was read where it lies, so with --read-all
     at the latest. What one location has alone is a difference, whatever the reason.
 
-    Exit status: 0 everything was looked at and is as it should be (after the repair); 1 not, or a
-    location did not answer; 2 the input cannot be used.
+    Exit status: 0 everything was looked at and is as it should be (after the repair); 1 not, a
+    point was quarantined, or a location did not answer; 2 the input cannot be used.
 
     \b
     Example:

@@ -171,7 +171,8 @@ def test_a_lost_index_is_made_again(cloud: Cloud) -> None:
     cloud.json("copy", cloud.plan)
     assert cloud.json(*words, "--dry-run")["added"] == [standing["point"]["id"]]
     assert cloud.json(*words)["added"] == [standing["point"]["id"]]
-    assert cloud.json(*words) == {"changed": True, "added": [], "without_manifest": []}
+    agrees = {"without_manifest": [], "differing": [], "unreadable": {}}
+    assert cloud.json(*words) == {"changed": True, "added": []} | agrees
 
 
 def test_the_copies_are_read_without_aws(
@@ -385,6 +386,23 @@ def test_what_a_person_sees_fits_on_a_terminal(cloud: Cloud) -> None:
     lines = [line.plain for line in AnsiDecoder().decode(shown)]
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("any moment from ") for line in lines)
+
+
+def test_a_point_that_is_given_up_is_not_green(cloud: Cloud) -> None:
+    """A check looks at no point in quarantine: what is left is sound, and one is lost."""
+    cloud.invoke("back_up", {"component": "nexus-db", "kind": "full"})
+    newest = listed(cloud)["primary"]["points"][-1]["point"]["id"]
+    bucket = next(
+        it["Name"]
+        for it in cloud.client("s3").list_buckets()["Buckets"]
+        if "backupbucket" in it["Name"]
+    )
+    key = f"nexus-db/points/{newest}/base.tar.zst"
+    cloud.client("s3").delete_object(Bucket=bucket, Key=key)
+    done = cloud.json("verify", cloud.plan, *DATABASE, "--repair", status=1)
+    assert {it["outcome"] for it in done["repairs"]["nexus-db"]["repaired"]} == {"quarantined"}
+    assert [it["ok"] for it in done["after"]] == [True]
+    assert done["ok"] is False
 
 
 def test_without_a_deployment_the_error_says_so() -> None:
