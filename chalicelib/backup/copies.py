@@ -50,7 +50,8 @@ class CopyFailure(Record):
 class CopyResult(Record):
     """What a run did. `remaining`: what it did not come to; `lag_seconds`: the longest that an
     object of this run was in the source and not in the target, those that still are included.
-    `put_down`: long copies that the next run goes on with; they are among the remaining."""
+    `put_down`: long copies that the next run goes on with; they are among the remaining.
+    `lost`: keys that the target has had and has no more: they were to be copied again."""
 
     copied: int
     copied_bytes: int
@@ -61,6 +62,7 @@ class CopyResult(Record):
     lag_seconds: float
     put_down: tuple[str, ...] = ()
     vouched: int = 0
+    lost: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -108,6 +110,7 @@ def apply_copies(
         lag_seconds=round(max((*run.lags, *waiting), default=0.0), 3),
         put_down=tuple(run.put_down),
         vouched=decision.vouched,
+        lost=decision.lost,
     )
 
 

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from chalicelib.plan.manifest import HOLD, PROOF, QUARANTINE, READ, SEALED, point_key, point_of_key
+from chalicelib.plan.manifest import (
+    HOLD,
+    MANIFEST,
+    PROOF,
+    QUARANTINE,
+    READ,
+    SEALED,
+    point_key,
+    point_of_key,
+)
 from chalicelib.plan.records import (
     DatabasePoint,
     Record,
@@ -60,10 +69,11 @@ class CopyDecision:
     """`first`, then each of `points` with its manifest last. `obsolete`: quarantines and
     holds to remove.
 
+    `lost`: keys among `first` that the target has had, as its manifest says, and has no more.
     `differing`: keys whose sizes differ in the two places; they are left for a repair.
     `left`: points that the source itself cannot vouch for, each (id, why). `vouched`: how many it
-    can. `ends`: when the source
-    had its WAL, which a copy's own times cannot tell.
+    can, without those in quarantine. `ends`: when the source had its WAL, which a copy's own times
+    cannot tell.
     """
 
     first: tuple[CopyItem, ...]
@@ -73,6 +83,7 @@ class CopyDecision:
     left: tuple[tuple[str, str], ...]
     ends: tuple[WalEnd, ...] = ()
     vouched: int = 0
+    lost: tuple[str, ...] = ()
 
     @property
     def items(self) -> tuple[CopyItem, ...]:
@@ -97,19 +108,26 @@ def decide_copies(
     segment_bytes = _segment_bytes(holdings)
     wal = [rows[key] for key in sorted(lacking & _current_wal(rows.values(), segment_bytes))]
     beside = [rows[key] for key in sorted(lacking) if key.startswith(BESIDE)]
-    points = tuple(
-        items
-        for standing in holdings.standings
-        if not standing.quarantined and (items := _items_of(standing.point, rows, lacking))
-    )
+    usable = [it.point for it in holdings.standings if not it.quarantined]
+    pieces = [
+        (manifest, _objects_of(point, manifest, rows, lacking))
+        for point in usable
+        if (manifest := rows.get(point_key(point.id, MANIFEST)))
+    ]
+    lost = [item for manifest, some in pieces if manifest.key in there for item in some]
     return CopyDecision(
         first=(
             *(_item(row, "note") for row in notes if _is_quarantine(row.key)),
             *(_item(row, "wal") for row in wal),
             *(_item(row, "index") for row in beside),
             *(_item(row, "note") for row in notes if not _is_quarantine(row.key)),
+            *lost,
         ),
-        points=points,
+        points=tuple(
+            (*some, _item(manifest, "manifest"))
+            for manifest, some in pieces
+            if manifest.key in lacking
+        ),
         obsolete=tuple(sorted(_given_up(holdings, rows, there))),
         differing=tuple(
             key
@@ -118,27 +136,23 @@ def decide_copies(
         ),
         left=tuple((item.point_id, item.reason) for item in holdings.rejected),
         ends=tuple(wal_ends(_segments(rows.values(), segment_bytes))),
-        vouched=len(holdings.standings),
+        vouched=len(usable),
+        lost=tuple(item.key for item in lost),
     )
 
 
-def _items_of(
-    point: RecoveryPoint, rows: dict[str, Listed], lacking: set[str]
-) -> tuple[CopyItem, ...]:
-    """Objects, then the manifest; empty when the target has the manifest."""
-    manifest = f"points/{point.id}/manifest.json"
-    if manifest not in lacking:
-        return ()
-    written_at = rows[manifest].modified_at
-    objects = [
+def _objects_of(
+    point: RecoveryPoint, manifest: Listed, rows: dict[str, Listed], lacking: set[str]
+) -> list[CopyItem]:
+    """What the target lacks of them."""
+    return [
         CopyItem(
             item.key, item.size_bytes, rows[item.key].modified_at, "object", item.sha256,
-            settled=rows[item.key].modified_at <= written_at,
+            settled=rows[item.key].modified_at <= manifest.modified_at,
         )
         for item in point.objects
         if item.key in lacking
     ]  # fmt: skip
-    return (*objects, _item(rows[manifest], "manifest"))
 
 
 def _item(row: Listed, reason: Reason) -> CopyItem:

@@ -54,6 +54,7 @@ class Copied:
             "objects": len(self.decision.items),
             "bytes": self.decision.total_bytes,
             "differing": list(self.decision.differing),
+            "lost": list(self.decision.lost),
             "left": [{"point": point, "why": why} for point, why in self.decision.left],
         }
         return told | {"result": self.result.to_json() if self.result else None}
@@ -163,7 +164,7 @@ def _state(it: Copied, *, dry_run: bool) -> str:
         return "[bold red]cannot be reached"
     assert it.decision is not None
     if not it.decision.vouched:
-        return "[bold red]nothing to copy: the primary location has no whole recovery point"
+        return "[bold red]nothing to copy: no recovery point of the primary location may be used"
     if dry_run and it.decision.items:
         return "would be copied"
     if not it.ok:
@@ -182,6 +183,7 @@ def _print_problems(console: Console, it: Copied) -> None:
         lines += [f"{failure.key}: {failure.found}" for failure in it.result.failures]
     if it.decision:
         lines += [f"{key}: another size than the source's" for key in it.decision.differing]
+        lines += [f"{key}: gone there, though its manifest is not" for key in it.decision.lost]
         lines += [f"{point} is left: {why}" for point, why in it.decision.left]
     for line in lines:
         console.print(f"{where}: {line}", markup=False, soft_wrap=True)

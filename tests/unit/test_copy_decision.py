@@ -200,6 +200,38 @@ def test_a_source_that_vouches_for_nothing_says_so(source: Source) -> None:
     assert (result.copied, result.complete, result.vouched) == (0, True, 0)
 
 
+def test_points_that_nothing_may_use_are_no_copy(source: Source) -> None:
+    for point_id in ("20261122T080000Z-full", "20261122T083000Z-incr"):
+        source.catalogue.quarantine(point_id, code="infected", reason="bad", at=AT)
+    result = source.copy_to(InMemoryObjectStore())
+    assert (result.complete, result.vouched) == (True, 0)
+
+
+@pytest.mark.parametrize("name", ["base.tar.zst", "backup_manifest"])
+def test_what_the_target_has_lost_of_a_point_is_copied_again_and_told(
+    source: Source, name: str
+) -> None:
+    """Its manifest is there, so that it looks like a point that was copied."""
+    source.copy_to(target := InMemoryObjectStore())
+    key = f"points/20261122T080000Z-full/{name}"
+    target.delete(key)
+    result = source.copy_to(target)
+    assert (result.copied, result.lost, result.complete) == (1, (key,), True)
+    assert equal(source, target)
+    assert source.copy_to(target).lost == ()
+
+
+def test_a_damaged_source_replaces_nothing_that_the_target_has_lost(source: Source) -> None:
+    key = "points/20261122T080000Z-full/base.tar.zst"
+    source.copy_to(target := InMemoryObjectStore())
+    target.delete(key)
+    source.store.objects[key] = b"x" * len(source.store.objects[key])
+    result = source.copy_to(target)
+    assert [failure.key for failure in result.failures] == [key]
+    assert not result.complete
+    assert key not in target.objects
+
+
 def test_what_only_the_copy_had_quarantined_is_free_again_to_be_checked_and_mended(
     source: Source,
 ) -> None:

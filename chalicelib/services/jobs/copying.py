@@ -21,6 +21,7 @@ from chalicelib.services import build
 WORK = timedelta(minutes=10)
 PUT_DOWN_AFTER = timedelta(minutes=13)
 LEASE = timedelta(minutes=15)
+SHOWN = 5
 
 
 def copy(component: str, location: str, long: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
 
     Publishes `CopyLag.<location>` in seconds, and `Copied.<location>` when the location holds all
     that the primary one can vouch for, that is something, and each key of the plan opens all of it:
-    without it the copy is late, or broken, or worth less than promised, and an alarm. A long
+    without it the copy is late, or broken, or worth less than promised, and an alarm. What the
+    location has lost is copied again, and told as `Damaged.<location>` as a check does. A long
     object that was put down is gone on with at once, by another invocation.
 
     Args:
@@ -49,6 +51,8 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
     values = {f"CopyLag.{location}": result.lag_seconds}
     if result.complete and result.vouched and not closed:
         values[f"Copied.{location}"] = 1.0
+    if result.lost:
+        values[f"Damaged.{location}"] = float(len(result.lost))
     build.metrics().put(component, values)
     if result.failures or result.differing:
         raise _incomplete(location, result)
@@ -113,7 +117,7 @@ def _incomplete(location: str, result: CopyResult) -> Unavailable:
     named += [f"{key}: another size than the source's" for key in result.differing]
     return Unavailable(
         f"expected every object in {location}, {counted(len(named), 'object')} could not be "
-        f"copied: {'; '.join(named[:5])}",
+        f"copied: {'; '.join(named[:SHOWN])}",
         hint="it is tried again; `leeward verify` tells which side is damaged",
         code="copy-incomplete",
         location=location,
@@ -126,7 +130,10 @@ def _tell(location: str, result: CopyResult) -> str:
     left = f", {len(result.left)} points left: the source cannot vouch for them"
     rest = f", {result.remaining} to come" if result.remaining else ""
     down = f", {', '.join(result.put_down)} to be gone on with" if result.put_down else ""
-    return f"{location}: {copied} copied{rest}{down}{left if result.left else ''}"
+    lost = f"; GONE THERE, and copied again: {', '.join(result.lost[:SHOWN])}"
+    return f"{location}: {copied} copied{rest}{down}{left if result.left else ''}" + (
+        lost if result.lost else ""
+    )
 
 
 def _tell_old(old: tuple[Unfinished, ...]) -> str:
