@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leeward.local.cloud import LocalCloud
+from leeward.local.glance import is_running
 from leeward.local.runner import SHARED_BYTES
 
 CODE = '''
@@ -113,8 +114,12 @@ def run_machine(cloud: LocalCloud, states: dict[str, Any], start: Any = None) ->
 
 
 def ended(cloud: LocalCloud, execution: str) -> dict[str, Any] | None:
-    found: dict[str, Any] = cloud.client("stepfunctions").describe_execution(executionArn=execution)
-    return None if found["status"] == "RUNNING" else found
+    """What Step Functions says of it once it is over."""
+    if is_running(execution):
+        return None
+    client = cloud.client("stepfunctions", execution.split(":")[3])
+    found: dict[str, Any] = client.describe_execution(executionArn=execution)
+    return found
 
 
 def wait_for(probe: Callable[[], Any], why: str, *, seconds: float = 20.0) -> Any:

@@ -35,6 +35,7 @@ from leeward.local.cloud import PRIMARY_REGION, STANDBY_REGION, LocalCloud
 from leeward.local.crew import crew_of, fresh_code, with_crew
 from leeward.local.damage import Injected
 from leeward.local.deploy import deploy
+from leeward.local.glance import count_keys, is_running
 from leeward.local.iam import Rights
 from leeward.local.inbox import Inbox
 from leeward.local.ledger import Reckoning
@@ -42,7 +43,7 @@ from leeward.packaging.package import build_package
 from leeward.packaging.template import machine_id
 
 RECOVERY_SECONDS = 300.0
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -182,9 +183,8 @@ class Drill:
         self.deployed = deploy(self.cloud, package, standby=standby)
         here = self.deployed.standby or self.deployed
         self.names = here.names
-        self.evidence = S3ObjectStore(
-            self.cloud.client("s3", self.region), here.outputs["EvidenceBucket"]
-        )
+        self._evidence_bucket = here.outputs["EvidenceBucket"]
+        self.evidence = S3ObjectStore(self.cloud.client("s3", self.region), self._evidence_bucket)
         self.records = StoredRecords(self.evidence, SystemClock())
 
     def _open_inbox(self, stack: ExitStack) -> None:
@@ -211,8 +211,11 @@ class Drill:
         """Tell of each record as it appears, answer what people are asked, until the run has ended
         and its bundle is sealed."""
         deadline = time.monotonic() + self.recovery_seconds
-        known, chain = 0, self.records.read(incident)
+        chain: list[EvidenceRecord] = []
+        known, kept = 0, -1
         while time.monotonic() < deadline:
+            if kept != (kept := count_keys(self._evidence_bucket)):
+                chain = self.records.read(incident)
             for record in chain[known:]:
                 self._tell(Told("record", record.kind, record=record))
                 if record.kind == "asked":
@@ -221,7 +224,6 @@ class Drill:
             if chain and self._ended(chain[-1].run_id):
                 return score_run(incident, self.records.read(incident))
             time.sleep(POLL_SECONDS)
-            chain = self.records.read(incident)
         raise Unavailable(
             f"the run had not ended after {self.recovery_seconds:.0f} s",
             hint="the records tell how far it came",
@@ -272,8 +274,7 @@ class Drill:
             return False
         machine = self.names[machine_id(self.options.scenario)]
         arn = machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
-        client = self.cloud.client("stepfunctions", self.region)
-        return bool(client.describe_execution(executionArn=arn)["status"] != "RUNNING")
+        return not is_running(arn)
 
     def _result(
         self, score: Scorecard, injected: tuple[Injected, ...], started: float

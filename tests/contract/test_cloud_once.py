@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from leeward.local.cloud import LocalCloud
+from leeward.local.cloud import STANDBY_REGION, LocalCloud
+from leeward.local.glance import count_keys, is_running
 from tests.clouds import ended, run_machine, wait_for
 
 ROLE = "arn:aws:iam::123456789012:role/any"
@@ -123,3 +124,24 @@ def test_a_value_of_any_type_comes_back_as_it_was_written(cloud: LocalCloud) -> 
     for kind in sets:
         found[kind][kind].sort()
     assert found == {"pk": {"S": "it"}} | item
+
+
+def test_a_glance_shows_whether_an_execution_runs_in_its_region(cloud: LocalCloud) -> None:
+    client = cloud.client("stepfunctions", STANDBY_REGION)
+    states = {"Sleep": {"Type": "Wait", "Seconds": 60, "End": True}}
+    definition = json.dumps({"StartAt": "Sleep", "States": states})
+    machine = client.create_state_machine(name="waits", definition=definition, roleArn=ROLE)
+    run = client.start_execution(stateMachineArn=machine["stateMachineArn"], name="run")
+    assert is_running(run["executionArn"])
+    client.stop_execution(executionArn=run["executionArn"])
+    wait_for(lambda: not is_running(run["executionArn"]), "it was not stopped")
+
+
+def test_a_glance_counts_the_keys_that_were_not_there_before(cloud: LocalCloud) -> None:
+    s3 = cloud.client("s3")
+    s3.create_bucket(Bucket="glanced")
+    counts = [count_keys("glanced")]
+    for key in ("a", "a/b", "a"):
+        s3.put_object(Bucket="glanced", Key=key, Body=b"1")
+        counts.append(count_keys("glanced"))
+    assert counts == [0, 1, 2, 2]

@@ -32,7 +32,7 @@ from leeward.local.inbox import Inbox
 from leeward.packaging.package import build_package
 from leeward.packaging.template import machine_id
 from leeward.plan_file import load_plan
-from tests.clouds import wait_for
+from tests.clouds import ended, wait_for
 from tests.scenarios.drills import PLAN
 
 SCENARIO = "fire-drill"
@@ -132,13 +132,8 @@ class Stage:
     def ended(self, scenario: str, run: str) -> str:
         arn = self.deployed.names[machine_id(scenario)]
         execution = arn.replace(":stateMachine:", ":execution:") + f":{run}"
-        client = self.cloud.client("stepfunctions")
-
-        def status() -> str | None:
-            found = str(client.describe_execution(executionArn=execution)["status"])
-            return None if found == "RUNNING" else found
-
-        return str(wait_for(status, f"{run} did not end", seconds=120))
+        found = wait_for(lambda: ended(self.cloud, execution), f"{run} did not end", seconds=120)
+        return str(found["status"])
 
     def records(self, incident: str) -> list[EvidenceRecord]:
         bucket = self.deployed.names["EvidenceBucket"]

@@ -26,7 +26,7 @@ from leeward.local.drill import DrillOptions
 from leeward.local.production import APPLICATION, SUPERUSER
 from leeward.local.stages.database import DatabaseDrill
 from leeward.packaging.template import machine_id
-from tests.clouds import wait_for
+from tests.clouds import ended, wait_for
 from tests.scenarios.drills import PLAN, SCENARIO, load_runnable
 
 COMPONENT = "nexus-db"
@@ -116,14 +116,10 @@ class Stage(DatabaseDrill):
         run_id = run_id or "run-" + incident.removeprefix("inc-")
         machine = self.deployed.names[machine_id(SCENARIO)]
         arn = machine.replace(":stateMachine:", ":execution:") + f":{run_id}"
-        client = self.cloud.client("stepfunctions")
-
-        def status() -> str | None:
-            found = str(client.describe_execution(executionArn=arn)["status"])
-            return None if found == "RUNNING" else found
-
-        found = wait_for(status, f"{run_id} did not end", seconds=RUN_SECONDS)
-        return Ended(run_id, found, self.records.read(incident))
+        found = wait_for(
+            lambda: ended(self.cloud, arn), f"{run_id} did not end", seconds=RUN_SECONDS
+        )
+        return Ended(run_id, found["status"], self.records.read(incident))
 
     def answer_step(self, incident: str, step: str) -> None:
         """Do a person's step, once it has been asked for."""

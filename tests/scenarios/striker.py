@@ -38,6 +38,7 @@ from chalicelib.services.signals import DECLARED_BY
 from leeward.commands.run import event_of
 from leeward.evidence_files import open_evidence
 from leeward.local.drill import Drill, Told
+from leeward.local.glance import is_running
 from leeward.local.runner import Call
 from leeward.packaging.template import machine_id
 from tests.clouds import wait_for
@@ -259,8 +260,7 @@ class Striker:
         assert self.drill is not None
         arn = self.drill.names[machine_id(self._scenario(run_id))]
         execution = arn.replace(":stateMachine:", ":execution:") + f":{run_id}"
-        client = self.drill.cloud.client("stepfunctions", self.drill.region)
-        return bool(client.describe_execution(executionArn=execution)["status"] != "RUNNING")
+        return not is_running(execution)
 
     def _unsettled(self, run_id: str) -> Iterator[str]:
         """What a run that has ended did not leave as it must."""
