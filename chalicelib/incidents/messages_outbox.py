@@ -7,9 +7,14 @@
 
 Each recipient has a worker of its own, with a limit on all of them: one that hangs delays no other.
 A worker that dies leaves a claim that ends by itself. So a message arrives at least once; twice
-when a worker died, or was too slow, between the receiver's answer and the note of it.
+when a worker died, or was too slow, between the receiver's answer and the note of it in the state.
 
-must: what was told is noted before it leaves the outbox. must: what must not be told any more
+    told -> noted in the state -> recorded in the evidence -> out of the outbox
+
+What could be noted and not recorded is recorded later, and not told again: the evidence may be
+silent for as long as it wants.
+
+must: what was told is recorded before it leaves the outbox. must: what must not be told any more
 (an incident that is over, a page that was acknowledged) is looked at right before each try.
 """
 
@@ -19,8 +24,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from chalicelib.errors import LeewardError
@@ -30,6 +37,8 @@ from chalicelib.plan.records import format_time, parse_time
 from chalicelib.ports import Clock, Records, StateStore
 from chalicelib.ports.notify import Senders
 
+Claimed = tuple[dict[str, Any], Delivery]
+"""An item of the outbox that is this worker's for a while, and what it delivers."""
 OUTBOX = "outbox"
 WAITING, GIVEN_UP = "waiting", "given-up"
 CLAIM = timedelta(seconds=30)
@@ -104,18 +113,29 @@ def send_due(
     Args:
         early: also what is not due and was never tried.
     """
-    claimed = list(_claim_due(desk, only, early=early))
-    outcomes: queue.Queue[tuple[int, Tried]] = queue.Queue()
-    for numbers in _by_recipient([delivery for _, delivery in claimed]):
-        mine = [(number, claimed[number][1]) for number in numbers]
-        work = _attempts_into(outcomes, mine, desk.senders)
-        threading.Thread(target=work, daemon=True).start()
-    return _note_all(claimed, outcomes, desk, seconds)
+    fresh: list[Claimed] = []
+    tried: list[Tried] = []
+    # All are recorded, whatever one raises.
+    with ExitStack() as records:
+        for item, delivery in _claim_due(desk, only, early=early):
+            if desk.state.get(told_partition(delivery.message.incident), delivery.id) is None:
+                fresh.append((item, delivery))
+            else:
+                records.callback(_record_told, item, delivery, desk)
+        outcomes: queue.Queue[tuple[int, Tried]] = queue.Queue()
+        for numbers in _by_recipient([delivery for _, delivery in fresh]):
+            mine = [(number, fresh[number][1]) for number in numbers]
+            work = _attempts_into(outcomes, mine, desk.senders)
+            threading.Thread(target=work, daemon=True).start()
+        for outcome, record in _note_all(fresh, outcomes, desk, seconds):
+            tried.append(outcome)
+            records.callback(record)
+    return tried
 
 
 def _claim_due(
     desk: OutboxDesk, only: Callable[[Delivery], bool], *, early: bool
-) -> Iterator[tuple[dict[str, Any], Delivery]]:
+) -> Iterator[Claimed]:
     now, why_moot = desk.clock.now(), desk.judge()
     for item in list(desk.state.query(OUTBOX)):
         is_due = parse_time(item["due_at"]) <= now or (early and not item["attempts"])
@@ -173,36 +193,30 @@ def attempt(delivery: Delivery, senders: Senders) -> Tried:
 
 
 def _note_all(
-    claimed: list[tuple[dict[str, Any], Delivery]],
+    claimed: list[Claimed],
     outcomes: queue.Queue[tuple[int, Tried]],
     desk: OutboxDesk,
     seconds: float,
-) -> list[Tried]:
+) -> Iterator[tuple[Tried, Callable[[], None]]]:
+    """What came of each, noted in the state, and what records it."""
     deadline, waiting = time.monotonic() + seconds, set(range(len(claimed)))
-    tried = []
     while waiting:
         try:
             number, outcome = outcomes.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
             break
         waiting.discard(number)
-        tried.append(outcome)
-        _note(claimed[number][0], outcome, desk)
+        yield outcome, _note(claimed[number][0], outcome, desk)
     for number in sorted(waiting):
         slow = Tried(claimed[number][1], why=(f"no answer within {seconds:.0f} s",), again=True)
-        tried.append(slow)
-        _note(claimed[number][0], slow, desk)
-    return tried
+        yield slow, _note(claimed[number][0], slow, desk)
 
 
-def _note(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
-    if tried.told:
-        _note_told(item, tried, desk)
-    else:
-        _note_failure(item, tried, desk)
+def _note(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> Callable[[], None]:
+    return (_note_told if tried.told else _note_failure)(item, tried, desk)
 
 
-def _note_told(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
+def _note_told(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> Callable[[], None]:
     delivery, message = tried.delivery, tried.delivery.message
     body = {
         "what": message.what,
@@ -216,13 +230,19 @@ def _note_told(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
         "text": message.text,
         "drill": message.drill,
     }
-    _record(delivery, "told", body, desk)
     at = format_time(desk.clock.now())
     desk.state.create(told_partition(message.incident), delivery.id, body | {"told_at": at})
+    return partial(_record_told, item, delivery, desk)
+
+
+def _record_told(item: dict[str, Any], delivery: Delivery, desk: OutboxDesk) -> None:
+    kept = desk.state.get(told_partition(delivery.message.incident), delivery.id) or {}
+    body = {name: value for name, value in kept.items() if name not in ("told_at", "sort")}
+    _record(delivery, "told", body, desk)
     desk.state.remove(OUTBOX, item["sort"], expected={})
 
 
-def _note_failure(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
+def _note_failure(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> Callable[[], None]:
     now, delivery = desk.clock.now(), tried.delivery
     attempts = int(item["attempts"])
     too_old = now - delivery.due_at > GIVES_UP_AFTER
@@ -234,17 +254,18 @@ def _note_failure(item: dict[str, Any], tried: Tried, desk: OutboxDesk) -> None:
     }
     expected = {"due_at": item["due_at"], "attempts": item["attempts"]}
     desk.state.replace(OUTBOX, item["sort"], changed, expected=expected)
-    if attempts == 1 or status == GIVEN_UP:
-        body = {
-            "what": delivery.message.what,
-            "audience": delivery.message.audience,
-            "recipient": delivery.recipient,
-            "why": list(tried.why),
-            "given_up": status == GIVEN_UP,
-            "subject": delivery.message.subject,
-            "text": delivery.message.text,
-        }
-        _record(delivery, "not-told", body, desk, about=status)
+    if attempts > 1 and status != GIVEN_UP:
+        return lambda: None
+    body = {
+        "what": delivery.message.what,
+        "audience": delivery.message.audience,
+        "recipient": delivery.recipient,
+        "why": list(tried.why),
+        "given_up": status == GIVEN_UP,
+        "subject": delivery.message.subject,
+        "text": delivery.message.text,
+    }
+    return partial(_record, delivery, "not-told", body, desk, about=status)
 
 
 def wait_after(attempts: int) -> timedelta:

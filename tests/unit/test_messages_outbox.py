@@ -256,10 +256,10 @@ def test_a_worker_that_died_leaves_a_claim_that_ends(room: Room) -> None:
         pass
 
     room.keep(room.delivery("ops", "good"))
-    real, room.records.append = room.records.append, _raise(Died)  # type: ignore[method-assign]
+    real, room.state.create = room.state.create, _raise(Died)  # type: ignore[method-assign]
     with pytest.raises(Died):
         room.send()
-    room.records.append = real  # type: ignore[method-assign]
+    room.state.create = real  # type: ignore[method-assign]
     assert room.send() == {}
     room.clock.sleep(61)
     assert room.send() == {"ops": True}
@@ -271,6 +271,35 @@ def _raise(error: type[Exception]) -> Any:
         raise error
 
     return append
+
+
+class Mute:
+    """Evidence that does not answer."""
+
+    def append(self, *args: Any, **more: Any) -> None:
+        raise Unavailable("the evidence does not answer")
+
+
+def test_nobody_is_told_again_because_it_could_not_be_recorded(room: Room) -> None:
+    """However long the evidence is silent; what comes meanwhile is told as well."""
+    silent = replace(room.desk, records=Mute())
+    room.keep(room.delivery("ops", "good"), room.delivery("cto", "good"))
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            send_due(silent, seconds=2.0)
+        room.clock.sleep(60)
+    room.keep(room.delivery("press", "good"))
+    with pytest.raises(Unavailable):
+        send_due(silent, seconds=2.0)
+    assert sorted(to for _, to in room.post.sent) == ["cto@good", "ops@good", "press@good"]
+    assert len(undelivered(room.state)) == 3
+
+    room.clock.sleep(60)
+    assert room.send() == {}
+    assert undelivered(room.state) == []
+    assert room.kinds() == ["told"] * 3
+    said = [it.body["receipt"] for it in room.records.read(people_stream("inc-1"))]
+    assert said == ["receipt"] * 3
 
 
 def test_who_has_heard_or_will(room: Room) -> None:
