@@ -2,7 +2,8 @@
 
 Who has the uploader's key and the application's password looks around, lets old versions expire
 tomorrow, encrypts objects in place, deletes some, removes the versions of others for good, leaves a
-note in each folder, and scrambles a table. Nothing here runs anywhere but on a local cloud.
+note in each folder, and scrambles a table. Who has an administrator's password besides takes the
+database's name away. Nothing here runs anywhere but on a local cloud.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ EXPIRE_TOMORROW: dict[str, Any] = {
 }
 ENCRYPTED, DELETED, REMOVED = 24, 4, 3
 FOLDERS = 4
+LEFT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,37 @@ def scramble(dsn: str) -> Injected:
         table="projects",
         rows=done.rowcount,
     )
+
+
+def rename(dsn: str, database: str) -> str:
+    """The database is there by another name, which is returned, and an empty one by its own.
+
+    Args:
+        dsn: a superuser's, on another database.
+    """
+    locked = f"{database}_locked"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+
+        def run(template: str) -> None:
+            [(statement,)] = connection.execute(
+                "SELECT format(%s, %s::text, %s::text)", (template, database, locked)
+            )
+            connection.execute(statement)
+
+        run("ALTER DATABASE %1$I ALLOW_CONNECTIONS false")
+        run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %1$L")
+        _wait_until_left(connection, database)
+        run("ALTER DATABASE %1$I RENAME TO %2$I")
+        run("ALTER DATABASE %2$I ALLOW_CONNECTIONS true")
+        run("CREATE DATABASE %1$I")
+    return locked
+
+
+def _wait_until_left(connection: psycopg.Connection[Any], database: str) -> None:
+    deadline = time.monotonic() + LEFT_SECONDS
+    while time.monotonic() < deadline:
+        if not connection.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = %s", (database,)
+        ).fetchall():
+            return
+        time.sleep(0.05)

@@ -21,6 +21,7 @@ from chalicelib.recover.database.switch import (
     count_writes,
     reinstate_database,
     retire_database,
+    tell_retired,
     wait_for_application,
 )
 from tests.servers import RealServer, running_server
@@ -78,6 +79,35 @@ def test_a_retired_database_refuses_the_application_alone(server: RealServer) ->
         assert session.query("SELECT count(*) FROM pg_class WHERE relname = 'events'") == [(1,)]
     reinstate_database(operator(server), "nexus", "nexus_app")
     application(server, "nexus").close()
+
+
+def test_in_a_database_that_somebody_else_made_the_application_only_reads(
+    server: RealServer,
+) -> None:
+    """Leeward's role can take nothing away there. An attacker made it under the damaged one's name,
+    and a process that still holds the old address must not write into it."""
+    server.run("CREATE DATABASE theirs")
+    server.run("CREATE TABLE events (n int)", "GRANT ALL ON events TO public", database="theirs")
+    still_there = application(server, "theirs")
+    for _ in range(2):
+        assert retire_database(operator(server), "theirs", "nexus_app")
+    with pytest.raises(psycopg.OperationalError):
+        still_there.execute("SELECT 1")
+    write = "INSERT INTO events VALUES (1)"
+    with (
+        application(server, "theirs") as late,
+        pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+    ):
+        late.execute(write)
+    with application(server, "nexus_recovery") as other:
+        other.execute(write)
+        other.rollback()
+    assert "SOMEBODY ELSE'S" in tell_retired(operator(server), "theirs")
+    reinstate_database(operator(server), "theirs", "nexus_app")
+    with application(server, "theirs") as again:
+        again.execute(write)
+        again.rollback()
+    assert tell_retired(operator(server), "nowhere") == "is gone"
 
 
 def test_sees_the_first_write_and_no_reading(server: RealServer) -> None:

@@ -3,7 +3,8 @@
     loaded -> retire the damaged database -> secret names the new one -> open writes -> first write
 
 The damaged database is closed to the application's role before that role may log in again, so that
-a process which still holds the old address cannot write where nobody will look.
+a process which still holds the old address cannot write where nobody will look. One that somebody
+else made under its name cannot be closed by Leeward's role; there the application's may only read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def retire_database(databases: Databases, database: str, role: str) -> bool:
     """Refuse the role in one database, whatever else it may do; False when nothing is to do.
 
     Takes CONNECT away from the role and from everybody (PUBLIC), keeps it for the operator, ends
-    the sessions there. Needs membership in the database's owner.
+    the sessions there. Where the operator is no member of the database's owner, the role's
+    transactions only read there, which needs no more than what the fence needs.
 
     Raises:
         NotReady: code "database-stays-open".
@@ -28,9 +30,12 @@ def retire_database(databases: Databases, database: str, role: str) -> bool:
     with databases.admin_session() as session:
         if not _is_open(session, database, role):
             return False
-        [(statements,)] = session.query(_RETIRE, (database, database, database, role))
+        ours = is_ours(session, database)
+        [(statements,)] = session.query(_RETIRE if ours else _READ_ONLY, (database, role))
         session.execute(str(statements))
         session.query(_END_SESSIONS, (database, role))
+        if not ours:
+            return True
         if _is_open(session, database, role):
             raise NotReady(
                 f"expected {database} to refuse {role}, it is let in by another role of its",
@@ -38,6 +43,23 @@ def retire_database(databases: Databases, database: str, role: str) -> bool:
                 hint="Revoke CONNECT from the roles that it belongs to, or its superuser right.",
             )
         return True
+
+
+def is_ours(session: Session, database: str) -> bool:
+    """Whether the operator is a member of its owner; False also when it is not there."""
+    sql = "SELECT pg_has_role(datdba, 'MEMBER') FROM pg_database WHERE datname = %s"
+    rows = session.query(sql, (database,))
+    return bool(rows and rows[0][0])
+
+
+def tell_retired(databases: Databases, database: str) -> str:
+    """What `retire_database` left, in words."""
+    if not is_there(databases, database):
+        return "is gone"
+    with databases.admin_session() as session:
+        if is_ours(session, database):
+            return "is kept and refuses it"
+    return "is SOMEBODY ELSE'S: it may connect and only read there; drop it"
 
 
 def is_there(databases: Databases, database: str) -> bool:
@@ -54,10 +76,7 @@ def _is_open(session: Session, database: str, role: str) -> bool:
 def reinstate_database(databases: Databases, database: str, role: str) -> None:
     """Let the role into a retired database again: what undoes a switch."""
     with databases.admin_session() as session:
-        template = "GRANT CONNECT ON DATABASE %I TO PUBLIC; GRANT CONNECT ON DATABASE %I TO %I"
-        [(statements,)] = session.query(
-            "SELECT format(%s, %s::text, %s::text, %s::text)", (template, database, database, role)
-        )
+        [(statements,)] = session.query(_REINSTATE, (database, role))
         session.execute(str(statements))
 
 
@@ -103,9 +122,20 @@ SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tab
 """
 
 _RETIRE = """
-SELECT format('GRANT CONNECT ON DATABASE %%I TO %%I; REVOKE CONNECT ON DATABASE %%I FROM PUBLIC;'
-              ' REVOKE CONNECT ON DATABASE %%I FROM %%I',
-              %s::text, current_user, %s::text, %s::text, %s::text)
+SELECT format('GRANT CONNECT ON DATABASE %%1$I TO %%2$I; REVOKE CONNECT ON DATABASE %%1$I FROM'
+              ' PUBLIC; REVOKE CONNECT ON DATABASE %%1$I FROM %%3$I',
+              %s::text, current_user, %s::text)
+"""
+
+_READ_ONLY = """
+SELECT format('ALTER ROLE %%2$I IN DATABASE %%1$I SET default_transaction_read_only = on',
+              %s::text, %s::text)
+"""
+
+_REINSTATE = """
+SELECT format('GRANT CONNECT ON DATABASE %%1$I TO PUBLIC; GRANT CONNECT ON DATABASE %%1$I TO %%2$I;'
+              ' ALTER ROLE %%2$I IN DATABASE %%1$I RESET default_transaction_read_only',
+              %s::text, %s::text)
 """
 
 _END_SESSIONS = """

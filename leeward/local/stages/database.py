@@ -32,9 +32,13 @@ DEFAULT_DAMAGE = next(iter(DAMAGES))
 
 
 class DatabaseDrill(Drill):
-    """See the module. `production` and `application` are up from `set_stage` on."""
+    """See the module. `production` and `application` are up from `set_stage` on.
+
+    `damaged_database`: what the one that the application used is called after the damage.
+    """
 
     damages: ClassVar[tuple[str, ...]] = tuple(DAMAGES)
+    damaged_database: str = DATABASE
 
     @classmethod
     def accepts(cls, plan: Plan, scenario: str) -> bool:
@@ -144,7 +148,7 @@ class DatabaseDrill(Drill):
         harm = self.injected[-1]
         self.reckoning = reckon(
             read_ledger(self.application.ledger),
-            dsn=self.production.dsn(SUPERUSER, health.get("database") or DATABASE),
+            dsn=self.production.dsn(SUPERUSER, health.get("database") or self.damaged_database),
             set_aside_assets=set_aside_assets(folder),
             damaged_at=harm.at if harm.xid is not None else None,
             damaged_database=DATABASE,

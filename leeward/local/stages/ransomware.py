@@ -29,11 +29,11 @@ from chalicelib.evidence.scorecard import Scorecard
 from chalicelib.plan.components import Bucket, Postgres, Server
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import parse_time
-from leeward.local.attack import THEIR_ADDRESS, Done, attack, documents
+from leeward.local.attack import THEIR_ADDRESS, Done, attack, documents, rename
 from leeward.local.clients import open_client
 from leeward.local.damage import Injected
 from leeward.local.drill import Fact
-from leeward.local.production import APPLICATION
+from leeward.local.production import APPLICATION, DATABASE, SUPERUSER
 from leeward.local.stages.database import DatabaseDrill
 from leeward.local.stages.deletion import YOUNGER_SECONDS
 from leeward.packaging.parts import rule_name
@@ -223,6 +223,12 @@ class RansomwareDrill(DatabaseDrill):
         self.say("damage", f"ransomware: {what}", began)
         # As the schedule would: a point of what the attack left.
         self.infected_point = self._take_point()
+        if self.options.damage != NO_CLEAN_POINT:
+            began = time.monotonic()
+            dsn = self.production.dsn(SUPERUSER, "postgres")
+            self.damaged_database = rename(dsn, DATABASE)
+            found = f"the database is called {self.damaged_database}, another has its name"
+            self.say("damage", found, began)
         self.injected = (self.done.injected,)
         return self.injected
 

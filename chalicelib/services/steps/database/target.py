@@ -15,9 +15,9 @@ from chalicelib.ports import Databases
 from chalicelib.recover.database.fence import open_writes, stop_writes
 from chalicelib.recover.database.switch import (
     count_writes,
-    is_there,
     reinstate_database,
     retire_database,
+    tell_retired,
     wait_for_application,
 )
 from chalicelib.services import build
@@ -139,10 +139,9 @@ def switch_step(run: Run, inputs: dict[str, Any]) -> Outputs:
     )
     say(run, first_write(at=first_at))
     waited = (first_at - opened_at).total_seconds()
-    left = "is kept and refuses it" if is_there(databases, damaged) else "is gone"
     return {
         "found": f"{found.application_role} writes in {name} again, {waited:.2f} s after it was "
-        f"let in; {damaged} {left}",
+        f"let in; {damaged} {tell_retired(databases, damaged)}",
         **switched,
         "first_write_at": format_time(first_at),
     }
