@@ -62,7 +62,7 @@ class StoredCatalogue:
     `proof.json`, `read.json` and `hold.json`.
 
     Args:
-        quarantined: point id -> why, infected points of which no note has come here yet.
+        quarantined, held: point id -> why, points of which no note has come here yet.
     """
 
     def __init__(
@@ -72,9 +72,10 @@ class StoredCatalogue:
         *,
         index: StateStore | None = None,
         quarantined: Mapping[str, str] | None = None,
+        held: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
-        self._quarantined = quarantined or {}
+        self._quarantined, self._held = quarantined or {}, held or {}
         self._component = component
         self._partition = f"catalogue#{component}"
         self._index = index
@@ -250,7 +251,7 @@ class StoredCatalogue:
             point=point,
             proven_at=_time_in(self._read_note(point_id, PROOF, keys), "proven_at"),
             read_at=_time_in(self._read_note(point_id, READ, keys), "read_at"),
-            held=_reason(self._read_note(point_id, HOLD, keys)),
+            held=_reason(self._read_note(point_id, HOLD, keys)) or self._held.get(point_id, ""),
             quarantined=quarantined,
             quarantine_code=code,
         )

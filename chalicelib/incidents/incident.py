@@ -277,11 +277,6 @@ def _create_or_read(fresh: Incident, desk: Desk) -> tuple[Incident, bool]:
             return incident, again
 
 
-def is_open(component: str, state: StateStore) -> bool:
-    """Whether an incident of the component is going on."""
-    return state.get(INCIDENTS, _open_key(component)) is not None
-
-
 def _incident_of(signal: Signal, component: str, desk: Desk) -> Incident | None:
     """The ended incident that this very signal opened or joined, if there is one."""
     seen = desk.state.get(SIGNALS, _signal_key(signal, component))

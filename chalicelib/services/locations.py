@@ -82,19 +82,24 @@ class Locations:
         return self._stores[key]
 
     def catalogue(
-        self, location: str, component: str, *, quarantined: Mapping[str, str] | None = None
+        self,
+        location: str,
+        component: str,
+        *,
+        quarantined: Mapping[str, str] | None = None,
+        held: Mapping[str, str] | None = None,
     ) -> Catalogue:
         """With the index beside it in the primary location, which it is about.
 
         Args:
-            quarantined: point id -> why: infected in the primary location, refused everywhere.
+            quarantined, held: point id -> why, as the primary location says: it counts everywhere.
         """
         from chalicelib.adapters.catalogue import StoredCatalogue
 
         if location == self.primary and self.deployed:
             return build.catalogue(component)
         store = self.store(location, component)
-        return StoredCatalogue(store, component, quarantined=quarantined)
+        return StoredCatalogue(store, component, quarantined=quarantined, held=held)
 
     def indexed(self, location: str, component: str) -> Catalogue:
         """As `catalogue`, with the index beside any location: for those who compare the copies,

@@ -85,8 +85,9 @@ def command(
 
     First what stays and why, on a calendar, and what goes with the bytes and money that frees. A
     point that a kept one needs, that is held, locked or quarantined, the newest proven one: none
-    of these ever goes. Stopped in the middle, what is left is whole; run it again. In a bucket's
-    replica, versions that no inventory names go as long after they were replaced as PLAN says.
+    of these ever goes, and nothing at all while an incident is open. Stopped in the middle, what is
+    left is whole; run it again. In a bucket's replica, versions that no inventory names go as long
+    after they were replaced as PLAN says.
 
     --simulate plays the plan's backups and daily prunes through for so long, from now on or up to
     --as-of, without any store: what would be kept on that day.
@@ -113,6 +114,7 @@ def command(
                 for shelf in _shelves(one[0], store, location, places)
             ]
             if not dry_run and not as_of:
+                _require_no_incident(places)
                 shown = [_remove(one, approve, form) for one in shown]
             if places is not None and places.deployed and not as_of:
                 versions = [
@@ -133,6 +135,13 @@ def command(
         _print(shown, versions, Console(highlight=False))
     if not all(one.ok for one in versions):
         sys.exit(1)
+
+
+def _require_no_incident(places: Locations | None) -> None:
+    if places is not None and places.deployed:
+        from chalicelib.services.jobs.pruning import require_no_incident
+
+        require_no_incident()
 
 
 def _moment(as_of: str | None) -> datetime:
@@ -200,12 +209,13 @@ def _shelves(
         yield _in_folder(folder, name)
         return
     from chalicelib.services import build
+    from chalicelib.services.jobs.pruning import catalogue_to_prune
 
     for place in (location,) if location else places.of(name):
         yield Shelf(
             place,
             places.store(place, name),
-            places.catalogue(place, name),
+            catalogue_to_prune(places, place, name),
             build.locks(name) if places.deployed else None,
         )
 

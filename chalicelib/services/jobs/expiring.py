@@ -20,14 +20,13 @@ from chalicelib.backup.bucket.key_spool import KeySpool
 from chalicelib.backup.bucket.named_versions import read_named
 from chalicelib.errors import CheckFailed, NotReady, Refused, Unavailable
 from chalicelib.evidence.text import counted
-from chalicelib.incidents.register import list_incidents
 from chalicelib.plan.components import Bucket as PlanBucket
 from chalicelib.plan.units import format_size
 from chalicelib.ports.buckets import Bucket
 from chalicelib.ports.catalogue import Holdings
 from chalicelib.services import build, environment
 from chalicelib.services.jobs.buckets import bucket_at, bucket_component, replica_of
-from chalicelib.services.jobs.pruning import retention_of
+from chalicelib.services.jobs.pruning import require_no_incident, retention_of
 
 # Lambda ends an invocation after 15 minutes.
 EXPIRE_SECONDS = 13 * 60.0
@@ -104,18 +103,11 @@ def look_at_versions(component: str, *, watching: Watching = Watching()) -> Expi
 
 def check_at_rest(component: str) -> None:
     """Raises Refused: "incident-open" in any incident, "infected" for any bucket of the plan."""
-    state = build.state()
-    incidents = list_incidents(state)
-    if incidents:
-        raise Refused(
-            f"incident {incidents[0].id} of {incidents[0].component} is open",
-            hint="what a recovery may read stays; run it again when the incident is over",
-            code="incident-open",
-        )
+    require_no_incident()
     from chalicelib.verify.ransomware import last_judgement
 
     for name in _buckets_of_plan(component):
-        judgement = last_judgement(bucket_component(name).bucket, state=state)
+        judgement = last_judgement(bucket_component(name).bucket, state=build.state())
         if judgement is not None and judgement.infected:
             raise Refused(
                 f"{name} is judged infected",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.retention.lock_objects import LockResult, apply_locks
 from chalicelib.backup.retention.locks import decide_locks
 from chalicelib.backup.retention.prune import PruneResult, apply_prune
 from chalicelib.backup.retention.prune_facts import decide_prune, read_facts
-from chalicelib.errors import CheckFailed, NotReady
+from chalicelib.errors import CheckFailed, LeewardError, NotReady, Refused
 from chalicelib.evidence.text import counted
-from chalicelib.incidents.incident import is_open
+from chalicelib.incidents.register import list_incidents
 from chalicelib.plan.components import Retention
 from chalicelib.services import build
+
+if TYPE_CHECKING:
+    from chalicelib.ports import Catalogue
+    from chalicelib.services.locations import Locations
 
 SHOWN = 5
 
@@ -20,20 +24,37 @@ SHOWN = 5
 def prune(component: str) -> dict[str, Any]:
     """Remove what no rule of the plan keeps, in every location that answers.
 
-    Publishes `Pruned` when every location was done. While an incident of the component is open
-    nothing goes: a recovery may be reading what would.
+    Publishes `Pruned` when every location was done. While any incident is open nothing goes: its
+    recovery may be reading what would, of whichever component.
 
-    Raises:
+    Raises: what the first location said that could not be pruned, after the others were.
         PruneTooLarge: more would go than one run may remove without approval (`leeward prune`).
     """
-    places, done = build.locations(), []
-    if is_open(component, build.state()):
-        return {"found": f"nothing removed: an incident of {component} is open"}
+    try:
+        require_no_incident()
+    except Refused as error:
+        return {"found": f"nothing removed: {error.message}"}
+    places, done, failed = build.locations(), [], []
     for location in places.of(component):
         if places.plan.locations[location].provider != "own":
-            done.append(f"{location}: {_tell(prune_location(component, location))}")
+            try:
+                done.append(f"{location}: {_tell(prune_location(component, location))}")
+            except LeewardError as error:
+                failed.append(error)
+    if failed:
+        raise failed[0]
     build.metrics().put(component, {"Pruned": 1.0})
     return {"found": "; ".join(done)}
+
+
+def require_no_incident() -> None:
+    """Raises Refused (code "incident-open"): what a recovery may read stays."""
+    for incident in list_incidents(build.state())[:1]:
+        raise Refused(
+            f"incident {incident.id} of {incident.component} is open",
+            hint="what a recovery may read stays; run it again when the incident is over",
+            code="incident-open",
+        )
 
 
 def prune_location(component: str, location: str, *, approved: bool = False) -> PruneResult:
@@ -43,7 +64,8 @@ def prune_location(component: str, location: str, *, approved: bool = False) -> 
     also after a slip in the plan that promises less.
     """
     places, policy = build.locations(), retention_of(component)
-    store, catalogue = places.store(location, component), places.catalogue(location, component)
+    store = places.store(location, component)
+    catalogue = catalogue_to_prune(places, location, component)
     locks = build.locks(component)
     facts = read_facts(store, catalogue, component, locks=locks)
     now = build.clock().now()
@@ -56,6 +78,20 @@ def prune_location(component: str, location: str, *, approved: bool = False) -> 
         time_zone=policy.time_zone,
         locks=locks,
         approved=approved,
+    )
+
+
+def catalogue_to_prune(places: Locations, location: str, component: str) -> Catalogue:
+    """Of one location, with what holds and quarantines say in the primary one, whose notes come
+    here with the next copy only."""
+    if location == places.primary or not places.deployed:
+        return places.catalogue(location, component)
+    known = places.catalogue(places.primary, component).holdings().standings
+    return places.catalogue(
+        location,
+        component,
+        quarantined={it.point.id: it.quarantined for it in known if it.quarantined},
+        held={it.point.id: it.held for it in known if it.held},
     )
 
 
