@@ -243,6 +243,22 @@ def test_what_does_not_fit_into_one_invocation_goes_on_in_shards_by_itself(here:
     )
 
 
+def test_another_sync_of_that_day_goes_on_in_a_run_of_its_own(here: Stage) -> None:
+    """The first has ended: under its name nothing would be brought, and nobody told."""
+    machine = {"stateMachineArn": here.deployed.names["SyncNexusUploads"]}
+    running = {**machine, "statusFilter": "RUNNING"}
+    executions = here.cloud.client("stepfunctions").list_executions
+    wait_for(lambda: not executions(**running)["executions"], "the first did not end", seconds=90)
+    with here.events_lost():
+        here.put("later/00", b"1")
+    assert "goes on in shards" in here.run("sync", seconds=0.01)["found"]
+    wait_for(lambda: here.in_step, "the shards brought nothing", seconds=90)
+    wait_for(lambda: not executions(**running)["executions"], "it did not end", seconds=90)
+    here.delete("later/00")
+    wait_for(lambda: here.in_step, "the deletion was not brought", seconds=90)
+    assert here.cloud.rights()["leeward-primary-sync"].denied == ()
+
+
 def test_what_a_point_names_comes_back_into_another_bucket(here: Stage) -> None:
     """Also when it was overwritten and deleted since, in the bucket and in the replica."""
     point, then = here.run("sync")["point"], here.contents(BUCKET)

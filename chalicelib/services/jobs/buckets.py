@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.backup.bucket.in_parts import load_compared, save_compared
@@ -100,7 +101,12 @@ def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> d
 
 
 def _go_on_in_shards(component: str, where: str) -> dict[str, Any]:
-    run = start_shards(component, where, f"{where}-{build.clock().now():%Y%m%d}")
+    """By the run of today that is at work, or by another: one that has ended brings nothing."""
+    day = f"{where}-{build.clock().now():%Y%m%d}"
+    names = (f"{day}-{number}" if number else day for number in count())
+    machine, workflows = sync_machine(component), build.workflows()
+    run = next(it for it in names if workflows.status(machine, it) in ("", "RUNNING"))
+    start_shards(component, where, run)
     return {"point": None, "found": f"{where}: goes on in shards, as {run}"}
 
 

@@ -18,6 +18,7 @@ from chalicelib.backup.bucket import inventory_parts, shard_plan, shards
 from chalicelib.backup.bucket.in_parts import load_compared, save_compared
 from chalicelib.backup.bucket.replicas import BucketReplica
 from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.backup.bucket.take_inventory import check_inventory
 from chalicelib.backup.long_copies import PUT_DOWN
 from chalicelib.errors import CheckFailed, Truncated
 from chalicelib.evidence.text import counted
@@ -108,7 +109,8 @@ def finish_shards(event: Event) -> dict[str, Any]:
     Publishes what a small sync does: `Synced`, `SyncFailures` and `MissedEvents` of its location.
 
     Raises:
-        CheckFailed: code "sync-incomplete": a key failed, or a shard has no result.
+        CheckFailed: code "sync-incomplete": a key failed, or a shard has no result;
+            "inventory-short": the replica does not hold what was compared.
         Truncated: code "inventory-part-missing".
     """
     component, run = event["component"], event["run"]
@@ -128,7 +130,7 @@ def _count(component: str, run: str, where: str) -> dict[str, Any]:
     store = build.backups(component)
     plan = _known_plan(component, run)
     result = shards.count_results(plan, store, finished_at=build.clock().now())
-    store.put(f"{folder_of(run)}done.json", json.dumps(result.to_json()).encode())
+    store.put(_done_key(run), json.dumps(result.to_json()).encode())
     build.metrics().put(component, missed_values(component, where, result))
     if not result.ok:
         raise _incomplete(where, result)
@@ -165,13 +167,15 @@ def _write_part(component: str, run: str, part: InventoryPart) -> dict[str, Any]
 
 
 def _enter(component: str, run: str, where: str) -> dict[str, Any]:
-    """A second attempt finds the manifest of the first, and leaves it."""
+    """A second attempt leaves the manifest of the first. Raises as check_inventory."""
     store, plan = build.backups(component), _known_plan(component, run)
     found = f"{where} is what the bucket is"
     if parts := inventory_parts.find_parts(store, run):
         point_id = parts[0].point_id
         if not any(store.list(point_key(point_id, MANIFEST))):
             taken = inventory_parts.join_parts(store, run, parts)
+            counted_then = SyncResult.from_json(json.loads(store.get(_done_key(run))))
+            check_inventory(counted_then, taken, policy_of(component))
             enter_point(component, taken, plan.planned_at)
         found = f"{found}; {point_id}"
     if compared := shard_plan.find_object(store, compared_key(run)):
@@ -273,6 +277,10 @@ def _failures(component: str, run: str, found: dict[str, BatchProgress]) -> list
 
 def _report(component: str, run: str) -> str:
     return f"{component}/{folder_of(run)}report"
+
+
+def _done_key(run: str) -> str:
+    return f"{folder_of(run)}done.json"
 
 
 def _location(job: Event) -> str:
