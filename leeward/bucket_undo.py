@@ -29,6 +29,7 @@ from chalicelib.recover.bucket.survey import (
     Tell,
     UndoPlan,
     require_history,
+    require_keys,
     require_sense,
     survey_undo,
 )
@@ -152,7 +153,10 @@ class Undoing:
         self.plan = self._run(look)
 
     def require_possible(self) -> None:
-        """Raises Refused: nothing to go back to, a target in use, archived objects unasked for."""
+        """Raises OutsideWindow: nothing to go back to; Refused: a target in use, archived objects
+        unasked for."""
+        if not self.testimony.vanished:
+            require_keys(self.plan.keys, self.wish.bucket, self.wish.prefix)
         if isinstance(self.plan, UndoPlan):
             require_sense(self.plan)
         else:

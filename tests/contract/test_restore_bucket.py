@@ -182,6 +182,7 @@ WRONG: dict[str, tuple[tuple[str, ...], int, str]] = {
     "an unknown unit": (("--to", "2 moons ago"), 2, "bad-time"),
     "a time to come": (("--to", "2100-01-01T00:00:00Z"), 2, "time-in-future"),
     "a time before the bucket": (("--to", "40d ago"), 1, "nothing-then"),
+    "a prefix of nothing": (("--prefix", "IMG/"), 1, "no-versions"),
     "both places": (("--in-place", "--to-bucket", "other"), 2, "bad-usage"),
     "no such target": (("--to-bucket", "no-such-bucket-here"), 1, "no-bucket"),
     "no name of a bucket": (("--to-bucket", "s3://other/"), 2, "bad-bucket-name"),
@@ -195,6 +196,12 @@ def test_what_cannot_be_done_is_one_clear_error(
     ruined = still.state()
     assert code_of(still.restore(*words, "--yes", "--format", "json")) == (status, code)
     assert still.state() == ruined
+
+
+def test_a_prefix_of_nothing_makes_no_proven_copy(still: Scene) -> None:
+    """What is looked at may not be nothing, or a mistyped prefix is as it was."""
+    words = ("--prefix", "IMG/", "--to-bucket", still.server.create_bucket(), "--format", "json")
+    assert code_of(still.restore(*words)) == (1, "no-versions")
 
 
 def test_buckets_that_keep_no_versions(server: S3Server, scene: Scene) -> None:

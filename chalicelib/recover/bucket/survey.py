@@ -273,3 +273,19 @@ def require_sense(plan: UndoPlan) -> None:
         code="nothing-then",
         hint=f"Its oldest version is of {format_time(plan.oldest_at)}; choose a later time.",
     )
+
+
+def require_keys(keys: int, bucket: str, prefix: str) -> None:
+    """Nothing is no part of a bucket: a prefix that is mistyped would be proven to be as it was.
+
+    Raises:
+        OutsideWindow: code "no-versions".
+    """
+    if keys:
+        return
+    below = f" below {prefix!r}" if prefix else ""
+    raise OutsideWindow(
+        f"expected objects of the moment{below} in {bucket}, found none",
+        code="no-versions",
+        hint="Is the prefix spelled as the keys are, and was the bucket in use by then?",
+    )
