@@ -18,8 +18,17 @@ from moto import mock_aws
 from chalicelib.adapters.cloudwatch import CloudWatchMetrics
 from chalicelib.adapters.metric_history import CloudWatchHistory
 from chalicelib.errors import Damaged, NotReady, Unavailable
+from chalicelib.incidents.incident import INCIDENTS, Incident
+from chalicelib.plan.exercises import Occasion, ScenarioResult
 from chalicelib.plan.manifest import PROOF, point_key
-from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, RecoveryTarget, StoredObject
+from chalicelib.plan.records import (
+    CheckResult,
+    Proof,
+    RecoveryPoint,
+    RecoveryTarget,
+    StoredObject,
+    format_time,
+)
 from chalicelib.services import build, showing
 from chalicelib.services.jobs import checking, exercises, restore_tests
 from chalicelib.services.jobs.proving import note_failure
@@ -248,3 +257,43 @@ def test_the_first_answer_of_a_restore_test_counts() -> None:
     again = restore_tests.prove_for("weekly/2026-11-22T12:00:00Z", COMPONENT, "")
     assert json.dumps(again, indent=1).encode() != first
     assert build.evidence_store().get(key) == first
+
+
+def asked_of_the_state() -> int:
+    """How many requests to the state the first page is made of."""
+    asked: list[str] = []
+
+    def note(model: Any, **_: Any) -> None:
+        asked.append(model.name)
+
+    events = build.client("dynamodb").meta.events
+    events.register("after-call.dynamodb", note)
+    try:
+        told("overview")
+    finally:
+        events.unregister("after-call.dynamodb", note)
+    return len(asked)
+
+
+def test_the_first_page_asks_no_more_of_the_state_after_a_year_of_drills() -> None:
+    before, now = asked_of_the_state(), datetime.now(UTC)
+    for number in range(60):
+        at = now - timedelta(days=6 * number + 1)
+        one = Incident(
+            f"inc-{at:%Y%m%dT%H%M%SZ}-c{number}-drill", f"c{number}-drill", "ransomware", "SEV1",
+            "exercise", at, at, status="recovered",
+        )  # fmt: skip
+        build.state().create(INCIDENTS, one.id, one.to_json())
+        run = {"run_id": one.run_id, "incident_id": one.id, "status": "recovered"}
+        build.state().create(f"run#{one.run_id}", "run", run)
+        asked = {"role": "cto", "says": "x", "within_seconds": 900}
+        item = {"kind": "do", "step": "s", "question": asked, "asked_at": format_time(at)}
+        build.state().create(f"run#{one.run_id}", "question#do#s", item)
+        result = ScenarioResult("ransomware", one.id, one.run_id, "recovered")
+        occasion = Occasion("full-dr-drill", at, "done", at, at, (result,))
+        exercises._create(occasion)
+    ended = told("overview")["ended"]
+    assert [it["waits_for"] for it in ended] == [[]] * 6
+    assert ended[0]["opened_at"] > ended[5]["opened_at"]
+    # The run of each of the six that are shown.
+    assert asked_of_the_state() <= before + 6

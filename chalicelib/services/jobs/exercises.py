@@ -45,7 +45,8 @@ def exercise(event: dict[str, Any]) -> dict[str, Any]:
         Refused: code "not-by-people", when somebody says that a drill was done.
     """
     if event.get("list"):
-        return {"exercises": [_tell(it, _occasions()) for it in _mine()]}
+        known = _occasions()
+        return {"exercises": [_tell(it, known) for it in _mine()]}
     if "begin" in event:
         _create(Occasion(_named(event["begin"]).name, build.clock().now()))
     if "done" in event:

@@ -58,9 +58,11 @@ def read_all() -> dict[str, Copies]:
 
     Who looks at a page waits for it: what has not answered by then is told as such.
     """
-    threads = ThreadPoolExecutor(READ_THREADS)
+    threads, tried = ThreadPoolExecutor(READ_THREADS), occasions()
     asked = {
-        name: threads.submit(read_copies, name) for name, it in protected().items() if copied(it)
+        name: threads.submit(read_copies, name, tried)
+        for name, it in protected().items()
+        if copied(it)
     }
     wait(asked.values(), timeout=PATIENCE_SECONDS)
     found = {name: it.result() if it.done() else _silent(name) for name, it in asked.items()}
@@ -91,10 +93,10 @@ def answered_in_time(look: Callable[[], T], component: str) -> T:
     return asked.result()
 
 
-def read_copies(component: str) -> Copies:
-    """That nothing could be read is an answer too."""
+def read_copies(component: str, tried: list[Occasion]) -> Copies:
+    """That nothing could be read is an answer too. tried: every time that an exercise was due."""
     try:
-        return _read(component)
+        return _read(component, tried)
     except LeewardError as error:
         return Copies(CopyFacts(component, problem=error.message))
 
@@ -111,7 +113,7 @@ def require_component(component: str) -> BaseComponent:
     return found
 
 
-def _read(component: str) -> Copies:
+def _read(component: str, tried: list[Occasion]) -> Copies:
     catalogue = build.catalogue(component)
     is_database = build.plan().components[component].kind == "postgres"
     known = catalogue.inventory() if is_database else None
@@ -123,7 +125,7 @@ def _read(component: str) -> Copies:
         rejected=held.rejected,
         proofs=tuple(proofs),
         unreadable=tuple(unreadable),
-        failed=tuple(_failed(component)),
+        failed=tuple(_failed(component, tried)),
     )
     if known:
         return Copies(facts, newest_moment(known))
@@ -156,11 +158,11 @@ def _parse(note: bytes) -> Proof | None:
         return None
 
 
-def _failed(component: str) -> list[FailedTest]:
+def _failed(component: str, tried: list[Occasion]) -> list[FailedTest]:
     """Drills of scenarios that restore the component, and that did not recover it; restore tests
     that failed on it, or did not try it."""
     found = list(_failed_tests(component))
-    for occasion in occasions():
+    for occasion in tried:
         for test in occasion.tests:
             if test.component == component and test.outcome in ("failed", "not-tried"):
                 ended_at = test.begun_at + timedelta(seconds=test.seconds or 0)

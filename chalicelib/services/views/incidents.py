@@ -27,6 +27,12 @@ def list_view(*, ended: bool, page: Page = EVERYTHING) -> Event:
     return {"incidents": [_line(incident) for incident in found], "next": more}
 
 
+def ended_lines(count: int) -> list[Event]:
+    """Of the newest that are over."""
+    found = [it for it in list_incidents(build.state(), ended=True) if it.status != "open"]
+    return [_line(it) for it in found[:count]]
+
+
 def opened_mark(incident: Incident) -> str:
     """Orders incidents by when they were opened."""
     return f"{format_time(incident.opened_at)}/{incident.id}"
@@ -84,6 +90,8 @@ def _untold(item: Event) -> Event:
 
 def _line(incident: Incident) -> Event:
     run = build.state().get(f"run#{incident.run_id}", "run") or {}
+    # What waits in a run is over with it: of hundreds that are, nothing more is asked for.
+    asked = questions_of(incident.run_id) if run.get("status") == "running" else []
     return {
         "incident": incident.id,
         "scenario": incident.scenario,
@@ -94,7 +102,7 @@ def _line(incident: Incident) -> Event:
         "opened_at": format_time(incident.opened_at),
         "run": incident.run_id,
         "run_status": run.get("status", "not started"),
-        "waits_for": [it["step"] for it in questions_of(incident.run_id) if not it["answered"]],
+        "waits_for": [it["step"] for it in asked if not it["answered"]],
     }
 
 

@@ -10,8 +10,7 @@ from chalicelib.services.views.actions import actions_view
 from chalicelib.services.views.alarms import alarms_view
 from chalicelib.services.views.copies import read_all
 from chalicelib.services.views.exercises import exercises_view
-from chalicelib.services.views.incidents import list_view
-from chalicelib.services.views.paging import Page
+from chalicelib.services.views.incidents import ended_lines, list_view
 from chalicelib.services.views.people import approvals_view
 from chalicelib.services.views.readiness import tell_readiness
 from chalicelib.services.views.rpo import tell_rpo
@@ -26,13 +25,12 @@ def overview_view(_event: Event) -> Event:
     verbs tell it.
     """
     now, copies = build.clock().now(), read_all()
-    shown = list_view(ended=True, page=Page(limit=100))["incidents"]
     exercises = exercises_view({})["exercises"]
     return {
         "as_of": format_time(now),
         "plan": build.plan().name,
         "incidents": list_view(ended=False)["incidents"],
-        "ended": [it for it in shown if it["status"] != "open"][:PAST],
+        "ended": ended_lines(PAST),
         "approvals": approvals_view()["approvals"],
         "alarms": alarms_view({}),
         "readiness": tell_readiness(copies, now=now),
