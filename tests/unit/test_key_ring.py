@@ -27,7 +27,7 @@ from chalicelib.errors import (
     Truncated,
     Unavailable,
 )
-from chalicelib.services.jobs.copying import keep_keys
+from chalicelib.services.jobs.kept_keys import KeptKeys, keep_keys
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
 from tests.fakes_keys import GOLDEN, PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, InMemoryKeeper
 from tests.fakes_records import SteppingClock
@@ -405,8 +405,8 @@ def test_the_job_that_copies_tells_whose_key_does_not_open_everything(
     SealedStore(store, ring(store, recipients=(PRIMARY, OFFLINE))).put("new", b"x")
     kept = InMemoryObjectStore()
     now = SealedStore(store, ring(store, recipients=(PRIMARY, OFFLINE)))
-    assert keep_keys("gcs", kept, now) == ("offline",)
+    assert keep_keys("gcs", kept, now) == KeptKeys(lacking=("offline",))
     assert len(kept.objects) == len(key_files(store)) == 2
 
     now.keys.apply_rewrap(now.keys.decide_rewrap())
-    assert keep_keys("gcs", kept, now) == ()
+    assert keep_keys("gcs", kept, now) == KeptKeys()

@@ -124,15 +124,19 @@ class KeyRing:
                 key_id=key_id,
             ) from error
         key_set = read_key_set(data, key_id)
+        self._require_own(key_set)
+        return key_set
+
+    def _require_own(self, key_set: KeySet) -> None:
         if key_set.location != self._location:
             raise Tampered(
-                f"expected a key set of {self._location}, {key_id} is of {key_set.location}",
+                f"expected a key set of {self._location}, {key_set.key_id} is of "
+                f"{key_set.location}",
                 code="other-location",
                 hint="Give the location its old name, or the new one an empty bucket: what is "
                 "sealed stays bound to the name it was sealed for.",
-                key_id=key_id,
+                key_id=key_set.key_id,
             )
-        return key_set
 
     def key_ids(self) -> list[str]:
         """Oldest first; what has no such name is no key set."""
@@ -149,6 +153,23 @@ class KeyRing:
         that was sealed with it, until `rewrap`."""
         wanted = (recipient.name for recipient in self._recipients)
         return tuple(name for name in wanted if name not in key_set.names)
+
+    def was_changed(self, key_set: KeySet, *, before: KeySet) -> bool:
+        """Whether what was wrapped for a recipient of this ring is another now, or gone: a rewrap
+        gives and takes recipients that the plan no longer names, and leaves the others alone."""
+        wanted = {recipient.name for recipient in self._recipients}
+        stands = {str(entry["recipient"]): entry for entry in key_set.recipients}
+        entries = (entry for entry in before.recipients if entry["recipient"] in wanted)
+        return any(stands.get(str(entry["recipient"])) != entry for entry in entries)
+
+    def put_back(self, key_set: KeySet) -> None:
+        """One that was lost; nothing when somebody did so meanwhile.
+
+        Raises Tampered (code "other-location").
+        """
+        self._require_own(key_set)
+        if key_set.key_id not in self.key_ids():
+            self._write(key_set)
 
     def decide_rewrap(self) -> list[Rewrapping]:
         """What `apply_rewrap` would change, for every key set. Raises as `key_sets`."""

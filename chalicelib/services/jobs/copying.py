@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.backup.copies import CopyResult, apply_copies
 from chalicelib.backup.copy_decision import decide_copies
 from chalicelib.backup.long_copies import LONG_BYTES, LongPlace, Unfinished, give_up_old
 from chalicelib.errors import Unavailable
 from chalicelib.evidence.text import counted
-from chalicelib.plan.records import canonical_json, format_time, parse_time
-from chalicelib.ports import ObjectStore
+from chalicelib.plan.records import format_time, parse_time
 from chalicelib.services import build
+from chalicelib.services.jobs.kept_keys import KeptKeys, keep_keys
 
 # Lambda ends an invocation after 15 minutes; one object may take the rest of them, and is put
 # down in time when it is a long one.
@@ -42,27 +41,27 @@ def copy(component: str, location: str, long: Mapping[str, float] | None = None)
     if not _take_turn(component, location, started_at):
         return {"found": f"another copy to {location} is still at work", "complete": False}
     try:
-        result, old, closed = _copy(component, location, started_at, long or {})
+        result, old, keys = _copy(component, location, started_at, long or {})
     finally:
         build.state().remove(f"copies#{component}", location, expected=_turn(started_at))
     if result.put_down:
         event = {"component": component, "location": location, "long": dict(long or {})}
         build.functions().start("copy", event)
     values = {f"CopyLag.{location}": result.lag_seconds}
-    if result.complete and result.vouched and not closed:
+    if result.complete and result.vouched and not (keys.lacking or keys.changed):
         values[f"Copied.{location}"] = 1.0
-    if result.lost:
-        values[f"Damaged.{location}"] = float(len(result.lost))
+    if damaged := (*result.lost, *keys.changed, *keys.put_back):
+        values[f"Damaged.{location}"] = float(len(damaged))
     build.metrics().put(component, values)
     if result.failures or result.differing:
         raise _incomplete(location, result)
-    found = _tell(location, result) + _tell_old(old) + _tell_closed(closed)
+    found = _tell(location, result) + _tell_old(old) + _tell_keys(keys)
     return {"found": found, "complete": result.complete}
 
 
 def _copy(
     component: str, location: str, started_at: datetime, long: Mapping[str, float]
-) -> tuple[CopyResult, tuple[Unfinished, ...], tuple[str, ...]]:
+) -> tuple[CopyResult, tuple[Unfinished, ...], KeptKeys]:
     places = build.locations()
     source, target = (places.store(name, component) for name in (places.primary, location))
     decision = decide_copies(build.catalogue(component).holdings(), source.list(), target.list())
@@ -75,25 +74,6 @@ def _copy(
         decision, source, target, clock=build.clock(), until=started_at + WORK, long=place
     )
     return result, old, keep_keys(location, source, target)
-
-
-def keep_keys(location: str, source: ObjectStore, target: ObjectStore) -> tuple[str, ...]:
-    """The wrapped data keys of a sealed location, a second time, in the primary one: a key set
-    that is lost there would lose all that was sealed with it.
-
-    Returns: the recipients of the plan who cannot open every one of them.
-    """
-    if not isinstance(target, SealedStore):
-        return ()
-    lacking: set[str] = set()
-    for key_set in target.keys.key_sets():
-        lacking.update(target.keys.lacking(key_set))
-        key = f"sealed-keys/{location}/{key_set.key_id}.json"
-        content = canonical_json(key_set.to_json())
-        known = any(row.key == key for row in source.list(key))
-        if not known or source.get(key) != content:
-            source.put(key, content)
-    return tuple(sorted(lacking))
 
 
 def _take_turn(component: str, location: str, now: datetime) -> bool:
@@ -144,6 +124,13 @@ def _tell_old(old: tuple[Unfinished, ...]) -> str:
     return f"; uploads that nobody went on with, removed: {', '.join(told)}" if told else ""
 
 
-def _tell_closed(lacking: tuple[str, ...]) -> str:
-    """A key set that was made while a region was lost, or before the plan named that key."""
-    return f"; NOT ALL OPENS for {', '.join(lacking)}: `leeward keys update`" if lacking else ""
+def _tell_keys(keys: KeptKeys) -> str:
+    """`lacking`: made while a region was lost, or before the plan named that key."""
+    told = ""
+    if keys.lacking:
+        told += f"; NOT ALL OPENS for {', '.join(keys.lacking)}: `leeward keys update`"
+    if keys.changed:
+        told += f"; KEY SETS CHANGED, compare with sealed-keys/: {', '.join(keys.changed)}"
+    if keys.put_back:
+        told += f"; KEY SETS GONE, put back from sealed-keys/: {', '.join(keys.put_back)}"
+    return told
