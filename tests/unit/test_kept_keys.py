@@ -1,4 +1,4 @@
-"""Key sets are kept a second time, where whoever writes to the sealed location cannot reach them."""
+"""Key sets are kept a second time, where whoever writes to the sealed location cannot reach."""
 
 from __future__ import annotations
 
