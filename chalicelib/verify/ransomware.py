@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from chalicelib.errors import Unavailable
@@ -89,14 +90,11 @@ def watch_noted(
 ) -> Watched:
     """Look at the bucket with the events that were noted since the last look, and forget them.
 
-    At most `EVENTS_PER_RUN` are taken in; the rest is the next run's. So are the signs that were
-    noted.
+    At most `EVENTS_PER_RUN` are taken in; the rest is the next run's, and a blind spot until then.
+    The signs that were noted are taken in too.
     """
-    rows = []
-    for row in state.query(partition(bucket), "event#"):
-        rows.append(row)
-        if len(rows) == EVENTS_PER_RUN:
-            break
+    some = list(islice(state.query(partition(bucket), "event#"), EVENTS_PER_RUN + 1))
+    rows = some[:EVENTS_PER_RUN]
     events = [BucketEvent.from_json(row) for row in rows]
     noted = list(state.query(partition(bucket), "sign#"))
     found = watch_bucket(
@@ -105,7 +103,10 @@ def watch_noted(
     )  # fmt: skip
     for row in (*rows, *noted):
         state.remove(partition(bucket), row["sort"], expected={})
-    return found
+    if len(some) == len(rows):
+        return found
+    waits = f"events: more than {EVENTS_PER_RUN} came since the last look, the rest waits"
+    return replace(found, blind=(*found.blind, waits))
 
 
 def watch_bucket(

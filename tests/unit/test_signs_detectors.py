@@ -22,7 +22,7 @@ from chalicelib.verify.signs.configuration import (
     note_rules,
 )
 from chalicelib.verify.signs.content import look_at
-from chalicelib.verify.signs.encryption_keys import count_keys, find_key_switch
+from chalicelib.verify.signs.encryption_keys import MOST_KEYS, count_keys, find_key_switch
 from chalicelib.verify.signs.events import bucket_of, read_event
 from chalicelib.verify.signs.growth import Grown, find_growth
 from chalicelib.verify.signs.names import count_endings, count_notes, find_drift, find_notes
@@ -176,6 +176,16 @@ def test_an_unknown_kms_key_is_a_sign_and_the_plans_own_is_none() -> None:
     assert [sign.score for sign in switched([sampled("arn:b", before="arn:a")] * 3)] == [0.8]
     assert switched([sampled("arn:b", before="arn:a")] * 3, allowed="arn:b") == []
     assert switched([sampled("arn:b", before="arn:a")] * 3, began=NOW) == []
+
+
+def test_a_customers_key_is_seen_in_a_bucket_of_very_many_keys() -> None:
+    """Each tenant has one: what is new is not left out for what is known."""
+    many = [sampled(f"arn:tenant-{n}", before=None) for n in range(MOST_KEYS + 50)]
+    known = count_keys({}, [(BEGAN, write) for write in many])
+    assert len(known) == MOST_KEYS
+    keys = count_keys(known, [(NOW, sampled("", problem="sse-c"))] * 3)
+    [sign] = find_key_switch(keys, frozenset(), since=BEGAN, now=NOW)
+    assert (sign.subject, sign.score) == ("SSE-C", 0.97)
 
 
 def compared(**after: Any) -> list[Sign]:

@@ -269,6 +269,69 @@ def test_content_that_always_looked_encrypted_is_named_a_blind_spot(watch: Watch
     assert any("own writes look encrypted" in it for it in found.blind)
 
 
+def test_an_attack_that_was_dealt_with_is_no_habit_of_the_bucket(watch: Watch) -> None:
+    """The second one would look as usual, days later, and nobody would be told."""
+    keys = watch.fill(70)
+    watch.live(8)
+    for key in keys:
+        watch.write(key, noise(5000, key))
+    assert watch.look().judgement.infected
+    clear_signs(watch.bucket.name, state=watch.state)
+    for key in keys:
+        watch.write(key)
+    watch.live(4)
+    again = [watch.write(key, noise(5000, f"again {key}")) for key in keys[:12]]
+    found = watch.look().judgement
+    assert (found.infected, found.started_at) == (True, again[0])
+
+
+def test_what_an_attack_deleted_at_once_is_no_burst_that_is_usual(watch: Watch) -> None:
+    keys = watch.fill(160)
+    watch.live(8)
+    for key in keys[:70]:
+        watch.delete(key)
+    for key in keys[70:90]:
+        watch.write(key, noise(5000, key))
+    first = watch.look().judgement
+    assert first.infected
+    clear_signs(watch.bucket.name, state=watch.state)
+    watch.live(3)
+    for key in keys[90:150]:
+        watch.delete(key)
+    assert watch.look().judgement.suspicion == 0.7
+
+
+def test_a_bucket_with_encrypted_uploads_is_watched_up_to_where_it_is_named_blind(
+    watch: Watch,
+) -> None:
+    """A twelfth of its writes is encrypted by habit; then all of them are."""
+    for day in range(6):
+        for number in range(240):
+            key = f"vault/{day}-{number}.bin"
+            watch.write(key, noise(2000, key) if number % 12 == 0 else TEXT)
+        watch.look()
+        watch.clock.sleep(86400)
+    before = watch.look()
+    assert not any("own writes look encrypted" in it for it in before.blind)
+    assert before.judgement.suspicion < 0.5
+    for number in range(40):
+        watch.write(f"vault/new-{number}.bin", noise(2000, f"vault/new-{number}.bin"))
+    assert watch.look().judgement.suspicion >= 0.85
+
+
+def test_events_that_wait_for_the_next_look_are_named(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.verify.ransomware.EVENTS_PER_RUN", 5)
+    watch.fill(7)
+    note_events(watch.bucket.name, watch.events, watch.state)
+    how: dict[str, Any] = {"state": watch.state, "reader": watch.bucket, "clock": watch.clock}
+    looks = [watch_noted(watch.bucket.name, **how) for _ in range(2)]
+    assert [it.events for it in looks] == [5, 2]
+    waiting = [[told for told in it.blind if told.startswith("events:")] for it in looks]
+    assert waiting == [["events: more than 5 came since the last look, the rest waits"], []]
+
+
 def test_a_setting_that_was_hidden_meanwhile_is_compared_with_the_last_that_was_seen(
     watch: Watch,
 ) -> None:

@@ -18,8 +18,9 @@ from chalicelib.ports.samples import SampledWrite
 KNOWN_AFTER = timedelta(days=7)
 LEAST_REPLACED = 3
 LEAST_NEW = 10
-MOST_KEYS = 100
-UNREADABLE = "unreadable"
+# Of more, a new one is not told from a known one: the bucket is named a blind spot.
+MOST_KEYS = 300
+CUSTOMERS, UNREADABLE = "SSE-C", "unreadable"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class UsedKey(Record):
 def key_of(write: SampledWrite) -> str:
     """ "SSE-C", a KMS key's id, "unreadable" for what may not be decrypted, "" for S3's own."""
     if write.now.problem == "sse-c":
-        return "SSE-C"
+        return CUSTOMERS
     if write.now.problem == "denied":
         return write.now.kms_key_id or UNREADABLE
     return write.now.kms_key_id if write.now.encryption.startswith("aws:kms") else ""
@@ -51,7 +52,12 @@ def count_keys(
         old = found.get(key) or UsedKey(at, 0, 0)
         replaced = old.replaced + (write.before is not None and _changed_key(key, write))
         found[key] = UsedKey(min(old.first_at, at), old.count + 1, replaced)
-    return dict(sorted(found.items(), key=lambda item: item[1].first_at)[:MOST_KEYS])
+    return dict(sorted(found.items(), key=_first_kept)[:MOST_KEYS])
+
+
+def _first_kept(item: tuple[str, UsedKey]) -> tuple[bool, datetime]:
+    key, used = item
+    return key not in (CUSTOMERS, UNREADABLE), used.first_at
 
 
 def _changed_key(key: str, write: SampledWrite) -> bool:
@@ -66,7 +72,7 @@ def find_key_switch(
         sign
         for key, it in keys.items()
         if key not in allowed
-        and not (it.first_at < since + KNOWN_AFTER and key not in ("SSE-C", UNREADABLE))
+        and not (it.first_at < since + KNOWN_AFTER and key not in (CUSTOMERS, UNREADABLE))
         and it.first_at > now - KNOWN_AFTER
         and (sign := _switch(key, it)) is not None
     ]
@@ -75,9 +81,9 @@ def find_key_switch(
 def _switch(key: str, it: UsedKey) -> Sign | None:
     """A customer's own key over objects that others could read is extortion, not a policy."""
     if it.replaced >= LEAST_REPLACED:
-        score = 0.97 if key == "SSE-C" else 0.8
+        score = 0.97 if key == CUSTOMERS else 0.8
     elif it.count >= LEAST_NEW:
-        score = 0.7 if key == "SSE-C" else 0.5
+        score = 0.7 if key == CUSTOMERS else 0.5
     else:
         return None
     return Sign(

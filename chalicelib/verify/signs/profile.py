@@ -21,9 +21,15 @@ from chalicelib.verify.signs.bursts import (
     count_slots,
     find_burst,
     hour_name,
+    slot_of,
     trim_peaks,
 )
-from chalicelib.verify.signs.encryption_keys import UsedKey, count_keys, find_key_switch
+from chalicelib.verify.signs.encryption_keys import (
+    MOST_KEYS,
+    UsedKey,
+    count_keys,
+    find_key_switch,
+)
 from chalicelib.verify.signs.growth import REMEMBERED, Grown, find_growth
 from chalicelib.verify.signs.judge import HORIZON
 from chalicelib.verify.signs.kinds import ending
@@ -309,10 +315,11 @@ def keep_signs(profile: Profile, more: Iterable[Sign], *, now: datetime) -> Prof
 
 
 def forget_findings(profile: Profile) -> Profile:
-    """The habits alone: no verdict, no signs, and nothing that is new since `HORIZON`."""
+    """The habits alone: no verdict, no signs, nothing that is new since `HORIZON`, and of an
+    infection nothing that was counted since it began."""
     recent = profile.looked_at - HORIZON
     return replace(
-        profile,
+        _forget_since(profile),
         revision=profile.revision + 1,
         flagged=(),
         grown=(),
@@ -324,12 +331,32 @@ def forget_findings(profile: Profile) -> Profile:
     )
 
 
+def _forget_since(profile: Profile) -> Profile:
+    """What an attack wrote and deleted would be usual afterwards, and the next one unseen."""
+    verdict = profile.verdict
+    if verdict is None or not verdict.infected or verdict.started_at is None:
+        return profile
+    since = verdict.started_at
+    day, hour, slot = since.strftime("%Y%m%d"), hour_name(since), slot_of(since).isoformat()
+    return replace(
+        profile,
+        days={name: it for name, it in profile.days.items() if name < day},
+        slots={name: it for name, it in profile.slots.items() if name < slot},
+        peaks={
+            kind: {name: most for name, most in hours.items() if name < hour}
+            for kind, hours in profile.peaks.items()
+        },
+    )
+
+
 def find_blind_spots(profile: Profile, *, now: datetime) -> list[str]:
     """What the history does not allow to judge yet, or never will."""
     found = []
     if now < profile.learning_ends_at:
         days = (now - profile.started_at).days
         found.append(f"bursts and new endings: {days} days of history, {LEAST_DAYS} are needed")
+    if len(profile.keys) >= MOST_KEYS:
+        found.append(f"keys: {MOST_KEYS} or more are used here, a new one is not seen")
     rate = usual_rates(profile, now)["weak"]
     if rate > BLIND_RATE:
         found.append(f"content: {rate:.0%} of this bucket's own writes look encrypted")

@@ -19,6 +19,9 @@ from chalicelib.plan.signs import Sign
 # The share of flagged writes during an attack that is looked for: a fast one among other writes,
 # and one that hides at 1 write in 50.
 ATTACK_RATES = (0.2, 0.02)
+# Where writes are flagged too often by habit to tell either of these from it: a fast one that does
+# little else.
+DENSE_RATE = 0.5
 # What legitimate writes are flagged at, at least; docs/ransomware.md measured less for both.
 STRONG_RATE = 0.002
 WEAK_RATE = 0.005
@@ -58,11 +61,8 @@ class Run:
 
 def find_run(flagged: Sequence[Flagged], sampled: int, usual_rate: float) -> Run:
     """The strongest run that lasts until now. `sampled`: samples taken so far, in all."""
-    runs = [
-        _sum_up(flagged, sampled, usual_rate, rate)
-        for rate in ATTACK_RATES
-        if rate >= 4 * usual_rate
-    ]
+    rates = [rate for rate in ATTACK_RATES if rate >= 4 * usual_rate] or [DENSE_RATE]
+    runs = [_sum_up(flagged, sampled, usual_rate, rate) for rate in rates if rate > usual_rate]
     return max(runs, key=lambda run: run.sum, default=Run(0.0, ()))
 
 
