@@ -97,6 +97,8 @@ class Server:
         application = create_backend_app(service)
         # Of Flask's help for debugging only this is wanted; it makes a class for each request.
         application.debug, application.config["PROPAGATE_EXCEPTIONS"] = False, True
+        # Headers for browsers of other sites, which AWS does not send unasked.
+        application.after_request_funcs.clear()
         return application
 
 
