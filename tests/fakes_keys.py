@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def sealed(inner: ObjectStore) -> SealedStore:
         "elsewhere/db",
         clock=SystemClock(),
         recipients=[OfflinePublicKey(PUBLIC_PEM)],
-        openers=[OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)],
+        openers=[offline_opener()],
     )
     return SealedStore(inner, ring)
+
+
+@cache
+def offline_opener() -> OfflinePrivateKey:
+    """Of the tests' key: to check that it is one takes a third of a second."""
+    return OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)

@@ -11,11 +11,11 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.folder.store import FolderObjectStore
 from chalicelib.adapters.sealing.key_ring import KeyRing
 from chalicelib.adapters.sealing.kms_keys import KmsKey, connect_kms, region_of
-from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealing.offline_keys import OfflinePublicKey
 from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import Unavailable
 from leeward.local.cloud import LocalCloud
-from tests.fakes_keys import PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, make_key_in_two_regions
+from tests.fakes_keys import PUBLIC_PEM, make_key_in_two_regions, offline_opener
 
 CONTENT = os.urandom(3 << 20) + b"end"
 NAME = "points/20261122T020000Z-full/base.tar.zst"
@@ -42,7 +42,7 @@ def test_kms_lost_in_both_regions_the_offline_key_restores(
             writer.commit()
         assert copies([], [kms[1]]).get(NAME) == CONTENT
 
-    offline = OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)
+    offline = offline_opener()
     with pytest.raises(Unavailable) as caught:
         copies([], kms).get(NAME)
     assert caught.value.instance_code == "no-key-fits"

@@ -18,7 +18,7 @@ from chalicelib.adapters.s3.store import MIB, S3ObjectStore
 from chalicelib.adapters.sealing.envelope import HEADER_BYTES, SEALED_FRAME_BYTES, sealed_size
 from chalicelib.adapters.sealing.key_ring import KeyRing
 from chalicelib.adapters.sealing.kms_keys import KmsKey, connect_kms, region_of
-from chalicelib.adapters.sealing.offline_keys import OfflinePrivateKey, OfflinePublicKey
+from chalicelib.adapters.sealing.offline_keys import OfflinePublicKey
 from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import (
     BadInput,
@@ -30,7 +30,13 @@ from chalicelib.errors import (
 )
 from chalicelib.ports import ObjectStore
 from leeward.local.cloud import LocalCloud
-from tests.fakes_keys import PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM, make_key_in_two_regions
+from tests.fakes_keys import (
+    PASSPHRASE,
+    PRIVATE_PEM,
+    PUBLIC_PEM,
+    make_key_in_two_regions,
+    offline_opener,
+)
 
 BIG = os.urandom(1 << 16) * 200 + b"end"  # 12.5 MiB and a bit
 LOCATION = "gcs-us-central1/nexus-db"
@@ -268,7 +274,7 @@ def test_recipients_change_without_an_upload(tmp_path: Path, kms: list[KmsKey]) 
     changed = ring(store, [kms[1], offline], [kms[0]])
     changed.apply_rewrap(changed.decide_rewrap())
     assert store.get("object") == before
-    opener = OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)
+    opener = offline_opener()
     assert SealedStore(store, ring(store, openers=[opener])).get("object") == b"data"
 
 
@@ -298,7 +304,7 @@ def test_the_openssl_command_wraps_a_data_key_for_leeward(tmp_path: Path) -> Non
          "-pkeyopt", "rsa_padding_mode:oaep", "-pkeyopt", "rsa_oaep_md:sha256"],
         cwd=tmp_path, input=secret, capture_output=True, check=True,
     ).stdout  # fmt: skip
-    opener = OfflinePrivateKey(PRIVATE_PEM, PASSPHRASE)
+    opener = offline_opener()
     entry = {"kind": "offline", "recipient": opener.name, "wrapped": b64encode(wrapped).decode()}
     assert opener.unwrap(entry, {}) == secret
 
