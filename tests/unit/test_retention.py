@@ -220,11 +220,20 @@ def test_held_and_locked_points_stay() -> None:
 
 
 def test_the_window_of_logs_keeps_the_point_that_opens_it() -> None:
-    """Moments of the last seven days are reached from a base backup before them."""
+    """Moments of the last seven days are reached from a base backup before them; tomorrow from the
+    next one."""
     points = daily(NOON, 20)
     decision = decide_retention(points, Retention(daily=2, logs=7 * DAY), now=NOON)
-    assert kept_days(decision) == ["0410", "0409", "0403"]
-    assert rules_of(decision, points[7]) == {"logs"}
+    assert kept_days(decision) == ["0410", "0409", "0404", "0403"]
+    assert rules_of(decision, points[7]) == rules_of(decision, points[6]) == {"logs"}
+
+
+def test_a_backup_that_was_not_over_before_the_window_does_not_open_it() -> None:
+    points = daily(NOON, 20)
+    slow = replace(points[7].point, finished_at=points[7].point.finished_at + timedelta(hours=6))
+    points[7] = replace(points[7], point=slow)
+    decision = decide_retention(points, Retention(daily=2, logs=7 * DAY), now=NOON)
+    assert kept_days(decision) == ["0410", "0409", "0403", "0402"]
 
 
 def test_components_are_decided_by_themselves() -> None:
@@ -323,6 +332,29 @@ def is_sound(one: PointStanding, by_id: dict[str, PointStanding]) -> bool:
     if one.quarantined:
         return False
     return one.point.parent_id is None or is_sound(by_id[one.point.parent_id], by_id)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    st.builds(Retention, daily=st.integers(1, 3), logs=st.timedeltas(DAY, 20 * DAY)),
+)
+def test_a_prune_a_day_leaves_every_promised_moment_reachable(
+    gaps: list[int], policy: Retention
+) -> None:
+    """However few dailies are kept: what will open the window is there when its time has come."""
+    shelf: list[PointStanding] = []
+    at, first_at = START, None
+    assert policy.logs
+    for hours in gaps:
+        at += timedelta(hours=hours)
+        first_at = first_at or at
+        shelf.append(standing(at))
+        decision = decide_retention(shelf, policy, now=at)
+        shelf = [kept.standing for kept in decision.keep]
+        oldest_needed = max(first_at, at - policy.logs)
+        assert min(one.point.taken_at for one in shelf) <= oldest_needed
+        assert len(shelf) <= policy.daily + 2
 
 
 HOURS = st.lists(st.integers(1, 40 * 24), min_size=1, max_size=60)

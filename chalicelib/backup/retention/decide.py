@@ -45,7 +45,8 @@ def decide_retention(
     Args:
         standings: any order; `taken_at` aware UTC.
         policy: counts per calendar period, `all` for everything of a stretch of time; 0 keeps none.
-            `logs` keeps the point from which the promised window of moments is reached.
+            `logs` keeps the point from which the promised window of moments is reached, and the
+            one that will be it.
         now: aware UTC; a point later than it takes no slot.
         time_zone: IANA name of the zone whose calendar is meant.
         unreadable: kept, and said.
@@ -168,11 +169,23 @@ def _apply_periods(reasons: Reasons, policy: Retention) -> None:
         for place in usable[bisect_right(usable, since, key=time_of) :]:
             reasons.keep(place, "all", words)
     if policy.logs:
-        since = _before(time_of(usable[-1]), policy.logs)
-        anchor = bisect_right(usable, since, key=time_of) - 1
-        words = f"opens the {format_duration(policy.logs)} of moments that logs reach back"
-        if anchor >= 0:
-            reasons.keep(usable[anchor], "logs", words)
+        _keep_openers(reasons, policy.logs, _before(time_of(usable[-1]), policy.logs))
+
+
+def _keep_openers(reasons: Reasons, logs: timedelta, since: datetime) -> None:
+    """The point from which the window of moments is reached, the oldest while none is old enough;
+    and the next one, which opens it later: were that to go, no point would grow old enough."""
+    usable = reasons.usable
+    opener = bisect_right(usable, since, key=reasons.times.__getitem__) - 1
+    while opener > 0 and reasons.standings[usable[opener]].point.finished_at > since:
+        opener -= 1
+    opener = max(opener, 0)
+    words = f"the {format_duration(logs)} of moments that logs reach back"
+    reasons.keep(usable[opener], "logs", f"opens {words}")
+    later = range(opener + 1, len(usable))
+    whole = (it for it in later if reasons.standings[usable[it]].point.parent_id is None)
+    if following := next(whole, None):
+        reasons.keep(usable[following], "logs", f"will open {words}")
 
 
 def _before(at: datetime, period: timedelta) -> datetime:
