@@ -34,6 +34,7 @@ from leeward.packaging.application import (
 from leeward.packaging.buckets import replica_globals
 from leeward.packaging.build_cache import cached, digest_of
 from leeward.packaging.libraries import library_archive
+from leeward.packaging.limits import require_deployable
 from leeward.packaging.names import names_globals, names_template, primary_outputs
 from leeward.packaging.parameters import plan_parameters
 from leeward.packaging.standby import handed_over, key_outputs, standby_template
@@ -75,6 +76,7 @@ def build_package(plan: Plan, out_dir: Path, lines: PlanLines | None = None) -> 
     Raises:
         NotReady: code "no-libraries" when a pinned library has no wheel for Lambda or cannot be
             fetched; code "not-packaged" when Chalice refuses the application.
+        PlanError: as `plan_resources` and `require_deployable`.
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = read_sources()
@@ -96,7 +98,14 @@ def build_package(plan: Plan, out_dir: Path, lines: PlanLines | None = None) -> 
     )
     _copy_template(made / "sam.json", package.template, digest)
     _copy_template(made / "expanded.json", package.expanded, digest)
+    _require_deployable("primary", package.template, package.expanded)
+    _require_deployable("standby", package.standby, package.standby_expanded)
     return package
+
+
+def _require_deployable(stack: str, template: Path | None, expanded: Path | None) -> None:
+    if template is not None and expanded is not None:
+        require_deployable(stack, json.loads(expanded.read_text()), template.stat().st_size)
 
 
 def _template_parts(plan: Plan, sources: dict[str, bytes]) -> list[dict[str, Any]]:

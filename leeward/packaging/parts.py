@@ -10,6 +10,7 @@ from chalicelib.errors import PlanError
 from chalicelib.plan.model import Plan
 from chalicelib.plan.schedule import Schedule
 from chalicelib.scenarios.compile import logical_id
+from leeward.packaging.limits import LONGEST_RULE_NAME, fitting
 
 Resources = dict[str, Any]
 
@@ -26,7 +27,7 @@ def alarm_name(component: str, what: str) -> str:
 
 def rule_name(plan: Plan, component: str, what: str) -> str:
     """ "leeward-nexus-studio-nexus-db-wal": the EventBridge rule of one schedule."""
-    return f"leeward-{plan.name}-{component}-{what}"
+    return fitting(f"leeward-{plan.name}-{component}-{what}", LONGEST_RULE_NAME)
 
 
 def schedule(

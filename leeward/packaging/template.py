@@ -18,6 +18,7 @@ from chalicelib.scenarios.steps import STEP_KINDS
 from leeward.packaging.buckets import replica_resources
 from leeward.packaging.copies import bucket_resources, copy_resources
 from leeward.packaging.exercises import exercise_resources
+from leeward.packaging.limits import require_names
 from leeward.packaging.many import many_resources
 from leeward.packaging.names import switch_resources
 from leeward.packaging.outage import heartbeat_resources
@@ -68,7 +69,11 @@ def step_parameters(plan: Plan) -> dict[str, Any]:
 
 
 def plan_resources(plan: Plan) -> Resources:
-    """Every resource that follows from the plan, by logical id."""
+    """Every resource that follows from the plan, by logical id.
+
+    Raises:
+        PlanError: codes "name-too-long", "zone-not-scheduled".
+    """
     here = tuple(name for name in plan.scenarios if not plan.runs_in_standby(name))
     resources = machine_resources(plan, here, STEP_FUNCTIONS)
     resources |= _evidence_lock(plan) | bucket_resources(plan)
@@ -83,6 +88,7 @@ def plan_resources(plan: Plan) -> Resources:
             resources |= copy_resources(plan, name, component)
         if component.retired is None:
             resources |= _taking(plan, name, component)
+    require_names(resources)
     return resources
 
 
