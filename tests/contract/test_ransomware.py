@@ -293,6 +293,21 @@ def test_every_part_of_a_bucket_is_read_and_absent_ones_are_none(s3: Any) -> Non
     json.dumps(found.parts)
 
 
+@pytest.mark.parametrize("markers", [1, 7])
+def test_delete_markers_do_not_hide_what_a_write_replaced(s3: Any, markers: int) -> None:
+    """An attacker may put as many as he likes before he writes; the key after it has a version."""
+    bucket = Bucket(s3)
+    bucket.put("plan.txt", b"first" * 300)
+    bucket.put("plan.txt.old", b"other" * 300)
+    for _ in range(markers):
+        s3.delete_object(Bucket=bucket.name, Key="plan.txt")
+    bucket.put("plan.txt", noise(2000, "a"))
+    written = bucket.events[-1]
+    [write] = bucket.reader.read_writes([(written.key, written.version_id)], 1024)
+    assert write.before is not None
+    assert write.before.data == (b"first" * 300)[:1024]
+
+
 def test_a_sample_of_an_odd_key_and_the_version_before_it(s3: Any) -> None:
     bucket = Bucket(s3)
     for key in ("a//b", "dir/", "x+y %26?.txt", "näme", "prefix", "prefix-longer"):

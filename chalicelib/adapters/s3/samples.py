@@ -15,6 +15,8 @@ from chalicelib.adapters.s3.config import read_settings
 from chalicelib.ports.samples import Problem, Sample, SampledWrite, SampleReader, Settings
 
 THREADS = 8
+# Of a key most have a version right below; a page takes at most PAGE (S3 API reference).
+FEW_ROWS, PAGE = 5, 1000
 # A canary is a few KiB; what was put in its place may be anything.
 WHOLE_BYTES = 8 << 20
 # InvalidRequest: S3 asks a plain GET for the customer's key. MethodNotAllowed: a delete marker.
@@ -54,14 +56,21 @@ class S3Samples(SampleReader):
         return SampledWrite(now, self._read(key, before, sample_bytes) if before else None)
 
     def _version_before(self, key: str, version_id: str) -> str:
-        """The newest version below this one; "" when there is none. Delete markers are passed."""
-        with mapped("s3", bucket=self._bucket, key=key):
-            answer = self._client.list_object_versions(
-                Bucket=self._bucket, Prefix=key, KeyMarker=key, VersionIdMarker=version_id,
-                MaxKeys=5,
-            )  # fmt: skip
-        rows = (row for row in answer.get("Versions", ()) if row["Key"] == key)
-        return next((str(row["VersionId"]) for row in rows), "")
+        """The newest version below this one; "" when there is none. Delete markers are passed,
+        however many: whoever puts some below what he writes would hide what it replaces."""
+        below, rows = version_id, FEW_ROWS
+        while below:
+            with mapped("s3", bucket=self._bucket, key=key):
+                answer = self._client.list_object_versions(
+                    Bucket=self._bucket, Prefix=key, KeyMarker=key, VersionIdMarker=below,
+                    MaxKeys=rows,
+                )  # fmt: skip
+            for row in answer.get("Versions", ()):
+                if row["Key"] == key:
+                    return str(row["VersionId"])
+            goes_on = answer.get("IsTruncated") and answer.get("NextKeyMarker") == key
+            below, rows = str(answer.get("NextVersionIdMarker", "")) if goes_on else "", PAGE
+        return ""
 
     def _read(self, key: str, version_id: str, most_bytes: int) -> Sample:
         which = {"VersionId": version_id} if version_id else {}
