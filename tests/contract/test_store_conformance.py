@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -484,9 +485,54 @@ def test_a_missing_bucket_and_a_full_disk_are_named(s3_client: Any, tmp_path: Pa
             act()
         assert missing.value.instance_code == "no-bucket"
     full = FolderObjectStore(tmp_path)
-    with pytest.raises(NotReady) as caught, full.open_writer("k") as writer:
-        raise OSError(28, "No space left on device", writer)
+    with full.open_writer("k") as writer:
+        writer._file = FullFile()
+        with pytest.raises(NotReady) as caught:
+            writer.write(b"content")
     assert caught.value.instance_code == "no-disk-space"
+    assert list(full.list()) == []
+
+
+class FullFile:
+    def write(self, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_does_not_answer_is_not_one_without_the_object(tmp_path: Path) -> None:
+    """Else a note that cannot be read would say that nobody holds, or distrusts, a point."""
+    store = FolderObjectStore(tmp_path)
+    store.put("points/p/hold.json", b"{}")
+    looping = tmp_path / "points/p/hold.json"
+    looping.unlink()
+    looping.symlink_to(looping)
+    for act in (
+        lambda: store.get("points/p/hold.json"),
+        lambda: store.facts("points/p/hold.json"),
+        lambda: list(store.list("points/")),
+    ):
+        with pytest.raises(Unavailable) as caught:
+            act()
+        assert caught.value.instance_code == "disk-silent"
+    assert store.put("points/p/hold.json", b"{}").size_bytes == 2, "it is written over"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_of_somebody_else_refuses_and_lacks_nothing(tmp_path: Path) -> None:
+    FolderObjectStore(tmp_path / "theirs").put("k", b"content")
+    (tmp_path / "theirs").chmod(0o700)
+    os.seteuid(65534)
+    try:
+        store = FolderObjectStore(tmp_path / "theirs")
+        for act in (
+            lambda: store.get("k"),
+            lambda: list(store.list()),
+            lambda: store.put("k", b""),
+        ):
+            with pytest.raises(Refused) as caught:
+                act()
+            assert caught.value.instance_code == "access-denied"
+    finally:
+        os.seteuid(0)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["503", "reset"])

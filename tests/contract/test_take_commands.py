@@ -115,6 +115,21 @@ def test_a_path_of_the_plan_that_is_not_there_is_no_backup(plan: Path, tmp_path:
     assert "no file in /log" in json.loads(run(*take).stdout)["note"]
 
 
+@pytest.mark.parametrize("nas", ["plan.yaml/nas", "not-here/nas"])
+def test_a_folder_that_cannot_be_reached_costs_that_location_alone(
+    plan: Path, tmp_path: Path, nas: str
+) -> None:
+    """A share that is not there, on the machine from which somebody restores."""
+    location = f"  nas: {{ provider: own, role: local, path: {tmp_path}/{nas} }}\n  remote:"
+    text = plan.read_text().replace("  remote:", location).replace("to: [disk]", "to: [disk, nas]")
+    plan.write_text(text)
+    point = take("uploads", plan)
+    found = told("restore", "point", "uploads", "--plan", plan, "--dry-run")
+    assert (found["location"], found["point_id"]) == ("disk", point["id"])
+    assert {it[0] for it in found["others"]} == {"nas", "remote"}
+    assert not (tmp_path / "not-here").exists(), "a look makes no folder"
+
+
 def test_an_empty_folder_proves_nothing(plan: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "host")
     (tmp_path / "host/log").mkdir(parents=True)

@@ -69,6 +69,7 @@ def test_the_drive_is_flushed_before_and_after_a_name_is_given(
 
 def test_an_object_is_flushed_with_its_name(drive: Drive, tmp_path: Path) -> None:
     store = FolderObjectStore(tmp_path)
+    store.put("first", b"makes the folder")
     drive.done.clear()
     store.put("key", b"content")
     assert drive.done == ["sync", "flush"] * 2

@@ -16,7 +16,7 @@ class Spelling:
 
     def __init__(self, root: Path, known: str) -> None:
         self._root = root
-        self._folds = (root / known.upper()).exists()
+        self._folds = os.path.exists(root / known.upper())
         self._names: dict[Path, frozenset[str]] = {}
 
     def is_kept(self, path: Path) -> bool:

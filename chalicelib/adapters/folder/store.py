@@ -10,16 +10,21 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from chalicelib.adapters.folder.names import make_folders, sync_names
 from chalicelib.adapters.folder.spelling import Spelling
-from chalicelib.adapters.refusals import changed_meanwhile, exists, missing_object
+from chalicelib.adapters.refusals import (
+    access_denied,
+    changed_meanwhile,
+    exists,
+    missing_object,
+)
 from chalicelib.adapters.sealing.key_names import KeyNames
-from chalicelib.errors import BadInput, NotReady
+from chalicelib.errors import BadInput, LeewardError, NotReady, Truncated, Unavailable
 from chalicelib.plan.records import StoredObject
 from chalicelib.ports import Listed, StoredFacts
 from chalicelib.ports.durable import sync
@@ -31,13 +36,12 @@ NAMES = KeyNames(longest_bytes=3000, longest_segment_bytes=255)
 
 
 class FolderObjectStore:
-    """The port ObjectStore on a local folder, which is created when missing."""
+    """The port ObjectStore on a local folder, which the first write makes when it is missing."""
 
     encryption = "none (a local folder)"
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        make_folders(root / INCOMING)
         self._spelling = Spelling(root, INCOMING)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
@@ -54,64 +58,75 @@ class FolderObjectStore:
         return b"".join(self.read(key))
 
     def read(self, key: str) -> Iterator[bytes]:
-        try:
-            file = self._found(key).open("rb")
-        except OSError as error:
-            raise missing_object(key) from error
-        with file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
+        yield from self._read(key, 0)
 
     def read_on(self, key: str, start: int, *, version: str) -> Iterator[bytes]:
         if self.facts(key).version != version:
             raise changed_meanwhile(key)
-        with self._found(key).open("rb") as file:
-            file.seek(start)
-            while chunk := file.read(CHUNK_BYTES):
+        yield from self._read(key, start)
+
+    def _read(self, key: str, start: int) -> Iterator[bytes]:
+        with ExitStack() as stack:
+            with _in_our_words(key):
+                file = stack.enter_context(self._found(key).open("rb"))
+                file.seek(start)
+            while True:
+                with _in_our_words(key):
+                    chunk = file.read(CHUNK_BYTES)
+                if not chunk:
+                    return
                 yield chunk
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         return NAMES.merged(prefix, self._rows)
 
     def delete(self, key: str) -> None:
-        with suppress(FileNotFoundError, NotADirectoryError):
+        with suppress(Truncated), _in_our_words(key):
             path = self._found(key)
             path.unlink()
             self._spelling.forget(path.parent)
 
     def facts(self, key: str) -> StoredFacts:
         """A file system keeps no checksum."""
-        try:
+        with _in_our_words(key):
             found = self._found(key).stat()
-        except OSError as error:
-            raise missing_object(key) from error
         changed_at = datetime.fromtimestamp(found.st_mtime, UTC)
         return StoredFacts(found.st_size, changed_at, {}, f"{found.st_ino}-{found.st_mtime_ns}")
 
     def _rows(self, prefix: str) -> Iterator[Listed]:
         folder = prefix.rpartition("/")[0]
-        if not self._spelling.is_kept(self._root / folder):
-            return
-        for name in self._files(folder):
-            if name.startswith(prefix):
+        with _in_our_words(prefix):
+            kept = self._spelling.is_kept(self._root / folder)
+        for name in self._files(folder) if kept else ():
+            if not name.startswith(prefix):
+                continue
+            # What was removed since its name was read is not there.
+            with suppress(Truncated), _in_our_words(name):
                 found = (self._root / name).stat()
                 yield Listed(name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
 
     @contextmanager
     def _writer(self, key: str, *, if_absent: bool) -> Iterator[_FileWriter]:
         target = self._path(key)
-        with _clear_when_full(), _clear_when_a_folder(key):
-            make_folders(target.parent)
-            if not self._spelling.is_kept(target.parent):
-                raise FileExistsError
-            handle, temporary = tempfile.mkstemp(dir=self._root / INCOMING)
-            try:
-                with open(handle, "wb") as file:
-                    yield _FileWriter(
-                        key, file, Path(temporary), target, self._spelling, if_absent=if_absent
-                    )
-            finally:
-                Path(temporary).unlink(missing_ok=True)
+        with _writing(key):
+            file = self._incoming(target)
+        temporary = Path(file.name)
+        try:
+            with file:
+                yield _FileWriter(key, file, temporary, target, self._spelling, if_absent=if_absent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _incoming(self, target: Path) -> IO[bytes]:
+        """A new file beside all names, once there is room for its own."""
+        incoming = self._root / INCOMING
+        if not incoming.exists():
+            make_folders(incoming)
+            self._spelling = Spelling(self._root, INCOMING)
+        make_folders(target.parent)
+        if not self._spelling.is_kept(target.parent):
+            raise FileExistsError
+        return tempfile.NamedTemporaryFile(dir=incoming, delete=False)  # noqa: SIM115
 
     def _path(self, key: str) -> Path:
         return self._root / NAMES.name(key)
@@ -125,10 +140,11 @@ class FolderObjectStore:
     def _files(self, folder: str) -> Iterator[str]:
         """In byte order: a folder sorts as its name with a slash behind it."""
         try:
-            entries = list(os.scandir(self._root / folder))
-        except (FileNotFoundError, NotADirectoryError):
+            with _in_our_words(folder):
+                entries = list(os.scandir(self._root / folder))
+                names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+        except Truncated:
             return
-        names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
         for name in sorted(names, key=str.encode):
             path = f"{folder}/{name}" if folder else name
             if name.endswith("/"):
@@ -157,13 +173,15 @@ class _FileWriter:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self._digest.update(data)
         self._size_bytes += len(data)
-        self._file.write(data)
+        with _writing(self._key):
+            self._file.write(data)
 
     def commit(self) -> StoredObject:
-        self._file.flush()
-        sync(self._file.fileno())
-        self._give_name()
-        sync_names(self._target.parent)
+        with _writing(self._key):
+            self._file.flush()
+            sync(self._file.fileno())
+            self._give_name()
+            sync_names(self._target.parent)
         return StoredObject(self._key, self._size_bytes, self._digest.hexdigest())
 
     def _give_name(self) -> None:
@@ -188,7 +206,18 @@ class _FileWriter:
 
 
 @contextmanager
-def _clear_when_a_folder(key: str) -> Iterator[None]:
+def _in_our_words(key: str) -> Iterator[None]:
+    """What the system says of a file that is read, as every other store says it."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise missing_object(key) from error
+    except OSError as error:
+        raise _refusal(key, error) from error
+
+
+@contextmanager
+def _writing(key: str) -> Iterator[None]:
     """A folder cannot hold both `a` and `a/b`, as a bucket can, and on macOS not `a` and `A`."""
     try:
         yield
@@ -199,17 +228,23 @@ def _clear_when_a_folder(key: str) -> Iterator[None]:
             hint="Use a bucket for keys of which one begins another, or that differ by case alone.",
             key=key,
         ) from error
-
-
-@contextmanager
-def _clear_when_full() -> Iterator[None]:
-    try:
-        yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NotReady(
-                "expected room for the object, the disk is full",
-                code="no-disk-space",
-                hint="Free space there, or name a folder on a larger disk.",
-            ) from error
-        raise
+        raise _refusal(key, error) from error
+
+
+def _refusal(key: str, error: OSError) -> LeewardError:
+    """A share that hangs or went, a disk that fails: none of it says that an object is missing."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NotReady(
+            "expected room for the object, the disk is full",
+            code="no-disk-space",
+            hint="Free space there, or name a folder on a larger disk.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return access_denied("the file system", key or "the folder")
+    return Unavailable(
+        f"expected the disk to answer for {key or 'the folder'}, found "
+        f"{os.strerror(error.errno or 0).lower()}",
+        code="disk-silent",
+        hint="Look whether it is mounted, and at the kernel's log.",
+    )
