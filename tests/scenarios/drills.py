@@ -14,7 +14,7 @@ SCENARIO = "database-corruption"
 
 def make_drill(out: Path, damage: str, tell: Callable[[Told], None] = lambda told: None) -> Drill:
     plan, stage = load_runnable(PLAN, SCENARIO)
-    options = DrillOptions(SCENARIO, "nexus-db", damage, out, projects=2000, rate=100)
+    options = DrillOptions(SCENARIO, "nexus-db", damage, out, projects=2000, rate=30)
     return stage(plan, options, tell)
 
 

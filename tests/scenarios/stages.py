@@ -178,7 +178,7 @@ def stage(
     if change:
         change(data)
     options = DrillOptions(
-        SCENARIO, COMPONENT, "", out, projects=1000, rate=50, other_clouds=other_clouds
+        SCENARIO, COMPONENT, "", out, projects=1000, rate=30, other_clouds=other_clouds
     )
     made = Stage(Plan.from_json(data), options, lambda told: None)
     with ExitStack() as stack:

@@ -37,7 +37,7 @@ OTHER_LOCATIONS = {"s3:GetObject", "s3:ListBucket", "kms:Decrypt", "secretsmanag
 def result(tmp_path_factory: pytest.TempPathFactory) -> DrillResult:
     plan, stage = load_runnable(PLAN, SCENARIO)
     out = tmp_path_factory.mktemp("deletion")
-    options = DrillOptions(SCENARIO, "", "rows-and-objects", out, projects=1000, rate=50)
+    options = DrillOptions(SCENARIO, "", "rows-and-objects", out, projects=1000, rate=30)
     return stage(plan, options, lambda told: None).run()
 
 

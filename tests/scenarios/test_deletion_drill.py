@@ -54,7 +54,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     plan, _ = load_runnable(PLAN, SCENARIO)
     out = tmp_path_factory.mktemp("deletion-drill")
     made = Standing(
-        plan, DrillOptions(SCENARIO, "", "rows", out, projects=300, rate=50), lambda told: None
+        plan, DrillOptions(SCENARIO, "", "rows", out, projects=300, rate=30), lambda told: None
     )
     with ExitStack() as stack:
         made.set_stage(stack)
