@@ -184,6 +184,13 @@ class Production:
         return ""
 
     def _create_cluster(self) -> None:
+        self._create_data()
+        lines = [f"{name} = '{value}'\n" for name, value in SETTINGS.items()]
+        with (self.data_dir / "postgresql.conf").open("a") as file:
+            file.writelines(lines)
+
+    def _create_data(self) -> None:
+        """What initdb makes."""
         password = self.folder / "password"
         password.write_text(self._passwords[SUPERUSER])
         self.account.own(self.folder)
@@ -203,9 +210,6 @@ class Production:
         password.unlink()
         if done.returncode:
             raise self._not_started(done.stderr.strip())
-        lines = [f"{name} = '{value}'\n" for name, value in SETTINGS.items()]
-        with (self.data_dir / "postgresql.conf").open("a") as file:
-            file.writelines(lines)
 
     def _wait_ready(self) -> None:
         import psycopg

@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from leeward.local.production import Production
+from leeward.local.shims import replaced
+from tests.initialised import copied_once_made
 from tests.scenarios.untouched import Untouched
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clusters_are_copied() -> Iterator[None]:
+    with replaced(Production, "_create_data", copied_once_made):
+        yield
 
 
 @pytest.fixture
