@@ -114,7 +114,8 @@ def command(
 
     With --compare the locations are held against each other too: a point is the same in all when
     its manifests name the same bytes and every object was read where it lies, so with --read-all
-    at the latest. What one location has alone is a difference, whatever the reason.
+    at the latest. A point that one location has alone is a difference, whatever the reason, and so
+    is WAL that should have been copied by now.
 
     Exit status: 0 everything was looked at and is as it should be (after the repair); 1 not, a
     point was quarantined, or a location did not answer; 2 the input cannot be used.

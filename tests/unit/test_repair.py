@@ -110,6 +110,33 @@ def test_copies_are_equal_only_when_all_were_read(places: Places) -> None:
     assert not places.compare().equal
 
 
+def test_a_point_that_is_still_on_its_way_is_not_the_same_everywhere(places: Places) -> None:
+    primary = places.keepers["primary"]
+    point = primary.add(b"new")
+    places.check_all()
+    found = places.compare()
+    assert not found.equal
+    [young] = [it for it in found.points if it.point_id == point.id]
+    assert young.proven_in == ("primary",)
+    assert [(it.code, it.location, it.found) for it in young.differences] == [
+        ("absent", name, "not copied yet") for name in NAMES[1:]
+    ]
+
+
+def test_wal_that_nobody_read_is_not_proven_to_be_the_same(places: Places) -> None:
+    places.check_all()
+    for keeper in places.keepers.values():
+        [segment] = keeper.add_wal(4)
+    places.clock.at += timedelta(days=2)
+    places.check("primary")
+    found = places.compare()
+    assert {(it.code, it.location) for it in found.wal if it.key == segment} == {
+        ("unread", name) for name in NAMES[1:]
+    }
+    places.check_all()
+    assert places.compare().equal
+
+
 def test_nothing_is_equal_while_a_location_is_silent(places: Places) -> None:
     assert places.check_all() == SOUND
     [answering, *_] = places.views()

@@ -77,6 +77,9 @@ def view_location(
     )
 
 
+UNREAD = "not read since it was promised"
+
+
 @dataclass(frozen=True)
 class Difference(Record):
     """`code`: absent, other-manifest, wrong (a finding names it), unread, other-content, silent
@@ -126,8 +129,9 @@ def compare_locations(
     now: datetime,
     silent: tuple[str, ...] = (),
 ) -> Comparison:
-    """Pure. What is younger than `policy.copied_within` may be absent; what was read longer ago
-    than `policy.read_within` is not proven.
+    """Pure. A point that is not everywhere is not equal, however young it is; WAL that is younger
+    than `policy.copied_within` may be on its way. What was read longer ago than
+    `policy.read_within` is not proven.
 
     Args:
         views: the first one's manifest is what others are compared with, so the primary's.
@@ -141,7 +145,7 @@ def compare_locations(
             for point_id in sorted(points)
             if not any(point_id in view.survey.quarantined for view in views)
         ),
-        wal=tuple(_compare_wal(views, now - policy.copied_within)),
+        wal=tuple(_compare_wal(views, policy, now)),
         silent=silent,
     )
 
@@ -160,10 +164,7 @@ def _compare_point(
     ]
     proven_in = []
     for view in views:
-        mine = view.point(point.id)
-        if mine is None and now - point.finished_at <= policy.copied_within:
-            continue
-        found = _differences(view, mine, point, now - policy.read_within)
+        found = _differences(view, point, policy, now)
         differences += found
         if not found:
             proven_in.append(view.name)
@@ -171,11 +172,13 @@ def _compare_point(
 
 
 def _differences(
-    view: LocationView, mine: RecoveryPoint | None, truth: RecoveryPoint, since: datetime
+    view: LocationView, truth: RecoveryPoint, policy: CheckPolicy, now: datetime
 ) -> list[Difference]:
-    manifest = point_key(truth.id, MANIFEST)
+    manifest, mine = point_key(truth.id, MANIFEST), view.point(truth.id)
     if mine is None:
-        return [Difference("absent", view.name, manifest, "no manifest that can be trusted")]
+        young = now - truth.finished_at <= policy.copied_within
+        why = "not copied yet" if young else "no manifest that can be trusted"
+        return [Difference("absent", view.name, manifest, why)]
     if digest_of_manifest(mine) != digest_of_manifest(truth):
         found = f"digest {digest_of_manifest(mine)}, elsewhere {digest_of_manifest(truth)}"
         return [Difference("other-manifest", view.name, manifest, found)]
@@ -186,9 +189,9 @@ def _differences(
         if key in wrong
     ]
     unread = [
-        Difference("unread", view.name, item.key, "not read since it was promised")
+        Difference("unread", view.name, item.key, UNREAD)
         for item in mine.objects
-        if item.key not in wrong and not _read_since(view, item, since)
+        if item.key not in wrong and not _read_since(view, item, now - policy.read_within)
     ]
     return [*found_wrong, *unread]
 
@@ -198,21 +201,32 @@ def _read_since(view: LocationView, item: StoredObject, since: datetime) -> bool
     return read_at is not None and read_at >= since
 
 
-def _compare_wal(views: Sequence[LocationView], copied_by: datetime) -> list[Difference]:
-    """By name, and by digest where two locations have read the same; the indexes beside it too."""
+def _compare_wal(
+    views: Sequence[LocationView], policy: CheckPolicy, now: datetime
+) -> list[Difference]:
+    """By name, and by what was read of it in each location; the indexes beside it too."""
+    copied_by, since = now - policy.copied_within, now - policy.read_within
     stored_at: dict[str, datetime] = {}
     for row in (row for view in views for row in _beside_points(view.survey)):
         stored_at[row.key] = min(row.modified_at, stored_at.get(row.key, row.modified_at))
     differences = []
     for key in sorted(stored_at):
         digests = _digests(views, key)
+        due = stored_at[key] <= copied_by
         for view in views:
-            if key not in view.survey.rows and stored_at[key] <= copied_by:
-                differences.append(Difference("absent", view.name, key, "no such object"))
-            elif view.name in digests and len(set(digests.values())) > 1:
+            if view.name in digests and len(set(digests.values())) > 1:
                 found = f"sha-256 {digests[view.name]}, elsewhere another"
                 differences.append(Difference("other-content", view.name, key, found))
+            elif key not in view.survey.rows and due:
+                differences.append(Difference("absent", view.name, key, "no such object"))
+            elif key in view.survey.rows and due and not _read_here(view, key, since):
+                differences.append(Difference("unread", view.name, key, UNREAD))
     return differences
+
+
+def _read_here(view: LocationView, key: str, since: datetime) -> bool:
+    seen = view.ledger.seen.get(key)
+    return seen is not None and seen.is_of(view.survey.rows[key]) and seen.read_at >= since
 
 
 def _beside_points(survey: Survey) -> Iterator[Listed]:
