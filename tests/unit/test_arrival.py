@@ -142,6 +142,14 @@ def test_an_index_written_over_is_named_once_it_was_read(checksums: bool) -> Non
     assert codes(gate.arrive("schemas/readme.txt")) == [("extra", "schemas/readme.txt")]
 
 
+@pytest.mark.parametrize("key", ["READ_ME_TO_RECOVER.txt", "points/readme.txt", "point/x/y"])
+def test_what_lies_beside_the_copies_and_is_nobodys_is_extra(gate: Gate, key: str) -> None:
+    gate.keeper.store.put(key, b"pay")
+    assert codes(gate.arrive(key)) == [("extra", key)]
+    gate.keeper.store.delete(key)
+    assert gate.arrive(key).kind == "gone"
+
+
 def test_notes_and_other_objects_are_let_pass(gate: Gate) -> None:
     assert gate.arrive(f"points/{gate.point.id}/hold.json").kind == "note"
     assert gate.arrive("copying/x").kind == "other"

@@ -177,6 +177,21 @@ def test_a_manifest_written_anew_with_its_digest_is_found_by_the_index(guard: Gu
     assert codes(guard.check()) == {("tampered", key)}
 
 
+def test_what_lies_beside_the_copies_and_is_nobodys_is_extra(guard: Guard) -> None:
+    store = guard.keeper.store
+    for key in ("READ_ME.txt", "point/x/y"):
+        store.put(key, b"pay")
+    own = ("handover/r/base.tar.zst", "shards/r/plan.json", "copying/x", "sealed-keys/gcs/x.json",
+           "copied.json", "objects/a", "objects-long/b")  # fmt: skip
+    for key in own:
+        store.put(key, b"own")
+    assert guard.check().ok, "what is so young may be on its way to be something"
+    guard.keeper.clock.at += 2 * DAY
+    assert codes(guard.check()) == {("extra", "READ_ME.txt"), ("extra", "point/x/y")}
+    beside_a_replica = dataclasses.replace(ALL, whole=False)
+    assert guard.check(beside_a_replica).ok
+
+
 def test_a_wiped_index_vouches_for_nothing(guard: Guard) -> None:
     """Else whoever empties it may rewrite a manifest with its objects, and every check is green."""
     state = InMemoryState()

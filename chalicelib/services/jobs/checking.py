@@ -122,8 +122,11 @@ def policy_of(plan: Plan, component: BaseComponent) -> CheckPolicy:
 
 def policy_at(places: Locations, location: str, component: str) -> CheckPolicy:
     """As `policy_of`. No copy is waited for where backups are taken to: what is gone is missing."""
-    policy = policy_of(places.plan, places.component(component))
-    return replace(policy, copied_within=timedelta(0)) if location == places.primary else policy
+    found = places.component(component)
+    policy = policy_of(places.plan, found)
+    if location == places.primary:
+        return replace(policy, copied_within=timedelta(0))
+    return replace(policy, whole=not isinstance(found, Bucket))
 
 
 def arrive(event: dict[str, Any]) -> dict[str, Any]:

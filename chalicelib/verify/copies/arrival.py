@@ -31,11 +31,17 @@ from chalicelib.plan.wal import BESIDE, is_index_key, parse_history_key, parse_w
 from chalicelib.ports import Clock, ObjectStore, StoredFacts
 from chalicelib.verify.copies.content import read_content
 from chalicelib.verify.copies.expected import Expected
-from chalicelib.verify.copies.findings import DEADLINE, Finding, Unreached, judge_error
+from chalicelib.verify.copies.findings import (
+    DEADLINE,
+    Finding,
+    Unreached,
+    in_bytes,
+    judge_error,
+)
 from chalicelib.verify.copies.flight import TimeLimit, in_flight
 from chalicelib.verify.copies.integrity import judge_content, judge_facts
 from chalicelib.verify.copies.ledger import Ledger
-from chalicelib.verify.copies.survey import judge_manifest
+from chalicelib.verify.copies.survey import OWN, judge_manifest
 
 LOOK_THREADS = 16
 # One object of this size is read in well under a minute.
@@ -114,12 +120,19 @@ class _Look:
         if key.startswith(BESIDE):
             return self._at_seen(key, "index", is_index_key(key))
         if not point_id:
-            return self.arrival(key, "other")
+            return self.arrival(key, "other") if key.startswith(OWN) else self._at_stray(key)
         if key == point_key(point_id, MANIFEST):
             return self._at_manifest(key, point_id)
         if key in {point_key(point_id, name) for name in NOTES}:
             return self.arrival(key, "note")
         return self._at_object(key, point_id)
+
+    def _at_stray(self, key: str) -> Arrival:
+        facts = self._facts(key)
+        if facts is None:
+            return self.arrival(key, "gone")
+        self.findings += (Finding("extra", key, "", "nothing", in_bytes(facts.size_bytes)),)
+        return self.arrival(key, "object")
 
     def _at_manifest(self, key: str, point_id: str) -> Arrival:
         point = self._point(point_id)

@@ -43,6 +43,7 @@ def verify_location(
         now=clock.now(),
         component=component,
         copied_within=policy.copied_within,
+        whole=policy.whole,
     )
     decision = decide_check(found, load_ledger(ledgers, name), policy, now=clock.now())
     result, ledger = apply_check(

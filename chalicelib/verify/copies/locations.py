@@ -68,8 +68,9 @@ def view_location(
     """
     now = clock.now()
     found = survey(
-        store, catalogue.indexed(), now=now, component=component, copied_within=policy.copied_within
-    )
+        store, catalogue.indexed(), now=now, component=component,
+        copied_within=policy.copied_within, whole=policy.whole,
+    )  # fmt: skip
     ledger = load_ledger(ledgers, f"{component}/{location}")
     decision = decide_check(found, ledger, policy, now=now)
     return LocationView(

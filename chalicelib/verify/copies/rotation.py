@@ -22,6 +22,7 @@ class CheckPolicy:
     read_bytes: so many a run, None for all there is. wal_within: WAL must be unbroken for so long
     back, None: only what each point itself needs. copied_within: how late a copy may be.
     long_bytes: an object as large as that is read by several checks, if one has not the time.
+    whole: what lies beside the copies is looked at too; not where a replica's objects do.
     """
 
     every: timedelta = timedelta(hours=6)
@@ -30,6 +31,7 @@ class CheckPolicy:
     wal_within: timedelta | None = None
     copied_within: timedelta = timedelta(days=1)
     long_bytes: int = 4 << 30
+    whole: bool = True
 
     @property
     def runs(self) -> int:

@@ -22,16 +22,28 @@ from chalicelib.plan.manifest import (
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.plan.wal import (
     BESIDE,
+    COPIED,
     is_index_key,
     parse_history,
     parse_history_key,
     parse_wal_key,
 )
 from chalicelib.ports import Listed, ObjectStore
-from chalicelib.verify.copies.findings import Finding, Unreached, judge_error
+from chalicelib.verify.copies.findings import Finding, Unreached, in_bytes, judge_error
 
 History = tuple[tuple[int, int], ...]
 CHECKED = ("points/", "wal/", *BESIDE)
+# What else Leeward writes beside them; the objects of a replica are checked by their inventory.
+OWN = (
+    "handover/",
+    "shards/",
+    "copying/",
+    "sealed-keys/",
+    "keys/",
+    "objects/",
+    "objects-long/",
+    COPIED,
+)
 READ_THREADS = 8
 # What a backup or a copy that is still running has written so far belongs to nothing yet.
 SAFETY_AGE = timedelta(days=1)
@@ -60,6 +72,7 @@ def survey(
     now: datetime,
     component: str = "",
     copied_within: timedelta = SAFETY_AGE,
+    whole: bool = True,
 ) -> Survey:
     """List the location and read its manifests.
 
@@ -67,10 +80,13 @@ def survey(
         component: whose manifests they must be, "": that is not looked at.
         index: point id -> digest of its manifest; None: there is no index to compare with.
         copied_within: a point that the index names may be missing for so long after it was taken.
+        whole: whether what lies beside the copies is looked at, too, for what belongs to nothing.
     Raises:
         Unavailable, Refused, NotReady: the location could not be listed; nothing is known of it.
     """
-    rows = {row.key: row for prefix in CHECKED for row in store.list(prefix)}
+    prefixes = ("",) if whole else CHECKED
+    listed = {row.key: row for prefix in prefixes for row in store.list(prefix)}
+    rows = {key: row for key, row in listed.items() if key.startswith(CHECKED)}
     ids = sorted(filter(None, map(_manifest_of, rows)))
     with ThreadPoolExecutor(READ_THREADS) as threads:
         read = partial(_read_point, store, index=index or {}, component=component)
@@ -95,7 +111,7 @@ def survey(
             ),
             *_against_index(ids, index, rows, now, copied_within),
             *_without_parent(sound, {item.id for item in points}),
-            *_extra(rows, points, {*ids, *(index or {})}, now),
+            *_extra(listed, points, {*ids, *(index or {})}, now),
             *(item for item in histories.values() if isinstance(item, Finding)),
         ),
         unreached=tuple(failed),
@@ -192,9 +208,10 @@ def _extra(
     belongs = {item.key for point in points for item in point.objects}
     unknown = ids - {point.id for point in points}
     return [
-        Finding("extra", row.key, point_of_key(row.key), "nothing", f"{row.size_bytes} bytes")
+        Finding("extra", row.key, point_of_key(row.key), "nothing", in_bytes(row.size_bytes))
         for row in rows.values()
         if row.key not in belongs
+        and not row.key.startswith(OWN)
         and not is_known_name(row)
         and point_of_key(row.key) not in unknown
         and now - row.modified_at > SAFETY_AGE
