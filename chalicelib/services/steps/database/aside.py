@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from chalicelib.evidence import entries
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import Damage
+from chalicelib.plan.records import Damage, RecoveryTarget, Window
 from chalicelib.plan.wal import segment_start
 from chalicelib.ports import Databases, ObjectStore
+from chalicelib.recover.database.beginnings import sees_beginnings
 from chalicelib.recover.database.changes import ChangeScan
 from chalicelib.recover.database.relations import Relations
-from chalicelib.recover.database.set_aside import SetAside, set_aside, tell_beyond
+from chalicelib.recover.database.set_aside import SetAside, is_after, set_aside, tell_beyond
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.steps.database.relations import relations_of, relations_since
@@ -21,6 +24,9 @@ from chalicelib.services.steps.said import say
 from chalicelib.services.steps.sources import source_of
 
 FILE = "set-aside.jsonl"
+# How much WAL before the damage is read, one after the other and then all, until each
+# transaction that committed after it is seen from its beginning on.
+BACK_SEGMENTS = (1, 8, 64)
 
 
 def set_aside_step(run: Run, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -59,16 +65,38 @@ def _set_aside(run: Run, component: str, damage: Damage) -> tuple[SetAside, str]
     source, target = source_of(run, component), damage.target
     inventory = source.catalogue.inventory()
     window = find_window(inventory.windows, target)
-    known = window.start_lsn if target.kind == "time" else target.lsn
-    first = segment_start(known, inventory.wal.segment_bytes)
-    relations, damaged = _damaged(run, component, source.store, damage)
     folder = build.environment().work_dir / run.run_id
-    with (
-        wal_on_disk(source.store, inventory, window, folder / "aside-wal", from_lsn=first) as wal,
-        build.evidence_store().open_writer(f"{run.incident_id}/{FILE}") as writer,
-    ):
-        scan = ChangeScan()
-        texts = wal.dump(window.timeline, first, window.end_lsn)
+    beyond = tell_beyond(inventory.wal, window)
+    for start in _starts(window, target, inventory.wal.segment_bytes):
+        with wal_on_disk(
+            source.store, inventory, window, folder / "aside-wal", from_lsn=start
+        ) as wal:
+            dump = partial(wal.dump, window.timeline, start, window.end_lsn)
+            if start <= window.start_lsn or sees_beginnings(dump(), is_after(target)):
+                relations, damaged = _damaged(run, component, source.store, damage)
+                return _keep(run, dump(), relations, damaged, target), beyond
+    raise AssertionError("the last start is that of the window")
+
+
+def _starts(window: Window, target: RecoveryTarget, segment_bytes: int) -> Iterator[int]:
+    """From where to read. What is committed after the damage may have begun long before."""
+    first = segment_start(window.start_lsn, segment_bytes)
+    for segments in BACK_SEGMENTS if target.kind != "time" else ():
+        start = segment_start(target.lsn, segment_bytes) - segments * segment_bytes
+        if start > first:
+            yield start
+    yield first
+
+
+def _keep(
+    run: Run,
+    texts: Iterable[bytes],
+    relations: Relations,
+    damaged: Databases,
+    target: RecoveryTarget,
+) -> SetAside:
+    scan, folder = ChangeScan(), build.environment().work_dir / run.run_id
+    with build.evidence_store().open_writer(f"{run.incident_id}/{FILE}") as writer:
         kept = set_aside(
             (transaction for text in texts for transaction in scan.feed(text)),
             relations,
@@ -79,7 +107,7 @@ def _set_aside(run: Run, component: str, damage: Damage) -> tuple[SetAside, str]
         )
         if kept.transactions:
             writer.commit()
-    return kept, tell_beyond(inventory.wal, window)
+    return kept
 
 
 def _damaged(
