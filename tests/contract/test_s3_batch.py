@@ -237,7 +237,7 @@ def test_the_request_is_one_that_aws_s_own_model_accepts(moto: S3Server) -> None
         "Manifest": {
             "Spec": {
                 "Format": "S3BatchOperations_CSV_20180820",
-                "Fields": ["Bucket", "Key", "VersionId"],
+                "Fields": ["Bucket", "Key"],
             },
             "Location": {"ObjectArn": f"arn:aws:s3:::{bucket}/m.csv", "ETag": etag},
         },
@@ -255,9 +255,7 @@ def test_the_request_is_one_that_aws_s_own_model_accepts(moto: S3Server) -> None
                 {"AccountId": "123456789012", "JobId": "job-1"},
             )
             jobs = S3BatchJobs(client, moto.client, ROLE)
-            copy = BatchCopy(
-                "t" * 300, bucket, "m.csv", "report", "replica", storage_class, versions=True
-            )
+            copy = BatchCopy("t" * 300, bucket, "m.csv", "report", "replica", storage_class)
             assert jobs.start(copy) == "job-1"
             with pytest.raises(CheckFailed, match="Paused .* by a person"):
                 jobs.follow("job-1")
@@ -268,6 +266,6 @@ def test_the_request_is_one_that_aws_s_own_model_accepts(moto: S3Server) -> None
     assert known >= {"Complete", "Failed", "Cancelled", "Suspended", "Paused"}
 
 
-def test_a_line_is_what_s3_reads_as_bucket_key_and_version() -> None:
-    assert manifest_line("b", 'a b/é,\n"c', "v1") == b"b,a+b/%C3%A9%2C%0A%22c,v1\n"
+def test_a_line_is_what_s3_reads_as_bucket_and_key() -> None:
+    assert manifest_line("b", 'a b/é,\n"c') == b"b,a+b/%C3%A9%2C%0A%22c\n"
     assert BATCH_LARGEST_BYTES <= 5 << 30

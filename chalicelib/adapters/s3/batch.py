@@ -35,7 +35,7 @@ ENDED_BADLY = frozenset({"Failed", "Cancelled", "Suspended", "Paused"})
 class BatchCopy:
     """A job to be made. `token`: the same one makes the same job once, whoever asks again.
 
-    `manifest` and `report` are keys of `bucket`; `versions`: the manifest has a third column.
+    `manifest` and `report` are keys of `bucket`.
     """
 
     token: str
@@ -44,7 +44,6 @@ class BatchCopy:
     report: str
     replica: str
     storage_class: str
-    versions: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,13 @@ class BatchFailure:
     """One line of a job's report."""
 
     key: str
-    version_id: str
     code: str
     message: str
 
 
-def manifest_line(bucket: str, key: str, version_id: str = "") -> bytes:
-    """A line of a manifest. Either all lines have a version id or none has."""
-    fields = [bucket, quote_plus(key, safe="/"), *([version_id] if version_id else [])]
-    return ",".join(fields).encode() + b"\n"
+def manifest_line(bucket: str, key: str) -> bytes:
+    """A line of a manifest: of whatever is the object when the job comes to it."""
+    return f"{bucket},{quote_plus(key, safe='/')}\n".encode()
 
 
 class S3BatchJobs:
@@ -123,8 +120,8 @@ class S3BatchJobs:
         for part in json.loads(manifest)["Results"]:
             text = self._read(bucket, part["Key"]).decode()
             for row in csv.reader(io.StringIO(text)):
-                _, key, version_id, _, code, _, message = row
-                yield BatchFailure(unquote_plus(key), version_id, code, message)
+                _, key, _, _, code, _, message = row
+                yield BatchFailure(unquote_plus(key), code, message)
 
     def _read(self, bucket: str, key: str) -> bytes:
         with mapped("s3", key=key):
@@ -132,7 +129,6 @@ class S3BatchJobs:
         return content
 
     def _request(self, copy: BatchCopy, etag: str) -> dict[str, Any]:
-        columns = ["Bucket", "Key", *(["VersionId"] if copy.versions else [])]
         return {
             "AccountId": self._account,
             "ConfirmationRequired": False,
@@ -150,7 +146,7 @@ class S3BatchJobs:
                 }
             },
             "Manifest": {
-                "Spec": {"Format": "S3BatchOperations_CSV_20180820", "Fields": columns},
+                "Spec": {"Format": "S3BatchOperations_CSV_20180820", "Fields": ["Bucket", "Key"]},
                 "Location": {
                     "ObjectArn": f"arn:aws:s3:::{copy.bucket}/{copy.manifest}",
                     "ETag": etag,
