@@ -33,11 +33,13 @@ class Ticking:
 
 
 class World:
+    """`versioned`: the user's bucket; a replica always is."""
+
     def __init__(self, *, versioned: bool = False) -> None:
         self.clock = Ticking()
         self.buckets = InMemoryBuckets(self.clock.now)
         self.source = self.buckets.create("source", versioned=versioned)
-        self.replica = self.buckets.create("replica", versioned=versioned)
+        self.replica = self.buckets.create("replica", versioned=True)
 
     def put(self, bucket: InMemoryBucket, **contents: str) -> None:
         for key, value in contents.items():

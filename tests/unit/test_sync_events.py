@@ -97,6 +97,21 @@ def test_a_deletion_is_a_marker_and_only_where_the_plan_mirrors() -> None:
     assert [one.data for one in world.replica.versions["k"]] == [None, b"1"]
 
 
+def test_nothing_is_deleted_from_a_replica_whose_versioning_was_suspended() -> None:
+    """By whoever wants the data gone: a marker would take the place of what has no version."""
+    world, mirror = World(versioned=True), SyncPolicy(mirror=True, max_delete_share=1)
+    world.put(world.source, kept="1", k="1")
+    world.replica._status = "Suspended"
+    world.sync()
+    asyncio.run(world.source.delete([("k", "")]))
+    told = event("Object Deleted", "k", world.clock.now())
+    for act in (lambda: replicate(world, told, mirror), lambda: world.sync(policy=mirror)):
+        with pytest.raises(Refused) as caught:
+            act()
+        assert caught.value.instance_code == "not-versioned"
+    assert contents(world.replica) == {"kept": b"1", "k": b"1"}
+
+
 def test_no_event_deletes_where_it_would_be_for_good() -> None:
     """A thousand deletions are a thousand events, none of which knows of the others."""
     world, store = World(), InMemoryObjectStore()

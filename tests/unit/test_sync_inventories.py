@@ -86,7 +86,8 @@ def test_an_inventory_names_the_version_of_the_bucket_itself() -> None:
 
 
 def test_a_replica_that_the_next_sync_overwrites_is_no_recovery_point() -> None:
-    world = World(versioned=False)
+    world = World()
+    world.replica._status = "Suspended"
     store = InMemoryObjectStore()
     with pytest.raises(NotReady) as caught:
         asyncio.run(take_inventory(bucket_entries(world.replica), store, "p"))

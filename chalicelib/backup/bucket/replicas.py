@@ -80,11 +80,13 @@ class Replica(Protocol):
     async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
         """Raises as Bucket.copy_from and Bucket.get do."""
 
-    async def delete(self, keys: Sequence[str]) -> Deleted: ...
+    async def delete(self, keys: Sequence[str]) -> Deleted:
+        """Raises Refused (code "not-versioned") as Bucket.put_markers does."""
 
 
 class BucketReplica:
-    """A bucket of the same cloud, in any region. Deleting puts markers where it has versions."""
+    """A bucket of the same cloud, in any region. Deleting puts markers, and is refused where it
+    would lose data: somebody may have suspended its versioning."""
 
     ranged = True
     has_etags = True
@@ -121,7 +123,7 @@ class BucketReplica:
         )  # fmt: skip
 
     async def delete(self, keys: Sequence[str]) -> Deleted:
-        return await self.bucket.delete([(key, "") for key in keys])
+        return await self.bucket.put_markers(keys)
 
 
 class StoreReplica:
