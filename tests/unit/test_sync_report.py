@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from chalicelib.backup.bucket.sync import SyncResult
+from chalicelib.backup.bucket.sync_decision import decide_key
 from chalicelib.plan.model import Plan
+from chalicelib.ports.buckets import ObjectRow
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import Synced, policy_at
 from chalicelib.services.locations import Locations
@@ -89,3 +91,22 @@ def test_only_where_events_bring_changes_a_sync_tells_what_they_missed(
     found = {it: policy_at("nexus-uploads", it).missed_after for it in plan.locations}
     minutes = timedelta(minutes=20)
     assert found == {"primary": minutes, "secondary": minutes, "tertiary": None}
+
+
+def test_a_copy_in_a_folder_is_not_believed_by_the_clock_of_its_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten minutes ahead, it dates copies after changes that are still to come."""
+    policies = Path(__file__).parents[2] / "policies" / "plans"
+    data = load_plan(policies / "nexus-studio.yaml").plan.to_json()
+    data["locations"]["nas"] = {"provider": "own", "role": "local", "path": "/mnt/nas"}
+    plan = Plan.from_json(data)
+    monkeypatch.setattr(build, "plan", lambda: plan)
+    monkeypatch.setattr(build, "locations", lambda: Locations(plan, lambda name: {}))
+    at = datetime(2026, 11, 22, 8, tzinfo=UTC)
+    changed = ObjectRow("k", 1, "a" * 32, at + timedelta(minutes=1))
+    copied = ObjectRow("k", 1, "", at + timedelta(minutes=10))
+    assert decide_key(changed, copied, policy_at("nexus-uploads", "nas")).action == "copy"
+    later = copied._replace(modified_at=at + timedelta(minutes=17))
+    assert decide_key(changed, later, policy_at("nexus-uploads", "nas")).action == "leave"
+    assert decide_key(changed, copied, policy_at("nexus-uploads", "tertiary")).action == "leave"

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 SYNC_SECONDS = 13 * 60.0
 PUT_DOWN_AFTER = timedelta(minutes=12)
 SHOWN = 5
+# By how much a machine's clock may be ahead: S3 answers none that is more (RequestTimeTooSkewed).
+OWN_CLOCK = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -291,8 +293,11 @@ def policy_of(component: str) -> SyncPolicy:
 
 
 def policy_at(component: str, location: str) -> SyncPolicy:
-    """As `policy_of`; where no event brings anything, none is missed."""
+    """As `policy_of`; where no event brings anything, none is missed. A folder dates its copies by
+    the clock of a machine, and one that is ahead hides changes of the time to come."""
     policy = policy_of(component)
+    if build.locations().location(location).provider == "own":
+        policy = replace(policy, margin=OWN_CLOCK)
     return policy if location in _at_once(component) else replace(policy, missed_after=None)
 
 

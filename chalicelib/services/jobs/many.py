@@ -226,7 +226,7 @@ async def _plan(component: str, run: str, job: Event) -> ShardPlan:
 
 
 async def _do(component: str, run: str, job: Event, shard: Shard, *, recheck: bool) -> Any:
-    policy = replace(policy_of(component), in_flight=SHARD_IN_FLIGHT)
+    policy = replace(policy_at(component, _location(job)), in_flight=SHARD_IN_FLIGHT)
     async with build.buckets() as buckets:
         source = source_of(buckets, component)
         replica = replica_at(buckets, component, _location(job))
