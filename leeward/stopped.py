@@ -43,6 +43,7 @@ LEFT: Mapping[str, str] = {
         "exercises list", "incident list", "incident show", "incident messages", "status show",
         "status render", "review show", "review fetch", "action list", "lessons", "plan review",
         "people list", "token list", "catalogue list", "signs show", "isolation list", "keys show",
+        "catalogue strays",
     ),
     NOTHING,
 )  # fmt: skip

@@ -169,22 +169,27 @@ class Locations:
         return SAME_REGION if location.region == here else SAME_PROVIDER
 
     def _open(self, name: str, component: str) -> ObjectStore:
-        location = self.location(name)
-        prefix = f"{component}/"
         if name == self.primary and self.deployed:
             return build.backups(component)
+        inner = self.part(name, f"{component}/")
+        if self.location(name).provider in ("aws", "own"):
+            return inner
+        return self._sealed(name, component, inner)
+
+    def part(self, name: str, prefix: str = "") -> ObjectStore:
+        """What lies in a location below a prefix, as it lies there: sealed what is sealed."""
+        location = self.location(name)
+        if location.provider == "own":
+            from chalicelib.adapters.folder.store import FolderObjectStore
+
+            return FolderObjectStore(_folder(name, location) / prefix)
         if location.provider == "aws":
             from chalicelib.adapters.s3.access import reach_s3
             from chalicelib.adapters.s3.store import S3ObjectStore
 
-            return S3ObjectStore(reach_s3(location.region), _bucket(name, location), prefix)
-        if location.provider == "own":
-            from chalicelib.adapters.folder.store import FolderObjectStore
-
-            return FolderObjectStore(_folder(name, location) / component)
-        return self._sealed(name, component, self._outside(name, location, prefix))
-
-    def _outside(self, name: str, location: Location, prefix: str) -> ObjectStore:
+            here = name == self.primary and self.deployed
+            bucket = build.environment().backup_bucket if here else _bucket(name, location)
+            return S3ObjectStore(reach_s3(location.region), bucket, prefix)
         login, bucket = self.login(name), _bucket(name, location)
         if location.provider == "gcp":
             from chalicelib.adapters.gcs.access import connect_gcs

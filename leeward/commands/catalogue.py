@@ -20,6 +20,7 @@ from leeward.console import Console
 from leeward.deployed import Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
+from leeward.strays import look_for_strays
 
 if TYPE_CHECKING:
     from chalicelib.plan.records import PointStanding
@@ -176,6 +177,35 @@ def rebuild(
         for line in _contradictions(change):
             click.echo(line)
     if _contradictions(change):
+        sys.exit(1)
+
+
+@command.command()
+@PLAN
+@access_options
+@FORMAT
+def strays(plan_path: Path, access: Access, form: str) -> None:
+    """Name what lies in the locations under no component of the plan.
+
+    Nothing checks, prunes or deletes it: copies of a component that left the plan, or what somebody
+    else put there. Locations on the plan's own servers are not looked at.
+
+    Exit status: 0 there is none; 1 there is some, or a location does not answer; 2 the plan cannot
+    be used.
+
+    \b
+    Example:
+    leeward catalogue strays --plan policies/plans/nexus-studio.yaml
+    """
+    with reach(load_plan(plan_path).plan, access) as places:
+        outside = [name for name, it in places.plan.locations.items() if it.provider != "own"]
+        found = [look_for_strays(places, name) for name in outside]
+    if form == "json":
+        click.echo(json.dumps({"locations": [it.to_json() for it in found]}))
+    else:
+        for line in (line for it in found for line in it.lines()):
+            click.echo(line)
+    if not all(it.ok for it in found):
         sys.exit(1)
 
 

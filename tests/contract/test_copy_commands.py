@@ -388,8 +388,23 @@ def test_what_a_person_sees_fits_on_a_terminal(cloud: Cloud) -> None:
     assert any(line.startswith("any moment from ") for line in lines)
 
 
+def test_what_no_component_has_is_named(cloud: Cloud) -> None:
+    words = ("catalogue", "strays", "--plan", cloud.plan)
+    assert [it["strays"] for it in cloud.json(*words)["locations"]] == [[], [], []]
+    buckets = [it["Name"] for it in cloud.client("s3").list_buckets()["Buckets"]]
+    [bucket] = [name for name in buckets if "backupbucket" in name]
+    cloud.client("s3").put_object(Bucket=bucket, Key="nexus-db-16/points/p/base", Body=b"old")
+    [found, *others] = cloud.json(*words, status=1)["locations"]
+    assert [it["strays"] for it in others] == [[], []]
+    [stray] = found["strays"]
+    assert (found["location"], stray["name"], stray["objects"]) == ("primary", "nexus-db-16", 1)
+    assert "nexus-db-16: 1 object, 3 B" in cloud.run(*words).stdout
+    cloud.client("s3").delete_object(Bucket=bucket, Key="nexus-db-16/points/p/base")
+
+
 def test_a_point_that_is_given_up_is_not_green(cloud: Cloud) -> None:
     """A check looks at no point in quarantine: what is left is sound, and one is lost."""
+    cloud.json("copy", cloud.plan)
     cloud.invoke("back_up", {"component": "nexus-db", "kind": "full"})
     newest = listed(cloud)["primary"]["points"][-1]["point"]["id"]
     bucket = next(
