@@ -451,7 +451,7 @@ def test_a_person_sees_what_becomes_of_the_versions_and_removes_them(here: Stage
     incident = Incident("inc-y", COMPONENT, "deletion", "SEV1", "alarm", at, at).to_json()
     here.state.create("incidents", f"open#{COMPONENT}", incident)
     red = run(*words, **environment)
-    assert (red.returncode, "incident inc-y" in red.stdout) == (1, True), red.stdout
+    assert (red.returncode, "incident inc-y" in red.stderr) == (1, True), red.stdout + red.stderr
     here.state.remove("incidents", f"open#{COMPONENT}", expected=incident)
 
 
@@ -591,7 +591,8 @@ def test_a_bulk_upload_is_no_attack(here: Stage) -> None:
     assert (told["infected"], told["quarantined"]) == (False, [])
     assert set(here.metric("BucketSigns")) == {0.0}
     found, status = here.signs("show")
-    assert (found["judgement"]["infected"], status) == (False, 0)
+    assert (found["judgement"]["infected"], status) == (False, 3), "it is not green"
+    assert found["blind"] == told["blind"]
     # What could not be judged yet is told, and an alarm.
     assert any("history" in it for it in told["blind"])
     wait_for(lambda: here.alarm("watch-blind") == "ALARM", "no alarm came")
