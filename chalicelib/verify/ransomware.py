@@ -49,6 +49,8 @@ from chalicelib.verify.signs.versions import look_at_write
 # 200 writes with the versions before them are 25 MiB and some 600 requests.
 SAMPLES_PER_RUN = 200
 EVENTS_PER_RUN = 20_000
+# Kept of what a look could not see: each canary may be one.
+MOST_BLIND = 50
 # Below this share a sample no longer stands for what was written.
 LEAST_READ_SHARE = 0.01
 
@@ -99,14 +101,11 @@ def watch_noted(
     noted = list(state.query(partition(bucket), "sign#"))
     found = watch_bucket(
         bucket, events, state=state, reader=reader, clock=clock, policy=policy, beside=beside,
-        noted=[Sign.from_json(row) for row in noted],
+        noted=[Sign.from_json(row) for row in noted], more=len(some) > len(rows),
     )  # fmt: skip
     for row in (*rows, *noted):
         state.remove(partition(bucket), row["sort"], expected={})
-    if len(some) == len(rows):
-        return found
-    waits = f"events: more than {EVENTS_PER_RUN} came since the last look, the rest waits"
-    return replace(found, blind=(*found.blind, waits))
+    return found
 
 
 def watch_bucket(
@@ -119,6 +118,7 @@ def watch_bucket(
     policy: WatchPolicy | None = None,
     beside: Iterable[str] = (),
     noted: Iterable[Sign] = (),
+    more: bool = False,
 ) -> Watched:
     """Look once: at what was written, at the canaries, at the settings, at the bucket's habits.
 
@@ -126,6 +126,7 @@ def watch_bucket(
         events: those since the last look, in any order, duplicates among them; may be empty.
         beside: the plan's other buckets, whose own looks are put together with this one.
         noted: what others found since the last look.
+        more: events wait for the next look.
     Raises:
         Unavailable: another run looked at the same moment (code "watched-meanwhile").
     """
@@ -141,12 +142,25 @@ def watch_bucket(
     own = read_signs(profile, bucket, policy.allowed_keys, now=now)
     together = find_together(bucket, {**_read_beside(beside, state), bucket: profile}, own, now)
     found = judge((*own, *together), now=now, before=profile.verdict)
-    _save(bucket, replace(profile, verdict=found), stored, state)
+    waits = (f"events: more than {len(events)} came since the last look, the rest waits",)
+    blind = (
+        *unread, *around.blind, *find_blind_spots(profile, now=now), *(waits if more else ())
+    )  # fmt: skip
+    _save(bucket, replace(profile, verdict=found, blind=blind[:MOST_BLIND]), stored, state)
     _save_settings(bucket, around.settings, state)
     writes = sum(event.kind == "created" for event in fresh)
     sampled = sum(it.look is not None for it in seen)
-    blind = (*unread, *around.blind, *find_blind_spots(profile, now=now))
     return Watched(bucket, now, len(fresh), sampled, writes - sampled, found, blind)
+
+
+@dataclass(frozen=True)
+class LastLook:
+    """`blind`: what it could not see, the first of it. A judgement is worth as much as what it saw,
+    and when."""
+
+    judgement: Judgement
+    looked_at: datetime
+    blind: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -257,8 +271,17 @@ def seen_rules(bucket: str, *, state: StateStore) -> tuple[SeenRule, ...]:
 
 def last_judgement(bucket: str, *, state: StateStore) -> Judgement | None:
     """What the last look said, None when there was none."""
+    look = last_look(bucket, state=state)
+    return look.judgement if look else None
+
+
+def last_look(bucket: str, *, state: StateStore) -> LastLook | None:
+    """None when there was none, or none since a person cleared what was found."""
     stored = state.get(partition(bucket), "profile")
-    return Profile.from_json(stored).verdict if stored else None
+    profile = Profile.from_json(stored) if stored else None
+    if profile is None or profile.verdict is None:
+        return None
+    return LastLook(profile.verdict, profile.looked_at, profile.blind)
 
 
 def clear_signs(bucket: str, *, state: StateStore) -> None:

@@ -7,6 +7,7 @@ import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +16,20 @@ from rich.table import Table
 
 from chalicelib.errors import BadInput
 from chalicelib.evidence.text import counted
+from chalicelib.plan.records import format_time
 from leeward.console import Console
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
-    from chalicelib.plan.signs import Judgement
+    from chalicelib.verify.ransomware import LastLook
 
 DEPLOYED = Access({}, None, None, without_aws=False)
 SEED_BYTES = 32
+# The watch looks every five minutes.
+STALE_AFTER = timedelta(hours=1)
+NOT_SEEN = 3
 PLAN = click.option(
     "--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML."
 )  # fmt: skip
@@ -40,26 +45,34 @@ def command() -> None:
 @PLAN
 @FORMAT
 def show(component: str, plan_path: Path, form: str) -> None:
-    """Print the last judgement of COMPONENT's bucket, and the signs that it rests on.
+    """Print the last judgement of COMPONENT's bucket, the signs that it rests on, and what the look
+    could not see.
 
-    Exit status: 0 not infected; 1 infected, or never looked at.
+    Exit status: 0 not infected; 1 infected, or never looked at; 3 not infected as far as could be
+    seen: it was blind for something, or is older than an hour.
 
     \b
     Example:
     leeward signs show nexus-uploads --plan policies/plans/nexus-studio.yaml
     """
     from chalicelib.services import build
-    from chalicelib.verify.ransomware import last_judgement
+    from chalicelib.verify.ransomware import last_look
 
     with _bucket(component, plan_path) as bucket:
-        found = last_judgement(bucket, state=build.state())
+        found, now = last_look(bucket, state=build.state()), build.clock().now()
     if form == "json":
-        told = found.to_json() if found else None
-        click.echo(json.dumps({"component": component, "bucket": bucket, "judgement": told}))
+        told = {
+            "judgement": found.judgement.to_json() if found else None,
+            "looked_at": format_time(found.looked_at) if found else None,
+            "blind": list(found.blind) if found else [],
+        }
+        click.echo(json.dumps({"component": component, "bucket": bucket, **told}))
     else:
         _print(bucket, found)
-    if found is None or found.infected:
+    if found is None or found.judgement.infected:
         sys.exit(1)
+    if found.blind or now - found.looked_at > STALE_AFTER:
+        sys.exit(NOT_SEEN)
 
 
 @command.command(short_help="Plant canaries under prefixes.")
@@ -206,11 +219,12 @@ def _bad_seed(path: Path, found: str) -> BadInput:
     )
 
 
-def _print(bucket: str, found: Judgement | None) -> None:
+def _print(bucket: str, look: LastLook | None) -> None:
     console = Console(highlight=False)
-    if found is None:
+    if look is None:
         console.print(f"{bucket}: nobody has looked at it yet")
         return
+    found = look.judgement
     since = f" since {found.started_at:%Y-%m-%d %H:%M:%S} UTC" if found.started_at else ""
     verdict = f"[bold red]INFECTED{since}[/]" if found.infected else "not infected"
     console.print(f"{bucket}: {verdict}, suspicion {found.suspicion:.2f}")
@@ -221,6 +235,9 @@ def _print(bucket: str, found: Judgement | None) -> None:
         at = f"{sign.at:%Y-%m-%d %H:%M:%S}"
         table.add_row(f"{sign.score:.2f}", sign.detector, at, _plain(sign.found))
     console.print(table)
+    console.print(f"looked at {look.looked_at:%Y-%m-%d %H:%M:%S} UTC")
+    for told in look.blind:
+        console.print(_plain(f"not seen: {told}"), soft_wrap=True)
 
 
 def _plain(text: str) -> Any:

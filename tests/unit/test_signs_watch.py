@@ -22,6 +22,7 @@ from chalicelib.verify.ransomware import (
     WatchPolicy,
     choose_samples,
     clear_signs,
+    last_look,
     note_events,
     seen_rules,
     watch_bucket,
@@ -91,6 +92,9 @@ def test_a_quiet_bucket_is_judged_clean_and_what_is_not_known_yet_is_named(watch
     assert found.judgement.started_at is None
     assert any("history" in it for it in found.blind)
     assert any("none is planted" in it for it in found.blind)
+    last = last_look(watch.bucket.name, state=watch.state)
+    assert last is not None
+    assert (last.looked_at, last.blind) == (found.looked_at, found.blind)
 
 
 def test_nothing_is_blind_once_habits_are_known_and_canaries_planted(watch: Watch) -> None:

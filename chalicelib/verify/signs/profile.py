@@ -75,7 +75,8 @@ class Day(Record):
 class Profile(Record):
     """`peaks`: kind -> hour -> most in five minutes; `slots`: time -> kind -> count, of late.
 
-    `seen`, `deleted` and `stems` are digests of events and keys; `verdict` is the last judgement.
+    `seen`, `deleted` and `stems` are digests of events and keys; `verdict` is the last judgement,
+    `blind` what that look could not see.
     """
 
     started_at: datetime
@@ -96,6 +97,7 @@ class Profile(Record):
     stems: tuple[str, ...] = ()
     signs: tuple[Sign, ...] = ()
     verdict: Judgement | None = None
+    blind: tuple[str, ...] = ()
 
     @classmethod
     def _revive(cls, name: str, value: Any) -> Any:
