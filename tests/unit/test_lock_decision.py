@@ -44,6 +44,15 @@ def test_a_new_point_is_locked_for_the_finest_tier() -> None:
     assert new_york == datetime(2026, 11, 22, 5, tzinfo=UTC)
 
 
+def test_a_lock_that_a_store_keeps_in_whole_seconds_is_not_extended_again() -> None:
+    point, policy = standing(MONDAY + timedelta(microseconds=250)), Retention(all=30 * DAY)
+    [change] = decide([point], point.point.taken_at, policy).extend
+    assert change.until == MONDAY + 30 * DAY + timedelta(seconds=1)
+    assert lock_at_write(point.point.taken_at, policy) == change.until
+    locked = replace(point, locked_until=change.until.replace(microsecond=0))
+    assert decide([locked], point.point.taken_at, policy).extend == ()
+
+
 def test_a_point_is_promoted_when_its_period_is_over() -> None:
     sunday = standing(datetime(2026, 11, 29, 2, tzinfo=UTC))
     monday = standing(datetime(2026, 11, 30, 2, tzinfo=UTC))

@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.backup.retention.decide import decide_retention
-from chalicelib.backup.retention.lock_objects import LockResult, apply_locks
+from chalicelib.backup.retention.lock_objects import OLD_WAL_AT_ONCE, LockResult, apply_locks
 from chalicelib.backup.retention.locks import decide_locks
 from chalicelib.errors import Truncated
 from chalicelib.plan.components import Retention
-from tests.points import standing
+from chalicelib.plan.wal import parse_wal_key, segment_key
+from tests.points import SEGMENT, standing
 
 NOW = datetime(2026, 11, 22, 2, tzinfo=UTC)
 POLICY = Retention(daily=7, weekly=4)
@@ -27,6 +28,7 @@ class Locks:
     deaf: bool = False
     gone: frozenset[str] = frozenset()
     until: dict[str, datetime] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
 
     def locked_until(self, key: str) -> datetime | None:
         if key in self.gone:
@@ -34,6 +36,7 @@ class Locks:
         return self.until.get(key)
 
     def extend(self, key: str, until: datetime) -> bool:
+        self.asked.append(key)
         if (self.locked_until(key) or NOW) >= until:
             return False
         if not self.deaf:
@@ -64,3 +67,25 @@ def test_a_point_whose_manifest_is_gone_is_not_told_as_locked(gone: str) -> None
     result = lock(Locks(gone=frozenset({gone})))
     assert not result.ok
     assert result.gone == (gone,)
+
+
+def test_wal_of_days_that_the_extender_missed_is_locked_when_it_is_back() -> None:
+    """And then no more is looked at than one handful beyond the new."""
+    hours = [NOW - number * timedelta(hours=1) for number in range(30 * 24)]
+    wal = [found for number, at in enumerate(hours)
+           if (found := parse_wal_key(segment_key(1, number * SEGMENT), at))]  # fmt: skip
+    locks, policy = Locks(), Retention(daily=7, logs=timedelta(days=20))
+
+    def run() -> int:
+        nothing = decide_locks(decide_retention([], policy, now=NOW), policy, now=NOW)
+        return apply_locks(nothing, locks, wal, policy, now=NOW).extended
+
+    assert run() == 20 * 24
+    assert all(locks.until[one.key] == one.stored_at + policy.logs for one in wal[: 20 * 24])
+    assert run() == 0
+    for one in wal[: 5 * 24]:
+        del locks.until[one.key]
+    asked: list[str] = []
+    locks.asked = asked
+    assert run() == 5 * 24
+    assert len(asked) <= 5 * 24 + 2 * OLD_WAL_AT_ONCE

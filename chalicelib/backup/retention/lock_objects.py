@@ -5,7 +5,7 @@ A point's manifest is locked last, so that its lock tells the least that all of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,8 +19,10 @@ from chalicelib.plan.wal import WalObject, segment_start
 from chalicelib.ports.locks import ObjectLocks
 
 THREADS = 8
-# New WAL is looked at for this long: the extender runs daily, and may miss a day.
+# New WAL is looked at for this long: the extender runs daily, and may miss a day. What is older is
+# looked at, newest first, for as long as locks are missing: it may have missed more.
 NEW_WAL = timedelta(days=2)
+OLD_WAL_AT_ONCE = 64
 # Some stores keep no fractions of the second in which a lock ends.
 WHOLE_SECONDS = timedelta(seconds=1)
 
@@ -67,8 +69,7 @@ def apply_locks(
         run.extend(wal_of(point, wal), change.until)
         run.extend([point_key(point.id, MANIFEST)], change.until)
         run.ask_again(point_key(point.id, MANIFEST), change.until)
-    for key, until in new_wal_locks(wal, policy, now=now):
-        run.extend([key], until)
+    _lock_wal(run, wal, policy, now)
     told = tuple(map(_told, decision.extend))
     return LockResult(run.extended, told, tuple(run.gone), tuple(run.refused))
 
@@ -82,14 +83,17 @@ def wal_of(point: RecoveryPoint, wal: Iterable[WalObject]) -> Iterator[str]:
                 yield one.key
 
 
-def new_wal_locks(
-    wal: Iterable[WalObject], policy: Retention, *, now: datetime
-) -> Iterator[tuple[str, datetime]]:
+def _lock_wal(run: _Run, wal: Iterable[WalObject], policy: Retention, now: datetime) -> None:
     """Complete segments: a partial one is superseded within minutes."""
-    if policy.logs:
-        for one in wal:
-            if not one.partial and one.stored_at > now - NEW_WAL:
-                yield one.key, one.stored_at + policy.logs
+    if not policy.logs:
+        return
+    whole = (one for one in wal if not one.partial and one.stored_at + policy.logs > now)
+    newest_first = sorted(whole, key=lambda one: one.stored_at, reverse=True)
+    new = [one for one in newest_first if one.stored_at > now - NEW_WAL]
+    run.extend_wal(new, policy.logs)
+    for start in range(len(new), len(newest_first), OLD_WAL_AT_ONCE):
+        if not run.extend_wal(newest_first[start : start + OLD_WAL_AT_ONCE], policy.logs):
+            break
 
 
 def _told(change: LockChange) -> tuple[str, str, str]:
@@ -112,16 +116,21 @@ class _Run:
             self.refused.append(key)
 
     def extend(self, keys: Iterable[str], until: datetime) -> None:
+        self._extend_all((key, until) for key in keys)
+
+    def extend_wal(self, wal: Iterable[WalObject], logs: timedelta) -> int:
+        """Returns how many were not locked for so long."""
+        return self._extend_all((one.key, one.stored_at + logs) for one in wal)
+
+    def _extend_all(self, wanted: Iterable[tuple[str, datetime]]) -> int:
         with ThreadPoolExecutor(THREADS) as threads:
-            done: Iterator[bool] = threads.map(self._extend_one(until), list(keys))
-            self.extended += sum(done)
+            done = sum(threads.map(self._extend_one, list(wanted)))
+        self.extended += done
+        return done
 
-    def _extend_one(self, until: datetime) -> Callable[[str], bool]:
-        def extend(key: str) -> bool:
-            try:
-                return self._locks.extend(key, until)
-            except Truncated:
-                self.gone.append(key)
-                return False
-
-        return extend
+    def _extend_one(self, wanted: tuple[str, datetime]) -> bool:
+        try:
+            return self._locks.extend(*wanted)
+        except Truncated:
+            self.gone.append(wanted[0])
+            return False

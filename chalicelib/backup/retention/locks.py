@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 from chalicelib.backup.retention.periods import TIERS, Tier, period_end, zone_of
@@ -51,8 +51,15 @@ def lock_at_write(taken_at: datetime, policy: Retention, *, time_zone: str = "UT
         if getattr(policy, tier)
     ][:1]
     if policy.all:
-        ends.append(taken_at + policy.all)
+        ends.append(_end_of_all(taken_at, policy.all))
     return max(ends, default=taken_at)
+
+
+def _end_of_all(taken_at: datetime, period: timedelta) -> datetime:
+    """A whole second, the next one: stores keep no more of a lock, and what they cut off would
+    have to be extended again by each run."""
+    end = taken_at + period
+    return end + timedelta(microseconds=-end.microsecond % 1_000_000)
 
 
 def default_lock_days(policies: Iterable[Retention]) -> int:
@@ -146,7 +153,7 @@ def _wanted(
         if tier in kept.rules:
             found.append((_until(tier, tiers[0], taken_at, policy, now, zone), tier))
     if "all" in kept.rules and policy.all:
-        found.append((taken_at + policy.all, "all"))
+        found.append((_end_of_all(taken_at, policy.all), "all"))
     return max(found, key=lambda one: one[0])
 
 
