@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.errors import Throttled
+from chalicelib.errors import Throttled, Unavailable
 from chalicelib.plan.records import canonical_json, format_time
 from chalicelib.verify.copies.integrity import CheckResult
 from chalicelib.verify.copies.location import verify_location
@@ -287,6 +287,27 @@ def test_a_manifest_is_replaced_by_the_one_that_is_vouched_for(
     assert store.objects[key] == good
     assert places.repair().ok
     assert places.check("primary").ok
+
+
+def test_a_manifest_comes_from_the_next_location_when_one_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = Places(index=True)
+    key = f"points/{places.files.id}/manifest.json"
+    store = places.keepers["primary"].store
+    good = store.objects[key]
+    store.put(key, b"{")
+    actions = decide_repair(places.views())
+    [action] = [it for it in actions if it.do == "copy-manifest"]
+    assert action.sources == ("gcs", "azure")
+
+    def refuse(key: str) -> bytes:
+        raise Unavailable("no answer")
+
+    stores = {name: keeper.store for name, keeper in places.keepers.items()}
+    monkeypatch.setattr(stores["gcs"], "get", refuse)
+    assert apply_repair(actions, stores, {}, clock=places.clock).ok
+    assert store.objects[key] == good
 
 
 def test_a_manifest_forged_in_most_places_is_not_believed_against_the_index() -> None:

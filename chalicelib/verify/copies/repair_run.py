@@ -135,14 +135,20 @@ class _Run:
         target = self.stores[action.location]
         if self._has_manifest(target, action):
             return "already-sound", "somebody mended it meanwhile"
+        told = []
         for source in action.sources:
-            content = self.stores[source].get(action.key)
+            try:
+                content = self.stores[source].get(action.key)
+            except LeewardError as error:
+                told.append(f"{source}: {error.message}")
+                continue
             if _manifest_digest(action.point_id, content) != action.sha256:
                 continue
             target.put(action.key, content)
             _require_stored(target, action.key, hashlib.sha256(content).hexdigest())
             return "copied", f"from {source}"
-        return "failed", "no location has the manifest that is vouched for any more"
+        why = "no location has the manifest that is vouched for any more"
+        return "failed", "; ".join((why, *told))
 
 
 def _manifest_digest(point_id: str, content: bytes) -> str:
