@@ -23,6 +23,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,12 @@ AWS_ERRORS = (BotoCoreError, ClientError)
 QUICK = Config(retries={"max_attempts": 2}, connect_timeout=2, read_timeout=5)
 
 
+@cache
+def client(service: str) -> Any:
+    """Made once: while its database takes no writes, the application asks 20 times a second."""
+    return boto3.client(service, config=QUICK)
+
+
 def create_schema(dsn: str, *, projects: int) -> None:
     """Create and fill the tables; the role in `dsn` owns them."""
     with psycopg.connect(dsn) as connection:
@@ -115,8 +122,7 @@ class Studio:
     def _address(self) -> str:
         if "DATABASE_URL" in os.environ:
             return os.environ["DATABASE_URL"]
-        client = boto3.client("secretsmanager", config=QUICK)
-        text = client.get_secret_value(SecretId=self.secret)["SecretString"]
+        text = client("secretsmanager").get_secret_value(SecretId=self.secret)["SecretString"]
         return str(json.loads(text)["dsn"])
 
     def _write_until_broken(self, connection: psycopg.Connection[Any], ledger: Any) -> None:
@@ -164,7 +170,7 @@ class Studio:
         if self.assets and time.monotonic() - self.assets_asked_at > 2:
             self.assets_asked_at = time.monotonic()
             try:
-                boto3.client("s3", config=QUICK).list_objects_v2(Bucket=self.assets, MaxKeys=1)
+                client("s3").list_objects_v2(Bucket=self.assets, MaxKeys=1)
                 self.assets_problem = ""
             except AWS_ERRORS as error:
                 self.assets_problem = type(error).__name__
