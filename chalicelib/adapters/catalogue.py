@@ -6,7 +6,6 @@ holds the small facts of the last WAL tick. It can be lost: what it knew is foun
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -23,8 +22,10 @@ from chalicelib.plan.manifest import (
     parse_manifest,
     point_key,
     tampered,
+    without_beginning,
     write_manifest,
 )
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import (
     INFECTED_POINT,
     DatabasePoint,
@@ -92,6 +93,10 @@ class StoredCatalogue:
                     standings.append(found)
                 else:
                     rejected.append(found)
+        endless = without_beginning({it.point.id: it.point.parent_id for it in standings})
+        if endless:
+            rejected += (_rejected(it, tampered(it, "a chain with a beginning")) for it in endless)
+            standings = [it for it in standings if it.point.id not in endless]
         return Holdings(
             tuple(sorted(standings, key=lambda item: (item.point.taken_at, item.point.id))),
             tuple(sorted(rejected, key=lambda item: item.point_id)),
@@ -295,7 +300,7 @@ class StoredCatalogue:
         if point_key(point_id, name) not in keys:
             return None
         try:
-            note = json.loads(self._store.get(point_key(point_id, name)))
+            note = read_json(self._store.get(point_key(point_id, name)))
         except Unavailable:
             raise
         except (ValueError, LeewardError):
@@ -311,7 +316,7 @@ class StoredCatalogue:
                 return None
             raise
         try:
-            rows = json.loads(told)["ends"]
+            rows = read_json(told)["ends"]
             return [WalEnd(int(tli), int(lsn), parse_time(at)) for tli, lsn, at in rows]
         except (ValueError, KeyError, TypeError):
             return []

@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from chalicelib.errors import Tampered
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import format_time, parse_time
 
 INVENTORY_ENDING = ".jsonl.zst"
@@ -83,7 +84,7 @@ class InventoryEntry:
     @classmethod
     def from_line(cls, line: bytes) -> InventoryEntry:
         """Raises ValueError or KeyError when it is no entry."""
-        fields = json.loads(line)
+        fields = read_json(line)
         source = fields.get("source")
         return cls(
             key=fields["key"],

@@ -5,9 +5,10 @@ The manifest is written after all objects of its point, so that it vouches for e
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 
 from chalicelib.errors import Tampered
+from chalicelib.plan.record import has_types, read_json
 from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, point_from_json
 
 POINTS = "points/"
@@ -45,16 +46,37 @@ def parse_manifest(point_id: str, content: bytes, *, component: str = "") -> Rec
             that is not looked at.
     """
     try:
-        manifest = json.loads(content)
+        manifest = read_json(content)
         point = point_from_json(manifest["point"])
-        recorded = manifest["digest"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        agrees = manifest["digest"] == digest_of(manifest["point"]) and point.id == point_id
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise tampered(point_id, "a manifest that can be read") from error
-    if recorded != digest_of(manifest["point"]) or point.id != point_id:
+    if not has_types(point):
+        raise tampered(point_id, "what a manifest holds")
+    if not agrees:
         raise tampered(point_id, "the digest in it")
     if component and point.component != component:
         raise tampered(point_id, f"the component {component} (it is one of {point.component})")
     return point
+
+
+def without_beginning(parents: Mapping[str, str | None]) -> frozenset[str]:
+    """Points that build on themselves, by however many others: nobody took them, and whoever
+    followed their parents would never come to an end.
+
+    Args:
+        parents: of each point that is there.
+    """
+    sound: set[str] = set()
+    endless: set[str] = set()
+    for point in parents:
+        path: set[str] = set()
+        at: str = point
+        while at in parents and not (at in path or at in sound or at in endless):
+            path.add(at)
+            at = parents[at] or ""
+        (endless if at in path or at in endless else sound).update(path)
+    return frozenset(endless)
 
 
 def digest_of_manifest(point: RecoveryPoint) -> str:

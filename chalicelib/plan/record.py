@@ -10,7 +10,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 
 def format_lsn(lsn: int) -> str:
@@ -30,11 +32,23 @@ def format_time(at: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """ISO 8601 with an offset -> aware UTC. Raises ValueError when the offset is missing."""
+    """ISO 8601 with an offset -> aware UTC. Raises ValueError when the offset is missing, or its
+    year in UTC is none."""
     at = datetime.fromisoformat(text)
     if at.tzinfo is None:
         raise ValueError(f"{text!r} has no time zone")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is outside of all years") from error
+
+
+def read_json(data: bytes) -> Any:
+    """JSON that anybody may have written. Raises ValueError: it is none, or nests without end."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("JSON that nests without end") from error
 
 
 def canonical_json(value: Any) -> bytes:
@@ -73,6 +87,38 @@ class Record:
         if isinstance(value, list):
             return tuple(value)
         return value
+
+
+def has_types(record: Record) -> bool:
+    """Whether every field of it, and of the records in it, is of the type that it says: what was
+    read may have been written by anybody."""
+    kinds = _types(type(record))  # type: ignore[arg-type]  # a class is hashable
+    return all(_fits(getattr(record, name), hint) for name, hint in kinds)
+
+
+@cache
+def _types(kind: type[Record]) -> tuple[tuple[str, Any], ...]:
+    hints = get_type_hints(kind)
+    return tuple((f.name, hints[f.name]) for f in dataclasses.fields(kind))  # type: ignore[arg-type]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in inner
+    if origin is UnionType:
+        return any(_fits(value, it) for it in inner)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(it, inner[0]) for it in value)
+    if origin is dict:
+        key, item = inner
+        return isinstance(value, dict) and all(
+            _fits(name, key) and _fits(it, item) for name, it in value.items()
+        )
+    if isinstance(value, Record):
+        return isinstance(value, hint) and has_types(value)
+    # JSON has 0 for 0.0.
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _plain(value: Any) -> Any:

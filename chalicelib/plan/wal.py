@@ -27,6 +27,8 @@ INDEX_MARGIN = timedelta(days=1)
 _KEY = re.compile(
     r"wal/(?P<timeline>[0-9A-F]{8})/(?P<name>[0-9A-F]{24})(\.(?P<end>[0-9A-F]{16})\.partial)?\.zst"
 )
+# Timeline, position, and words that nobody reads; what is none is a comment.
+_HISTORY_LINE = re.compile(r"\s*([0-9]{1,10})\s+([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\b")
 _HISTORY_KEY = re.compile(r"wal/([0-9A-F]{8})\.history")
 
 
@@ -127,13 +129,9 @@ def parse_history_key(key: str) -> int | None:
 
 def parse_history(content: bytes) -> tuple[tuple[int, int], ...]:
     """A timeline history file -> ((ancestor, LSN where it was left), ...), oldest first."""
-    rows = []
-    for line in content.decode(errors="replace").splitlines():
-        words = line.split("#")[0].split()
-        if len(words) >= 2 and words[0].isdigit():
-            high, _, low = words[1].partition("/")
-            rows.append((int(words[0]), (int(high, 16) << 32) + int(low, 16)))
-    return tuple(rows)
+    lines = content.decode(errors="replace").splitlines()
+    rows = (it for line in lines if (it := _HISTORY_LINE.match(line)))
+    return tuple((int(it[1]), (int(it[2], 16) << 32) + int(it[3], 16)) for it in rows)
 
 
 def best_segments(objects: Iterable[WalObject]) -> tuple[WalObject, ...]:

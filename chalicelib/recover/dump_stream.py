@@ -7,12 +7,12 @@ there.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from chalicelib.errors import Damaged, DigestMismatch
 from chalicelib.plan.dumps import FACTS_NAME, STREAM_NAME, DumpFacts
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
 from chalicelib.ports.sources import StoredKey
@@ -38,7 +38,7 @@ def read_facts(store: ObjectStore, point: RecoveryPoint) -> DumpFacts:
     item = _object(point, FACTS_NAME)
     content = b"".join(read_verified(store, item))
     try:
-        return DumpFacts.from_json(json.loads(content))
+        return DumpFacts.from_json(read_json(content))
     except (ValueError, TypeError, AttributeError) as error:
         raise _unreadable(item.key) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from chalicelib.errors import Damaged, NotReady, Refused
 from chalicelib.plan.bundles import BUNDLE_NAME, FACTS_NAME, RepositoryFacts
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import CheckResult, Record, RecoveryPoint, StoredObject
 from chalicelib.ports import Catalogue, Clock, ObjectStore
 from chalicelib.ports.sources import BundleTools
@@ -145,7 +145,7 @@ def _read_facts(store: ObjectStore, point: RecoveryPoint) -> RepositoryFacts:
     item = _object(point, FACTS_NAME)
     content = b"".join(read_verified(store, item))
     try:
-        return RepositoryFacts.from_json(json.loads(content))
+        return RepositoryFacts.from_json(read_json(content))
     except (ValueError, TypeError, AttributeError) as error:
         raise Damaged(
             f"expected a description of refs, {item.key} is none",

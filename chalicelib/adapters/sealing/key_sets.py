@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from chalicelib.errors import BadInput, LeewardError, NotReady, Tampered, Unavailable
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import Record
 
 FORMAT = 1
@@ -108,7 +108,7 @@ def created_at(key_id: str) -> datetime:
 def read_key_set(data: bytes, key_id: str) -> KeySet:
     """Raises Tampered (code "key-set-unreadable")."""
     try:
-        key_set = KeySet.from_json(json.loads(data))
+        key_set = KeySet.from_json(read_json(data))
         texts = [entry[name] for entry in key_set.recipients for name in ("recipient", "wrapped")]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise unreadable(key_id) from error

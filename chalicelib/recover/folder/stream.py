@@ -8,7 +8,6 @@ What of a member is used before the end was reached is provisional.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import tarfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 from chalicelib.errors import Damaged, DigestMismatch, Truncated
 from chalicelib.plan.files import ENCODING, FORMAT, FileEntry
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import RecoveryPoint, StoredObject
 from chalicelib.ports import ObjectStore
 from chalicelib.recover.database.archive import ByteStream, decompress, read_ahead, read_verified
@@ -226,7 +226,7 @@ def _lines(store: ObjectStore, item: StoredObject) -> Iterator[dict[str, Any]]:
 
 def _parse_line(line: bytes, key: str) -> dict[str, Any]:
     try:
-        fields = json.loads(line)
+        fields = read_json(line)
     except ValueError as error:
         raise _no_list(key) from error
     if not isinstance(fields, dict):

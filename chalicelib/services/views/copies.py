@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from chalicelib.evidence.readiness import CopyFacts, FailedTest
 from chalicelib.plan.exercises import Occasion, ScenarioResult
 from chalicelib.plan.losses import lost_for_good
 from chalicelib.plan.manifest import PROOF, point_key
+from chalicelib.plan.record import has_types, read_json
 from chalicelib.plan.records import PointStanding, Proof, parse_time
 from chalicelib.recover.window import newest_moment
 from chalicelib.services import build
@@ -153,9 +153,10 @@ def _read_proofs(
 
 def _parse(note: bytes) -> Proof | None:
     try:
-        return Proof.from_json(json.loads(note))
+        proof = Proof.from_json(read_json(note))
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+    return proof if has_types(proof) else None
 
 
 def _failed(component: str, tried: list[Occasion]) -> list[FailedTest]:

@@ -7,13 +7,13 @@ at the same time may each forget what the other read, which is then read again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chalicelib.errors import Truncated
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import Listed, ObjectStore
 from chalicelib.verify.copies.begun import Begun
@@ -112,7 +112,7 @@ def write_ledger(ledger: Ledger) -> bytes:
 
 def parse_ledger(content: bytes) -> Ledger:
     try:
-        data = json.loads(content)
+        data = read_json(content)
         if data["format"] != FORMAT:
             return Ledger()
         doubted = [Finding.from_json(item) for item in data["doubted"]]

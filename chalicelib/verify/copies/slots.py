@@ -6,12 +6,12 @@ What is remembered is one time a slot, not one a key.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from chalicelib.errors import Truncated
+from chalicelib.plan.record import read_json
 from chalicelib.plan.records import canonical_json, format_time, parse_time
 from chalicelib.ports import ObjectStore
 from chalicelib.verify.copies.begun import Begun
@@ -61,7 +61,7 @@ def load_slots(store: ObjectStore, name: str, policy: CheckPolicy) -> Slots:
     """Fresh ones when there are none, or were of another rotation: then nothing counts as read."""
     fresh = Slots((None,) * policy.runs)
     try:
-        data = json.loads(store.get(_slots_key(name)))
+        data = read_json(store.get(_slots_key(name)))
         read_at = tuple(parse_time(at) if at else None for at in data["read_at"])
         begun = {key: Begun.from_json(row) for key, row in data.get("begun", {}).items()}
         found = Slots(read_at, int(data["average_bytes"]), begun)
