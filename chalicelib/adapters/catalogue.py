@@ -53,6 +53,8 @@ from chalicelib.ports import Holdings, Inventory, Listed, ObjectStore, RejectedP
 Histories = Mapping[int, tuple[tuple[int, int], ...]]
 
 READ_THREADS = 8
+# No manifest or note that Leeward writes comes near; more is an attack on the memory of who reads.
+LARGEST_BYTES = 16 << 20
 WAL_PROGRESS = "wal"
 
 
@@ -82,7 +84,7 @@ class StoredCatalogue:
         self._index = index
 
     def holdings(self) -> Holdings:
-        keys = {row.key for row in self._store.list("points/")}
+        keys = {row.key: row.size_bytes for row in self._store.list("points/")}
         ids = sorted(key.split("/")[1] for key in keys if key.endswith("/manifest.json"))
         index = self._index_entries()
         standings: list[PointStanding] = []
@@ -244,7 +246,7 @@ class StoredCatalogue:
         }
 
     def _stand(
-        self, point_id: str, keys: set[str], index: dict[str, dict[str, Any]]
+        self, point_id: str, keys: Mapping[str, int], index: dict[str, dict[str, Any]]
     ) -> PointStanding | RejectedPoint:
         entry = index.get(point_id, {})
         try:
@@ -261,9 +263,14 @@ class StoredCatalogue:
             quarantine_code=code,
         )
 
-    def _read_point(self, point_id: str, keys: set[str], entry: dict[str, Any]) -> RecoveryPoint:
+    def _read_point(
+        self, point_id: str, keys: Mapping[str, int], entry: dict[str, Any]
+    ) -> RecoveryPoint:
         """Raises Tampered or Truncated."""
-        content = self._store.get(point_key(point_id, MANIFEST))
+        key = point_key(point_id, MANIFEST)
+        if keys.get(key, 0) > LARGEST_BYTES:
+            raise tampered(point_id, f"a size of at most {LARGEST_BYTES} bytes")
+        content = self._store.get(key)
         point = parse_manifest(point_id, content, component=self._component)
         if entry and entry.get("digest") not in (None, digest_of_manifest(point)):
             raise tampered(point_id, "the digest that the index recorded")
@@ -278,7 +285,7 @@ class StoredCatalogue:
         return point
 
     def _quarantine_of(
-        self, point_id: str, keys: set[str], entry: dict[str, Any]
+        self, point_id: str, keys: Mapping[str, int], entry: dict[str, Any]
     ) -> tuple[str, str]:
         """Why, and the code. The note, the index, or what was told of another location: each is
         enough."""
@@ -291,16 +298,21 @@ class StoredCatalogue:
         told = self._quarantined.get(point_id, "")
         return told, INFECTED_POINT if told else ""
 
-    def _read_note(self, point_id: str, name: str, keys: set[str]) -> dict[str, Any] | None:
+    def _read_note(
+        self, point_id: str, name: str, keys: Mapping[str, int]
+    ) -> dict[str, Any] | None:
         """None when there is none; {} when it cannot be read, which proves nothing.
 
         One note that nobody can open, or that somebody wrote over, costs what it says alone: the
         point and its location stay of use.
         """
-        if point_key(point_id, name) not in keys:
+        key = point_key(point_id, name)
+        if key not in keys:
             return None
+        if keys[key] > LARGEST_BYTES:
+            return {}
         try:
-            note = read_json(self._store.get(point_key(point_id, name)))
+            note = read_json(self._store.get(key))
         except Unavailable:
             raise
         except (ValueError, LeewardError):

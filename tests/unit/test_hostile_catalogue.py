@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.catalogue import LARGEST_BYTES, StoredCatalogue
 from chalicelib.errors import Tampered
 from chalicelib.plan.manifest import (
     parse_manifest,
@@ -113,6 +113,27 @@ def test_what_cannot_be_read_costs_what_it_says_alone(key: str, data: bytes) -> 
     assert (standing.point.id, standing.proven_at, standing.read_at) == (GOOD, None, None)
     # A hold that nobody can read still holds.
     assert bool(standing.held) is key.endswith("hold.json")
+
+
+class Unread(InMemoryObjectStore):
+    """Nobody takes what is so large into memory."""
+
+    def get(self, key: str) -> bytes:
+        data = super().get(key)
+        assert len(data) <= LARGEST_BYTES, key
+        return data
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "quarantine.json", "proof.json"])
+def test_what_is_larger_than_anything_of_its_kind_is_not_read(name: str) -> None:
+    store = Unread()
+    for key, data in store_with().objects.items():
+        store.put(key, data)
+    point = FORGED if name == "manifest.json" else GOOD
+    store.put(point_key(point, name), b" " * (LARGEST_BYTES + 1))
+    [standing] = StoredCatalogue(store, "db").holdings().standings
+    assert (standing.point.id, standing.proven_at) == (GOOD, None)
+    assert bool(standing.quarantined) is (name == "quarantine.json")
 
 
 def test_a_chain_that_leads_back_to_itself_is_none() -> None:
