@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from chalicelib.errors import BadInput
@@ -13,7 +15,7 @@ from chalicelib.plan.records import (
     parse_lsn,
     parse_time,
 )
-from chalicelib.recover.database.changes import Transaction
+from chalicelib.recover.database.changes import ChangeScan, Transaction
 
 FIRST_NORMAL_XID = 3  # access/transam.h
 LAST_XID = 2**32 - 1
@@ -67,6 +69,34 @@ def place_target(target: RecoveryTarget, transactions: list[Transaction]) -> Rec
         code="no-such-transaction",
         hint="Name one of the alternatives of the record, an LSN, or a time.",
     )
+
+
+def spare_database(
+    target: RecoveryTarget,
+    drops: Iterable[Transaction],
+    last_commit: Callable[[int], datetime | None],
+) -> RecoveryTarget:
+    """The same time with the LSN at which a DROP DATABASE begins, when what drops is the first that
+    commits after it: a replay to a time ends at that commit, and the files are gone by then.
+
+    Args:
+        drops: transactions that dropped the database.
+        last_commit: when the last one before an LSN committed, None when that is not known.
+    """
+    if target.kind != "time":
+        return target
+    at = parse_time(target.value)
+    for it in sorted(drops, key=lambda it: it.drop_lsn):
+        before = last_commit(it.drop_lsn) if it.committed_at >= at else None
+        if before is not None and before < at:
+            return replace(target, lsn=it.drop_lsn)
+    return target
+
+
+def last_commit_in(texts: Iterable[bytes]) -> datetime | None:
+    """When the last transaction of these texts of pg_waldump committed."""
+    scan = ChangeScan()
+    return max((it.committed_at for text in texts for it in scan.feed(text)), default=None)
 
 
 def _xid_target(value: str, timeline: int) -> RecoveryTarget:

@@ -32,7 +32,7 @@ from chalicelib.adapters.postgres.waldump import PgWaldump
 from chalicelib.backup.base_backup import take_backup
 from chalicelib.backup.wal_fetch import fetch_wal
 from chalicelib.plan.components import Assertion, DamageThresholds, DatabaseChecks
-from chalicelib.plan.records import Damage, RecoveryTarget
+from chalicelib.plan.records import Damage, RecoveryTarget, format_time
 from chalicelib.plan.wal import follow
 from chalicelib.recover.database.changes import ChangeScan
 from chalicelib.recover.database.digests import TableDigest, compare_digests, table_digests
@@ -44,6 +44,7 @@ from chalicelib.recover.database.replay import replay
 from chalicelib.recover.database.restore import Restored, restore
 from chalicelib.recover.database.segments import read_segment
 from chalicelib.recover.database.switch import retire_database
+from chalicelib.recover.moment import last_commit_in
 from chalicelib.recover.window import find_window
 from chalicelib.services.steps.database.relations import invalid_row, relations_of
 from chalicelib.verify.database import verify_database, verify_pages
@@ -148,6 +149,7 @@ class Circle:
             timeline=window.timeline,
             now=CLOCK.now(),
             invalid_row=invalid_row(self.operator),
+            last_commit=lambda lsn: last_commit_in(wal.dump(window.timeline, start, lsn)),
         )
         return find_damage(search, moment=moment)
 
@@ -267,6 +269,25 @@ def test_a_database_is_back_that_was_dropped_and_made_again(circle: Circle) -> N
     limit = "SELECT datconnlimit FROM pg_database WHERE datname = 'nexus_recovery'"
     assert circle.server.run(limit) == [(50,)]
     assert circle.server.run("SELECT n FROM notes", database="neighbour") == [(1,), (2,)]
+
+
+def test_a_time_before_a_drop_that_nobody_wrote_before_is_reached(circle: Circle) -> None:
+    """A replay to a time ends at the next commit, which is the drop's: too late for its files."""
+    circle.back_up()
+    circle.fetch_wal()
+    with circle.writing():
+        CLOCK.sleep(0.1)
+    before, schema = circle.contents(), circle.schema()
+    CLOCK.sleep(0.1)
+    moment = format_time(CLOCK.now())
+    CLOCK.sleep(0.1)
+    circle.server.run("DROP DATABASE nexus WITH (FORCE)")
+    circle.fetch_wal()
+    damage = circle.find(moment=moment)
+    assert (damage.target.kind, damage.target.value) == ("time", moment)
+    circle.rebuild(damage.target)
+    assert circle.verify_and_load(damage, schema, "nexus_recovery") == []
+    assert compare_digests(before, circle.contents("nexus_recovery")) == ()
 
 
 def test_a_sequence_is_ahead_again_before_it_was_put_back(circle: Circle) -> None:

@@ -21,7 +21,12 @@ from chalicelib.recover.database.changes import Activity, Transaction
 from chalicelib.recover.database.relations import Relations
 from chalicelib.recover.database.reshaped import Shapes, find_reshaped, judge_reshaped
 from chalicelib.recover.database.suspects import WHOLE_DATABASE, Suspect, decide_suspects
-from chalicelib.recover.moment import parse_moment, place_target, target_before
+from chalicelib.recover.moment import (
+    parse_moment,
+    place_target,
+    spare_database,
+    target_before,
+)
 
 ALTERNATIVES = 10
 TOLD = 3
@@ -38,6 +43,7 @@ class Search:
     commits, asked for by a bisection alone. is_sound: restores to a target and runs the plan's
     assertions there; None when that cannot be done. invalid_row: the database's, as Activity.marks
     names it, when a DROP left it invalid; else "". shapes: the schema that was, and is.
+    last_commit: when the last transaction before an LSN committed; None when nobody can say.
     """
 
     activity: Activity
@@ -51,6 +57,7 @@ class Search:
     is_sound: Callable[[RecoveryTarget], bool] | None = None
     invalid_row: str = ""
     shapes: Shapes = Shapes()
+    last_commit: Callable[[int], datetime | None] = lambda lsn: None
 
 
 @dataclass
@@ -117,7 +124,9 @@ def _suspects(search: Search) -> tuple[Suspect, ...]:
 
 def _overridden(search: Search, moment: str, suspects: tuple[Suspect, ...]) -> Damage:
     named = parse_moment(moment, timeline=search.timeline, now=search.now)
-    target = place_target(named, search.activity.notable)
+    notable, oids = search.activity.notable, search.relations.oids
+    drops = (it for it in notable if not oids.isdisjoint(it.dropped_databases))
+    target = spare_database(place_target(named, notable), drops, search.last_commit)
     return Damage(
         kind="suspected",
         found=f"a person named the moment: {named.kind} {named.value}".rstrip(),

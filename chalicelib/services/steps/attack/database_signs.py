@@ -7,7 +7,7 @@ from functools import partial
 
 from chalicelib.incidents.run import Run
 from chalicelib.plan.wal import segment_start
-from chalicelib.ports import Inventory, WalText
+from chalicelib.ports import Inventory
 from chalicelib.recover.attack.infection import DatabaseSign
 from chalicelib.recover.database.changes import (
     Activity,
@@ -17,6 +17,7 @@ from chalicelib.recover.database.changes import (
     drops_marked,
 )
 from chalicelib.recover.database.suspects import Suspect, decide_suspects
+from chalicelib.recover.moment import last_commit_in
 from chalicelib.recover.window import find_window
 from chalicelib.services import build
 from chalicelib.services.steps.database.relations import relations_since, renamed
@@ -49,9 +50,9 @@ def database_signs(run: Run, component: str, since: datetime) -> list[DatabaseSi
         activity = scan.read(wal.dump(window.timeline, start, window.end_lsn))
         thresholds = build.database(component).damage
         found = decide_suspects(activity, relations, thresholds, since=since)
-        quiet_since = partial(_last_commit_before, wal, window.timeline, start)
+        before = partial(wal.dump, window.timeline, start)
         signs = [
-            _sign_of(it, quiet_since(it.drop_lsn) if it.drop_lsn else None)
+            _sign_of(it, last_commit_in(before(it.drop_lsn)) if it.drop_lsn else None)
             for it in found
             if it.strong
         ]
@@ -89,14 +90,6 @@ def _sign_of(suspect: Suspect, quiet_since: datetime | None) -> DatabaseSign:
     return DatabaseSign(
         suspect.xid, suspect.committed_at, suspect.rows, why, suspect.drop_lsn, quiet_since
     )
-
-
-def _last_commit_before(
-    wal: WalText, timeline: int, start_lsn: int, end_lsn: int
-) -> datetime | None:
-    scan = ChangeScan()
-    texts = wal.dump(timeline, start_lsn, end_lsn)
-    return max((it.committed_at for text in texts for it in scan.feed(text)), default=None)
 
 
 def _start_of(inventory: Inventory, first: int, since: datetime) -> int:

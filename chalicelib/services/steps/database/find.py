@@ -17,7 +17,7 @@ from chalicelib.recover.database.changes import ChangeScan, drops_marked
 from chalicelib.recover.database.find import Search, find_damage
 from chalicelib.recover.database.owners import check_owners
 from chalicelib.recover.database.reshaped import to_keep
-from chalicelib.recover.moment import named_transactions
+from chalicelib.recover.moment import last_commit_in, named_transactions
 from chalicelib.recover.window import choose_points, find_window
 from chalicelib.services import build
 from chalicelib.services.jobs.watching import watched_until
@@ -120,6 +120,7 @@ def _search_from(
             since=since,
             commits=partial(bisection.commits, start),
             invalid_row=invalid_row(databases),
+            last_commit=lambda lsn: last_commit_in(wal.dump(window.timeline, start, lsn)),
             is_sound=bisection.is_sound if build.database(component).checks.assertions else None,
         )
         return find_damage(search, moment=moment)
