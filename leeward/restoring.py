@@ -16,7 +16,7 @@ from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.postgres.binaries import account_of
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.server import ThrowawayServer
-from chalicelib.errors import BadInput, CheckFailed, LeewardError
+from chalicelib.errors import BadInput, CheckFailed, Damaged, LeewardError
 from chalicelib.evidence.text import in_units
 from chalicelib.plan.components import BaseComponent, Files, Git, Postgres, Redis
 from chalicelib.plan.records import CheckResult, Proof, RecoveryTarget, format_lsn
@@ -82,19 +82,24 @@ class Restorer:
     redis_url: str = ""
     _clock: SystemClock = field(default_factory=SystemClock)
     _found: str = ""
+    _damaged: dict[str, str] = field(default_factory=dict)
 
     def choose(self) -> CopyChoice:
-        """Ask every location, and take the best. Raises as `choose_copy`, and BadInput."""
+        """Ask every location, and take the best of those of which nothing turned out damaged.
+
+        Raises as `choose_copy`, and BadInput.
+        """
         with self._step("choose"):
             if self.location:
                 candidates: tuple[Candidate, ...] = (
                     self.places.ask(self.location, self.component),
                 )
             else:
-                candidates = self.places.candidates(self.component)
+                without = frozenset(self._damaged)
+                candidates = self.places.candidates(self.component, without=without)
             choice = choose_copy(candidates, self.target)
             self._found = choice.why
-        return choice
+        return replace(choice, others=(*self._damaged.items(), *choice.others))
 
     def prove(self, choice: CopyChoice) -> Restored:
         """Into a folder or server that is gone afterwards; a proof when all checks passed."""
@@ -106,6 +111,26 @@ class Restorer:
                 restored = self._database(choice, Path(made) / "restored", *ports)
         self._note(restored)
         return restored
+
+    def bring_back_best(self, folder: Path | None) -> Restored:
+        """As `bring_back`, from the next best location where what one holds turns out damaged."""
+        choice = self.choose()
+        while True:
+            try:
+                return self.bring_back(choice, folder)
+            except Damaged as error:
+                choice = self._next_best(choice, error)
+
+    def _next_best(self, choice: CopyChoice, error: Damaged) -> CopyChoice:
+        """Raises `error` where no other location has a copy."""
+        if self.location:
+            raise error
+        self._damaged[choice.location] = f"{error.instance_code}: {error.message}"
+        self.tell("choose", f"not {choice.location}: {error.message}")
+        try:
+            return self.choose()
+        except LeewardError as none:
+            raise error from none
 
     def bring_back(self, choice: CopyChoice, folder: Path | None) -> Restored:
         """Into the folder, or keys into the server.

@@ -47,7 +47,8 @@ def command(
     form: str,
 ) -> None:
     """Bring COMPONENT back from the location that leads to the moment, has the most data, is
-    proven and is nearest, and say why that one.
+    proven and is nearest, and say why that one. Where what it holds turns out damaged, the next
+    best is taken.
 
     A database becomes a data folder, recovered to the moment, checked, and shut down in order;
     files a folder; a repository a working copy; keys go into the server that --redis names. A
@@ -73,12 +74,14 @@ def command(
                 places, component, _target(moment), screen.tell,
                 location=location, redis_url=redis_url,
             )  # fmt: skip
-            choice = restorer.choose()
             restored = None
-            if prove:
-                restored = restorer.prove(choice)
-            elif not dry_run:
-                restored = restorer.bring_back(choice, out)
+            if dry_run:
+                choice = restorer.choose()
+            else:
+                restored = (
+                    restorer.prove(restorer.choose()) if prove else restorer.bring_back_best(out)
+                )
+                choice = restored.choice
     finally:
         screen.close()
     if form == "json":

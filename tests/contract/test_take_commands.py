@@ -130,6 +130,31 @@ def test_a_folder_that_cannot_be_reached_costs_that_location_alone(
     assert not (tmp_path / "not-here").exists(), "a look makes no folder"
 
 
+def spoil(backups: Path) -> None:
+    [archive] = backups.rglob("*.tar.zst")
+    archive.write_bytes(archive.read_bytes()[:-9] + b"elsewhere")
+
+
+def test_where_one_copy_turns_out_damaged_the_next_location_is_restored_from(
+    plan: Path, tmp_path: Path
+) -> None:
+    """The point is whole there: an older one would lose data for nothing."""
+    location = f"  nas: {{ provider: own, role: local, path: {tmp_path}/nas }}\n  remote:"
+    text = plan.read_text().replace("  remote:", location).replace("to: [disk]", "to: [disk, nas]")
+    plan.write_text(text)
+    point = take("uploads", plan)
+    shutil.copytree(tmp_path / "backups", tmp_path / "nas")
+    words = ("restore", "point", "uploads", "--plan", plan, "--out")
+    spoil(tmp_path / "backups")
+    done = told(*words, tmp_path / "out")
+    assert (done["location"], done["point"]) == ("nas", point["id"])
+    assert "disk" in {it["location"] for it in done["others"]}
+    assert (tmp_path / "out/www/uploads/a.txt").read_text() == "one"
+    spoil(tmp_path / "nas")
+    assert told(*words, tmp_path / "none", status=1)["error"]["code"] == "archive-unreadable"
+    assert not (tmp_path / "none").exists()
+
+
 def test_an_empty_folder_proves_nothing(plan: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "host")
     (tmp_path / "host/log").mkdir(parents=True)
