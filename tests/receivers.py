@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -115,12 +114,14 @@ def closed_port() -> int:
 
 @dataclass
 class Mailbox:
-    """`refuses`: the answer to a recipient, "" to take it. `hangs`: seconds before any answer."""
+    """`refuses`: the answer to a recipient, "" to take it. `hangs`: seconds before any answer,
+    unless it is `released`."""
 
     port: int = 0
     mails: list[bytes] = field(default_factory=list)
     refuses: str = ""
     hangs: float = 0.0
+    released: threading.Event = field(default_factory=threading.Event)
 
 
 @contextmanager
@@ -134,7 +135,7 @@ def mail_server() -> Iterator[Mailbox]:
             self, server: Any, session: Any, envelope: Any, address: str, options: Any
         ) -> str:
             if box.hangs:
-                time.sleep(box.hangs)
+                box.released.wait(box.hangs)
             if box.refuses:
                 return box.refuses
             envelope.rcpt_tos.append(address)

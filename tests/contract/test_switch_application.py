@@ -134,7 +134,7 @@ def test_sees_the_first_write_and_no_reading(server: RealServer) -> None:
         operator(server), "nexus_recovery", writes_before=before, clock=CLOCK, limit_seconds=20
     )
     timer.join()
-    assert -0.1 <= (seen_at - wrote_at[0]).total_seconds() < 3
+    assert -0.1 <= (seen_at - wrote_at[0]).total_seconds() < 10
 
 
 @pytest.mark.parametrize(

@@ -212,12 +212,12 @@ def test_a_question_that_hangs_holds_nobody_up(capsys: pytest.CaptureFixture[str
     began = time.monotonic()
     answers = ask_all(
         {
-            "good": (lambda: "here", 5.0),
+            "good": (lambda: "here", 20.0),
             "hung": (for_ever.wait, 0.2),
             "hung too": (for_ever.wait, 0.3),
         }
     )
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < 10
     assert [answers[name].answer for name in ("good", "hung", "hung too")] == ["here", None, None]
     for_ever.set()
 

@@ -167,14 +167,14 @@ def test_one_that_hangs_delays_no_other(room: Room) -> None:
     release = threading.Event()
 
     def hangs(message: Message, to: str) -> str:
-        release.wait(5)
+        release.wait(20)
         return "late"
 
     room.post.kinds["slow"] = hangs
     room.keep(room.delivery("a-slow", "slow"), room.delivery("z-quick", "good"))
     began = time.monotonic()
     assert room.send(seconds=0.3) == {"z-quick": True, "a-slow": False}
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 10
     [item] = undelivered(room.state)
     assert "no answer within" in item["why"][0]
     release.set()
