@@ -167,7 +167,7 @@ def test_what_a_drill_did_is_taken_back_when_a_step_fails(
         "nexus-static": "not-tried",
     }  # fmt: skip
     for told in ("nexus-static: not tried: nothing", f"{COMPONENT}: failed: ", "projects-exist"):
-        assert told in occasion["note"]
+        assert told in occasion["note"], occasion["note"]
     test = next(it for it in occasion["tests"] if it["component"] == COMPONENT)
     assert test["before_outcome"] == "sound"
     assert test["before_seconds"] > 0
