@@ -338,6 +338,12 @@ def update(
         pairs = copies_of(places, components, locations, primary=False)
         done = [_update(places, *pair, dry_run=dry_run) for pair in pairs]
     sealed = [it for it in done if it is not None]
+    if not sealed:
+        raise BadInput(
+            "expected a sealed copy among those that are named, found none",
+            hint="copies in other clouds are sealed, those in AWS and on own servers are not",
+            code="nothing-sealed",
+        )
     if form == "json":
         click.echo(json.dumps({"changed": not dry_run, "copies": sealed}))
     else:

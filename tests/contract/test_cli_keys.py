@@ -22,7 +22,7 @@ from chalicelib.adapters.sealing.offline_keys import (
 )
 from chalicelib.adapters.sealing.store import SealedStore
 from chalicelib.errors import BadInput
-from tests.commands import run
+from tests.commands import ARTIST, run
 from tests.fakes_keys import GOLDEN, PASSPHRASE, PRIVATE_PEM, PUBLIC_PEM
 
 PRIVATE, PUBLIC = GOLDEN / "offline-private.pem", GOLDEN / "offline-public.pem"
@@ -179,3 +179,9 @@ def test_what_cannot_be_rewrapped(copy: Path, words: tuple[str | Path, ...], cod
     done = run("keys", "rewrap", "--store", copy, "--location", LOCATION, *words)
     assert code_of(done) == code
     assert {path: path.read_bytes() for path in (copy / "keys").iterdir()} == before
+
+
+def test_an_update_of_nothing_is_said() -> None:
+    """A person who has just changed a key of the plan would take silence for all being well."""
+    done = run("keys", "update", ARTIST, "--without-aws")
+    assert (done.returncode, code_of(done)) == (2, "nothing-sealed")
