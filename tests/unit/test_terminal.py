@@ -16,6 +16,7 @@ from chalicelib.plan.records import PointStanding, RecoveryPoint
 from chalicelib.plan.signs import Judgement, Sign
 from chalicelib.ports import Holdings
 from chalicelib.recover.choose_copy import Candidate
+from chalicelib.verify.ransomware import LastLook
 from leeward.cli import show_error
 from leeward.commands import catalogue, signs
 from leeward.console import Console
@@ -83,7 +84,8 @@ def test_nobody_infects_a_bucket_and_has_it_shown_as_clean(
     monkeypatch.setenv("FORCE_COLOR", "1")
     found = f"{HOSTILE} has the words of a ransom note"
     sign = Sign("ransom-note", "names", 0.9, HOSTILE, AT, found, {})
-    signs._print("uploads", Judgement(True, 0.9, AT, "a note", (sign,)))
+    judged = Judgement(True, 0.9, AT, "a note", (sign,))
+    signs._print("uploads", LastLook(judged, AT, (f"canary {HOSTILE}: it may not be read",)))
     said = capsys.readouterr().out
     assert "INFECTED" in said
     assert "\x1b[2J" not in said
