@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from chalicelib.errors import BadInput
+from chalicelib.evidence.chain import Finding
 from chalicelib.evidence.text import printable
 from chalicelib.evidence.verify import Verdict, fingerprint_of, verify_evidence
 from leeward.evidence_files import open_evidence
 from leeward.options import FORMAT
 
+# As `leeward drill` and people name the folder of an incident, or of its review.
+_INCIDENT = re.compile(r"(?:review-)?(inc-[0-9]{8}T[0-9]{6}Z-[a-z0-9-]+)$")
 _SIGNED = {
     "trusted": "valid, by the key you named",
     "key-not-given": "valid, by the key in the bundle; you named none to compare it with",
@@ -47,8 +51,26 @@ def verify(ctx: click.Context, path: Path, key: Path | None, fingerprint: str, f
     leeward evidence verify build/drills/inc-20261122T084500Z-nexus-db
     """
     verdict = verify_evidence(open_evidence(path), fingerprint=_trusted(key, fingerprint))
+    verdict = _as_named(verdict, path.resolve())
     click.echo(json.dumps(verdict.to_json()) if form == "json" else _in_words(path, verdict))
     ctx.exit(0 if verdict.ok else 1)
+
+
+def _as_named(verdict: Verdict, path: Path) -> Verdict:
+    """Evidence that is called like an incident is of that one: another's, put in its place, is
+    whole in itself."""
+    named = _INCIDENT.match(path.name.removesuffix(".zip"))
+    # What people write behind a name, such as -copy, says of which incident it is all the same.
+    if not verdict.incident or named is None or named[1].startswith(_incident_of(verdict)):
+        return verdict
+    message = f"is called {named[1]}, and is the evidence of {verdict.incident}"
+    other = Finding("another-incident", path.name, message)
+    return replace(verdict, findings=(*verdict.findings, other))
+
+
+def _incident_of(verdict: Verdict) -> str:
+    """Of a review: what it is a review of."""
+    return verdict.incident.removeprefix("review-")
 
 
 def _trusted(key: Path | None, fingerprint: str) -> str:

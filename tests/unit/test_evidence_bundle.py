@@ -384,6 +384,22 @@ def test_file_that_a_zip_would_unpack_as_a_link_is_refused(folder, tmp_path):
     assert "not-a-plain-file" in output
 
 
+OTHER = "inc-20261121T120000Z-nexus-db"
+
+
+def test_evidence_of_another_incident_in_its_place_is_found(folder: Path, tmp_path: Path) -> None:
+    """Both are whole and signed by the right key; who swaps them needs no key."""
+    for name in (INCIDENT, f"review-{INCIDENT}", f"{INCIDENT}-copy", "for-the-auditor"):
+        assert run(folder.rename(folder.with_name(name)))[0] == 0
+        folder = folder.with_name(name)
+    swapped = folder.rename(folder.with_name(OTHER))
+    for path in (swapped, zip_of(swapped, tmp_path / f"{OTHER}.zip")):
+        status, said = run(path, "--fingerprint", SIGNER.fingerprint)
+        assert status == 1
+        assert "another-incident" in said
+        assert f"is called {OTHER}, and is the evidence of {INCIDENT}" in said
+
+
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
 def test_broken_zip_is_an_answer_and_never_a_crash(tmp_path, method):
     path = tmp_path / "a.zip"
