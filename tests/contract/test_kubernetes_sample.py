@@ -22,6 +22,7 @@ from leeward.local.ledger import read_ledger
 from leeward.local.production import APPLICATION, SUPERUSER, Production, store_secrets
 from leeward.local.sample_app import create_schema
 from leeward.plan_file import load_plan
+from tests.clouds import wait_for
 from tests.kubernetes_clusters import ask
 from tests.scenarios.drills import PLAN
 
@@ -85,19 +86,22 @@ def test_nothing_is_written_while_it_is_stopped_and_every_instance_writes_again(
 
     stage.api.start(3)
     assert stage.api.wait_ready(60).ready == 3
-    time.sleep(0.5)
-    assert stage.written("nexus") > before
-    ledgers = [len(read_ledger(path)) for path in stage.clusters.ledgers.iterdir()]
-    assert len([committed for committed in ledgers if committed]) == 6  # three before, three now
+    wait_for(lambda: stage.written("nexus") > before, "nothing is written")
+
+    def ledgers() -> list[int]:
+        return [len(read_ledger(path)) for path in stage.clusters.ledgers.iterdir()]
+
+    # Three before, three now.
+    wait_for(lambda: len([it for it in ledgers() if it]) == 6, "not every instance writes")
 
 
 def test_when_the_step_is_green_the_old_database_is_written_by_nobody(stage: Stage) -> None:
     stage.api.set_environment("DATABASE_URL", stage.url(OTHER), keep="run-1")
     assert stage.api.wait_ready(60).ready == 3
     old, new = stage.written("nexus"), stage.written(OTHER)
+    wait_for(lambda: stage.written(OTHER) > new, "nothing is written to the new database")
     time.sleep(0.5)
     assert stage.written("nexus") == old
-    assert stage.written(OTHER) > new
     stage.api.put_back_environment("DATABASE_URL", keep="run-1")
     stage.api.wait_ready(60)
 

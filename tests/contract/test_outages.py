@@ -106,10 +106,10 @@ def test_a_replay_passes_faster_than_the_outage_and_leaves_nothing_behind(
     own = cloud.fail(region=PRIMARY_REGION, services=("kms",), how="error")
     minutes = 2 * 3600 + 52 * 60  # of DynamoDB
     with replay(
-        cloud, OCTOBER, speed=minutes / 1.0, start=OCTOBER.begins_at + timedelta(minutes=3)
+        cloud, OCTOBER, speed=minutes / 4.0, start=OCTOBER.begins_at + timedelta(minutes=3)
     ):
         assert not answers(cloud, "dynamodb", "list_tables")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not answers(cloud, "dynamodb", "list_tables"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
