@@ -244,11 +244,17 @@ class Redis(BaseComponent):
     secret: Text | None = None
 
 
+def _check_path(path: str) -> str:
+    if not path.startswith("/") or ".." in path.split("/"):
+        raise ValueError("expected a path that begins with `/` and has no `..` in it")
+    return path
+
+
 class Files(BaseComponent):
     """Folders of a server. exclude: patterns of what is not copied."""
 
     kind: Literal["files"]
-    paths: tuple[Text, ...] = ()
+    paths: tuple[Annotated[Text, AfterValidator(_check_path)], ...] = ()
     exclude: tuple[Text, ...] = ()
 
 

@@ -155,6 +155,16 @@ def test_where_one_copy_turns_out_damaged_the_next_location_is_restored_from(
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("path", ["log", "/srv/../log"])
+def test_a_path_that_means_another_folder_elsewhere_is_no_path_of_a_plan(
+    plan: Path, tmp_path: Path, path: str
+) -> None:
+    plan.write_text(plan.read_text().replace(f"{tmp_path}/host/log", path))
+    done = run("take", "uploads", "--plan", plan, "--to", "disk", "--without-aws")
+    assert done.returncode == 2
+    assert "expected a path that begins with `/`" in done.stderr
+
+
 def test_an_empty_folder_proves_nothing(plan: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "host")
     (tmp_path / "host/log").mkdir(parents=True)
