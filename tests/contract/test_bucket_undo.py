@@ -140,6 +140,23 @@ def seaweed_lab(seaweedfs: S3Server) -> Lab:
     return Lab(seaweedfs, seaweedfs.create_bucket(versioned=True))
 
 
+def test_the_same_bytes_with_other_tags_go_back_too(moto_lab: Lab) -> None:
+    """A lifecycle rule, or a policy, may go by what an overwritten object is tagged with."""
+
+    def write(key: str, tags: str) -> None:
+        moto_lab.client.put_object(Bucket=moto_lab.name, Key=key, Body=b"1", Tagging=tags)
+
+    for key in ("changed", "same"):
+        write(key, "keep=yes")
+    then = moto_lab.now()
+    write("changed", "keep=no")
+    write("same", "keep=yes")
+    _, outcome, proof = moto_lab.undo(UndoRules(then))
+    assert (outcome.counts, proof.ok) == ({"copied": 1, "same": 1}, True)
+    found = moto_lab.client.get_object_tagging(Bucket=moto_lab.name, Key="changed")
+    assert found["TagSet"] == [{"Key": "keep", "Value": "yes"}]
+
+
 def test_a_bucket_is_taken_back_and_forward_again(lab: Lab) -> None:
     objects = {f"dir{n % 3}/{n:03}": os.urandom(100 + n) for n in range(30)}
     objects |= {key: key.encode() for key in ODD_KEYS}

@@ -16,7 +16,13 @@ from chalicelib.ports.buckets import Bucket, Deleted, VersionRow
 from chalicelib.recover.bucket.flight import IN_FLIGHT, Flight
 from chalicelib.recover.bucket.history import KeyHistory, for_each_shard
 from chalicelib.recover.bucket.outcome import Copies, OutcomeMeter, UndoOutcome
-from chalicelib.recover.bucket.same_content import Place, heads_of, same_bytes, same_description
+from chalicelib.recover.bucket.same_content import (
+    Place,
+    heads_of,
+    same_bytes,
+    same_description,
+    same_tags,
+)
 from chalicelib.recover.bucket.survey import Tell, UndoPlan
 from chalicelib.recover.bucket.undo import KeyUndo, UndoRules, decide_key
 
@@ -169,15 +175,19 @@ class _Run:
     async def _compare(self, undo: KeyUndo) -> None:
         """An object of the same size may be the same: a copy that an earlier run made, say."""
         wanted, live = _object(undo.history.wanted), _object(undo.history.live)
+        places = (
+            Place(self._bucket, undo.key, wanted.version_id),
+            Place(self._bucket, undo.key, live.version_id),
+        )
         try:
-            then, now = await heads_of(
-                Place(self._bucket, undo.key, wanted.version_id),
-                Place(self._bucket, undo.key, live.version_id),
-            )
+            then, now = await heads_of(*places)
+            same = same_bytes(then, now) and same_description(then, now)
+            if same and then.tag_count:
+                same = await same_tags(*places)
         except LeewardError as error:
             self._failed([undo], error)
             return
-        if same_bytes(then, now) and same_description(then, now):
+        if same:
             self._meter.done("same")
         else:
             await self._copy(undo)

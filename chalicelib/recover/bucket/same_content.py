@@ -44,12 +44,21 @@ def same_bytes(one: ObjectFacts, other: ObjectFacts) -> bool | None:
 
 
 def same_description(one: ObjectFacts, other: ObjectFacts) -> bool:
-    """Metadata, content headers and the number of tags."""
+    """Metadata, content headers and the number of tags; their values are asked for (same_tags)."""
     return (
         one.metadata == other.metadata
         and one.headers == other.headers
         and one.tag_count == other.tag_count
     )
+
+
+async def same_tags(one: Place, other: Place) -> bool:
+    """A request for each."""
+    first, second = await asyncio.gather(
+        one.bucket.tags(one.key, version_id=one.version_id),
+        other.bucket.tags(other.key, version_id=other.version_id),
+    )
+    return first == second
 
 
 async def read_and_compare(one: Place, other: Place) -> bool:
