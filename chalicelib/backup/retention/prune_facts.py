@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from chalicelib.backup.long_copies import KEPT
 from chalicelib.backup.retention.decide import decide_retention
 from chalicelib.backup.retention.reasons import RetentionDecision
 from chalicelib.backup.retention.wal import WalDecision, decide_wal
@@ -28,8 +29,9 @@ from chalicelib.plan.wal import (
 from chalicelib.ports import Catalogue, Listed, ObjectStore, RejectedPoint
 from chalicelib.ports.locks import ObjectLocks
 
-# A backup or a copy that still runs has objects and no manifest yet: none lasts two days.
-SAFETY_AGE = timedelta(days=2)
+# A backup or a copy that still runs has objects and no manifest yet; of a long one the next object
+# may come a week after the last.
+SAFETY_AGE = KEPT + timedelta(days=1)
 READ_THREADS = 8
 
 
