@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from chalicelib.adapters.azure.access import connect_azure
+from chalicelib.adapters.azure.store import AzureObjectStore
 from chalicelib.adapters.gcs.access import connect_gcs
 from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.errors import (
@@ -22,6 +23,7 @@ from chalicelib.errors import (
 )
 from chalicelib.ports import ObjectStore
 from tests.http_faults import Fault, fault_proxy
+from tests.s3_answers import answer, scripted_server
 from tests.stores import QUICK, Backend, running_backend
 
 BIG = os.urandom(7 << 20) + b"end"  # several parts, blocks and chunks; several ranges
@@ -203,3 +205,20 @@ def test_nobody_there_is_one_error() -> None:
     with pytest.raises(LeewardError) as caught:
         store.get("k")
     assert isinstance(caught.value, Unavailable)
+
+
+@pytest.mark.parametrize("page", [b"<html><body>Log in</body></html>", b"[]", b"Log in"])
+def test_a_page_of_somebody_else_is_no_empty_listing(page: bytes) -> None:
+    """What stands in between answers 200: then nothing is known of what the store holds."""
+    with scripted_server([answer(200, page)]) as portal:
+        login = {
+            "account": "devstoreaccount1",
+            "account_key": "d3Jvbmc=",
+            "endpoint_url": portal.url,
+        }
+        azure = AzureObjectStore(connect_azure(login, patience=QUICK), "backups")
+        gcs = GcsObjectStore(connect_gcs({"endpoint_url": portal.url}, patience=QUICK), "backups")
+        for store in (azure, gcs):
+            with pytest.raises(Unavailable) as caught:
+                keys(store)
+            assert caught.value.instance_code == "answer-unreadable"

@@ -171,10 +171,14 @@ class AzureObjectStore:
             query["marker"] = marker
 
     def _page(self, prefix: str, answer: Answer) -> ElementTree.Element:
+        """A page of somebody else, a login perhaps, is no empty listing."""
         try:
-            return ElementTree.fromstring(answer.body)
+            page = ElementTree.fromstring(answer.body)
         except ElementTree.ParseError as error:
             raise unreadable(self._service.name, prefix) from error
+        if page.tag != "EnumerationResults":
+            raise unreadable(self._service.name, prefix)
+        return page
 
     def _blob(self, key: str) -> str:
         return f"{self._container_url}/{quote(self._names.name(key), safe='/~')}"

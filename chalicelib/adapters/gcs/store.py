@@ -196,6 +196,8 @@ class GcsObjectStore:
             found: dict[str, Any] = json.loads(answer.body)
         except ValueError as error:
             raise unreadable(self._service.name, key) from error
+        if not isinstance(found, dict):
+            raise unreadable(self._service.name, key)
         return found
 
     def _refusal(self, key: str, answer: Answer) -> LeewardError:
