@@ -2,8 +2,9 @@
 
 A deployment is 450 calls, and between botocore and the application that answers each lay a socket,
 another thread, and the reading of headers twice. A call goes over the wire as ever while any fault
-is active (faults.py), when the server has ended, and when its body is a stream. What fails inside
-the application is raised to the caller, who over the wire gets 500.
+is active (faults.py), when the server has ended, and when its body is a stream of anything but
+bytes in memory, which botocore makes of each object. What fails inside the application is raised to
+the caller, who over the wire gets 500.
 """
 
 from __future__ import annotations
@@ -32,14 +33,24 @@ class SameProcess:
         self._ended = False
 
     def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse | None:
-        body = b"" if request.body is None else request.body
-        body = body.encode() if isinstance(body, str) else body
+        body = _in_memory(request.body)
         if self._ended or self._faults.active or not _is_plain(request, body):
             return None
         return answer(self._application, request, bytes(body))
 
     def end(self) -> None:
         self._ended = True
+
+
+def _in_memory(body: Any) -> Any:
+    """The bytes that would be sent, where they are in memory."""
+    if isinstance(body, io.BytesIO):
+        start = body.tell()
+        body, stream = body.read(), body
+        stream.seek(start)
+    if body is None:
+        return b""
+    return body.encode() if isinstance(body, str) else body
 
 
 def _is_plain(request: AWSPreparedRequest, body: Any) -> bool:
