@@ -1,6 +1,6 @@
 """What a cluster does by itself: a deployment's pods are made and ended, a service finds them.
 
-One loop looks at everything 20 times a second and whenever an object was written. It alone makes
+One loop looks at everything ten times a second and whenever an object was written. It alone makes
 pods and tells their status.
 Source: Kubernetes' documentation of Deployments (maxSurge up, maxUnavailable down from 25 %),
 k8s.io/kubernetes, pkg/controller/deployment/{rolling,progress}.go.
@@ -21,7 +21,7 @@ from leeward.local.kubernetes.forward import Forward
 from leeward.local.kubernetes.objects import Key, Object
 from leeward.local.kubernetes.pods import Node, Pod, wait_until
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
 END_SECONDS = 5.0
 HASH = "pod-template-hash"
 OWNER = "leeward.local/deployment"
