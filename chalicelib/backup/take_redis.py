@@ -84,6 +84,8 @@ def _take_functions(source: KeyValueSource, stream: _Stream) -> str:
 
 def _note(facts: DumpFacts) -> str:
     found, counted = sum(facts.keys.values()), sum(facts.counted.values())
+    if not found and not counted:
+        return "no key is in it: has somebody emptied the server?"
     if found >= counted and not facts.vanished:
         return ""
     return (

@@ -72,6 +72,12 @@ def fill(server: RealRedis) -> None:
     server.at(9).set("elsewhere", 1)
 
 
+def test_a_server_that_somebody_emptied_is_told(shelf: Shelf, source: RealRedis) -> None:
+    assert shelf.take(source).note.startswith("no key is in it")
+    source.client.set("a", 1)
+    assert shelf.take(source).note == ""
+
+
 def test_every_type_comes_back(shelf: Shelf, source: RealRedis, target: RealRedis) -> None:
     fill(source)
     point = shelf.take(source)
