@@ -69,6 +69,15 @@ class Location(Place):
     def is_locked(self) -> bool:
         return self.locked_for is not None or self.locks_follow_tiers
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether Leeward seals what it puts there: outside AWS always, and on servers of one's
+        own where the plan names a key that it can use. S3 encrypts what lies in AWS."""
+        if self.provider != "own":
+            return self.provider != "aws"
+        key = self.encryption.key if self.encryption else None
+        return key is not None and (key.service == "aws-kms" or key.public_key is not None)
+
 
 class Trail(PlanPart):
     """Where CloudTrail writes who did what: a bucket, and a prefix in it.

@@ -172,9 +172,7 @@ class Locations:
         if name == self.primary and self.deployed:
             return build.backups(component)
         inner = self.part(name, f"{component}/")
-        if self.location(name).provider in ("aws", "own"):
-            return inner
-        return self._sealed(name, component, inner)
+        return self._sealed(name, component, inner) if self.location(name).is_sealed else inner
 
     def part(self, name: str, prefix: str = "") -> ObjectStore:
         """What lies in a location below a prefix, as it lies there: sealed what is sealed."""

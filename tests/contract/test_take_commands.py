@@ -12,8 +12,10 @@ import pytest
 
 from chalicelib.services.jobs.taking import roots_of
 from tests.commands import run
+from tests.fakes_keys import GOLDEN, PASSPHRASE, PUBLIC_PEM
 from tests.redises import running_redis
 
+PRIVATE = GOLDEN / "offline-private.pem"
 PLAN = """
 name: small
 organisation: Small
@@ -128,6 +130,40 @@ def test_a_folder_that_cannot_be_reached_costs_that_location_alone(
     assert (found["location"], found["point_id"]) == ("disk", point["id"])
     assert {it[0] for it in found["others"]} == {"nas", "remote"}
     assert not (tmp_path / "not-here").exists(), "a look makes no folder"
+
+
+def test_what_lies_on_servers_of_ones_own_is_sealed_where_the_plan_names_a_key(
+    plan: Path, tmp_path: Path
+) -> None:
+    """Otherwise the plan says encrypted of what anybody can read."""
+    key = {"service": "aws-kms", "regions": ["us-east-1"], "public_key": PUBLIC_PEM.decode()}
+    sealed = json.dumps({"cipher": "AES-256", "key": key})
+    before = "role: local, path: "
+    plan.write_text(plan.read_text().replace(before, f"role: local, encryption: {sealed}, path: "))
+    point = take("uploads", plan)
+    assert point["kind"] == "archive"
+    kept = [it for it in (tmp_path / "backups").rglob("*") if it.is_file()]
+    assert not any(b"archive" in it.read_bytes() for it in kept if "/points/" in str(it))
+    words = ("restore", "point", "uploads", "--plan", plan, "--from", "disk", "--out")
+    closed = told(*words, tmp_path / "none", status=1)["error"]
+    assert closed["code"] == "no-key-fits"
+    assert not (tmp_path / "none").exists()
+    done = run(
+        *words, tmp_path / "out", "--without-aws", "--private-key", PRIVATE, stdin=PASSPHRASE + "\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/www/uploads/a.txt").read_text() == "one"
+
+
+def test_without_aws_nothing_is_sealed_for_keys_that_are_there_alone(
+    plan: Path, tmp_path: Path
+) -> None:
+    sealed = json.dumps({"cipher": "AES-256", "key": {"service": "aws-kms"}})
+    before = "role: local, path: "
+    plan.write_text(plan.read_text().replace(before, f"role: local, encryption: {sealed}, path: "))
+    words = ("take", "uploads", "--plan", plan, "--to", "disk")
+    assert told(*words, status=2)["error"]["code"] == "no-recipient"
+    assert not [it for it in (tmp_path / "backups").rglob("*") if it.is_file()]
 
 
 def spoil(backups: Path) -> None:

@@ -16,7 +16,7 @@ from chalicelib.plan.units import format_size
 def find_sealed_for_aws_alone(plan: Plan, now: datetime) -> Hits:
     for name, location in plan.locations.items():
         key = location.encryption.key if location.encryption else None
-        if location.provider in ("gcp", "azure") and not (key and key.public_key):
+        if location.is_sealed and not (key and key.public_key):
             yield (
                 ("locations", name),
                 f"copies in {name} are sealed for keys in AWS alone: they outlive AWS, and nobody "
