@@ -152,6 +152,7 @@ def test_what_a_drill_did_is_taken_back_when_a_step_fails(
 ) -> None:
     with psycopg.connect(here.production.dsn(SUPERUSER)) as connection:
         connection.execute("TRUNCATE projects CASCADE")
+    here.job("fetch_wal")  # what is tested first is the newest point, with the WAL that is stored
     databases_before = databases(staging)
     with untouched(here, lambda: state_of(here.cloud, here.plan, here.production)):
         occasion = carried_out(here, WHOLE_TEST)
