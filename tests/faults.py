@@ -36,6 +36,8 @@ def stalling_proxy(port: int, *, after_bytes: int) -> Iterator[int]:
     try:
         yield listener.getsockname()[1]
     finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # closing it alone leaves its thread in accept()
         for item in opened:
             item.close()
 
@@ -81,5 +83,7 @@ def failing_http_proxy(port: int, *, failures: int, reset: bool) -> Iterator[int
     try:
         yield listener.getsockname()[1]
     finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # closing it alone leaves its thread in accept()
         for item in opened:
             item.close()

@@ -74,6 +74,8 @@ def scripted_server(answers: Sequence[bytes]) -> Iterator[Scripted]:
     try:
         yield script
     finally:
+        with suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)  # closing it alone leaves its thread in accept()
         for item in opened:
             item.close()
 

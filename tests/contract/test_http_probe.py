@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -69,6 +69,8 @@ def server(talk: Talk, *, tls: ssl.SSLContext | None = None) -> Iterator[str]:
         yield f"{scheme}://127.0.0.1:{listening.getsockname()[1]}/health"
     finally:
         closing.set()
+        with suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)  # closing it alone leaves its thread in accept()
         listening.close()
 
 
