@@ -181,7 +181,10 @@ def test_what_cannot_be_rewrapped(copy: Path, words: tuple[str | Path, ...], cod
     assert {path: path.read_bytes() for path in (copy / "keys").iterdir()} == before
 
 
-def test_an_update_of_nothing_is_said() -> None:
+def test_an_update_of_nothing_is_said(tmp_path: Path) -> None:
     """A person who has just changed a key of the plan would take silence for all being well."""
-    done = run("keys", "update", ARTIST, "--without-aws")
+    key = "      key: { service: aws-kms, regions: [us-east-1] }\n"
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(ARTIST.read_text().replace(key, "", 1))
+    done = run("keys", "update", plan, "--without-aws")
     assert (done.returncode, code_of(done)) == (2, "nothing-sealed")
