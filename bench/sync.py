@@ -55,16 +55,22 @@ TITLES = {
 ALTERED = 20
 MOST_COPIED = 100_000
 OURS = "leeward"
+# They compare ETags before a copy and look at what it made; the others look at neither.
+COMPARE_CONTENT = (OURS, "rclone")
 MEDIUM_BYTES = 8 * MIB
 Command = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
 class Run:
-    """`equal`: whether both buckets held the same afterwards, by their own ETags."""
+    """`equal`: whether both buckets held the same afterwards, by their own ETags.
+
+    `look`: the requests of finding that, a listing of both sides.
+    """
 
     cost: Cost
     requests: int
+    look: int
     equal: bool
 
 
@@ -129,7 +135,7 @@ def beside_peers(store: Store, work: Path, small: int, count: int) -> dict[str, 
             if stage != "altered":
                 _require_equal(found[stage])
     return {
-        stage: {name: _median_of(runs) for name, runs in by_name.items()}
+        stage: {name: _median_of(name, runs) for name, runs in by_name.items()}
         for stage, by_name in found.items()
     }
 
@@ -214,13 +220,17 @@ def _run(store: Store, command: list[str], bucket: str) -> Run:
     before = store.requests()
     cost = measure(command, environment=environment)
     requests = store.requests() - before
-    return Run(cost, requests, are_equal(bucket, SOURCE))
+    equal = are_equal(bucket, SOURCE)
+    return Run(cost, requests, store.requests() - before - requests, equal)
 
 
-def _median_of(runs: list[Run]) -> dict[str, Any]:
+def _median_of(name: str, runs: list[Run]) -> dict[str, Any]:
     requests = int(median(run.requests for run in runs))
-    figures = {**medians([run.cost for run in runs]), "requests": requests}
-    return {**figures, "equal": all(run.equal for run in runs)}
+    look = 0 if name in COMPARE_CONTENT else int(median(run.look for run in runs))
+    return {
+        **medians([run.cost for run in runs]), "requests": requests,
+        "requests_until_known": requests + look, "equal": all(run.equal for run in runs),
+    }  # fmt: skip
 
 
 def _change(small: int, number: int) -> None:
@@ -281,13 +291,17 @@ def _text(figures: dict[str, Any]) -> str:
             f"{found['wall_seconds']:.1f}",
             f"{found['client_seconds']:.1f}",
             str(found["requests"]),
+            str(found["requests_until_known"]),
             f"{found['peak_mib']:.0f}",
             "yes" if found["equal"] else "NO",
         ]
         for stage in STAGES
         for name, found in figures[stage].items()
     ]
-    headings = ["bucket to bucket", "wall s", "client CPU s", "requests", "peak MiB", "equal after"]
+    headings = [
+        "bucket to bucket", "wall s", "client CPU s", "requests", "until known to be equal",
+        "peak MiB", "equal after",
+    ]  # fmt: skip
     listings = [
         [number, TITLES[stage], f"{found['wall_seconds']:.1f}", f"{found['client_seconds']:.1f}",
          f"{found['peak_mib']:.0f}"]
@@ -308,7 +322,10 @@ def _text(figures: dict[str, Any]) -> str:
         "KMS key makes every ETag tell nothing, it looks once more at each object whose copy took "
         "longer than a second. What was compared is kept in a file here; a job keeps it in its "
         "catalogue's bucket, with two requests, and does more than copy: it looks for removed "
-        "versions and writes an inventory, a HEAD for each object. rclone with --checksum, "
+        "versions and writes an inventory, a HEAD for each object. Until known to be equal: "
+        "Leeward and rclone compare ETags, before a copy and of what it made; aws s3 and s5cmd "
+        "compare sizes and times, before it, so that a listing of both sides tells afterwards "
+        "whether the buckets are equal, as this bench lists them. rclone with --checksum, "
         "--fast-list and 64 transfers; the others as they come.\n\n"
         f"Copy altered: somebody else has written over {ALTERED} objects of the copy, other bytes "
         "of the same size, later than the copy. Whether the buckets are equal after each row, this "
