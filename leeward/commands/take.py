@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from chalicelib.evidence.text import printable_lines
-from leeward.deployed import Access, access_options, reach
+from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
@@ -37,7 +37,8 @@ def command(
     from chalicelib.services.jobs.taking import take_point
 
     with reach(load_plan(plan_path).plan, access) as places:
-        place = location or places.primary
+        to = location or places.primary
+        [(_, place)] = copies_of(places, [component], [to], primary=True)
         point = take_point(
             component,
             places.component(component),

@@ -104,6 +104,15 @@ def test_folders_are_taken_tried_and_brought_back(plan: Path, tmp_path: Path) ->
     assert files == {"www/uploads/a.txt", "log/app.log"}
 
 
+def test_nothing_is_taken_to_where_the_plan_sends_nothing_of_it(plan: Path, tmp_path: Path) -> None:
+    """No command would look for it there: no check, no copy, no restore."""
+    location = f"  nas: {{ provider: own, role: local, path: {tmp_path}/nas }}\n  remote:"
+    plan.write_text(plan.read_text().replace("  remote:", location))
+    words = ("take", "uploads", "--plan", plan, "--to", "nas")
+    assert told(*words, status=2)["error"]["code"] == "no-copies"
+    assert not (tmp_path / "nas").exists()
+
+
 def test_a_path_of_the_plan_that_is_not_there_is_no_backup(plan: Path, tmp_path: Path) -> None:
     """What is left would be restored green, and without what the plan names."""
     (tmp_path / "host/log").rename(tmp_path / "unmounted")
