@@ -83,21 +83,23 @@ def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def reach(plan: Plan, access: Access) -> Iterator[Locations]:
+def reach(plan: Plan, access: Access, *, unwritten: bool = False) -> Iterator[Locations]:
     """The plan's locations, opened as the options say.
 
+    Args:
+        unwritten: what is written to them is kept nowhere.
     Raises:
         BadInput: a login or key file that cannot be used.
         NotReady: code "not-deployed", when the functions are not where the environment points.
     """
     if access.without_aws:
-        yield _locations(plan, access)
+        yield _locations(plan, access, unwritten=unwritten)
         return
     with tempfile.TemporaryDirectory(prefix="leeward-plan-") as folder:
         file = Path(folder) / "plan.json"
         file.write_text(json.dumps(plan.to_json()))
         os.environ |= _names_of_parts() | {"LEEWARD_PLAN": str(file)}
-        yield _locations(plan, access)
+        yield _locations(plan, access, unwritten=unwritten)
 
 
 def copies_of(
@@ -142,7 +144,7 @@ def _has_points(component: BaseComponent) -> bool:
     return component.kind in HAVE_POINTS or (component.kind == "bucket" and in_step)
 
 
-def _locations(plan: Plan, access: Access) -> Locations:
+def _locations(plan: Plan, access: Access, *, unwritten: bool) -> Locations:
     from chalicelib.services.locations import Locations, read_login
 
     def login(name: str) -> Mapping[str, Any]:
@@ -161,6 +163,7 @@ def _locations(plan: Plan, access: Access) -> Locations:
         login,
         _private_keys(access),
         deployed=not access.without_aws,
+        unwritten=unwritten,
         tell=lambda text: click.echo(printable_lines(text), err=True),
     )
 

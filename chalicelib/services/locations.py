@@ -36,6 +36,7 @@ class Locations:
 
     `private_keys`: offline keys, tried when no KMS key opens a copy, or at once when there is
     no deployment to ask (`deployed` False): then the primary location is out of reach too.
+    `unwritten`: what is written to a location is kept nowhere, nor in the index.
     `tell`: hears which locations are waited for, when that takes long.
     """
 
@@ -43,6 +44,7 @@ class Locations:
     login: Callable[[str], Login]
     private_keys: tuple[Opener, ...] = ()
     deployed: bool = True
+    unwritten: bool = False
     tell: Callable[[str], None] = lambda text: None
     _stores: dict[Copy, ObjectStore] = field(default_factory=dict)
     _silent: dict[str, LeewardError] = field(default_factory=dict)
@@ -96,7 +98,7 @@ class Locations:
         """
         from chalicelib.adapters.catalogue import StoredCatalogue
 
-        if location == self.primary and self.deployed:
+        if location == self.primary and self.deployed and not self.unwritten:
             return build.catalogue(component)
         store = self.store(location, component)
         return StoredCatalogue(store, component, quarantined=quarantined, held=held)
@@ -106,7 +108,7 @@ class Locations:
         and who quarantine a point only when no location has it sound."""
         from chalicelib.adapters.catalogue import StoredCatalogue
 
-        index = build.state() if self.deployed else None
+        index = build.state() if self.deployed and not self.unwritten else None
         return StoredCatalogue(self.store(location, component), component, index=index)
 
     def lost_with(self, sites: Iterable[str]) -> frozenset[str]:
@@ -170,9 +172,15 @@ class Locations:
 
     def _open(self, name: str, component: str) -> ObjectStore:
         if name == self.primary and self.deployed:
-            return build.backups(component)
-        inner = self.part(name, f"{component}/")
+            return self._as_written(build.backups(component))
+        # Below the seal: its keys are asked, and none is stored.
+        inner = self._as_written(self.part(name, f"{component}/"))
         return self._sealed(name, component, inner) if self.location(name).is_sealed else inner
+
+    def _as_written(self, store: ObjectStore) -> ObjectStore:
+        from chalicelib.adapters.unwritten import UnwrittenStore
+
+        return UnwrittenStore(store) if self.unwritten else store
 
     def part(self, name: str, prefix: str = "") -> ObjectStore:
         """What lies in a location below a prefix, as it lies there: sealed what is sealed."""

@@ -104,6 +104,48 @@ def test_folders_are_taken_tried_and_brought_back(plan: Path, tmp_path: Path) ->
     assert files == {"www/uploads/a.txt", "log/app.log"}
 
 
+def everything_below(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(it): (it.stat().st_size, it.stat().st_mtime_ns) for it in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("component", ["uploads", "code"])
+def test_a_dry_run_reads_what_would_be_taken_and_keeps_nothing(
+    plan: Path, tmp_path: Path, component: str
+) -> None:
+    before = everything_below(tmp_path)
+    planned = take(component, plan, "--dry-run")
+    assert everything_below(tmp_path) == before
+    taken = take(component, plan)
+    assert (planned["dry_run"], taken["dry_run"]) == (True, False)
+    alike = ("component", "kind", "source_bytes", "encryption", "source", "location")
+    assert [planned[it] for it in alike] == [taken[it] for it in alike]
+    contents = [[it["sha256"] for it in point["objects"]] for point in (planned, taken)]
+    assert contents[0] == contents[1]
+    done = run("take", component, "--plan", plan, "--to", "disk", "--dry-run", "--without-aws")
+    assert planned["source"] in done.stdout
+    assert "nothing was stored" in done.stdout
+
+
+def test_a_dry_run_of_a_server_tells_its_name_and_no_password(plan: Path, tmp_path: Path) -> None:
+    with running_redis() as server:
+        server.client.set("greeting", "hello")
+        server.client.config_set("requirepass", "sesame")
+        login = tmp_path / "redis.json"
+        url = server.url.replace("://", "://:sesame@")
+        login.write_text(json.dumps({"url": url}))
+        planned = take("cache", plan, "--login", f"small/redis={login}", "--dry-run")
+    assert (planned["kind"], planned["note"]) == ("dump", "")
+    assert planned["source"] == server.url.rpartition("/")[2].rpartition("@")[2]
+    assert "sesame" not in json.dumps(planned)
+    assert not (tmp_path / "backups").exists()
+
+
+def test_a_dry_run_is_refused_as_the_backup_would_be(plan: Path, tmp_path: Path) -> None:
+    (tmp_path / "host/log").rename(tmp_path / "unmounted")
+    take = ("take", "uploads", "--plan", plan, "--to", "disk", "--without-aws", "--format", "json")
+    assert told_error(*take, "--dry-run") == told_error(*take)
+
+
 def test_nothing_is_taken_to_where_the_plan_sends_nothing_of_it(plan: Path, tmp_path: Path) -> None:
     """No command would look for it there: no check, no copy, no restore."""
     location = f"  nas: {{ provider: own, role: local, path: {tmp_path}/nas }}\n  remote:"
@@ -149,6 +191,8 @@ def test_what_lies_on_servers_of_ones_own_is_sealed_where_the_plan_names_a_key(
     sealed = json.dumps({"cipher": "AES-256", "key": key})
     before = "role: local, path: "
     plan.write_text(plan.read_text().replace(before, f"role: local, encryption: {sealed}, path: "))
+    take("uploads", plan, "--dry-run")
+    assert not (tmp_path / "backups").exists(), "nor a key for what was not stored"
     point = take("uploads", plan)
     assert point["kind"] == "archive"
     kept = [it for it in (tmp_path / "backups").rglob("*") if it.is_file()]
@@ -171,7 +215,8 @@ def test_without_aws_nothing_is_sealed_for_keys_that_are_there_alone(
     before = "role: local, path: "
     plan.write_text(plan.read_text().replace(before, f"role: local, encryption: {sealed}, path: "))
     words = ("take", "uploads", "--plan", plan, "--to", "disk")
-    assert told(*words, status=2)["error"]["code"] == "no-recipient"
+    for more in ([], ["--dry-run"]):
+        assert told(*words, *more, status=2)["error"]["code"] == "no-recipient"
     assert not [it for it in (tmp_path / "backups").rglob("*") if it.is_file()]
 
 

@@ -85,6 +85,23 @@ def take_point(
     )
 
 
+def source_of(component: BaseComponent, secret: Secret) -> str:
+    """Where `take_point` reads from, in words and without a password; nothing is asked there.
+
+    Raises as `secret`; BadInput: code "bad-redis-url", "bad-git-url".
+    """
+    if isinstance(component, Redis) and component.secret:
+        from chalicelib.adapters.redis.source import RedisServer
+
+        with RedisServer(str(secret(component.secret)["url"])) as server:
+            return server.name
+    if isinstance(component, Git) and component.repository:
+        from chalicelib.adapters.git.repository import GitRepository
+
+        return GitRepository(component.repository).name
+    return ", ".join(component.paths) if isinstance(component, Files) else ""
+
+
 def roots_of(paths: tuple[str, ...]) -> tuple[Path, tuple[str, ...]]:
     """("/var/www/a", "/var/log/a") -> /var and what lies below it.
 
