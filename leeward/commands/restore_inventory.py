@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chalicelib.errors import Tampered
+from chalicelib.errors import BadInput, Tampered
 from leeward.console import Console
 from leeward.deployed import Access, reach
 from leeward.options import FORMAT, PLAN_PATH
@@ -29,16 +29,19 @@ DEPLOYED = Access({}, None, None, without_aws=False)
 @click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
 @click.option("--point", "point_id", required=True, metavar="ID", help="Of `catalogue list`.")
 @click.option("--to-bucket", "target", required=True, metavar="NAME", help="An empty bucket.")
+@click.option("--dry-run", is_flag=True, help="Say what would be copied, copy nothing.")
 @FORMAT
-def command(component: str, plan_path: Path, point_id: str, target: str, form: str) -> None:
+def command(
+    component: str, plan_path: Path, point_id: str, target: str, dry_run: bool, form: str
+) -> None:
     """Copy the very versions that a recovery point of COMPONENT names from its replica into
     another bucket, on S3's side, and compare every object.
 
     Safe to interrupt and to repeat. Nothing in the bucket is deleted or overwritten that somebody
     else put there.
 
-    Exit status: 0 every object is there; 1 not, or the point is quarantined; 2 the input cannot be
-    used.
+    Exit status: 0 every object is there, or all could be copied; 1 not, or the point is
+    quarantined; 2 the input cannot be used.
 
     \b
     Example:
@@ -47,11 +50,13 @@ def command(component: str, plan_path: Path, point_id: str, target: str, form: s
         --point 20261122T020000Z-objects --to-bucket uploads-then
     """
     with reach(load_plan(plan_path).plan, DEPLOYED):
-        filled = asyncio.run(_fill(component, _point(component, point_id), target))
+        point = _point(component, point_id)
+        filled = asyncio.run(_fill(component, point, target, dry_run=dry_run))
     if form == "json":
-        click.echo(json.dumps({"ok": filled.ok, "point": point_id, **_told(filled)}))
+        told = {"ok": filled.ok, "point": point_id, "dry_run": dry_run, **_told(filled)}
+        click.echo(json.dumps(told))
     else:
-        _print(Console(highlight=False), target, filled)
+        _print(Console(highlight=False), target, filled, dry_run=dry_run)
     sys.exit(0 if filled.ok else 1)
 
 
@@ -75,18 +80,29 @@ def _point(component: str, point_id: str) -> RecoveryPoint:
     return point
 
 
-async def _fill(component: str, point: RecoveryPoint, target: str) -> Filled:
-    from chalicelib.recover.bucket.fill import fill_from_point
+async def _fill(component: str, point: RecoveryPoint, target: str, *, dry_run: bool) -> Filled:
+    from chalicelib.recover.bucket.fill import fill_from_point, look_from_point
     from chalicelib.services import build
-    from chalicelib.services.jobs.buckets import bucket_at, replica_of
+    from chalicelib.services.jobs.buckets import bucket_at, bucket_component, replica_of
     from chalicelib.verify.copies.replica_contents import inventory_entries
 
     store = build.backups(component)
+    bring = look_from_point if dry_run else fill_from_point
     async with build.buckets() as buckets:
-        return await fill_from_point(
-            lambda: inventory_entries(store, point),
-            replica_of(buckets, component),
-            bucket_at(buckets, target),
+        replica = replica_of(buckets, component)
+        _require_another(target, bucket_component(component).bucket, replica.name)
+        return await bring(
+            lambda: inventory_entries(store, point), replica, bucket_at(buckets, target)
+        )
+
+
+def _require_another(target: str, *taken: str) -> None:
+    """What was deleted since would be in the bucket again, and in the replica as if it had been."""
+    if target in taken:
+        raise BadInput(
+            f"expected a bucket that holds nothing else, found {target}, which is the component's",
+            hint="name an empty bucket; `leeward restore bucket` takes the bucket itself back",
+            code="same-bucket",
         )
 
 
@@ -99,7 +115,7 @@ def _told(filled: Filled) -> dict[str, object]:
     }
 
 
-def _print(console: Console, target: str, filled: Filled) -> None:
+def _print(console: Console, target: str, filled: Filled, *, dry_run: bool) -> None:
     verdict = "[green]PROVEN[/]" if filled.ok else "[bold red]NOT PROVEN[/]"
     done = ", ".join(f"{count:,} {what}" for what, count in filled.outcome.counts.items())
     console.print(f"{target}: {filled.objects:,} objects; {done}", markup=False)
@@ -107,4 +123,8 @@ def _print(console: Console, target: str, filled: Filled) -> None:
         console.print(f"{failure.key!r}: {failure.message}", markup=False, soft_wrap=True)
     for key in filled.missing:
         console.print(f"{key!r} is not as the point says", markup=False, soft_wrap=True)
+    if dry_run:
+        verdict = (
+            "nothing was copied" if filled.ok else "[bold red]NOT POSSIBLE[/]; nothing was copied"
+        )
     console.print(verdict)

@@ -261,6 +261,9 @@ def test_another_sync_of_that_day_goes_on_in_a_run_of_its_own(here: Stage) -> No
 
 def test_what_a_point_names_comes_back_into_another_bucket(here: Stage) -> None:
     """Also when it was overwritten and deleted since, in the bucket and in the replica."""
+    for key in ("a", "late/00"):
+        here.put(key, b"1")
+    assert here.in_step
     point, then = here.run("sync")["point"], here.contents(BUCKET)
     here.put("a", b"written over")
     here.put("since", b"1")
@@ -269,16 +272,29 @@ def test_what_a_point_names_comes_back_into_another_bucket(here: Stage) -> None:
     target = "back-by-point"
     here.s3.create_bucket(Bucket=target)
     words = ("restore", "inventory", COMPONENT, "--plan", here.plan, "--to-bucket", target)
+    dry = (*words, "--point", point, "--dry-run", "--format", "json")
+    planned = run(*dry, **here.cloud.environment())
+    assert json.loads(planned.stdout)["done"] == {"to-copy": len(then)}, planned.stderr
+    assert (planned.returncode, here.contents(target)) == (0, {})
+    for own in (BUCKET, here.deployed.names[REPLICA]):
+        same = run(*words[:-1], own, "--point", point, **here.cloud.environment())
+        assert (same.returncode, "same-bucket" in same.stderr) == (2, True)
     done = run(*words, "--point", point, **here.cloud.environment())
     assert (done.returncode, "PROVEN" in done.stdout) == (0, True), done.stdout + done.stderr
     assert here.contents(target) == then
     again = run(*words, "--point", point, "--format", "json", **here.cloud.environment())
     assert json.loads(again.stdout)["done"] == {"same": len(then)}
     here.s3.put_object(Bucket=target, Key="foreign", Body=b"1")
-    red = run(*words, "--point", point, **here.cloud.environment())
-    assert (red.returncode, "NOT PROVEN" in red.stdout) == (1, True)
+    for more, verdict in ((["--dry-run"], "NOT POSSIBLE"), ([], "NOT PROVEN")):
+        red = run(*words, "--point", point, *more, **here.cloud.environment())
+        assert (red.returncode, verdict in red.stdout) == (1, True)
     unknown = run(*words, "--point", "20000101T000000Z-objects", **here.cloud.environment())
     assert (unknown.returncode, "none of id" in unknown.stderr) == (2, True)
+    _remove_copies(here, "a")
+    here.s3.create_bucket(Bucket="another")
+    gone = run(*words[:-1], "another", *dry[-5:], **here.cloud.environment())
+    told = json.loads(gone.stdout)
+    assert (gone.returncode, [it["key"] for it in told["failures"]]) == (1, ["a"])
 
 
 def test_a_version_that_was_removed_for_good_is_missed_and_brought_back(here: Stage) -> None:

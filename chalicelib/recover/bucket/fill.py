@@ -21,10 +21,13 @@ from chalicelib.recover.bucket.flight import IN_FLIGHT, Flight
 from chalicelib.recover.bucket.history import KeyHistory, read_histories
 from chalicelib.recover.bucket.outcome import Copies, OutcomeMeter, UndoOutcome
 from chalicelib.recover.bucket.same_content import Place, heads_of, read_and_compare, same_bytes
+from chalicelib.recover.bucket.undo import ARCHIVED_CLASSES
 from chalicelib.recover.bucket.witness import Vanished, of_copy
 
 NAMED = 20
 READ_AT_ONCE = 1000
+# Of the header x-amz-restore, when a copy can be read. Source: S3 API reference, HeadObject.
+THAWED = 'ongoing-request="false"'
 Lost = Mapping[str, Vanished]
 
 
@@ -43,7 +46,7 @@ class Wanted:
 @dataclass(frozen=True)
 class Filled:
     """`objects` there are to be, `from_replica` of them; `missing`: keys that are not as they
-    should be, when all were compared (at most 20 are named)."""
+    should be, when all were compared (at most 20 are named), none where nothing was copied."""
 
     outcome: UndoOutcome
     objects: int
@@ -92,24 +95,65 @@ async def fill_from_point(
         entries: the inventory from its beginning, in byte order; read in another thread.
     """
     meter = OutcomeMeter(None)
-    copies = {replica.name: Copies(replica.name, target, meter, None)}
-    async with Flight(IN_FLIGHT) as flight:
-        async for wanted, there in _named(entries(), replica, target):
-            if wanted is None and there is not None:
-                meter.fail(there.key, "target-not-empty", FOREIGN)
-            elif wanted is not None and there is None:
-                await flight.start(copies[replica.name].copy(wanted.row))
-            elif wanted is not None and there is not None:
-                await flight.start(_settle(wanted, there, target, copies, meter))
-        await flight.land()
-    objects, missing = 0, []
+    copies = Copies(replica.name, target, meter, None)
+    objects = await _bring(_named(entries(), replica, target), replica, target, copies, meter)
+    missing: list[str] = []
     async for wanted, there in _named(entries(), replica, target):
-        objects += wanted is not None
         if wanted and (
             there is None or not await _same(wanted, Place(target, wanted.row.key), there)
         ):
             missing.append(wanted.row.key)
     return Filled(meter.outcome(), objects, objects, missing[:NAMED])
+
+
+async def look_from_point(
+    entries: Callable[[], Iterator[InventoryEntry]], replica: Bucket, target: Bucket
+) -> Filled:
+    """What `fill_from_point` would do: each version is asked for and counted as "to-copy". One that
+    is gone, or lies in an archive, is told as it would be told then."""
+    meter = OutcomeMeter(None)
+    looks = _Looks(replica, meter)
+    objects = await _bring(_named(entries(), replica, target), replica, target, looks, meter)
+    return Filled(meter.outcome(), objects, objects, [])
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """In place of Copies, for a dry run."""
+
+    source: Bucket
+    meter: OutcomeMeter
+
+    async def copy(self, wanted: VersionRow) -> None:
+        try:
+            found = await self.source.head(wanted.key, version_id=wanted.version_id)
+        except LeewardError as error:
+            self.meter.failed(wanted.key, error)
+            return
+        archived = found.storage_class in ARCHIVED_CLASSES and THAWED not in found.restore
+        self.meter.done("archived" if archived else "to-copy", wanted.size_bytes)
+
+
+async def _bring(
+    pairs: AsyncIterator[tuple[Wanted | None, ObjectRow | None]],
+    replica: Bucket,
+    target: Bucket,
+    copies: Copies | _Looks,
+    meter: OutcomeMeter,
+) -> int:
+    """The number of objects that there are to be."""
+    objects = 0
+    async with Flight(IN_FLIGHT) as flight:
+        async for wanted, there in pairs:
+            objects += wanted is not None
+            if wanted is None and there is not None:
+                meter.fail(there.key, "target-not-empty", FOREIGN)
+            elif wanted is not None and there is None:
+                await flight.start(copies.copy(wanted.row))
+            elif wanted is not None and there is not None:
+                await flight.start(_settle(wanted, there, target, {replica.name: copies}, meter))
+        await flight.land()
+    return objects
 
 
 async def _named(
@@ -159,7 +203,11 @@ async def _copy(
 
 
 async def _settle(
-    wanted: Wanted, there: ObjectRow, target: Bucket, copies: dict[str, Copies], meter: OutcomeMeter
+    wanted: Wanted,
+    there: ObjectRow,
+    target: Bucket,
+    copies: Mapping[str, Copies | _Looks],
+    meter: OutcomeMeter,
 ) -> None:
     """What an earlier attempt put there stays, unless its source was written again since."""
     try:
