@@ -14,6 +14,7 @@ from typing import Any
 from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Truncated, Unavailable
 from chalicelib.plan.manifest import (
     HOLD,
+    LARGEST_BYTES,
     MANIFEST,
     PROOF,
     QUARANTINE,
@@ -21,6 +22,7 @@ from chalicelib.plan.manifest import (
     digest_of_manifest,
     parse_manifest,
     point_key,
+    require_small,
     tampered,
     without_beginning,
     write_manifest,
@@ -53,8 +55,6 @@ from chalicelib.ports import Holdings, Inventory, Listed, ObjectStore, RejectedP
 Histories = Mapping[int, tuple[tuple[int, int], ...]]
 
 READ_THREADS = 8
-# No manifest or note that Leeward writes comes near; more is an attack on the memory of who reads.
-LARGEST_BYTES = 16 << 20
 WAL_PROGRESS = "wal"
 
 
@@ -268,8 +268,7 @@ class StoredCatalogue:
     ) -> RecoveryPoint:
         """Raises Tampered or Truncated."""
         key = point_key(point_id, MANIFEST)
-        if keys.get(key, 0) > LARGEST_BYTES:
-            raise tampered(point_id, f"a size of at most {LARGEST_BYTES} bytes")
+        require_small(point_id, keys.get(key, 0))
         content = self._store.get(key)
         point = parse_manifest(point_id, content, component=self._component)
         if entry and entry.get("digest") not in (None, digest_of_manifest(point)):

@@ -21,6 +21,8 @@ MANIFEST, QUARANTINE, PROOF, READ, HOLD, SEALED = (
     "sealed.json",
 )
 NOTES = (QUARANTINE, PROOF, READ, HOLD, SEALED)
+# No manifest or note that Leeward writes comes near; more is an attack on the memory of who reads.
+LARGEST_BYTES = 16 << 20
 
 
 def point_key(point_id: str, name: str) -> str:
@@ -31,6 +33,12 @@ def point_of_key(key: str) -> str:
     """The id of the point below which a key lies, "" when it lies below none."""
     steps = key.split("/")
     return steps[1] if len(steps) > 2 and steps[0] == "points" else ""
+
+
+def require_small(point_id: str, size_bytes: int) -> None:
+    """Before a manifest is read; raises Tampered."""
+    if size_bytes > LARGEST_BYTES:
+        raise tampered(point_id, f"a size of at most {LARGEST_BYTES} bytes")
 
 
 def write_manifest(point: RecoveryPoint) -> bytes:

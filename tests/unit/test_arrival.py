@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.errors import Throttled, Unavailable
+from chalicelib.plan.manifest import LARGEST_BYTES
 from chalicelib.verify.copies.arrival import Arrival, check_arrival
 from chalicelib.verify.copies.ledger import load_ledger
 from chalicelib.verify.copies.location import verify_location
@@ -117,6 +118,13 @@ def test_a_forged_manifest_is_named_when_it_arrives(gate: Gate) -> None:
     assert codes(gate.arrive(gate.manifest)) == [("tampered", gate.manifest)]
     gate.keeper.store.put(gate.manifest, b"{")
     assert codes(gate.arrive(gate.manifest)) == [("tampered", gate.manifest)]
+
+
+def test_a_manifest_larger_than_any_is_named_and_not_read(gate: Gate) -> None:
+    gate.keeper.store.put(gate.manifest, bytes(LARGEST_BYTES + 1))
+    for key in (gate.manifest, gate.part):
+        assert codes(gate.arrive(key)) == [("tampered", gate.manifest)]
+    assert gate.keeper.store.largest_bytes <= LARGEST_BYTES
 
 
 @pytest.mark.parametrize("checksums", [True, False])

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib.adapters.catalogue import LARGEST_BYTES, StoredCatalogue
+from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import Tampered
 from chalicelib.plan.manifest import (
+    LARGEST_BYTES,
     parse_manifest,
     point_key,
     without_beginning,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.errors import DigestMismatch, Refused, Throttled, Unavailable
-from chalicelib.plan.manifest import write_manifest
+from chalicelib.plan.manifest import LARGEST_BYTES, write_manifest
 from chalicelib.plan.records import canonical_json
 from chalicelib.ports import StoredFacts
 from chalicelib.verify.copies.content import QUICK_BYTES, SURE_BYTES_A_SECOND, read_at_once
@@ -175,6 +175,16 @@ def test_a_manifest_written_anew_with_its_digest_is_found_by_the_index(guard: Gu
     key = f"points/{point.id}/manifest.json"
     guard.keeper.store.put(key, other.store.objects[key])
     assert codes(guard.check()) == {("tampered", key)}
+
+
+def test_a_manifest_or_history_larger_than_any_is_named_and_not_read(guard: Guard) -> None:
+    """Whoever writes to a location could end each check of it, by filling its memory."""
+    store = guard.keeper.store
+    keys = ("points/20261101T000000Z-files/manifest.json", "wal/00000002.history")
+    for key in keys:
+        store.put(key, bytes(LARGEST_BYTES + 1))
+    assert codes(guard.check()) == {("tampered", keys[0]), ("damaged", keys[1])}
+    assert store.largest_bytes <= LARGEST_BYTES
 
 
 def test_what_lies_beside_the_copies_and_is_nobodys_is_extra(guard: Guard) -> None:

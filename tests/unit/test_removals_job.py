@@ -12,6 +12,7 @@ import pytest
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.backup.bucket.removed_versions import Removals
 from chalicelib.backup.bucket.take_inventory import bucket_entries, take_inventory
+from chalicelib.plan.manifest import LARGEST_BYTES, MANIFEST, point_key
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.services import build
 from chalicelib.services.jobs.removals import look_for_removed, save_looked, tell_removed
@@ -141,6 +142,20 @@ def test_the_newest_inventory_that_is_sound_is_asked(job: Job) -> None:
     found = job.look()
     assert (found.removed, found.unread) == (0, (newer.id, older.id))
     assert job.metrics[-1] == 2.0, "nobody knows, and that is no green"
+
+
+def test_an_inventory_larger_than_any_is_passed_over_and_not_read(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, newer = job.night("a"), job.night("b")
+    job.store.put(point_key(newer.id, MANIFEST), bytes(LARGEST_BYTES + 1))
+    read: list[str] = []
+    get = job.store.get
+    monkeypatch.setattr(job.store, "get", lambda key: read.append(key) or get(key))
+    job.erase("a", "b")
+    assert job.gone() == ["a"]
+    assert point_key(older.id, MANIFEST) in read
+    assert point_key(newer.id, MANIFEST) not in read
 
 
 def test_another_cloud_is_held_against_every_inventory_since_its_last_good_sync(job: Job) -> None:

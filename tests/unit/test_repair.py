@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.errors import Throttled, Unavailable
+from chalicelib.plan.manifest import LARGEST_BYTES
 from chalicelib.plan.records import canonical_json, format_time
 from chalicelib.verify.copies.integrity import CheckResult
 from chalicelib.verify.copies.location import verify_location
@@ -266,7 +267,10 @@ def test_a_source_that_does_not_answer_is_no_reason_to_quarantine(places: Places
 
 
 @pytest.mark.parametrize("index", [True, False])
-@pytest.mark.parametrize("content", [b"{", None, b'{"point": {}, "digest": ""}'])
+@pytest.mark.parametrize(
+    "content", [b"{", None, b'{"point": {}, "digest": ""}', bytes(LARGEST_BYTES + 1)],
+    ids=["broken", "gone", "empty", "huge"],
+)  # fmt: skip
 def test_a_manifest_is_replaced_by_the_one_that_is_vouched_for(
     index: bool, content: bytes | None
 ) -> None:
@@ -285,6 +289,7 @@ def test_a_manifest_is_replaced_by_the_one_that_is_vouched_for(
     result = places.repair()
     assert ("copied", "primary", key) in outcomes(result)
     assert store.objects[key] == good
+    assert store.largest_bytes <= LARGEST_BYTES
     assert places.repair().ok
     assert places.check("primary").ok
 

@@ -18,10 +18,16 @@ from chalicelib.backup.bucket.removed_versions import (
 from chalicelib.backup.bucket.shard_plan import find_object
 from chalicelib.errors import Damaged, Tampered, Truncated
 from chalicelib.evidence.text import counted
-from chalicelib.plan.manifest import MANIFEST, POINTS, parse_manifest, point_key, point_of_key
+from chalicelib.plan.manifest import (
+    MANIFEST,
+    POINTS,
+    parse_manifest,
+    point_of_key,
+    require_small,
+)
 from chalicelib.plan.records import RecoveryPoint, format_time
 from chalicelib.plan.signs import RemovedVersion
-from chalicelib.ports import ObjectStore
+from chalicelib.ports import Listed, ObjectStore
 from chalicelib.ports.buckets import Bucket
 from chalicelib.services import build
 from chalicelib.services.jobs.buckets import bucket_component
@@ -47,18 +53,19 @@ async def look_for_removed(
     Raises: as find_removed.
     """
     store = build.backups(component)
-    ids = await asyncio.to_thread(_inventory_ids, store, location)
+    rows = await asyncio.to_thread(_inventories, store, location)
     bucket = bucket_component(component)
     rules = seen_rules(bucket.bucket, state=build.state())
     found: list[Removals] = []
-    for point_id in ids:
-        point = await asyncio.to_thread(_sound_point, store, component, point_id)
+    for row in rows:
+        point = await asyncio.to_thread(_sound_point, store, component, row)
         if point is not None:
             gone = await find_removed(source, _seen(store, point), rules)
             found.append(without_erasures(gone, bucket.erases_at_most))
             if location == build.locations().primary:
                 break
-    removals = join_removals(found) if found else Removals(unread=tuple(ids))
+    unread = tuple(point_of_key(row.key) for row in rows)
+    removals = join_removals(found) if found else Removals(unread=unread)
     if not quietly and location == build.locations().primary:
         _tell(component, removals)
     return removals
@@ -93,15 +100,16 @@ def _tell(component: str, removals: Removals) -> None:
         note_sign(bucket, sign, build.state())
 
 
-def _inventory_ids(store: ObjectStore, location: str) -> Sequence[str]:
-    """Of points that are in the catalogue, in the order in which they are to be asked."""
-    keys = (row.key for row in store.list(POINTS))
-    ids = sorted(point_of_key(key) for key in keys if key.endswith(f"{KIND}/{MANIFEST}"))
+def _inventories(store: ObjectStore, location: str) -> Sequence[Listed]:
+    """The manifests of points, in the order in which they are to be asked."""
+    listed = (row for row in store.list(POINTS) if row.key.endswith(f"{KIND}/{MANIFEST}"))
+    rows = sorted(listed, key=lambda row: row.key)
     if location == build.locations().primary:
-        return ids[::-1]
+        return rows[::-1]
     since = f"{build.clock().now() - ELSEWHERE_WITHIN:%Y%m%dT%H%M%SZ}"
     known = (find_object(store, _note(location)) or b"").decode()
-    return [it for it in ids if it >= max(since, known)][::-1] or ids[-1:]
+    first = max(since, known)
+    return [it for it in rows if point_of_key(it.key) >= first][::-1] or rows[-1:]
 
 
 def _note(location: str) -> str:
@@ -109,11 +117,12 @@ def _note(location: str) -> str:
     return f"copying/compared={location}@inventory"
 
 
-def _sound_point(store: ObjectStore, component: str, point_id: str) -> RecoveryPoint | None:
+def _sound_point(store: ObjectStore, component: str, row: Listed) -> RecoveryPoint | None:
     """None when it is not what its manifest says. A quarantined one witnesses all the same."""
+    point_id = point_of_key(row.key)
     try:
-        content = store.get(point_key(point_id, MANIFEST))
-        point = parse_manifest(point_id, content, component=component)
+        require_small(point_id, row.size_bytes)
+        point = parse_manifest(point_id, store.get(row.key), component=component)
     except (Damaged, Tampered, Truncated):
         return None
     return point if is_sound(store, point) else None

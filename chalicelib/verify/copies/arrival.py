@@ -24,6 +24,7 @@ from chalicelib.plan.manifest import (
     parse_manifest,
     point_key,
     point_of_key,
+    require_small,
     tampered,
 )
 from chalicelib.plan.records import Record, RecoveryPoint
@@ -189,8 +190,10 @@ class _Look:
 
     def _point(self, point_id: str) -> RecoveryPoint | None:
         """None when there is no manifest, or one that is a finding."""
+        key = point_key(point_id, MANIFEST)
         try:
-            point = parse_manifest(point_id, self.store.get(point_key(point_id, MANIFEST)))
+            require_small(point_id, self.store.facts(key).size_bytes)
+            point = parse_manifest(point_id, self.store.get(key))
             if self.index.get(point_id, digest_of_manifest(point)) != digest_of_manifest(point):
                 raise tampered(point_id, "the digest that the index recorded")
         except LeewardError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chalicelib.errors import Damaged, DigestMismatch, LeewardError, Truncated
-from chalicelib.plan.manifest import digest_of_manifest, parse_manifest
+from chalicelib.plan.manifest import digest_of_manifest, parse_manifest, require_small
 from chalicelib.plan.records import Record, format_time
 from chalicelib.ports import Catalogue, Clock, ObjectStore
 from chalicelib.verify.copies.content import read_content
@@ -125,7 +125,8 @@ class _Run:
 
     def _has_manifest(self, target: ObjectStore, action: RepairAction) -> bool:
         try:
-            return _manifest_digest(action.point_id, target.get(action.key)) == action.sha256
+            content = _read_manifest(target, action)
+            return _manifest_digest(action.point_id, content) == action.sha256
         except Damaged:
             return False
 
@@ -138,7 +139,7 @@ class _Run:
         told = []
         for source in action.sources:
             try:
-                content = self.stores[source].get(action.key)
+                content = _read_manifest(self.stores[source], action)
             except LeewardError as error:
                 told.append(f"{source}: {error.message}")
                 continue
@@ -149,6 +150,11 @@ class _Run:
             return "copied", f"from {source}"
         why = "no location has the manifest that is vouched for any more"
         return "failed", "; ".join((why, *told))
+
+
+def _read_manifest(store: ObjectStore, action: RepairAction) -> bytes:
+    require_small(action.point_id, store.facts(action.key).size_bytes)
+    return store.get(action.key)
 
 
 def _manifest_digest(point_id: str, content: bytes) -> str:

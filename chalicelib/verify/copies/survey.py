@@ -10,6 +10,7 @@ from functools import partial
 
 from chalicelib.errors import Damaged, LeewardError
 from chalicelib.plan.manifest import (
+    LARGEST_BYTES,
     MANIFEST,
     NOTES,
     QUARANTINE,
@@ -17,6 +18,7 @@ from chalicelib.plan.manifest import (
     parse_manifest,
     point_key,
     point_of_key,
+    require_small,
     tampered,
 )
 from chalicelib.plan.records import RecoveryPoint
@@ -89,10 +91,10 @@ def survey(
     rows = {key: row for key, row in listed.items() if key.startswith(CHECKED)}
     ids = sorted(filter(None, map(_manifest_of, rows)))
     with ThreadPoolExecutor(READ_THREADS) as threads:
-        read = partial(_read_point, store, index=index or {}, component=component)
+        read = partial(_read_point, store, rows, index=index or {}, component=component)
         found = list(threads.map(read, ids))
     points = [item for item in found if isinstance(item, RecoveryPoint)]
-    histories = {key: _read_history(store, key) for key in rows if parse_history_key(key)}
+    histories = {key: _read_history(store, rows[key]) for key in rows if parse_history_key(key)}
     failed = [item for item in (*found, *histories.values()) if isinstance(item, Unreached)]
     quarantined = {item for item in ids if point_key(item, QUARANTINE) in rows}
     sound = sorted(
@@ -130,11 +132,18 @@ def _manifest_of(key: str) -> str:
 
 
 def _read_point(
-    store: ObjectStore, point_id: str, *, index: Mapping[str, str], component: str
+    store: ObjectStore,
+    rows: Mapping[str, Listed],
+    point_id: str,
+    *,
+    index: Mapping[str, str],
+    component: str,
 ) -> RecoveryPoint | Finding | Unreached | None:
     """None when it was pruned since it was listed."""
+    key = point_key(point_id, MANIFEST)
     try:
-        content = store.get(point_key(point_id, MANIFEST))
+        require_small(point_id, rows[key].size_bytes)
+        content = store.get(key)
         point = parse_manifest(point_id, content, component=component)
         if index.get(point_id, digest_of_manifest(point)) != digest_of_manifest(point):
             raise tampered(point_id, "the digest that the index recorded")
@@ -153,11 +162,14 @@ def judge_manifest(point_id: str, error: LeewardError) -> Finding | Unreached | 
     return found
 
 
-def _read_history(store: ObjectStore, key: str) -> History | Finding | Unreached:
+def _read_history(store: ObjectStore, row: Listed) -> History | Finding | Unreached:
+    if row.size_bytes > LARGEST_BYTES:
+        expected, found = "a timeline's history", in_bytes(row.size_bytes)
+        return Finding("damaged", row.key, "", expected, found)
     try:
-        return parse_history(store.get(key))
+        return parse_history(store.get(row.key))
     except LeewardError as error:
-        return judge_error(key, "", error)
+        return judge_error(row.key, "", error)
 
 
 def _against_index(
