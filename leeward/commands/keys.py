@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chalicelib.errors import BadInput, LeewardError
-from chalicelib.evidence.text import printable_lines
+from chalicelib.errors import BadInput, LeewardError, Truncated
+from chalicelib.evidence.text import counted, printable_lines
 from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
@@ -341,7 +341,8 @@ def update(
     if not sealed:
         raise BadInput(
             "expected a sealed copy among those that are named, found none",
-            hint="copies in other clouds are sealed, those in AWS and on own servers are not",
+            hint="copies in other clouds are sealed, and on own servers those with a `key`; "
+            "in AWS none is",
             code="nothing-sealed",
         )
     if form == "json":
@@ -364,21 +365,31 @@ def _update(
         store = places.store(location, component)
         if not isinstance(store, SealedStore):
             return None
-        decided = [it for it in store.keys.decide_rewrap() if it.needed]
+        looked = store.keys.decide_rewrap()
+        if not looked and next(store.list(), None) is not None:
+            raise Truncated(
+                "expected the data keys of what is sealed there, found none",
+                code="key-missing",
+                hint="`leeward copy` puts back those that are kept in the primary location.",
+            )
+        decided = [it for it in looked if it.needed]
         if not dry_run:
             store.keys.apply_rewrap(decided)
     except LeewardError as error:
         return told | {"ok": False, "error": error.to_json()}
     changes = [{"key_id": it.key_id, "add": it.add, "remove": it.remove} for it in decided]
-    return told | {"ok": True, "changes": changes}
+    return told | {"ok": True, "data_keys": len(looked), "changes": changes}
 
 
 def _told(update: dict[str, Any], *, dry_run: bool) -> str:
     where = f"{update['component']} in {update['location']}"
     if not update["ok"]:
         return f"{where}: {update['error']['message']}"
+    if not update["data_keys"]:
+        return f"{where}: nothing is sealed there yet, so that there is no data key"
     if not update["changes"]:
-        return f"{where}: every data key has the plan's recipients"
+        keys = counted(update["data_keys"], "data key")
+        return f"{where}: {keys} in all, each with the plan's recipients"
     would = "would change" if dry_run else "changed"
     lines = [f"{where}: {len(update['changes'])} {would}"]
     for it in update["changes"]:

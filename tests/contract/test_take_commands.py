@@ -208,6 +208,28 @@ def test_what_lies_on_servers_of_ones_own_is_sealed_where_the_plan_names_a_key(
     assert (tmp_path / "out/www/uploads/a.txt").read_text() == "one"
 
 
+def test_an_update_of_keys_says_where_there_are_none(plan: Path, tmp_path: Path) -> None:
+    """Silence of an empty folder would be taken for all keys being right."""
+    key = {"service": "file", "public_key": PUBLIC_PEM.decode()}
+    sealed = json.dumps({"cipher": "AES-256", "key": key})
+    before = "role: local, path: "
+    plan.write_text(plan.read_text().replace(before, f"role: local, encryption: {sealed}, path: "))
+    update = ("keys", "update", plan, "--component", "uploads", "--without-aws")
+    assert run(*update).stdout == (
+        "uploads in disk: nothing is sealed there yet, so that there is no data key\n"
+    )
+    take("uploads", plan)
+    assert run(*update).stdout == (
+        "uploads in disk: 1 data key in all, each with the plan's recipients\n"
+    )
+    for it in (tmp_path / "backups").rglob("keys/*.json"):
+        it.unlink()
+    done = run(*update)
+    assert (done.returncode, done.stdout) == (
+        1, "uploads in disk: expected the data keys of what is sealed there, found none\n"
+    )  # fmt: skip
+
+
 def test_without_aws_nothing_is_sealed_for_keys_that_are_there_alone(
     plan: Path, tmp_path: Path
 ) -> None:
