@@ -1,14 +1,15 @@
 """Which location to restore from: the nearest healthy copy that leads to the moment, and why.
 
 An infected point is quarantined in the primary location, and in the others with the next copy. It
-is refused in each of them at once; one that is only damaged in the primary location is not.
+is refused in each of them at once, as is one that is quarantined there and nobody knows why; one
+that is only damaged in the primary location is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from chalicelib.errors import Damaged, LeewardError, NotReady, Quarantined
 from chalicelib.plan.records import (
@@ -112,7 +113,7 @@ def _infected(candidates: tuple[Candidate, ...]) -> Mapping[str, str]:
         for candidate in candidates
         if candidate.primary and candidate.holdings is not None
         for standing in candidate.holdings.standings
-        if standing.quarantined and standing.quarantine_code == INFECTED_POINT
+        if standing.quarantined and standing.quarantine_code in ("", INFECTED_POINT)
     }
 
 
@@ -143,10 +144,14 @@ def _fit(candidate: Candidate, target: RecoveryTarget) -> _Fit:
     standings = {item.point.id: item for item in candidate.holdings.standings}
     if candidate.inventory is None:
         standing = _newest(tuple(standings.values()), target)
-        return _Fit(candidate, standing, int(standing.point.taken_at.timestamp()))
+        return _Fit(candidate, standing, _microseconds(standing.point.taken_at))
     chain = choose_points(candidate.inventory, target).chains[0]
     reaches = chain.window.end_lsn if target.kind == "end" else 0
     return _Fit(candidate, standings[chain.points[-1].id], reaches)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
 
 
 def _newest(standings: tuple[PointStanding, ...], target: RecoveryTarget) -> PointStanding:

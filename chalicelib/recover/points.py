@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
 from chalicelib.errors import BadInput, Damaged, OutsideWindow, Quarantined
-from chalicelib.plan.records import PointKind, PointStanding, RecoveryPoint, format_time
+from chalicelib.plan.records import (
+    INFECTED_POINT,
+    PointKind,
+    PointStanding,
+    RecoveryPoint,
+    format_time,
+)
 from chalicelib.ports import Catalogue, Clock, Holdings, RejectedPoint
 
 Result = TypeVar("Result")
+# As whoever repairs copies calls it.
+DAMAGED_COPY = "damaged"
 
 
 def choose_points(
@@ -44,6 +53,35 @@ def choose_points(
         code="no-point",
         hint="Name a later moment, or look for the point in another location.",
     )
+
+
+def newer_damaged(holdings: Holdings) -> tuple[str, ...]:
+    """Ids of points that are newer than every usable one, and that another location may have whole.
+
+    Pure. An infected point is the same everywhere, and so is one of which nobody knows why it was
+    quarantined.
+    """
+    newest = max((it.point.id for it in holdings.standings if not it.quarantined), default="")
+    damaged = [
+        it.point.id
+        for it in holdings.standings
+        if it.quarantined and it.quarantine_code not in ("", INFECTED_POINT)
+    ]
+    rejected = [it.point_id for it in holdings.rejected]
+    return tuple(sorted(it for it in (*damaged, *rejected) if it > newest))
+
+
+def without_damaged(holdings: Holdings, damaged: Mapping[str, str]) -> Holdings:
+    """As they were if these had been quarantined there. Pure. Args: damaged: point id -> why."""
+    if not damaged:
+        return holdings
+    standings = tuple(
+        it
+        if it.quarantined or it.point.id not in damaged
+        else replace(it, quarantined=damaged[it.point.id], quarantine_code=DAMAGED_COPY)
+        for it in holdings.standings
+    )
+    return replace(holdings, standings=standings)
 
 
 def use_newest(

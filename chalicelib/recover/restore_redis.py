@@ -72,25 +72,39 @@ def restore_redis(
         CheckFailed: code "keys-missing", when a key is not there afterwards.
         Damaged, OutsideWindow, Quarantined, BadInput: as `use_newest`.
     """
+    _require_target(target, existing)
+
+    def use(point: RecoveryPoint) -> RestoredKeys:
+        return restore_dump(store, point, target, clock=clock, existing=existing, progress=progress)
+
+    made, damaged = use_newest(
+        catalogue, "dump", use, clock=clock, point_id=point_id, before=before
+    )
+    return replace(made, damaged=damaged)
+
+
+def restore_dump(
+    store: ObjectStore,
+    point: RecoveryPoint,
+    target: KeyValueTarget,
+    *,
+    clock: Clock,
+    existing: Existing = "refuse",
+    progress: Progress = lambda _: None,
+) -> RestoredKeys:
+    """As `restore_redis`, of one point, of which nothing is noted. Raises Damaged, and as that."""
     started_at = clock.now()
     counted = _require_target(target, existing)
-
-    def read(point: RecoveryPoint) -> tuple[RecoveryPoint, DumpFacts]:
-        facts = read_facts(store, point)
-        for _ in read_dump(store, point, facts):
-            pass
-        return point, facts
-
-    (point, facts), damaged = use_newest(
-        catalogue, "dump", read, clock=clock, point_id=point_id, before=before
-    )
+    facts = read_facts(store, point)
+    for _ in read_dump(store, point, facts):
+        pass
     _require_fit(target, facts)
     if existing == "clear":
         target.clear()
     functions = _write(target, read_dump(store, point, facts), progress)
     keys, expired = _look(target, read_dump(store, point, facts))
     return RestoredKeys(
-        point.id, point.taken_at, target.name, keys, expired, counted, functions, damaged,
+        point.id, point.taken_at, target.name, keys, expired, counted, functions, (),
         (clock.now() - started_at).total_seconds(),
     )  # fmt: skip
 

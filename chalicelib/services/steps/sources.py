@@ -2,40 +2,116 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
-from chalicelib.errors import LeewardError
-from chalicelib.evidence.entries import decision
+from chalicelib.errors import Damaged, LeewardError
+from chalicelib.evidence.entries import decision, rejected_point
 from chalicelib.incidents.run import Run
-from chalicelib.plan.records import RecoveryTarget
-from chalicelib.ports import Catalogue, Inventory, ObjectStore
-from chalicelib.recover.choose_copy import choose_copy
+from chalicelib.plan.records import PointKind, RecoveryPoint, RecoveryTarget
+from chalicelib.ports import Catalogue, Holdings, Inventory, ObjectStore
+from chalicelib.recover.choose_copy import Candidate, choose_copy
+from chalicelib.recover.points import choose_points, newer_damaged, without_damaged
 from chalicelib.services import build
 from chalicelib.services.steps.said import say
 
 END = RecoveryTarget("end", "")
+Result = TypeVar("Result")
+# Location -> point id -> what is wrong with the copy there.
+DamagedCopies = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """One location, opened for a component."""
+    """One location, opened for a component. `damaged`: copies that this run found so there."""
 
     location: str
     store: ObjectStore
     catalogue: Catalogue
     known: Inventory | None = None
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     def inventory(self) -> Inventory:
         """Of a database: what the choice was made by, where it was made just now; else anew."""
         return self.known or self.catalogue.inventory()
 
+    def holdings(self) -> Holdings:
+        """As the catalogue says, and without the copies that this run found damaged."""
+        return without_damaged(self.catalogue.holdings(), self.damaged)
+
 
 def source_of(run: Run, component: str) -> Source:
     """The one that the run has chosen before; without, the one with the most data."""
-    kept = build.state().get(f"run#{run.run_id}", _sort(component))
-    return _open(component, kept) if kept else choose_source(run, component, END)
+    kept = _kept(run, component)
+    return _open(component, kept) if "location" in kept else choose_source(run, component, END)
+
+
+def best_source(run: Run, component: str) -> Source:
+    """As `source_of`, of what has no WAL: where newer points are damaged in that location, the one
+    that has the most whole. An older point would lose data for nothing.
+
+    Raises: as `choose_copy`.
+    """
+    source = source_of(run, component)
+    if not newer_damaged(source.holdings()):
+        return source
+    item = _choose_other(run, component, END, _lost_locations(run))
+    _keep(run, component, item)
+    return _open(component, _kept(run, component))
+
+
+def use_best(
+    run: Run, component: str, kind: PointKind, use: Callable[[Source, RecoveryPoint], Result]
+) -> tuple[Source, RecoveryPoint, Result]:
+    """`use` the newest clean point, from the next best location where a copy turns out damaged.
+
+    What is infected is refused in every location, as it is the point; what is damaged is the copy,
+    and is whole elsewhere. Each that was tried is recorded with its location.
+
+    Raises:
+        Damaged: as `use` of the last, when no other is left.
+        NotReady, Damaged, Quarantined, OutsideWindow: as `choose_copy` and `choose_points`.
+    """
+    last: Damaged | None = None
+    while True:
+        try:
+            source = best_source(run, component)
+            point = choose_points(source.holdings(), kind)[0]
+        except LeewardError as none_left:
+            if last is None:
+                raise
+            raise last from none_left
+        try:
+            return source, point, use(source, point)
+        except Damaged as error:
+            last = error
+            _set_aside(run, component, source, point, error)
+
+
+def damaged_copies(run: Run, component: str) -> DamagedCopies:
+    """What this run found damaged so far."""
+    return dict(_kept(run, component).get("damaged", {}))
+
+
+def _set_aside(
+    run: Run, component: str, source: Source, point: RecoveryPoint, error: Damaged
+) -> None:
+    """Noted in the run first, which a death survives. Only the primary location's is quarantined:
+    elsewhere a run may not write, and what is not quarantined is checked and mended there."""
+    found = {name: dict(copies) for name, copies in damaged_copies(run, component).items()}
+    found.setdefault(source.location, {})[point.id] = error.message
+    _keep(run, component, {**_kept(run, component), "damaged": found})
+    if source.location == build.locations().primary:
+        source.catalogue.quarantine(
+            point.id, code=error.instance_code, reason=error.message, at=build.clock().now()
+        )
+    say_rejected(run, source.location, point.id, error.message)
+
+
+def say_rejected(run: Run, location: str, point_id: str, reason: str) -> None:
+    entry = rejected_point(point=point_id, reason=f"in {location}: {reason}")
+    say(run, entry, about=f"{location}/{point_id}")
 
 
 def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
@@ -60,13 +136,21 @@ def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
 
 
 def _keep(run: Run, component: str, item: dict[str, Any]) -> None:
-    """The same choice again, which is the usual one, writes nothing."""
-    partition, sort = f"run#{run.run_id}", _sort(component)
-    kept = build.state().get(partition, sort)
-    if kept is not None and kept | {"sort": ""} == item | {"sort": ""}:
+    """The same choice again, which is the usual one, writes nothing. What was found damaged is not
+    forgotten."""
+    partition, sort, kept = f"run#{run.run_id}", _sort(component), _kept(run, component)
+    if "damaged" in kept:
+        item = {"damaged": kept["damaged"]} | item
+    if kept == item:
         return
-    if kept is not None or not build.state().create(partition, sort, item):
+    if kept or not build.state().create(partition, sort, item):
         build.state().replace(partition, sort, item, expected={})
+
+
+def _kept(run: Run, component: str) -> dict[str, Any]:
+    """{} before anything was chosen."""
+    found = build.state().get(f"run#{run.run_id}", _sort(component)) or {}
+    return {name: value for name, value in found.items() if name != "sort"}
 
 
 def _lost_locations(run: Run) -> frozenset[str]:
@@ -95,18 +179,29 @@ def _choose_other(
     run: Run, component: str, target: RecoveryTarget, lost: frozenset[str]
 ) -> dict[str, Any]:
     places, region = build.locations(), build.environment().region
-    choice = choose_copy(places.candidates(component, in_region=region, without=lost), target)
+    damaged = damaged_copies(run, component)
+    asked = places.candidates(component, in_region=region, without=lost)
+    choice = choose_copy(tuple(_as_found(it, damaged) for it in asked), target)
     others = [f"{location}: {why}" for location, why in choice.others]
     what = f"read backups from {choice.location}"
     say(run, decision(what=what, why=choice.why, alternatives=others), about=what)
     return {"location": choice.location, "quarantined": dict(choice.quarantined)}
 
 
+def _as_found(candidate: Candidate, damaged: DamagedCopies) -> Candidate:
+    """A database's own are quarantined where they lie."""
+    found = damaged.get(candidate.location)
+    if not found or candidate.holdings is None:
+        return candidate
+    return replace(candidate, holdings=without_damaged(candidate.holdings, found))
+
+
 def _open(component: str, chosen: Mapping[str, Any], known: Inventory | None = None) -> Source:
     """`quarantined`: what the primary location told, whose notes may not have been copied yet."""
     places, location = build.locations(), chosen["location"]
     catalogue = places.catalogue(location, component, quarantined=chosen.get("quarantined"))
-    return Source(location, places.store(location, component), catalogue, known)
+    damaged = chosen.get("damaged", {}).get(location, {})
+    return Source(location, places.store(location, component), catalogue, known, damaged)
 
 
 def _sort(component: str) -> str:

@@ -11,7 +11,6 @@ from chalicelib.plan.components import Files, Git
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.recover.database.archive import read_verified
 from chalicelib.recover.folder.stream import FilesStream
-from chalicelib.recover.points import use_newest
 from chalicelib.recover.sites.host_scripts import clone_bundle, clone_repository, tell_revision
 from chalicelib.services import build
 from chalicelib.services.jobs.taking import roots_of
@@ -24,10 +23,10 @@ from chalicelib.services.steps.servers.host_restores import (
     place_of,
     require_done,
     run_script,
-    use_point,
+    say_chosen,
 )
 from chalicelib.services.steps.servers.launch import commands_of, named_server, server_of
-from chalicelib.services.steps.sources import Source, source_of
+from chalicelib.services.steps.sources import Source, use_best
 
 Outputs = dict[str, Any]
 
@@ -60,17 +59,17 @@ def _from_bundle(
     run: Run, place: Place, component: str, folder: str, revision: str, url: str, why: str
 ) -> tuple[str, str]:
     """(commit, point id)"""
-    source = source_of(run, component)
     say(run, decision(what=f"take {component} from a bundle", why=why))
 
-    def use(point: RecoveryPoint) -> tuple[RecoveryPoint, str]:
+    def use(source: Source, point: RecoveryPoint) -> str:
         download = download_of(run, source, component, point, BUNDLE)
         script = clone_bundle(key_of(run), download, folder, revision or "HEAD", url)
-        ran = run_script(run, place, script, about=point.id)
+        ran = run_script(run, place, script, about=f"{source.location}/{point.id}")
         require_done(ran, point, lambda: _require_whole(source, point))
-        return point, ran.output.split()[-1]
+        return ran.output.split()[-1]
 
-    point, commit = use_point(run, source, component, "bundle", use)
+    source, point, commit = use_best(run, component, "bundle", use)
+    say_chosen(run, component, source, point)
     return commit, point.id
 
 
@@ -129,16 +128,15 @@ def _stored_revision(run: Run, component: str, file: str) -> str:
     found: Files = build.locations().component(component)
     root, _ = roots_of(found.paths)
     wanted = file[len(str(root)) :].lstrip("/")
-    source = source_of(run, component)
 
-    def use(point: RecoveryPoint) -> str:
+    def use(source: Source, point: RecoveryPoint) -> str:
         text = b""
         for member in FilesStream(source.store, point):
             if member.entry.path == wanted:
                 text = b"".join(member.content)[:REVISION_BYTES]
         return text.decode(errors="replace").strip()
 
-    return use_newest(source.catalogue, "archive", use, clock=build.clock())[0]
+    return use_best(run, component, "archive", use)[2]
 
 
 def _require_whole(source: Source, point: RecoveryPoint) -> None:

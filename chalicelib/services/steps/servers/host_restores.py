@@ -25,13 +25,11 @@ from chalicelib.evidence.entries import (
     data_loss,
     decision,
     proven,
-    rejected_point,
 )
 from chalicelib.incidents.run import Run
 from chalicelib.plan.components import Files, Redis
-from chalicelib.plan.records import CheckResult, PointKind, Proof, RecoveryPoint, format_time
+from chalicelib.plan.records import CheckResult, Proof, RecoveryPoint, format_time
 from chalicelib.ports.servers import Commands, Ran, ServerFacts
-from chalicelib.recover.points import use_newest
 from chalicelib.recover.sites.host_scripts import (
     NO_DOWNLOAD,
     NO_PROGRAM,
@@ -47,7 +45,13 @@ from chalicelib.services import build
 from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.said import say
 from chalicelib.services.steps.servers.launch import commands_of, facts_of, server_of
-from chalicelib.services.steps.sources import END, Source, source_of
+from chalicelib.services.steps.sources import (
+    END,
+    Source,
+    damaged_copies,
+    say_rejected,
+    use_best,
+)
 
 if TYPE_CHECKING:
     from chalicelib.adapters.redis.source import RedisServer
@@ -94,27 +98,28 @@ def place_of(run: Run, inputs: dict[str, Any]) -> Place:
 
 
 def files_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
-    """The newest clean point of the folders, each put in its place."""
+    """The newest clean point of the folders, each put in its place, from the location that has
+    it whole."""
     from chalicelib.services.jobs.taking import roots_of
 
     place, component = place_of(run, inputs), str(inputs["component"])
     found: Files = build.locations().component(place.component)
     root, _ = roots_of(found.paths)
-    source = source_of(run, component)
 
-    def use(point: RecoveryPoint) -> tuple[RecoveryPoint, str]:
+    def use(source: Source, point: RecoveryPoint) -> str:
         download = download_of(run, source, component, point, "files.tar.zst")
         script = place_files(key_of(run), download, str(root), found.paths)
-        ran = run_script(run, place, script, about=point.id)
+        ran = run_script(run, place, script, about=f"{source.location}/{point.id}")
         require_done(ran, point, lambda: _require_whole(source, point))
-        return point, ran.output.split()[0]
+        return ran.output.split()[0]
 
-    point, entries = use_point(run, source, component, "archive", use)
+    source, point, entries = use_best(run, component, "archive", use)
+    say_chosen(run, component, source, point)
     say(run, _loss(run, component, point))
     say(run, _proof(component, point, "files-in-place", f"{entries} files, digests as stored"))
     return {
-        "found": f"{point.id} of {format_time(point.taken_at)}: {entries} files in "
-        f"{', '.join(found.paths)} on {place.server.id}",
+        "found": f"{point.id} of {format_time(point.taken_at)} from {source.location}: {entries} "
+        f"files in {', '.join(found.paths)} on {place.server.id}",
         "instance": place.server.id,
         "point": point.id,
         "taken_at": format_time(point.taken_at),
@@ -122,31 +127,32 @@ def files_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
 
 
 def cache_restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
-    """The newest clean dump written over the network into the Redis on the server.
+    """The newest clean dump, from the location that has it whole, written over the network into the
+    Redis on the server.
 
     The first attempt demands a Redis without keys; what a later one finds there is the run's own.
     """
     from chalicelib.adapters.redis.source import RedisServer
-    from chalicelib.recover.restore_redis import restore_redis
+    from chalicelib.recover.restore_redis import RestoredKeys, restore_dump
 
     place, component = place_of(run, inputs), str(inputs["component"])
     found: Redis = build.locations().component(place.component)
-    source = source_of(run, component)
     url = redis_url(found, place.server.address if inputs.get("instance") else "")
     with RedisServer(url) as server:
         require_empty_at_first(run, component, server)
-        made = restore_redis(
-            source.store, source.catalogue, server, clock=build.clock(), existing="clear"
-        )
+
+        def use(source: Source, point: RecoveryPoint) -> RestoredKeys:
+            clock = build.clock()
+            return restore_dump(source.store, point, server, clock=clock, existing="clear")
+
+        source, point, made = use_best(run, component, "dump", use)
     moved = move_secret(run, found, url, build.addresses()) if inputs.get("instance") else ""
-    points = {it.point.id: it.point for it in source.catalogue.holdings().standings}
-    point = points[made.point_id]
-    _say_chosen(run, component, source, point)
+    say_chosen(run, component, source, point)
     say(run, _loss(run, component, point))
     say(run, _proof(component, point, "keys-in-place", f"each of {made.keys} keys was found"))
     return {
-        "found": f"{made.point_id} of {format_time(made.taken_at)}: {made.keys} keys in "
-        f"{made.server}, {made.expired} had expired{moved}",
+        "found": f"{made.point_id} of {format_time(made.taken_at)} from {source.location}: "
+        f"{made.keys} keys in {made.server}, {made.expired} had expired{moved}",
         "point": made.point_id,
         "keys": made.keys,
         "taken_at": format_time(made.taken_at),
@@ -235,33 +241,23 @@ def sign_object(sign: Callable[..., str], key: str) -> str:
     return sign(build.environment().backup_bucket, key, seconds=SIGNED_SECONDS, region=region)
 
 
-def use_point(
-    run: Run,
-    source: Source,
-    component: str,
-    kind: PointKind,
-    use: Callable[[RecoveryPoint], tuple[RecoveryPoint, str]],
-) -> tuple[RecoveryPoint, str]:
-    (point, result), _ = use_newest(source.catalogue, kind, use, clock=build.clock())
-    _say_chosen(run, component, source, point)
-    return point, result
-
-
-def _say_chosen(run: Run, component: str, source: Source, point: RecoveryPoint) -> None:
-    """With every newer point that may not be used, found damaged now or before: the attempt that
-    quarantined it may have died."""
-    newer = [
-        it
-        for it in source.catalogue.holdings().standings
+def say_chosen(run: Run, component: str, source: Source, point: RecoveryPoint) -> None:
+    """With every newer point that may not be used, found damaged now or before."""
+    newer = {
+        (source.location, it.point.id): it.quarantined
+        for it in source.holdings().standings
         if it.quarantined and it.point.taken_at > point.taken_at
-    ]
-    for it in newer:
-        say(run, rejected_point(point=it.point.id, reason=it.quarantined), about=it.point.id)
-    reason = f"the newest clean point of {component}"
+    }
+    for location, copies in damaged_copies(run, component).items():
+        newer |= {(location, point_id): why for point_id, why in copies.items()}
+    for (location, point_id), why in newer.items():
+        say_rejected(run, location, point_id, why)
+    reason = f"the newest clean point of {component}, in {source.location}"
     if newer:
-        reason += f"; quarantined: {', '.join(it.point.id for it in newer)}"
+        told = ", ".join(f"{point_id} in {location}" for location, point_id in sorted(newer))
+        reason += f"; quarantined or damaged: {told}"
     entry = chosen_point(point=point.id, reason=reason, taken_at=point.taken_at, chain=[point.id])
-    say(run, entry, about=component)
+    say(run, entry, about=f"{component}/{source.location}/{point.id}")
 
 
 def _loss(run: Run, component: str, point: RecoveryPoint) -> Entry:
@@ -301,7 +297,7 @@ def key_of(run: Run) -> str:
 def require_done(ran: Ran, point: RecoveryPoint, require_whole: Callable[[], None]) -> None:
     """Damage is believed when the object is found damaged in the store too.
 
-    Raises: Damaged, of which the next older point is tried; Unavailable; CheckFailed.
+    Raises: Damaged, of which the next best copy is tried; Unavailable; CheckFailed.
     """
     if ran.status == 0:
         return
@@ -343,4 +339,4 @@ def _require_whole(source: Source, point: RecoveryPoint) -> None:
 
     check = verify_files(source.store, point, clock=build.clock())
     if not check.ok:
-        raise Damaged(check.found, code="files-damaged", hint="an older point is used")
+        raise Damaged(check.found, code="files-damaged", hint="another copy is used")
