@@ -99,12 +99,18 @@ def decide_copies(
 ) -> CopyDecision:
     """What the target lacks, in the order in which it may be copied.
 
-    Pure. A quarantined point's note is copied and its data is not: no restore may use it.
+    Pure. A quarantined point's data is not copied: no restore may use it. Its note is, unless it is
+    about the source's copy alone: a copy that was made before is whole.
     """
     rows = {row.key: row for row in source}
     there = {row.key: row for row in target}
     lacking = {key for key in rows if key not in there}
-    notes = [row for key, row in rows.items() if _is_note(key) and _is_stale(row, there)]
+    damaged = {point_key(it.point.id, QUARANTINE) for it in holdings.standings if it.is_damaged}
+    notes = [
+        row
+        for key, row in rows.items()
+        if _is_note(key) and key not in damaged and _is_stale(row, there)
+    ]
     segment_bytes = _segment_bytes(holdings)
     wal = [rows[key] for key in sorted(lacking & _current_wal(rows.values(), segment_bytes))]
     beside = [rows[key] for key in sorted(lacking) if key.startswith(BESIDE)]

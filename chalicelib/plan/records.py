@@ -104,6 +104,11 @@ class PointStanding(Record):
     locked_until: datetime | None = None
     quarantine_code: str = ""
 
+    @property
+    def is_damaged(self) -> bool:
+        """Quarantined for what is wrong with this location's copy alone."""
+        return bool(self.quarantined) and self.quarantine_code not in ("", INFECTED_POINT)
+
 
 @dataclass(frozen=True)
 class WalFinding(Record):

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 
 from chalicelib.errors import Damaged, LeewardError, NotReady, Quarantined
 from chalicelib.plan.records import (
-    INFECTED_POINT,
     PointStanding,
     Record,
     RecoveryTarget,
@@ -113,7 +112,7 @@ def _infected(candidates: tuple[Candidate, ...]) -> Mapping[str, str]:
         for candidate in candidates
         if candidate.primary and candidate.holdings is not None
         for standing in candidate.holdings.standings
-        if standing.quarantined and standing.quarantine_code in ("", INFECTED_POINT)
+        if standing.quarantined and not standing.is_damaged
     }
 
 

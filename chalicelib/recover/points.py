@@ -8,13 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from chalicelib.errors import BadInput, Damaged, OutsideWindow, Quarantined
-from chalicelib.plan.records import (
-    INFECTED_POINT,
-    PointKind,
-    PointStanding,
-    RecoveryPoint,
-    format_time,
-)
+from chalicelib.plan.records import PointKind, PointStanding, RecoveryPoint, format_time
 from chalicelib.ports import Catalogue, Clock, Holdings, RejectedPoint
 
 Result = TypeVar("Result")
@@ -62,11 +56,7 @@ def newer_damaged(holdings: Holdings) -> tuple[str, ...]:
     quarantined.
     """
     newest = max((it.point.id for it in holdings.standings if not it.quarantined), default="")
-    damaged = [
-        it.point.id
-        for it in holdings.standings
-        if it.quarantined and it.quarantine_code not in ("", INFECTED_POINT)
-    ]
+    damaged = [it.point.id for it in holdings.standings if it.is_damaged]
     rejected = [it.point_id for it in holdings.rejected]
     return tuple(sorted(it for it in (*damaged, *rejected) if it > newest))
 

@@ -163,6 +163,17 @@ def test_a_point_quarantined_after_it_was_copied_is_refused_there_too(source: So
     assert [item.quarantined for item in held] == ["", "after the infection"]
 
 
+def test_what_is_damaged_here_alone_stays_of_use_where_it_was_copied_before(source: Source) -> None:
+    source.copy_to(target := InMemoryObjectStore())
+    point_id = "20261122T083000Z-incr"
+    source.catalogue.quarantine(point_id, code="digest-mismatch", reason="rotten", at=AT)
+    assert source.copy_to(target).complete
+    held = StoredCatalogue(target, "db").holdings().standings
+    assert [item.quarantined for item in held] == ["", ""]
+    source.copy_to(later := InMemoryObjectStore())
+    assert not [key for key in later.objects if point_id in key]
+
+
 def test_an_emptied_source_takes_no_hold_and_no_quarantine_from_its_copies(
     source: Source,
 ) -> None:
