@@ -281,7 +281,8 @@ def chat(event: Event) -> Event:
 def tell(event: Event) -> Event:
     """Send what is to be told, or do a step that tells somebody; see `run_step`.
 
-    {"verb": "remind"}: write what people are reminded of today.
+    {"verb": "remind"}: write what people are reminded of today. {"verb": "seldom", "part",
+    "promises"}: look whether what is seldom done was done in time.
     """
     if "uses" in event or event.get("warm"):
         return run_step(event)
@@ -289,6 +290,10 @@ def tell(event: Event) -> Event:
         from chalicelib.services.people.reminding import remind
 
         return remind()
+    if event.get("verb") == "seldom":
+        from chalicelib.services.jobs.seldom import look_at_seldom
+
+        return look_at_seldom(event["part"], event["promises"])
     from chalicelib.services.people.messages import tell
 
     return tell(event)

@@ -1,8 +1,8 @@
 """What AWS refuses of a stack when it is deployed, found when it is made.
 
 Source: the quotas in the user guides of CloudFormation (resources of a template, size of one in
-S3), EventBridge (name of a rule), Step Functions (name of a machine), CloudWatch (name of an alarm)
-and Lambda (environment variables of a function).
+S3), EventBridge (name of a rule, input of a target), Step Functions (name of a machine), CloudWatch
+(name of an alarm) and Lambda (environment variables of a function).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ NAMES = {
     "AWS::CloudWatch::Alarm": ("AlarmName", 255),
 }
 LONGEST_RULE_NAME = NAMES["AWS::Events::Rule"][1]
+LONGEST_INPUT = 8192
 MOST_RESOURCES = 500
 LARGEST_TEMPLATE_BYTES = 1_000_000
 LARGEST_ENVIRONMENT_BYTES = 4096

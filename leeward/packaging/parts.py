@@ -9,15 +9,18 @@ from typing import Any
 from chalicelib.errors import PlanError
 from chalicelib.plan.model import Plan
 from chalicelib.plan.schedule import Schedule
+from chalicelib.plan.silence import is_seldom, may_be_silent, within_metric
 from chalicelib.scenarios.compile import logical_id
 from leeward.packaging.limits import LONGEST_RULE_NAME, fitting
 
 Resources = dict[str, Any]
 
-# A schedule may be late by its own interval before its silence is an alarm.
-SILENT_INTERVALS = 2
 CLOUDWATCH_PERIOD_SECONDS = 60
-CLOUDWATCH_LONGEST_SECONDS = 7 * 86400
+# What is seldom done is looked at so often; an hour without is an alarm.
+SELDOM_LOOKED_AT = timedelta(minutes=10)
+SELDOM_UNSEEN = timedelta(minutes=30)
+# Attribute of an alarm's resource: what seldom.py has the function look at for it.
+PROMISE = "Promise"
 
 
 def alarm_name(component: str, what: str) -> str:
@@ -119,15 +122,25 @@ def sign_alarm(
 def silence_alarm(
     component: str, what: str, metric: str, interval: timedelta, missed: str
 ) -> Resources:
-    """Fires when `metric` was not published for twice `interval`. `missed` says what that means."""
-    longest = int(interval.total_seconds()) * SILENT_INTERVALS
+    """Fires when `metric` was not published for twice `interval`. `missed` says what that means.
+
+    Of what is seldom done it watches what `tell` puts; seldom.py makes the schedule of that.
+    """
+    silence = may_be_silent(interval)
+    if is_seldom(interval):
+        unseen = f"{missed}, or nobody can tell whether it was"
+        seen = within_metric(metric, silence)
+        made = silence_alarm(component, what, seen, SELDOM_UNSEEN, unseen)
+        promise = {PROMISE: [component, metric, int(silence.total_seconds())]}
+        return {name: it | {"Metadata": promise} for name, it in made.items()}
+    longest = int(silence.total_seconds())
     period = min(max(longest, CLOUDWATCH_PERIOD_SECONDS), 86400)
     properties = alarm(component, what, metric, period) | {
         "AlarmDescription": f"{component}: {missed}",
         "Statistic": "Sum",
         "ComparisonOperator": "LessThanThreshold",
         "TreatMissingData": "breaching",
-        "EvaluationPeriods": min(-(-longest // period), CLOUDWATCH_LONGEST_SECONDS // period),
+        "EvaluationPeriods": -(-longest // period),
     }
     return alarm_resource(component, what, properties)
 

@@ -36,6 +36,7 @@ from leeward.packaging.parts import (
 )
 from leeward.packaging.people import people_resources
 from leeward.packaging.proofs import proof_resources
+from leeward.packaging.seldom import seldom_resources
 from leeward.packaging.status import status_resources
 
 # How often the source is probed. Not in a plan: alarms are evaluated once a minute by CloudWatch.
@@ -88,6 +89,7 @@ def plan_resources(plan: Plan) -> Resources:
             resources |= copy_resources(plan, name, component)
         if component.retired is None:
             resources |= _taking(plan, name, component)
+    resources |= seldom_resources(plan, resources)
     require_names(resources)
     return resources
 

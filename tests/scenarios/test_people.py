@@ -535,6 +535,22 @@ def test_an_alarm_whose_event_was_lost_starts_its_scenario_all_the_same(stage: S
     assert [it.kind for it in stage.records(incident)].count("alarm-joined") == 0
 
 
+def test_what_is_done_once_a_week_is_looked_at_by_the_deployed_function(stage: Stage) -> None:
+    client, name = stage.cloud.client("cloudwatch"), "nexus-db-check-primary-silent"
+
+    def standing() -> str:
+        [alarm] = client.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+        return str(alarm["StateValue"])
+
+    assert standing() != "OK"
+    stage.cloud.fire("seldom-look-1")
+    assert stage.cloud.wait_idle()
+    assert standing() == "OK", "nothing is late yet"
+    kept = stage.state.get("seldom", "look-1")
+    assert kept is not None
+    assert "Checked.primary" in kept["last"]["nexus-db"]
+
+
 def test_what_tells_people_is_silent_and_cloudwatch_tells_them(stage: Stage) -> None:
     topics = {
         region: sns_backends[ACCOUNT][region].topics for region in (PRIMARY_REGION, STANDBY_REGION)
