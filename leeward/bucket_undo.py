@@ -280,13 +280,13 @@ def knowing(plan_path: Path, wish: Wish) -> Iterator[Known]:
         BadInput: code "unknown-bucket": no component of the plan is that bucket.
         NotReady: code "not-deployed".
     """
-    from chalicelib.services.jobs.buckets import component_of
+    from chalicelib.services.jobs.buckets import components_of
     from chalicelib.services.jobs.witnesses import know_bucket
     from leeward.deployed import Access, reach
     from leeward.plan_file import load_plan
 
     with reach(load_plan(plan_path).plan, Access({}, None, None, without_aws=False)):
-        yield know_bucket(component_of(wish.bucket), wish.to_at)
+        yield know_bucket(components_of(wish.bucket)[0], wish.to_at)
 
 
 def require_name(name: str) -> None:

@@ -236,6 +236,12 @@ class Bucket(BaseComponent):
     health: Text | None = None
     health_says: Text | None = None
 
+    @property
+    def is_in_step(self) -> bool:
+        """Whether it has a replica. What the plan copies once a day or all the time, both are
+        events and a nightly sync."""
+        return any(it.kind in ("replication", "sync") for it in self.backups)
+
 
 class Redis(BaseComponent):
     """A Redis instance. secret: where its address is kept, with its password."""

@@ -31,8 +31,6 @@ from leeward.packaging.parts import (
 
 SYNC_EVERY = timedelta(days=1)
 WATCH_EVERY = timedelta(minutes=5)
-# What the plan copies once a day or all the time; both are events and a nightly sync.
-KEPT_IN_STEP = ("replication", "sync")
 
 # alarm -> metric, what it means
 SIGNS = {
@@ -53,8 +51,7 @@ def replicated(plan: Plan) -> dict[str, Bucket]:
     return {
         name: component
         for name, component in plan.components.items()
-        if isinstance(component, Bucket)
-        and any(backup.kind in KEPT_IN_STEP for backup in component.backups)
+        if isinstance(component, Bucket) and component.is_in_step
     }
 
 
@@ -66,7 +63,7 @@ def replica_resources(plan: Plan) -> Resources:
         resources |= _expiry(plan, name, component)
         if component.retired is not None:
             continue
-        resources |= _events(name, component) | _syncs(plan, name, component)
+        resources |= _events(plan, name, component) | _syncs(plan, name, component)
         resources |= _watch(plan, name) | _lag_alarms(plan, name)
         for what, (metric, found) in SIGNS.items():
             holds = what in TOLD_BOTH_WAYS
@@ -160,8 +157,12 @@ def _tags(bucket: Bucket) -> dict[str, Any]:
     return {"Tags": [{"Key": VERSIONS_TAG, "Value": str(kept.days)}]}
 
 
-def _events(component: str, bucket: Bucket) -> Resources:
-    """Each change of the application's bucket, which must send its events to EventBridge."""
+def _events(plan: Plan, component: str, bucket: Bucket) -> Resources:
+    """Each change of the application's bucket, which must send its events to EventBridge; once,
+    however many components are that bucket: `replicate` serves them all."""
+    shared = (it for it, one in replicated(plan).items() if one.bucket == bucket.bucket)
+    if component != next(it for it in shared if it in plan.live):
+        return {}
     pattern = {
         "source": ["aws.s3"],
         "detail-type": ["Object Created", "Object Deleted"],

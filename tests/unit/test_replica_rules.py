@@ -1,4 +1,4 @@
-"""What the rules on a replica say: of its versions, and of what its bucket erases."""
+"""What the rules on a replica say: of its versions, of what its bucket erases, and whose it is."""
 
 from __future__ import annotations
 
@@ -82,3 +82,18 @@ def test_an_erasure_that_no_copy_follows_is_found() -> None:
     assert ["which mirrors nothing" in it for it in erasing("1%", mirror=False)] == [True]
     assert erasing("0%", mirror=False) == []
     assert ["nobody looks" in it for it in erasing("1%", backups=[])] == [True]
+
+
+def test_a_bucket_is_one_component_but_for_those_that_are_retired() -> None:
+    kept = UPLOADS | {"retention": {"daily": 7, "versions": "30 days"}}
+
+    def told(**other: Any) -> list[tuple[str, str]]:
+        change = {"components": {"uploads": kept, "older": kept | other}}
+        found = [it for it in findings_of(plan_with(change)) if it.rule == "LW116"]
+        return [(".".join(map(str, it.path)), it.message.partition(":")[0]) for it in found]
+
+    same = "older and uploads are the same bucket, example-uploads"
+    assert told() == [("components.older.bucket", same)]
+    assert told(backups=[], retention=None) == [("components.older.bucket", same)]
+    assert told(bucket="example-older") == []
+    assert told(retired="2026-11-01") == []

@@ -163,6 +163,19 @@ def test_only_the_plan_s_buckets_send_events_and_are_named_to_the_functions(plan
     assert told == {"LEEWARD_REPLICA_BUCKETS": "{}"}
 
 
+def test_one_rule_tells_of_a_bucket_that_two_components_are(plan: Plan) -> None:
+    """The function serves both; a second rule would have it do everything twice."""
+    data = plan.to_json()
+    uploads = data["components"]["nexus-uploads"]
+    data["components"] = {"nexus-old": uploads | {"retired": "2026-11-01"}} | data["components"]
+    data["components"]["nexus-zoo"] = uploads
+    made = plan_resources(Plan.from_json(data))
+    assert [it for it in made if it.startswith("Changed") and "Permission" not in it] == [
+        "ChangedNexusUploads"
+    ]
+    assert {"ReplicaNexusOld", "ReplicaNexusUploads", "ReplicaNexusZoo"} <= made.keys()
+
+
 def test_nothing_of_the_plan_is_merged_into_what_chalice_makes(plan: Plan) -> None:
     """A role of the same name would take a function's rights away, unsaid."""
     config = json.loads((PLANS.parents[1] / ".chalice" / "config.json").read_text())

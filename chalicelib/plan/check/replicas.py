@@ -1,4 +1,5 @@
-"""Rules on the replica of a bucket: what stays in it how long, what is erased without a word."""
+"""Rules on buckets and their replicas: what stays how long, what is erased without a word, whose
+bucket it is."""
 
 from __future__ import annotations
 
@@ -42,9 +43,7 @@ def find_replica_versions(plan: Plan, now: datetime) -> Hits:
 
 
 def _has_replica(component: BaseComponent) -> bool:
-    return isinstance(component, Bucket) and any(
-        backup.kind in ("replication", "sync") for backup in component.backups
-    )
+    return isinstance(component, Bucket) and component.is_in_step
 
 
 def _needed(plan: Plan, name: str) -> tuple[timedelta, str]:
@@ -89,6 +88,22 @@ def find_unseen_erasures(plan: Plan, now: datetime) -> Hits:
             yield path, f"what {name} erases stays in its replica for ever, which mirrors nothing"
 
 
+def find_shared_buckets(plan: Plan, now: datetime) -> Hits:
+    """A retired component keeps what it has, and takes nothing any more."""
+    owners: dict[str, str] = {}
+    for name, component in plan.live.items():
+        if not isinstance(component, Bucket):
+            continue
+        first = owners.setdefault(component.bucket, name)
+        if first != name:
+            yield (
+                ("components", name, "bucket"),
+                f"{name} and {first} are the same bucket, {component.bucket}: what is restored, "
+                "deleted or quarantined as the one changes the other, and every copy is paid for "
+                "twice",
+            )
+
+
 RULES = (
     Rule(
         "LW114",
@@ -103,5 +118,12 @@ RULES = (
         "An erasure that hides an attack, or that its copies outlive",
         "mirror the bucket, and declare what is erased in a night: less than may be deleted",
         find_unseen_erasures,
+    ),
+    Rule(
+        "LW116",
+        "error",
+        "Two components that are one bucket",
+        "make one component of them, or retire the one that the other replaces",
+        find_shared_buckets,
     ),
 )

@@ -51,25 +51,42 @@ class Synced:
 def replicate(event: dict[str, Any]) -> dict[str, Any]:
     """Note an event of S3 for the watch, and bring its object to where the plan wants it at once.
 
-    Publishes `ReplicationLag` in seconds when a replica was changed, and `ReplicationFailures`.
+    Publishes of each component that is that bucket `ReplicationLag` in seconds when a replica was
+    changed, and `ReplicationFailures`.
 
     Raises:
         BadInput: code "not-an-s3-event"; "unknown-bucket" when no component is that bucket.
     """
-    component = component_of(bucket_of(event))
-    note_events(bucket_component(component).bucket, [read_event(event)], build.state())
+    bucket = bucket_of(event)
+    components = components_of(bucket)
+    note_events(bucket, [read_event(event)], build.state())
+    told: list[str] = []
+    failed: list[LeewardError] = []
+    for component in components:
+        try:
+            told.append(_bring(component, event))
+        except LeewardError as error:
+            failed.append(error)
+    for one in failed:
+        if one.instance_code != PUT_DOWN:
+            raise one
+    if failed:
+        build.functions().start("replicate", event)
+        told.append(f"{failed[0].message}: gone on with at once")
+    return {"found": "; ".join(told)}
+
+
+def _bring(component: str, event: dict[str, Any]) -> str:
     try:
         done = asyncio.run(_replicate(component, event))
     except LeewardError as error:
-        if error.instance_code == PUT_DOWN:
-            build.functions().start("replicate", event)
-            return {"found": f"{error.message}: gone on with at once"}
-        build.metrics().put(component, {"ReplicationFailures": 1.0})
+        if error.instance_code != PUT_DOWN:
+            build.metrics().put(component, {"ReplicationFailures": 1.0})
         raise
     lags = [it.lag_seconds for it in done.values() if it.lag_seconds is not None]
     if lags:
         build.metrics().put(component, {"ReplicationLag": max(lags)})
-    return {"found": "; ".join(f"{where}: {_tell(it)}" for where, it in done.items())}
+    return "; ".join(f"{where}: {_tell(it)}" for where, it in done.items())
 
 
 def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> dict[str, Any]:
@@ -158,11 +175,13 @@ def sync_machine(component: str) -> str:
     return f"sync-{component}"
 
 
-def component_of(bucket: str) -> str:
-    """Raises BadInput (code "unknown-bucket")."""
-    for name, component in build.plan().live.items():
-        if isinstance(component, Bucket) and component.bucket == bucket:
-            return name
+def components_of(bucket: str) -> tuple[str, ...]:
+    """Those that have a replica of it, if any has. Raises BadInput (code "unknown-bucket")."""
+    live = build.plan().live.items()
+    found = {name: it for name, it in live if isinstance(it, Bucket) and it.bucket == bucket}
+    in_step = tuple(name for name, it in found.items() if it.is_in_step)
+    if found:
+        return in_step or tuple(found)
     raise BadInput(
         f"expected an event of a bucket of the plan, found one of {bucket}",
         hint="narrow the rule to the buckets that the plan names, or add this one to the plan",
