@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+META = "X-Goog-Meta-"
 KEPT_HEADERS = ("Content-Type", "Range", "Authorization")
 
 
@@ -72,7 +73,11 @@ class _Handler(BaseHTTPRequestHandler):
         return self._say(308, b"", **arrived)
 
     def _end(self, session: str, upload: str, resource: dict[str, Any], content: bytes) -> None:
-        noted = {"sha256": self.headers.get("X-Goog-Meta-sha256", "")}
+        noted = {
+            name.removeprefix(META): value
+            for name, value in self.headers.items()
+            if name.startswith(META)
+        }
         head = json.dumps({**resource, "metadata": noted}).encode()
         first = [b"--lw", b"Content-Type: application/json", b"", head]
         second = [b"--lw", b"Content-Type: application/octet-stream", b"", content]

@@ -113,6 +113,11 @@ class LongCopy:
     def position(self) -> int:
         return self.state.sent_bytes
 
+    @property
+    def sha256(self) -> str:
+        """Of what was taken so far."""
+        return self._digest.hexdigest()
+
     def take(self, piece: bytes | bytearray) -> None:
         """Raises Unavailable: "put-down" when the time is over, "upload-gone": begin anew."""
         try:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from chalicelib.ports.storage import (
         CopiesByItself,
         FeedsPieces,
+        KeepsNotes,
         KeepsUploads,
         LastingWriter,
         Leftover,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         ReadsOn,
         RemovesUploads,
         StoredFacts,
+        notes_of,
     )
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "Holdings",
     "Inspector",
     "Inventory",
+    "KeepsNotes",
     "KeepsUploads",
     "LastingWriter",
     "Leftover",
@@ -82,6 +85,7 @@ __all__ = [
     "WalStream",
     "WalText",
     "Workflows",
+    "notes_of",
 ]
 
 # Those that most need first: it is read to where the name is.

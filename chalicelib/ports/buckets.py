@@ -20,13 +20,18 @@ ChecksumName = Literal["CRC64NVME", "SHA256"]
 
 
 class ObjectRow(NamedTuple):
-    """One current object of a listing. `etag` without quotes."""
+    """One current object of a listing. `etag` without quotes.
+
+    `copied_from`: of a copy in another cloud, the ETag of the object it was made of; "" when it is
+    no copy of Leeward's, or its bytes are others by now. None: nothing tells.
+    """
 
     key: str
     size_bytes: int
     etag: str
     modified_at: datetime
     storage_class: str = "STANDARD"
+    copied_from: str | None = None
 
 
 class VersionRow(NamedTuple):

@@ -13,11 +13,12 @@ from chalicelib.plan.record import StoredObject
 
 @dataclass(frozen=True)
 class Listed:
-    """One row of a listing."""
+    """One row of a listing. `note`: as in KeepsNotes, None unless it was asked for."""
 
     key: str
     size_bytes: int
     modified_at: datetime
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class StoredFacts:
     stands under "sha256-of-parts" as "<hex>-<number of parts>". `noted` names those that the store
     did not compute: the writer told it, and so could whoever overwrote the object. `version`
     changes whenever the object is written. `locked_until`: before then the store refuses to delete
-    it, None when it would not.
+    it, None when it would not. `note`: as in KeepsNotes.
     """
 
     size_bytes: int
@@ -38,6 +39,7 @@ class StoredFacts:
     version: str
     locked_until: datetime | None = None
     noted: frozenset[str] = frozenset()
+    note: str | None = None
 
 
 class ObjectWriter(Protocol):
@@ -110,6 +112,33 @@ class CopiesByItself(Protocol):
                 when by the store's own checksums each part is the source's.
             over: asked before each part. Raises Unavailable (code "put-down"): call it again.
         """
+
+
+@runtime_checkable
+class KeepsNotes(Protocol):
+    """A store that keeps a line with each object and tells it in listings, at no further request.
+
+    A note is told while the object's bytes are those it was written with, by the store's own
+    checksum: "" where there is none, or the bytes are others. None: it cannot be told.
+    """
+
+    @property
+    def keeps_notes(self) -> bool: ...
+
+    def noting(self, note: Callable[[], str]) -> ObjectStore:
+        """The same store; what is written through it bears the note.
+
+        Args:
+            note: asked when all of an object was written. ASCII, at most 1 KiB.
+        """
+
+    def list_noted(self, prefix: str = "") -> Iterator[Listed]:
+        """As ObjectStore.list, with notes."""
+
+
+def notes_of(store: ObjectStore) -> KeepsNotes | None:
+    """None: the store keeps none, or the one does not that it lies over."""
+    return store if isinstance(store, KeepsNotes) and store.keeps_notes else None
 
 
 @runtime_checkable

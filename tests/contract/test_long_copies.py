@@ -272,6 +272,9 @@ def test_a_long_object_of_a_users_bucket_is_gone_on_with_too(
     assert len(results) > 2
     assert results[0].failures[0].code == "put-down"
     assert target.get(name_of_key("odd//key")) == DATA
+    again = StoreReplica(target, "there")
+    done = asyncio.run(sync_buckets(bucket, again, SyncPolicy(), clock=clock))
+    assert done.reasons == {"leave same-etag": 1}, "what was noted at its begin is told at its end"
 
 
 def test_what_was_sent_since_the_checkpoint_may_be_written_again(target: ObjectStore) -> None:

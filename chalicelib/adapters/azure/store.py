@@ -2,17 +2,21 @@
 
 A large object is sent as blocks by a few threads while it is produced, and appears when their list
 is committed. Azure refuses a block whose MD5 is not the one sent along; the size of the whole is
-compared with what it says it holds. The SHA-256 is kept as metadata, the MD5 as Content-MD5.
+compared with what it says it holds. The SHA-256 is kept as metadata, as notes are, the MD5 as
+Content-MD5 and beside them.
 Rights needed: Storage Blob Data Contributor on the container.
 """
 
 from __future__ import annotations
 
+import copy
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
@@ -48,6 +52,7 @@ class AzureObjectStore:
     """The port ObjectStore on Azure Blob Storage. `prefix` is empty or ends with a slash."""
 
     encryption = "the account's own default (Azure encrypts with AES-256)"
+    keeps_notes = True
 
     def __init__(
         self,
@@ -65,11 +70,18 @@ class AzureObjectStore:
         self._block_bytes = block_bytes
         self._range_bytes = range_bytes
         self._page_rows = page_rows
+        self._note: Callable[[], str] = str
+
+    def noting(self, note: Callable[[], str]) -> AzureObjectStore:
+        noting = copy.copy(self)
+        noting._note = note
+        return noting
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         digests = Digests()
         digests.update(data)
-        headers = digests.headers() | {"x-ms-blob-type": "BlockBlob", "Content-MD5": md5_of(data)}
+        headers = digests.headers(self._note()) | {"x-ms-blob-type": "BlockBlob"}
+        headers["Content-MD5"] = md5_of(data)
         if if_absent:
             headers["If-None-Match"] = "*"
         answer = self._service.call(Request("PUT", self._blob(key), headers, data))
@@ -126,6 +138,9 @@ class AzureObjectStore:
     def list(self, prefix: str = "") -> Iterator[Listed]:
         return self._names.merged(prefix, self._rows)
 
+    def list_noted(self, prefix: str = "") -> Iterator[Listed]:
+        return self._names.merged(prefix, partial(self._rows, noted=True))
+
     def delete(self, key: str) -> None:
         answer = self._service.call(Request("DELETE", self._blob(key)))
         if _code(answer) != "BlobNotFound":
@@ -142,6 +157,7 @@ class AzureObjectStore:
             locked_until=parsedate_to_datetime(until) if until else None,
             # Of a list of blocks Azure checks the MD5 of each block, not that of the whole.
             noted=frozenset({"sha256", "md5"}),
+            note=_note(headers.get("Content-MD5"), headers, "x-ms-meta-"),
         )
 
     def _head(self, key: str) -> Answer:
@@ -157,15 +173,16 @@ class AzureObjectStore:
         """An answer was lost: is the object that is there now ours?"""
         return self._head(key).headers.get("x-ms-meta-write") == mark
 
-    def _rows(self, prefix: str) -> Iterator[Listed]:
+    def _rows(self, prefix: str, *, noted: bool = False) -> Iterator[Listed]:
         query = {"restype": "container", "comp": "list", "prefix": prefix}
+        query |= {"include": "metadata"} if noted else {}
         query["maxresults"] = str(self._page_rows)
         while True:
             address = f"{self._container_url}?{urlencode(query, quote_via=quote)}"
             answer = self._check(prefix, self._service.call(Request("GET", address)), 200)
             page = self._page(prefix, answer)
             for blob in page.iterfind("Blobs/Blob"):
-                yield _listed(blob)
+                yield _listed(blob, noted=noted)
             if not (marker := page.findtext("NextMarker")):
                 return
             query["marker"] = marker
@@ -213,12 +230,22 @@ def _version(headers: Mapping[str, str]) -> str:
     return headers.get("x-ms-version-id") or headers["ETag"].strip('"')
 
 
-def _listed(blob: ElementTree.Element) -> Listed:
+def _listed(blob: ElementTree.Element, *, noted: bool) -> Listed:
     def said(name: str) -> str:
         return blob.findtext(name) or ""
 
     modified_at: datetime = parsedate_to_datetime(said("Properties/Last-Modified"))
-    return Listed(said("Name"), int(said("Properties/Content-Length")), modified_at)
+    row = Listed(said("Name"), int(said("Properties/Content-Length")), modified_at)
+    if not noted:
+        return row
+    metadata = {it.tag.lower(): it.text or "" for it in blob.iterfind("Metadata/*")}
+    return replace(row, note=_note(said("Properties/Content-MD5"), metadata))
+
+
+def _note(md5: str | None, metadata: Mapping[str, str], start: str = "") -> str:
+    """What was noted, "" when the MD5 that Azure has of the blob is not the one noted with it."""
+    same = bool(md5) and md5 == metadata.get(f"{start}md5")
+    return metadata.get(f"{start}note", "") if same else ""
 
 
 def _checksums(headers: Mapping[str, str]) -> dict[str, str]:

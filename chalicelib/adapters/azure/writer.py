@@ -55,7 +55,7 @@ class BlockWriter:
         if self._buffer:
             self._send_block()
         body = _block_list([block.result() for block in self._blocks])
-        headers = self._digests.headers() | {"Content-MD5": md5_of(body)}
+        headers = self._digests.headers(self._store._note()) | {"Content-MD5": md5_of(body)}
         request = Request("PUT", f"{self._url}?comp=blocklist", headers, body)
         self._store._check(self._key, self._store._service.call(request), 201)
         self._compare()
@@ -120,14 +120,18 @@ class Digests:
     def stored(self, key: str) -> StoredObject:
         return StoredObject(key, self.size_bytes, self.sha256())
 
-    def headers(self) -> dict[str, str]:
-        """`write` tells this request from any other that sends the same bytes."""
-        return {
-            "x-ms-blob-content-md5": b64encode(self._md5.digest()).decode(),
+    def headers(self, note: str = "") -> dict[str, str]:
+        """`write` tells this request from any other that sends the same bytes. The MD5 stands
+        beside the rest, too: Azure's own must stay the same while they belong together."""
+        md5 = b64encode(self._md5.digest()).decode()
+        headers = {
+            "x-ms-blob-content-md5": md5,
             "x-ms-blob-content-type": "application/octet-stream",
             "x-ms-meta-sha256": self.sha256(),
+            "x-ms-meta-md5": md5,
             "x-ms-meta-write": secrets.token_hex(8),
         }
+        return {**headers, "x-ms-meta-note": note} if note else headers
 
 
 class LastingBlockWriter(BlockWriter):

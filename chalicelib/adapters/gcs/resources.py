@@ -45,16 +45,25 @@ class Digests:
     def stored(self, key: str) -> StoredObject:
         return StoredObject(key, self.size_bytes, self.sha256())
 
-    def resource(self, name: str) -> dict[str, Any]:
-        """`write` tells this request from any other that sends the same bytes."""
+    def metadata(self, note: str = "") -> dict[str, str]:
+        """The CRC-32C is the store's own business: noted beside the rest, it tells whether that
+        is of the bytes that lie there."""
+        digests = {"sha256": self.sha256(), "crc32c": self.crc32c()}
+        return {**digests, "note": note} if note else digests
+
+    def resource(self, name: str, note: str = "") -> dict[str, Any]:
+        """Google refuses other bytes. `write` tells this request from any other that sends the
+        same."""
         return {
             "name": name,
+            "crc32c": self.crc32c(),
             "contentType": "application/octet-stream",
-            "metadata": {"sha256": self.sha256(), "write": secrets.token_hex(8)},
+            "metadata": {**self.metadata(note), "write": secrets.token_hex(8)},
         }
 
-    def last_headers(self) -> dict[str, str]:
-        return {"X-Goog-Hash": f"crc32c={self.crc32c()}", "X-Goog-Meta-sha256": self.sha256()}
+    def last_headers(self, note: str = "") -> dict[str, str]:
+        told = {f"X-Goog-Meta-{name}": value for name, value in self.metadata(note).items()}
+        return {"X-Goog-Hash": f"crc32c={self.crc32c()}", **told}
 
 
 def kept_bytes(answer: Answer) -> int | None:
@@ -91,6 +100,13 @@ def checksums_of(found: Mapping[str, Any]) -> dict[str, str]:
     checksums = {name: b64decode(value).hex() for name, value in stored.items() if value}
     noted = found.get("metadata", {}).get("sha256")
     return {**checksums, "sha256": noted} if noted else checksums
+
+
+def note_of(found: Mapping[str, Any]) -> str:
+    """What was noted, "" when Google's CRC-32C is not the one that was noted with it."""
+    metadata = found.get("metadata", {})
+    same = bool(found.get("crc32c")) and metadata.get("crc32c") == found["crc32c"]
+    return str(metadata.get("note", "")) if same else ""
 
 
 def locked_until(found: Mapping[str, Any]) -> datetime | None:

@@ -2,16 +2,18 @@
 
 A large object goes through one resumable upload: chunks are sent while the next is produced, and
 the object appears with the last of them. Each upload declares its CRC-32C, so that Google refuses
-other bytes; what it then says it holds is compared too. The SHA-256 is kept as metadata.
+other bytes; what it then says it holds is compared too. Both are kept as metadata, and notes are.
 Rights needed: storage.objects.create, get, list, delete, update.
 """
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -19,6 +21,7 @@ from chalicelib.adapters.gcs.resources import (
     Digests,
     checksums_of,
     locked_until,
+    note_of,
     related,
     says_invalid,
 )
@@ -48,12 +51,14 @@ from chalicelib.ports import Listed, StoredFacts
 
 PAGE_ROWS = 1000
 ROW_FIELDS = "items(name,size,updated),nextPageToken"
+NOTED_FIELDS = "items(name,size,updated,crc32c,metadata),nextPageToken"
 
 
 class GcsObjectStore:
     """The port ObjectStore on GCS. `prefix` is empty or ends with a slash."""
 
     encryption = "the bucket's own default (Google encrypts with AES-256 at least)"
+    keeps_notes = True
 
     def __init__(
         self,
@@ -71,11 +76,17 @@ class GcsObjectStore:
         self._chunk_bytes = chunk_bytes
         self._range_bytes = range_bytes
         self._page_rows = page_rows
+        self._note: Callable[[], str] = str
+
+    def noting(self, note: Callable[[], str]) -> GcsObjectStore:
+        noting = copy.copy(self)
+        noting._note = note
+        return noting
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
         digests = Digests()
         digests.update(data)
-        resource = {**digests.resource(self._names.name(key)), "crc32c": digests.crc32c()}
+        resource = digests.resource(self._names.name(key), self._note())
         boundary, body = related(resource, data)
         query = {"uploadType": "multipart", "fields": FIELDS}
         if if_absent:
@@ -138,6 +149,9 @@ class GcsObjectStore:
     def list(self, prefix: str = "") -> Iterator[Listed]:
         return self._names.merged(prefix, self._rows)
 
+    def list_noted(self, prefix: str = "") -> Iterator[Listed]:
+        return self._names.merged(prefix, partial(self._rows, fields=NOTED_FIELDS))
+
     def delete(self, key: str) -> None:
         answer = self._service.call(Request("DELETE", self._object(key)))
         if answer.status not in (200, 204) and not self._is_missing(key, answer):
@@ -152,20 +166,23 @@ class GcsObjectStore:
             version=str(found["generation"]),
             locked_until=locked_until(found),
             noted=frozenset({"sha256"}),
+            note=note_of(found),
         )
 
     def _head(self, key: str) -> dict[str, Any]:
         answer = self._service.call(Request("GET", self._object(key, {"fields": FIELDS})))
         return self._json(key, answer)
 
-    def _rows(self, prefix: str) -> Iterator[Listed]:
+    def _rows(self, prefix: str, fields: str = ROW_FIELDS) -> Iterator[Listed]:
         rows = str(self._page_rows)
-        query = {"prefix": prefix, "fields": ROW_FIELDS, "maxResults": rows}
+        query = {"prefix": prefix, "fields": fields, "maxResults": rows}
         while True:
             answer = self._service.call(Request("GET", self._bucket_url(query)))
             page = self._json(prefix, answer, bucket_alone=True)
             for row in page.get("items", ()):
-                yield Listed(row["name"], int(row["size"]), datetime.fromisoformat(row["updated"]))
+                written_at = datetime.fromisoformat(row["updated"])
+                note = note_of(row) if fields == NOTED_FIELDS else None
+                yield Listed(row["name"], int(row["size"]), written_at, note)
             if not page.get("nextPageToken"):
                 return
             query["pageToken"] = page["nextPageToken"]

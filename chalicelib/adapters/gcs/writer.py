@@ -121,15 +121,16 @@ class ChunkWriter:
     def _chunk(self, body: memoryview, start: int, total: str) -> Request:
         headers = {"Content-Range": f"bytes {start}-{start + len(body) - 1}/{total}"}
         if total != "*":
-            headers |= self._digests.last_headers()
+            headers |= self._digests.last_headers(self._store._note())
         return Request("PUT", self._session, headers, body)
 
     def _note_digest(self, found: Mapping[str, Any]) -> None:
         """Google takes metadata with the last chunk; whatever does not is told once more."""
-        if found.get("metadata", {}).get("sha256") == self._digests.sha256():
+        wanted = self._digests.metadata(self._store._note())
+        if wanted.items() <= found.get("metadata", {}).items():
             return
         query = {"generation": str(found["generation"])}
-        resource = json.dumps({"metadata": {"sha256": self._digests.sha256()}}).encode()
+        resource = json.dumps({"metadata": wanted}).encode()
         request = Request("PATCH", self._store._object(self._key, query), dict(JSON_TYPE), resource)
         answer = self._store._service.call(request)
         if answer.status != 200:

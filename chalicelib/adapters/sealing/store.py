@@ -1,14 +1,15 @@
 """A store whose objects are sealed before they leave: the port ObjectStore over another one.
 
 Same keys, plaintext in, plaintext out, sealed bytes inside (envelope.py). Sizes and digests are
-the plaintext's everywhere: the digest of an object is the same in every location. `keys/` belongs
-to the key sets and is hidden.
+the plaintext's everywhere: the digest of an object is the same in every location. Notes are sealed,
+too (notes.py). `keys/` belongs to the key sets and is hidden.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -28,10 +29,11 @@ from chalicelib.adapters.sealing.envelope import (
 )
 from chalicelib.adapters.sealing.key_names import KeyNames
 from chalicelib.adapters.sealing.key_ring import KEYS, KeyRing
+from chalicelib.adapters.sealing.notes import NoteReader, seal_note
 from chalicelib.adapters.sealing.writer import Checkpoint, LastingSealingWriter, SealingWriter
 from chalicelib.errors import BadInput, NotReady
 from chalicelib.plan.records import StoredObject
-from chalicelib.ports import KeepsUploads, Listed, ObjectStore, ReadsOn, StoredFacts
+from chalicelib.ports import KeepsUploads, Listed, ObjectStore, ReadsOn, StoredFacts, notes_of
 
 NAMES = KeyNames()
 NO_SIZE = -1
@@ -44,6 +46,7 @@ class SealedStore:
     def __init__(self, inner: ObjectStore, keys: KeyRing) -> None:
         self._inner, self._keys = inner, keys
         self._used: set[str] = set()
+        self._note: Callable[[], str] = str
 
     @property
     def encryption(self) -> str:
@@ -55,15 +58,25 @@ class SealedStore:
     def keys(self) -> KeyRing:
         return self._keys
 
+    @property
+    def keeps_notes(self) -> bool:
+        return notes_of(self._inner) is not None
+
+    def noting(self, note: Callable[[], str]) -> SealedStore:
+        noting = copy.copy(self)
+        noting._note = note
+        return noting
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
-        sealed = seal(data, self._sealing_key(key), key)
-        self._inner.put(key, sealed, if_absent=if_absent)
+        data_key = self._sealing_key(key)
+        sealed = seal(data, data_key, key)
+        self._noted(key, data_key).put(key, sealed, if_absent=if_absent)
         return StoredObject(key, len(data), hashlib.sha256(data).hexdigest())
 
     @contextmanager
     def open_writer(self, key: str) -> Iterator[SealingWriter]:
         data_key = self._sealing_key(key)
-        with self._inner.open_writer(key) as writer:
+        with self._noted(key, data_key).open_writer(key) as writer:
             yield SealingWriter(key, writer, Sealer(data_key, key))
 
     @contextmanager
@@ -73,7 +86,8 @@ class SealedStore:
         data_key = self._keys.opening_key(begun.key_id) if begun else self._sealing_key(key)
         self._used.add(data_key.id)
         sealer = Sealer(data_key, _checked(key), salt=begun.salt if begun else None)
-        with _keeping(self._inner).open_lasting(key, begun.inner if begun else b"") as writer:
+        inner = _keeping(self._noted(key, data_key))
+        with inner.open_lasting(key, begun.inner if begun else b"") as writer:
             yield LastingSealingWriter(key, writer, sealer, data_key.id, begun)
 
     def abandon(self, key: str, checkpoint: bytes) -> None:
@@ -105,9 +119,19 @@ class SealedStore:
 
     def list(self, prefix: str = "") -> Iterator[Listed]:
         """`size_bytes` is -1 for what cannot be a sealed object."""
-        for row in self._inner.list(prefix):
+        return self._opened(self._inner.list(prefix))
+
+    def list_noted(self, prefix: str = "") -> Iterator[Listed]:
+        inner = notes_of(self._inner)
+        assert inner is not None, "as keeps_notes tells"
+        return self._opened(inner.list_noted(prefix))
+
+    def _opened(self, rows: Iterator[Listed]) -> Iterator[Listed]:
+        notes = NoteReader(self._keys)
+        for row in rows:
             if not row.key.startswith(KEYS):
-                yield replace(row, size_bytes=_plain_size(row.size_bytes))
+                note = notes.read(row.key, row.note)
+                yield replace(row, size_bytes=_plain_size(row.size_bytes), note=note)
 
     def delete(self, key: str) -> None:
         self._inner.delete(_checked(key))
@@ -119,7 +143,21 @@ class SealedStore:
         """
         facts = self._inner.facts(_checked(key))
         checksums = {f"sealed-{name}": value for name, value in facts.checksums.items()}
-        return replace(facts, size_bytes=_plain_size(facts.size_bytes), checksums=checksums)
+        note = NoteReader(self._keys).read(key, facts.note)
+        size_bytes = _plain_size(facts.size_bytes)
+        return replace(facts, size_bytes=size_bytes, checksums=checksums, note=note)
+
+    def _noted(self, key: str, data_key: DataKey) -> ObjectStore:
+        """Where an object is written: what its writer notes is sealed when it is asked for."""
+        inner = notes_of(self._inner)
+        if inner is None:
+            return self._inner
+
+        def sealed() -> str:
+            note = self._note()
+            return seal_note(data_key, key, note) if note else ""
+
+        return inner.noting(sealed)
 
     def _sealing_key(self, key: str) -> DataKey:
         _checked(key)

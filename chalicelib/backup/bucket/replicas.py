@@ -19,9 +19,10 @@ from typing import Any, Protocol, TypeVar
 
 from chalicelib.backup.long_copies import LongCopy, LongPlace
 from chalicelib.errors import DigestMismatch, LeewardError, Truncated
+from chalicelib.plan.copy_notes import read_note, write_note
 from chalicelib.plan.object_names import NAMES, is_long, key_of_name, name_of_key
 from chalicelib.plan.record import StoredObject
-from chalicelib.ports import KeepsUploads, Listed, ObjectStore
+from chalicelib.ports import KeepsUploads, Listed, ObjectStore, StoredFacts, notes_of
 from chalicelib.ports.buckets import Bucket, CopySource, Deleted, KeyFailure, ObjectRow
 
 T = TypeVar("T")
@@ -49,8 +50,8 @@ class Copied:
 
 class Replica(Protocol):
     """`ranged`: a listing can begin anywhere, so that several walk at once. `has_etags`: its rows
-    have S3's. `keeps_versions`: what is deleted or written over stays below. `in_flight`: how many
-    copies it bears at once."""
+    have S3's. `tells_source`: its rows tell what they were copied from. `keeps_versions`: what is
+    deleted or written over stays below. `in_flight`: how many copies it bears at once."""
 
     @property
     def name(self) -> str: ...
@@ -60,6 +61,9 @@ class Replica(Protocol):
 
     @property
     def has_etags(self) -> bool: ...
+
+    @property
+    def tells_source(self) -> bool: ...
 
     @property
     def keeps_versions(self) -> bool: ...
@@ -90,6 +94,7 @@ class BucketReplica:
 
     ranged = True
     has_etags = True
+    tells_source = False
     keeps_versions = True
     in_flight = 1 << 30
 
@@ -147,16 +152,22 @@ class StoreReplica:
         long: LongPlace | None = None,
     ) -> None:
         self._store = store
+        self._notes = notes_of(store)
         self._long = long
         self.name = name
         self.in_flight = threads
         self._threads = ThreadPoolExecutor(threads)
         self._large = asyncio.Semaphore(LARGE_AT_ONCE)
 
+    @property
+    def tells_source(self) -> bool:
+        return self._notes is not None
+
     async def pages(
         self, prefix: str = "", *, start_after: str = "", end_before: str = ""
     ) -> AsyncGenerator[Sequence[ObjectRow], None]:
-        rows = await self._in_thread(self._store.list, NAMES + prefix)
+        listing = self._notes.list_noted if self._notes else self._store.list
+        rows = await self._in_thread(listing, NAMES + prefix)
         while some := await self._in_thread(_next_rows, rows):
             found = [
                 row
@@ -176,21 +187,20 @@ class StoreReplica:
             facts = await self._in_thread(self._store.facts, name_of_key(key))
         except Truncated:
             return None
-        return ObjectRow(key, facts.size_bytes, "", facts.modified_at)
+        return _row(key, facts)
 
     async def copy(self, source: Bucket, row: ObjectRow) -> Copied:
-        place, store = self._long, self._store
-        if place and row.size_bytes >= place.long_bytes and isinstance(store, KeepsUploads):
+        place, digest = self._long, hashlib.sha256()
+        if place and row.size_bytes >= place.long_bytes and isinstance(self._store, KeepsUploads):
             async with self._large:
-                long = LongCopy(place, store, name_of_key(row.key), row.size_bytes, row.etag)
-                stored = await self._copy_in_turns(source, row, long)
+                stored = await self._copy_in_turns(source, row, place)
             return Copied(row.key, stored.size_bytes, sha256=stored.sha256)
-        digest = hashlib.sha256()
+        store = self._noting(row, digest.hexdigest)
         if row.size_bytes <= SMALL_BYTES:
-            stored = await self._copy_small(source, row, digest.update)
+            stored = await self._copy_small(source, row, store, digest.update)
         else:
             async with self._large:
-                stored = await self._copy_large(source, row, digest.update)
+                stored = await self._copy_large(source, row, store, digest.update)
         _check_stored(row, stored, digest.hexdigest())
         return Copied(row.key, stored.size_bytes, sha256=stored.sha256)
 
@@ -209,16 +219,26 @@ class StoreReplica:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, work, *arguments)
 
-    async def _copy_small(self, source: Bucket, row: ObjectRow, digest: _Update) -> StoredObject:
+    def _noting(self, row: ObjectRow, sha256: Callable[[], str]) -> ObjectStore:
+        """The store, noting with the copy of what it is; `sha256`: asked at its end."""
+        if self._notes is None:
+            return self._store
+        return self._notes.noting(lambda: write_note(row.key, row.etag, sha256()))
+
+    async def _copy_small(
+        self, source: Bucket, row: ObjectRow, store: ObjectStore, digest: _Update
+    ) -> StoredObject:
         content = bytearray()
         async with aclosing(source.get(row.key, etag=row.etag)) as chunks:
             async for chunk in chunks:
                 digest(chunk)
                 content += chunk
-        return await self._in_thread(self._store.put, name_of_key(row.key), bytes(content))
+        return await self._in_thread(store.put, name_of_key(row.key), bytes(content))
 
-    async def _copy_large(self, source: Bucket, row: ObjectRow, digest: _Update) -> StoredObject:
-        opened = self._store.open_writer(name_of_key(row.key))
+    async def _copy_large(
+        self, source: Bucket, row: ObjectRow, store: ObjectStore, digest: _Update
+    ) -> StoredObject:
+        opened = store.open_writer(name_of_key(row.key))
         writer = await self._in_thread(opened.__enter__)
         try:
             async with aclosing(_of_size(source, row, 0)) as pieces:
@@ -228,7 +248,12 @@ class StoreReplica:
         finally:
             await self._in_thread(opened.__exit__, None, None, None)
 
-    async def _copy_in_turns(self, source: Bucket, row: ObjectRow, long: LongCopy) -> StoredObject:
+    async def _copy_in_turns(
+        self, source: Bucket, row: ObjectRow, place: LongPlace
+    ) -> StoredObject:
+        store = self._noting(row, lambda: long.sha256)
+        assert isinstance(store, KeepsUploads), "as the store that it is"
+        long = LongCopy(place, store, name_of_key(row.key), row.size_bytes, row.etag)
         await self._in_thread(long.__enter__)
         try:
             if long.position < row.size_bytes:
@@ -273,7 +298,13 @@ def _hash_and_write(digest: _Update, write: _Update, piece: bytearray) -> None:
 
 def _next_rows(rows: Iterator[Listed]) -> list[ObjectRow]:
     some = islice(rows, LISTED_AT_ONCE)
-    return [ObjectRow(key_of_name(r.key), r.size_bytes, "", r.modified_at) for r in some]
+    return [_row(key_of_name(it.key), it) for it in some]
+
+
+def _row(key: str, told: Listed | StoredFacts) -> ObjectRow:
+    noted = read_note(key, told.note)
+    source = noted and noted.etag
+    return ObjectRow(key, told.size_bytes, "", told.modified_at, copied_from=source)
 
 
 def _check_stored(row: ObjectRow, stored: StoredObject, sha256: str) -> None:

@@ -360,10 +360,10 @@ async def copy_current(
 ) -> Copied | None:
     """Copy what the source holds now; None when it holds nothing any more.
 
-    The copy counts when the source is still what was copied: for an object whose ETag does not
-    tell the content, and for every copy in another cloud, later syncs go by the times alone. They
-    are enough where the copy's own time shows what changed since. Between ETags that do tell it, an
-    object of parts is looked at by the next sync, which has not compared what replaced it.
+    The copy counts when the source is still what was copied: where no ETag tells the content, and
+    no note what was copied, later syncs go by the times alone. They are enough where the copy's own
+    time shows what changed since. Between ETags that do tell it, an object of parts is looked at by
+    the next sync, which has not compared what replaced it.
 
     Raises:
         DigestMismatch: code "object-changed": it changed at each of COPY_ATTEMPTS.
@@ -375,7 +375,7 @@ async def copy_current(
         assert current is not None
         try:
             copied = await replica.copy(source, current)
-            if by_etag or shows_later_changes(copied.dated_after, policy):
+            if by_etag or replica.tells_source or shows_later_changes(copied.dated_after, policy):
                 return copied
             after = await look(source, row.key)
             if after is not None and after.etag == current.etag:

@@ -4,6 +4,9 @@ An ETag is the MD5 of the content only for an object of one part that is not enc
 key. Where it is not, time decides: the copy is right when it was made after the source was last
 written, which holds because a copy of such an object counts only when the source is still the same
 after it (sync.py), or when the copy is dated so early that every change since would be newer.
+
+A copy in another cloud that tells from which ETag it was made needs no time: every write into the
+source changes it there, and what bears no such note was written over by somebody else.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from chalicelib.ports.buckets import ObjectRow
 Action = Literal["copy", "leave", "delete", "keep"]
 Reason = Literal[
     "new", "size", "etag", "newer", "same-moment", "may-be-older", "went-back", "same-etag",
-    "copied-later", "not-in-source",
+    "copied-later", "overwritten", "not-in-source",
 ]  # fmt: skip
 # Why a copy lacks what the source has had: the others copy what may be there already.
 LACKING: frozenset[Reason] = frozenset({"new", "size", "etag", "newer"})
@@ -63,7 +66,7 @@ class KeyDecision(NamedTuple):
 def decide_key(
     source: ObjectRow | None, target: ObjectRow | None, policy: SyncPolicy
 ) -> KeyDecision:
-    """One of the two may be missing. A row of another cloud has no ETag ("")."""
+    """One of the two may be missing. A row of another cloud has no ETag ("") of its own."""
     if source is None:
         assert target is not None
         action: Action = "delete" if policy.mirror else "keep"
@@ -77,8 +80,13 @@ def _compare(
 ) -> tuple[Action, Reason]:
     if target is None:
         return "copy", "new"
+    if target.copied_from == "":
+        return "copy", "overwritten"
     if source.size_bytes != target.size_bytes:
         return "copy", "size"
+    if target.copied_from is not None:
+        same = source.etag == target.copied_from
+        return ("leave", "same-etag") if same else ("copy", "etag")
     if source.etag and source.etag == target.etag:
         return "leave", "same-etag"
     if not policy.opaque_etags and tells_content(source.etag) and tells_content(target.etag):

@@ -1,8 +1,8 @@
 """Is the replica of a bucket still what its inventory says? Streamed: memory does not grow with it.
 
 Without reading, two sequences in byte order are laid side by side: the inventory of a recovery
-point, and the replica's own listing. For reading, a run takes some slots (slots.py), in turn. What
-was written after the inventory is not judged by it, and is told.
+point, and the replica's own listing (replica_rows.py). For reading, a run takes some slots
+(slots.py), in turn. What the inventory says nothing of is not judged by it, and is told.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from chalicelib.verify.copies.begun import SPARE_SECONDS, Begun
 from chalicelib.verify.copies.check_run import CheckProgress
 from chalicelib.verify.copies.findings import DEADLINE, Finding, Unreached, judge_error
 from chalicelib.verify.copies.replica_contents import ReplicaContents, ReplicaRow
+from chalicelib.verify.copies.replica_rows import NEWER, judge_row, tell_entry
 from chalicelib.verify.copies.rotation import CheckPolicy
 from chalicelib.verify.copies.slots import Slots, slot_of
 
@@ -37,7 +38,7 @@ class ReplicaResult(Record):
     """`ok`: every object of the inventory is there as it says, and all that was to be read was;
     a replica in which everything is newer than its inventory was not `judged` at all.
 
-    `newer`: objects written after the inventory, which it says nothing of; `unnamed`: keys in
+    `newer`: objects that came after the inventory, which it says nothing of; `unnamed`: keys in
     another cloud that stand before or right behind those that it names. `unproven`: objects
     that were read whole and of which no digest was recorded to compare them with. `unreached` as
     in CheckResult; `more` findings than those that stand here.
@@ -188,19 +189,14 @@ class _Run:
         if self.contents.keeps_versions:
             rows = [row for row in rows if row.version == entry.version]
         if not rows:
-            self._find(Finding("missing", entry.key, self.point.id, _told(entry), "none"))
+            self._find(Finding("missing", entry.key, self.point.id, tell_entry(entry), "none"))
             return None
-        row = rows[0]
-        if not self.contents.keeps_versions and row.modified_at > self.point.taken_at:
-            self.newer += 1
-            return None
-        etags_differ = bool(row.etag and entry.etag and row.etag != entry.etag)
-        if row.size_bytes != entry.size_bytes or etags_differ:
-            code = "truncated" if row.size_bytes < entry.size_bytes else "damaged"
-            found_told = f"{row.size_bytes} bytes, {row.etag or 'no etag'}"
-            self._find(Finding(code, entry.key, self.point.id, _told(entry), found_told))
-            return None
-        return row
+        versioned, now = self.contents.keeps_versions, self.started_at
+        judged = judge_row(entry, rows[0], self.point, versioned=versioned, now=now)
+        if isinstance(judged, Finding):
+            self._find(judged)
+        self.newer += judged == NEWER
+        return None if judged else rows[0]
 
     async def _begin(self, entry: InventoryEntry, slot: int) -> None:
         if len(self.reading) >= READS_AT_ONCE and not self._is_over():
@@ -267,7 +263,7 @@ class _Run:
         self.unproven += not entry.sha256
         if size_bytes != entry.size_bytes or sha256 != (entry.sha256 or sha256):
             told = f"{size_bytes} bytes, sha-256 {sha256}"
-            self._find(Finding("damaged", entry.key, self.point.id, _told(entry), told))
+            self._find(Finding("damaged", entry.key, self.point.id, tell_entry(entry), told))
             self.not_whole.add(slot)
 
     def _note_failure(self, entry: InventoryEntry, slot: int, error: LeewardError) -> None:
@@ -349,9 +345,3 @@ class _Run:
             unreached=tuple(self.unreached),
             unnamed=self.unnamed,
         )
-
-
-def _told(entry: InventoryEntry) -> str:
-    version = f", version {entry.version}" if entry.version else ""
-    known = f", sha-256 {entry.sha256}" if entry.sha256 else ""
-    return f"{entry.size_bytes} bytes{version}{known}"

@@ -11,10 +11,11 @@ from typing import IO, NamedTuple, Protocol, cast
 import zstandard
 
 from chalicelib.errors import Damaged, Truncated
+from chalicelib.plan.copy_notes import CopyNote, read_note
 from chalicelib.plan.inventory import InventoryEntry, read_lines
 from chalicelib.plan.object_names import NAMES, is_long, key_of_name, name_of_key
 from chalicelib.plan.records import RecoveryPoint
-from chalicelib.ports import Listed, ObjectStore, ReadsOn
+from chalicelib.ports import Listed, ObjectStore, ReadsOn, StoredFacts, notes_of
 from chalicelib.ports.buckets import Bucket
 
 PIECE_BYTES = 1 << 20
@@ -22,13 +23,17 @@ ROWS_AT_ONCE = 1000
 
 
 class ReplicaRow(NamedTuple):
-    """One version of an object. `etag` and `version` are "" where the store tells none."""
+    """One version of an object. `etag` and `version` are "" where the store tells none.
+
+    `noted`: of which object it was copied, None where nothing tells.
+    """
 
     key: str
     size_bytes: int
     modified_at: datetime
     version: str = ""
     etag: str = ""
+    noted: CopyNote | None = None
 
 
 class ReplicaContents(Protocol):
@@ -92,10 +97,11 @@ class StoreContents:
     keeps_versions: bool = False
 
     async def rows(self) -> AsyncGenerator[ReplicaRow, None]:
-        listed = self.store.list(NAMES)
+        notes = notes_of(self.store)
+        listed = notes.list_noted(NAMES) if notes else self.store.list(NAMES)
         while some := await asyncio.to_thread(_some, listed):
             for row in some:
-                yield ReplicaRow(key_of_name(row.key), row.size_bytes, row.modified_at)
+                yield _row(key_of_name(row.key), row)
 
     async def look(self, key: str) -> ReplicaRow | None:
         if not is_long(key):
@@ -104,7 +110,7 @@ class StoreContents:
             facts = await asyncio.to_thread(self.store.facts, name_of_key(key))
         except Truncated:
             return None
-        return ReplicaRow(key, facts.size_bytes, facts.modified_at)
+        return _row(key, facts)
 
     async def read(self, entry: InventoryEntry) -> AsyncGenerator[bytes, None]:
         chunks = self.store.read(name_of_key(entry.key))
@@ -155,6 +161,11 @@ class _File:
 
     def read(self, _size: int) -> bytes:
         return next((chunk for chunk in self._chunks if chunk), b"")
+
+
+def _row(key: str, told: Listed | StoredFacts) -> ReplicaRow:
+    noted = read_note(key, told.note)
+    return ReplicaRow(key, told.size_bytes, told.modified_at, noted=noted)
 
 
 def _some(rows: Iterator[Listed]) -> list[Listed]:
