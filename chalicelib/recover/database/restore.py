@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chalicelib.errors import Damaged, NotReady
-from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget
+from chalicelib.plan.records import DatabasePoint, Record, RecoveryTarget, Window
 from chalicelib.plan.wal import WalInventory
 from chalicelib.ports import Inventory, ObjectStore, RejectedPoint, ServerFactory
 from chalicelib.recover.database.archive import DataFolder, decompress, read_ahead, read_verified
@@ -55,7 +55,12 @@ class Restored(Record):
 
 
 def restore(
-    means: Means, target: RecoveryTarget, folder: Path, *, known: Inventory | None = None
+    means: Means,
+    target: RecoveryTarget,
+    folder: Path,
+    *,
+    known: Inventory | None = None,
+    whole: bool = False,
 ) -> Restored:
     """Unpack the newest clean chain from which `target` can be reached into `folder`.
 
@@ -63,25 +68,36 @@ def restore(
 
     Args:
         known: what the catalogue has just told, None asks it.
+        whole: rather raise than reach less of the WAL than it seemed before a point turned out
+            damaged, for whoever has another location to ask.
     Raises:
         OutsideWindow: before anything is touched.
-        Damaged: code "no-clean-point", when every chain is damaged.
+        Damaged: code "no-clean-point", when every chain is damaged; with `whole` what is wrong with
+            the point.
         NotReady: code "no-disk-space"; the folder is empty then.
         Unavailable: the store did not answer; nothing is quarantined for that.
     """
-    return restore_and_list(means, target, folder, known=known)[0]
+    return restore_and_list(means, target, folder, known=known, whole=whole)[0]
 
 
 def restore_and_list(
-    means: Means, target: RecoveryTarget, folder: Path, *, known: Inventory | None = None
+    means: Means,
+    target: RecoveryTarget,
+    folder: Path,
+    *,
+    known: Inventory | None = None,
+    whole: bool = False,
 ) -> tuple[Restored, WalInventory]:
     """As `restore`; and the WAL that was stored when the chain was chosen."""
     catalogue, clock = means.catalogue, means.clock
     started_at = clock.now()
+    last: tuple[Window, Damaged] | None = None
     while True:
         inventory = known or catalogue.inventory()
         choice = choose_points(inventory, target)
         chain = choice.chains[0]
+        if whole and last is not None:
+            _require_as_far(chain.window, *last)
         _require_space(folder, chain)
         empty_folder(folder, means.servers)
         damaged = _unpack_chain(means.store, chain, folder)
@@ -92,11 +108,17 @@ def restore_and_list(
         catalogue.quarantine(
             point_id, code=error.instance_code, reason=error.message, at=clock.now()
         )
-        known = None
+        known, last = None, (chain.window, error)
     seconds = (clock.now() - started_at).total_seconds()
     restored = _describe(chain, target, choice.rejected, seconds)
     (folder / RECORD_NAME).write_text(json.dumps(restored.to_json()))
     return restored, inventory.wal
+
+
+def _require_as_far(window: Window, before: Window, error: Damaged) -> None:
+    """ "end" is all there is: where a gap lies after an older point, its WAL ends there."""
+    if (window.timeline, window.end_lsn) < (before.timeline, before.end_lsn):
+        raise error
 
 
 def read_restored(folder: Path) -> Restored | None:

@@ -125,7 +125,8 @@ def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
         NotReady, Damaged: as `choose_copy`; OutsideWindow: as the primary location says when no
             other leads there either.
     """
-    places, lost = build.locations(), _lost_locations(run)
+    places = build.locations()
+    lost = _lost_locations(run) | _kept(run, component).get("left", {}).keys()
     known: Inventory | None = None
     if places.primary in lost:
         item = _choose_other(run, component, target, lost)
@@ -135,12 +136,39 @@ def choose_source(run: Run, component: str, target: RecoveryTarget) -> Source:
     return _open(component, item, known)
 
 
+def choose_again(
+    run: Run,
+    component: str,
+    target: RecoveryTarget,
+    source: Source,
+    error: LeewardError,
+    *,
+    leave: bool = False,
+) -> Source:
+    """Of all locations the one that leads farthest now, as points of `source` turned out damaged.
+
+    Args:
+        leave: it is not `source`, as the WAL there is damaged.
+    Raises:
+        `error`, which is what was found, where none leads there.
+    """
+    kept = _kept(run, component)
+    left = kept.get("left", {}) | ({source.location: error.message} if leave else {})
+    what = f"read {component} from {source.location} no longer as it was begun"
+    say(run, decision(what=what, why=error.message), about=f"{source.location}/{error.message}")
+    try:
+        item = _choose_other(run, component, target, _lost_locations(run) | left.keys())
+    except LeewardError as none_left:
+        raise error from none_left
+    _keep(run, component, {**item, "left": left})
+    return _open(component, item)
+
+
 def _keep(run: Run, component: str, item: dict[str, Any]) -> None:
-    """The same choice again, which is the usual one, writes nothing. What was found damaged is not
-    forgotten."""
+    """The same choice again, which is the usual one, writes nothing. What was found damaged, and
+    which locations were left for it, is not forgotten."""
     partition, sort, kept = f"run#{run.run_id}", _sort(component), _kept(run, component)
-    if "damaged" in kept:
-        item = {"damaged": kept["damaged"]} | item
+    item = {name: kept[name] for name in ("damaged", "left") if name in kept} | item
     if kept == item:
         return
     if kept or not build.state().create(partition, sort, item):

@@ -14,7 +14,7 @@ from chalicelib.adapters.postgres.binaries import find_binaries
 from chalicelib.adapters.postgres.database import PostgresDatabases
 from chalicelib.adapters.postgres.inspect import PostgresInspector
 from chalicelib.adapters.postgres.server import ThrowawayServer
-from chalicelib.errors import CheckFailed
+from chalicelib.errors import CheckFailed, Damaged, OutsideWindow, Quarantined
 from chalicelib.evidence.body import last_body, moment_of
 from chalicelib.evidence.entries import chosen_point, data_loss, decision, proven, rejected_point
 from chalicelib.incidents.fence import require_fence
@@ -44,7 +44,7 @@ from chalicelib.services.steps.acting import acting_on
 from chalicelib.services.steps.database.proven import require_proven
 from chalicelib.services.steps.database.wal import fetch_last_wal, wal_on_disk
 from chalicelib.services.steps.said import say
-from chalicelib.services.steps.sources import Source, choose_source, source_of
+from chalicelib.services.steps.sources import Source, choose_again, choose_source, source_of
 from chalicelib.verify.database import verify_database, verify_pages
 
 START_SECONDS = 60
@@ -73,37 +73,35 @@ def restore_step(run: Run, inputs: dict[str, Any]) -> Outputs:
         return NOT_NEEDED | {"point": "", "chain": [], "rejected": []}
     component, target = inputs["component"], read_target(inputs["target"])
     note = _fetch_last_wal(run, component) if target.kind == "end" else ""
-    source = choose_source(run, component, target)
+    source, restored = _restore(run, component, choose_source(run, component, target), target)
     if target.kind == "end" and source.location != build.locations().primary and not note:
         note = f"{source.location} may lack what was written last"
     # What a copy does not hold is lost too, and how much that is nobody knows.
     _keep_wal_end(run, complete=not note)
-    restored = _restore(run, source, target)
-    for item in restored.rejected:
-        say(
-            run,
-            rejected_point(point=item["point_id"], reason=item["reason"]),
-            about=item["point_id"],
-        )
-    point = _point_in(source, restored.point_id)
-    refused = len(restored.rejected)
-    reason = (
-        "the newest clean point before the moment"
-        if not refused
-        else (f"the newest clean point before the moment; {refused} were refused")
-    )
-    say(
-        run,
-        chosen_point(point=point.id, reason=reason, taken_at=point.taken_at, chain=restored.chain),
-    )
+    point, reason = _say_restored(run, source, restored)
     size = f"{restored.source_bytes / 1e6:.0f} MB"
-    found = f"{point.id} of {format_time(point.taken_at)}, {size}, {reason}"
+    found = f"{point.id} of {format_time(point.taken_at)} from {source.location}, {size}, {reason}"
     return {
         "found": f"{found}; {note}" if note else found,
         "point": point.id,
         "chain": list(restored.chain),
         "rejected": [item["point_id"] for item in restored.rejected],
     }
+
+
+def _say_restored(run: Run, source: Source, restored: Restored) -> tuple[DatabasePoint, str]:
+    """The point, and why that one."""
+    for item in restored.rejected:
+        entry = rejected_point(point=item["point_id"], reason=item["reason"])
+        say(run, entry, about=f"{source.location}/{item['point_id']}")
+    point = _point_in(source, restored.point_id)
+    refused = f"; {len(restored.rejected)} were refused" if restored.rejected else ""
+    reason = f"the newest clean point before the moment{refused}"
+    entry = chosen_point(
+        point=point.id, reason=reason, taken_at=point.taken_at, chain=restored.chain
+    )
+    say(run, entry, about=f"{source.location}/{point.id}")
+    return point, reason
 
 
 def _point_in(source: Source, point_id: str) -> DatabasePoint:
@@ -133,11 +131,24 @@ def _keep_wal_end(run: Run, *, complete: bool) -> None:
         build.state().replace(partition, WAL_END, item, expected={})
 
 
-def _restore(run: Run, source: Source, target: RecoveryTarget) -> Restored:
-    folder = data_folder(run)
+def _restore(
+    run: Run, component: str, source: Source, target: RecoveryTarget
+) -> tuple[Source, Restored]:
+    """From the source, or from one that leads farther where its points turn out damaged: an older
+    one of the same chain of WAL loses nothing."""
+    folder, tried = data_folder(run), [source.location]
     _forget_other_runs(folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return restore(_means(source), target, folder, known=source.known)
+    while True:
+        first = tried.count(source.location) == 1
+        try:
+            means = _means(source)
+            return source, restore(means, target, folder, known=source.known, whole=first)
+        except (Damaged, Quarantined, OutsideWindow) as error:
+            if not first:
+                raise
+            source = choose_again(run, component, target, source, error)
+            tried.append(source.location)
 
 
 def _means(source: Source) -> Means:
@@ -197,9 +208,18 @@ def ensure_replayed(run: Run, component: str, target: RecoveryTarget) -> Replaye
     if done is not None and done.target == target:
         return done
     source, restored = source_of(run, component), read_restored(folder)
-    if restored is None or restored.target != target:
-        restored = _restore(run, source, target)
-    return replay(_means(source), restored, folder)
+    while True:
+        if restored is None or restored.target != target:
+            source, restored = _restore(run, component, source, target)
+            if restored.point_id != last_body(_records(run), "chosen-point").get("point"):
+                _say_restored(run, source, restored)
+        try:
+            return replay(_means(source), restored, folder)
+        except Damaged as error:
+            if target.kind == "end":
+                _keep_wal_end(run, complete=False)
+            source = choose_again(run, component, target, source, error, leave=True)
+            restored = None
 
 
 def _measure_loss(run: Run, component: str, target: RecoveryTarget, replayed: Replayed) -> Loss:
