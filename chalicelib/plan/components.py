@@ -79,7 +79,7 @@ class BaseComponent(PlanPart):
     isolation disables their keys and revokes their sessions.
     restores_at: measured or estimated speed of a restore.
     retired: since when it no longer exists. Its copies stay as its retention says, in the locations
-    of its backups, checked and pruned; nothing takes, watches or proves it.
+    of its backups, checked, pruned and, but for a database's, tested; nothing takes or watches it.
     """
 
     says: Text | None = None

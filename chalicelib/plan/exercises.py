@@ -21,7 +21,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any, Literal
 
-from chalicelib.plan.components import Component, Files, Git
+from chalicelib.plan.components import BaseComponent, Component, Files, Git, Postgres
 from chalicelib.plan.model import Plan
 from chalicelib.plan.records import Record
 from chalicelib.plan.schedule import Schedule
@@ -208,6 +208,16 @@ def why_untested(component: Component) -> str:
         return "its `repository` is not named: Leeward takes no copy of it"
     if isinstance(component, Files) and not component.paths:
         return "its `paths` are not named: Leeward takes no copy of it"
+    return ""
+
+
+def why_unproven(component: BaseComponent) -> str:
+    """Why no schedule may restore what is kept of a component, "" when one may."""
+    if component.retired is not None and isinstance(component, Postgres):
+        return (
+            "a retired database is mostly of another major version than the programs that the "
+            "functions have"
+        )
     return ""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from chalicelib.plan.components import BaseComponent, Bucket, Files, Git, Postgres, Redis
+from chalicelib.plan.exercises import why_unproven
 from chalicelib.plan.model import Plan
 from leeward.packaging.copies import primary_location, reachable_locations
 from leeward.packaging.parts import Resources, require_utc, schedule, sign_alarm, silence_alarm
@@ -22,9 +23,11 @@ def proof_resources(plan: Plan) -> Resources:
     resources: Resources = {}
     if primary_location(plan) is None:
         return resources
-    for name, component in plan.live.items():
-        if name not in plan.stand_ins and is_provable(component):
+    for name, component in plan.components.items():
+        if name not in plan.stand_ins and is_provable(component) and not why_unproven(component):
             resources |= _proofs(plan, name, component)
+            if component.retired is None:
+                resources |= _spot_checks(plan, name)
     return resources
 
 
@@ -48,11 +51,14 @@ def _proofs(plan: Plan, name: str, component: BaseComponent) -> Resources:
         unproven = UNPROVEN.format(location)
         what, metric = f"unproven-{location}", f"Unproven.{location}"
         resources |= sign_alarm(name, what, metric, unproven, holds=True)
-    return resources | _spot_checks(plan, name)
+    return resources
 
 
 def _spot_checks(plan: Plan, name: str) -> Resources:
-    """Any point, by lot, as often as the plan wants spot checks: also where people do them too."""
+    """Any point, by lot, as often as the plan wants spot checks: also where people do them too.
+
+    Not of what is retired: nothing new is drawn, and the day's test takes each point in turn.
+    """
     resources: Resources = {}
     for planned in plan.verification:
         if planned.kind == "spot-check":

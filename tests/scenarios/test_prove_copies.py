@@ -64,7 +64,10 @@ class Stage:
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The plan deployed, a dump, an archive and a bundle taken. The tests follow each other."""
-    plan = load_plan(ARTIST).plan
+    data = load_plan(ARTIST).plan.to_json()
+    left = {"retired": "2026-11-20", "retention": {"all": 365 * 86400}}
+    data["components"]["old-code"] = data["components"]["code"] | left
+    plan = Plan.from_json(data)
     with running_redis() as server, LocalCloud(schedules=False) as cloud:
         server.client.set("greeting", "hello")
         deployed = deploy(cloud, build_package(plan, tmp_path_factory.mktemp("package")))
@@ -91,9 +94,10 @@ def _take(here: Stage, host: Path) -> None:
     store, clock = here.store("user-files"), SystemClock()
     catalogue = StoredCatalogue(store, "user-files")
     take_files(FolderTree(host / "uploads"), store, catalogue, component="user-files", clock=clock)
-    store = here.store("code")
     source = GitRepository(repository.as_uri(), inherited={})
-    take_git(source, store, StoredCatalogue(store, "code"), component="code", clock=clock)
+    for name in ("code", "old-code"):
+        store = here.store(name)
+        take_git(source, store, StoredCatalogue(store, name), component=name, clock=clock)
 
 
 def test_each_kind_is_restored_and_the_proof_lies_beside_its_point(here: Stage) -> None:
@@ -109,6 +113,15 @@ def test_each_kind_is_restored_and_the_proof_lies_beside_its_point(here: Stage) 
         assert here.alarm(component, "unproven-remote") == "OK"
     assert "2 files read from the disk" in json.dumps(here.kept("user-files"))
     assert "each of 1 was found" in json.dumps(here.kept("redis"))
+
+
+def test_what_is_kept_of_a_retired_component_is_restored_as_well(here: Stage) -> None:
+    assert here.alarm("old-code", "unproven-remote") != "OK"
+    here.fire("old-code")
+    [standing] = here.standings("old-code")
+    assert standing.proven_at is not None, str(here.kept("old-code"))
+    assert here.alarm("old-code", "unproven-remote") == "OK"
+    assert here.alarm("old-code", "prove-remote-silent") == "OK"
 
 
 def test_what_is_taken_on_a_host_is_heard_of_checked_and_pruned(here: Stage) -> None:

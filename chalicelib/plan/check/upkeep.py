@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from chalicelib.plan.check.finding import Path
 from chalicelib.plan.check.rule import Hits, Rule
-from chalicelib.plan.exercises import tested_components, why_untested
+from chalicelib.plan.exercises import tested_components, why_unproven, why_untested
 from chalicelib.plan.model import Plan
 from chalicelib.plan.units import format_duration as show
 from chalicelib.plan.units import parse_day
@@ -88,6 +88,16 @@ def find_untestable(plan: Plan, now: datetime) -> Hits:
                 continue
             if why := why_untested(plan.components[name]):
                 yield path, f"{exercise.says!r} fails for {name} each time: {why}"
+
+
+def find_unproven(plan: Plan, now: datetime) -> Hits:
+    for name, component in plan.components.items():
+        if why := why_unproven(component):
+            yield (
+                ("components", name),
+                f"the copies of {name} are kept, and no schedule restores them to see whether they "
+                f"work: {why}",
+            )
 
 
 def find_unordered_levels(plan: Plan, now: datetime) -> Hits:
@@ -352,6 +362,14 @@ RULES = (
         "A restore test of what nothing can restore",
         "name what is missing there, or leave it out of the test with a reason (`leaves_out`)",
         find_untestable,
+    ),
+    Rule(
+        "LW117",
+        "warning",
+        "Copies that no schedule restores",
+        "restore one by hand (`leeward restore point COMPONENT --prove`) in each location, and "
+        "accept this until the next time",
+        find_unproven,
     ),
     Rule(
         "LW078",
