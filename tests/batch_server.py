@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ class Job:
     token: str
     body: bytes
     request: ElementTree.Element
+    made_at: float = field(default_factory=time.monotonic)
     asked: int = 0
     lines: list[tuple[list[str], str]] = field(default_factory=list)
     why: str = ""
@@ -45,13 +47,15 @@ class Job:
 
 @dataclass
 class BatchServer:
-    """`s3` does the copies. `refusals`: what the next requests are answered."""
+    """`s3` does the copies. `refusals`: what the next requests are answered. `known_after_seconds`:
+    for so long nobody finds a job that was made."""
 
     s3: Any
     port: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
     accounts: set[str] = field(default_factory=set)
     refusals: list[tuple[int, str]] = field(default_factory=list)
+    known_after_seconds: float = 0
 
     @property
     def url(self) -> str:
@@ -72,19 +76,24 @@ class BatchServer:
 
     def describe(self, name: str) -> tuple[int, str]:
         job = self.jobs[name]
+        if time.monotonic() - job.made_at < self.known_after_seconds:
+            return 404, _error("NoSuchJobException", "no such job")
         status = STATES[min(job.asked, len(STATES) - 1)]
         job.asked += 1
         if status == "Preparing":
-            job.why = self._announced_otherwise(job)
+            job.why = self._unreadable(job)
         if status == "Complete" and not job.lines and not job.why:
             self._carry_out(name, job)
         if job.why:
             status = "Failed"
         return 200, _described(name, job, status)
 
-    def _announced_otherwise(self, job: Job) -> str:
+    def _unreadable(self, job: Job) -> str:
         bucket, key = self._manifest(job)
-        etag = self.s3.head_object(Bucket=bucket, Key=key)["ETag"].strip('"')
+        found = self.s3.head_object(Bucket=bucket, Key=key)
+        if found.get("ServerSideEncryption") == "aws:kms":
+            return "CSV manifests that are encrypted by KMS are not supported"
+        etag = found["ETag"].strip('"')
         return "" if etag == job.text("Manifest/Location/ETag") else "Manifest ETag mismatch"
 
     def _manifest(self, job: Job) -> tuple[str, str]:

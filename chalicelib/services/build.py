@@ -196,6 +196,18 @@ def backups(component: str) -> ObjectStore:
 
 
 @cache
+def job_manifests(component: str) -> ObjectStore:
+    """The same part of the same bucket, for what S3 Batch Operations is to read: it takes no
+    manifest that is encrypted by a KMS key, and one of S3's own has the same ETag each time.
+
+    Source: S3 User Guide, "Creating an S3 Batch Operations job", specifying a manifest.
+    """
+    from chalicelib.adapters.s3.store import S3ObjectStore
+
+    return S3ObjectStore(backup_s3(), environment().backup_bucket, f"{component}/", s3_key=True)
+
+
+@cache
 def ledgers() -> ObjectStore:
     """What the checks remember of every location: when which object was read, and what it was."""
     from chalicelib.adapters.s3.store import S3ObjectStore

@@ -81,7 +81,15 @@ class Here:
         self.moto, self.server = moto, server
         self.source, self.replica = moto.create_bucket(), moto.create_bucket(versioned=True)
         self.backups = moto.create_bucket()
+        encrypted = {"SSEAlgorithm": "aws:kms"}
+        moto.client.put_bucket_encryption(
+            Bucket=self.backups,
+            ServerSideEncryptionConfiguration={
+                "Rules": [{"ApplyServerSideEncryptionByDefault": encrypted}]
+            },
+        )
         self.store = S3ObjectStore(moto.client, self.backups, "uploads/")
+        self.manifests = S3ObjectStore(moto.client, self.backups, "uploads/", s3_key=True)
         self.jobs = S3BatchJobs(control(server.url), moto.client, ROLE)
 
     def plan(self) -> ShardPlan:
@@ -100,7 +108,12 @@ class Here:
 
     def start(self, plan: ShardPlan) -> dict[str, str]:
         counts = write_manifests(
-            self.store, plan, manifest_line, classes=BATCH_CLASSES, largest_bytes=1000
+            self.store,
+            self.manifests,
+            plan,
+            manifest_line,
+            classes=BATCH_CLASSES,
+            largest_bytes=1000,
         )
         return {name: self.jobs.start(self.copy(name)) for name in counts}
 
@@ -194,11 +207,23 @@ def test_asking_twice_makes_one_job(here: Here) -> None:
     assert len(here.server.jobs) == 1
 
 
+def test_a_manifest_is_encrypted_as_jobs_read_it_whatever_the_bucket_does(here: Here) -> None:
+    """By a KMS key the job fails, and each time that it is written its ETag is another one."""
+    fill(here.moto, here.source, {"a": b"1"})
+    key = f"uploads/{manifest_key(RUN, 'STANDARD')}"
+    here.start(here.plan())
+    found = here.moto.client.head_object(Bucket=here.backups, Key=key)
+    assert found["ServerSideEncryption"] == "AES256"
+    here.store.put("beside", b"1")
+    beside = here.moto.client.head_object(Bucket=here.backups, Key="uploads/beside")
+    assert beside["ServerSideEncryption"] == "aws:kms"
+
+
 def test_a_manifest_that_was_changed_since_is_a_failed_job_with_its_reason(here: Here) -> None:
     fill(here.moto, here.source, {"a": b"1"})
     (job,) = here.start(here.plan()).values()
     here.jobs.follow(job)
-    here.store.put(manifest_key(RUN, "STANDARD"), manifest_line(here.source, "b"))
+    here.manifests.put(manifest_key(RUN, "STANDARD"), manifest_line(here.source, "b"))
     with pytest.raises(CheckFailed) as failed:
         here.jobs.follow(job)
     assert failed.value.instance_code == "batch-job-failed"

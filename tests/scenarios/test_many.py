@@ -155,7 +155,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             "NO_PROXY": "127.0.0.1,localhost",
         }
         cloud = stack.enter_context(LocalCloud(schedules=False, sandbox_environment=elsewhere))
-        jobs.s3 = cloud.client("s3")
+        jobs.s3, jobs.known_after_seconds = cloud.client("s3"), 0.5
         create_application_buckets(cloud, plan)
         deployed = deploy(cloud, package)
         # Its events are not what is tried here.

@@ -189,8 +189,10 @@ class ObjectCalls:
         return self._direct.tried(about.name, once)
 
 
-def at_rest(kms_key_id: str | None) -> dict[str, str]:
-    """Nothing where the bucket's own default counts."""
+def at_rest(kms_key_id: str | None, *, s3_key: bool = False) -> dict[str, str]:
+    """Nothing where the bucket's own default counts; `s3_key`: by a key of S3's own."""
+    if s3_key:
+        return {"x-amz-server-side-encryption": "AES256"}
     if not kms_key_id:
         return {}
     return {

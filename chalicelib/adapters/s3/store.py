@@ -61,7 +61,8 @@ def connect_s3(
 class S3ObjectStore:
     """The port ObjectStore on S3. `prefix` is empty or ends with a slash.
 
-    `s3`: where it is and who asks, or a client of boto3's that knows both.
+    `s3`: where it is and who asks, or a client of boto3's that knows both. `s3_key`: new objects
+    are encrypted by S3's own key, for services that read no other.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class S3ObjectStore:
         prefix: str = "",
         *,
         kms_key_id: str | None = None,
+        s3_key: bool = False,
         part_bytes: int = PART_BYTES,
         range_bytes: int = RANGE_BYTES,
         copy_bytes: int = COPY_BYTES,
@@ -78,15 +80,17 @@ class S3ObjectStore:
         access = s3 if isinstance(s3, S3Access) else access_of(s3)
         direct = S3Direct(access.place(bucket), access.credentials, access.patience)
         self.bucket = bucket
-        self.calls = ObjectCalls(direct, at_rest(kms_key_id))
+        self.calls = ObjectCalls(direct, at_rest(kms_key_id, s3_key=s3_key))
         self.part_bytes = part_bytes
         self.names = KeyNames(prefix)
         self._reader = ObjectReader(direct, range_bytes)
-        self._kms_key_id = kms_key_id
+        self._kms_key_id, self._s3_key = kms_key_id, s3_key
         self._copy_bytes = copy_bytes
 
     @property
     def encryption(self) -> str:
+        if self._s3_key:
+            return "SSE-S3"
         if self._kms_key_id:
             return f"SSE-KMS {self._kms_key_id}"
         return "the bucket's own default (S3 encrypts with AES-256 at least)"

@@ -19,6 +19,7 @@ def manifest_key(run: str, storage_class: str) -> str:
 
 def write_manifests(
     store: ObjectStore,
+    manifests: ObjectStore,
     plan: ShardPlan,
     line_of: Callable[[str, str], bytes],
     *,
@@ -30,6 +31,7 @@ def write_manifests(
     Left out, for the shards: what is larger, or of another class.
 
     Args:
+        manifests: where they are written.
         line_of: makes a manifest's line of bucket and key.
     """
     counts: dict[str, int] = {}
@@ -43,7 +45,7 @@ def write_manifests(
                 if found not in classes or line.row.size_bytes > largest_bytes:
                     continue
                 if found not in writers:
-                    opened = store.open_writer(manifest_key(plan.run, found))
+                    opened = manifests.open_writer(manifest_key(plan.run, found))
                     writers[found] = open_writers.enter_context(opened)
                 writers[found].write(line_of(plan.source, line.row.key))
                 counts[found] = counts.get(found, 0) + 1

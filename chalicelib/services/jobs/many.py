@@ -188,21 +188,27 @@ def _enter(component: str, run: str, where: str) -> dict[str, Any]:
 def batch_copy(event: Event) -> dict[str, Any]:
     """{"component", "run"} makes the jobs, {"jobs"} besides follows them; what they are at.
 
+    One that was just made is not asked for: S3 may not know it yet.
+
     What a job could not copy is no failure: the shards look at every object afterwards.
 
     Raises:
         CheckFailed: code "batch-job-failed".
     """
-    jobs = event.get("jobs") or _start_batch(event["component"], event["run"])
-    found = {storage_class: build.batch_jobs().follow(job) for storage_class, job in jobs.items()}
-    done = all(progress.complete for progress in found.values())
+    if "jobs" not in event:
+        made = _start_batch(event["component"], event["run"])
+        found = f"{counted(len(made), 'job')} made" if made else "nothing for a job"
+        return {"jobs": made, "done": not made, "found": found}
+    jobs = event["jobs"]
+    at = {storage_class: build.batch_jobs().follow(job) for storage_class, job in jobs.items()}
+    done = all(progress.complete for progress in at.values())
     told = [
         f"{name}: {it.status}, {it.succeeded} of {it.total}, {it.failed} failed"
-        for name, it in found.items()
+        for name, it in at.items()
     ]
     if done:
-        told += _failures(event["component"], event["run"], found)
-    return {"jobs": jobs, "done": done, "found": "; ".join(told) or "nothing for a job"}
+        told += _failures(event["component"], event["run"], at)
+    return {"jobs": jobs, "done": done, "found": "; ".join(told)}
 
 
 async def _plan(component: str, run: str, job: Event) -> ShardPlan:
@@ -244,6 +250,7 @@ def _start_batch(component: str, run: str) -> dict[str, str]:
     plan = _known_plan(component, run)
     written = write_manifests(
         store,
+        build.job_manifests(component),
         plan,
         s3_batch.manifest_line,
         classes=s3_batch.BATCH_CLASSES,
