@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -30,7 +30,8 @@ class StoredFacts:
     stands under "sha256-of-parts" as "<hex>-<number of parts>". `noted` names those that the store
     did not compute: the writer told it, and so could whoever overwrote the object. `version`
     changes whenever the object is written. `locked_until`: before then the store refuses to delete
-    it, None when it would not. `note`: as in KeepsNotes.
+    it, None when it would not. `noted_as`: what the writer noted of the checksums that the store
+    has by itself, as they were then. `note`: as in KeepsNotes.
     """
 
     size_bytes: int
@@ -39,6 +40,7 @@ class StoredFacts:
     version: str
     locked_until: datetime | None = None
     noted: frozenset[str] = frozenset()
+    noted_as: Mapping[str, str] = field(default_factory=dict)
     note: str | None = None
 
 

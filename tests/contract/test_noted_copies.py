@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from chalicelib.adapters.azure.store import AzureObjectStore
+from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.gcs.resources import related
 from chalicelib.adapters.gcs.store import GcsObjectStore
 from chalicelib.adapters.http.service import Answer, Request
-from chalicelib.adapters.sealing.envelope import sealed_size
 from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
@@ -27,6 +27,8 @@ from chalicelib.backup.bucket.take_inventory import bucket_entries, take_invento
 from chalicelib.plan.object_names import name_of_key
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.ports import ObjectStore, notes_of
+from chalicelib.verify.copies.integrity import CheckResult
+from chalicelib.verify.copies.location import verify_location
 from chalicelib.verify.copies.replica import ReplicaResult, check_replica
 from chalicelib.verify.copies.replica_contents import StoreContents, inventory_entries
 from chalicelib.verify.copies.rotation import CheckPolicy
@@ -122,44 +124,43 @@ def world(request: pytest.FixtureRequest, backends: Callable[[str], Backend]) ->
 class Stranger:
     """Somebody with a key of the cloud, and tools of its own."""
 
-    def __init__(self, world: World) -> None:
-        self.cloud, self.world = world.cloud, world
+    def __init__(self, cloud: GcsObjectStore | AzureObjectStore) -> None:
+        self.cloud = cloud
 
-    def write_over(self, key: str, *, keeping: bool) -> None:
+    def write_over(self, name: str, *, keeping: bool) -> None:
         """With other bytes of the same size. `keeping`: all that was noted with the object."""
-        size = len(OBJECTS[key])
-        data = os.urandom(size if self.world.store is self.cloud else sealed_size(size))
-        noted = self._noted(key) if keeping else {}
+        data = os.urandom(self.cloud.facts(name).size_bytes)
+        noted = self._noted(name) if keeping else {}
         if isinstance(self.cloud, GcsObjectStore):
-            self._put(key, data, noted)
+            self._put(name, data, noted)
         else:
-            self._put_blocks(key, data, noted)
+            self._put_blocks(name, data, noted)
 
-    def copy(self, key: str, to_key: str) -> None:
+    def copy(self, name: str, to_name: str) -> None:
         """An object and all that was noted with it, under the name of another."""
-        self._put(to_key, self.cloud.get(name_of_key(key)), self._noted(key))
+        self._put(to_name, self.cloud.get(name), self._noted(name))
 
-    def _noted(self, key: str) -> dict[str, str]:
-        found = self.cloud._head(name_of_key(key))
+    def _noted(self, name: str) -> dict[str, str]:
+        found = self.cloud._head(name)
         if isinstance(found, Answer):
-            return {name: it for name, it in found.headers.items() if name.startswith("x-ms-meta-")}
+            return {key: it for key, it in found.headers.items() if key.startswith("x-ms-meta-")}
         return dict(found["metadata"])
 
-    def _put(self, key: str, data: bytes, noted: dict[str, str]) -> None:
+    def _put(self, name: str, data: bytes, noted: dict[str, str]) -> None:
         if isinstance(self.cloud, AzureObjectStore):
             headers = {"x-ms-blob-type": "BlockBlob", **noted}
-            self._call(Request("PUT", self.cloud._blob(name_of_key(key)), headers, data))
+            self._call(Request("PUT", self.cloud._blob(name), headers, data))
             return
-        name = self.cloud._names.name(name_of_key(key))
-        boundary, body = related({"name": name, "metadata": noted}, data)
+        resource = {"name": self.cloud._names.name(name), "metadata": noted}
+        boundary, body = related(resource, data)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
         address = self.cloud._upload({"uploadType": "multipart"})
         self._call(Request("POST", address, headers, body))
 
-    def _put_blocks(self, key: str, data: bytes, noted: dict[str, str]) -> None:
+    def _put_blocks(self, name: str, data: bytes, noted: dict[str, str]) -> None:
         """Their list tells no checksum of the whole."""
         assert isinstance(self.cloud, AzureObjectStore)
-        blob = self.cloud._blob(name_of_key(key))
+        blob = self.cloud._blob(name)
         self._call(Request("PUT", f"{blob}?comp=block&blockid=AAAA", {}, data))
         listed = b"<BlockList><Uncommitted>AAAA</Uncommitted></BlockList>"
         self._call(Request("PUT", f"{blob}?comp=blocklist", noted, listed))
@@ -169,7 +170,7 @@ class Stranger:
         assert answer.status in (200, 201), answer.body
 
 
-def codes(result: ReplicaResult) -> set[tuple[str, str]]:
+def codes(result: ReplicaResult | CheckResult) -> set[tuple[str, str]]:
     return {(item.code, item.key) for item in result.findings}
 
 
@@ -180,9 +181,9 @@ def test_what_a_stranger_wrote_over_is_found_without_reading_and_mended(
     whole = world.check()
     assert (whole.ok, whole.objects, whole.newer) == (True, len(OBJECTS), 0)
     assert world.sync().reasons == {"leave same-etag": len(OBJECTS)}
-    stranger, wronged = Stranger(world), ("plain", "a//b", LONG, LARGE)
+    stranger, wronged = Stranger(world.cloud), ("plain", "a//b", LONG, LARGE)
     for key in wronged:
-        stranger.write_over(key, keeping=keeping)
+        stranger.write_over(name_of_key(key), keeping=keeping)
     found = world.check()
     assert codes(found) == {("overwritten", key) for key in wronged}
     assert (found.read, found.newer) == (0, 0)
@@ -198,7 +199,7 @@ def test_a_copy_under_the_name_of_another_object_is_found_without_reading(world:
     world.put("twin", OBJECTS["plain"][::-1])
     world.sync()
     world.take()
-    Stranger(world).copy("plain", "twin")
+    Stranger(world.cloud).copy(name_of_key("plain"), name_of_key("twin"))
     found = world.check()
     assert (codes(found), found.read) == ({("overwritten", "twin")}, 0)
     assert world.sync().reasons["copy overwritten"] == 1
@@ -241,3 +242,34 @@ def test_notes_cost_no_request_and_tell_nothing_of_what_is_sealed(world: World) 
     digests += [hashlib.md5(data).hexdigest() for data in OBJECTS.values()]
     clear = [digest for digest in digests if any(digest in note for _, note in told)]
     assert bool(clear) == (world.store is world.cloud)
+
+
+def test_a_points_object_with_other_bytes_than_it_was_noted_with_is_found_unread(
+    world: World,
+) -> None:
+    """Nobody has read it yet, so that nothing but its note tells what it was."""
+    store, small = world.store, b"small" * 1000
+    point_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-files"
+    objects = [store.put(f"points/{point_id}/small", small)]
+    with store.open_writer(f"points/{point_id}/large") as writer:
+        writer.write(OBJECTS[LARGE])
+        objects.append(writer.commit())
+    wal = store.put("wal/00000001/000000010000000000000001.zst", small)
+    point = replace(
+        world.point, id=point_id, kind="archive", objects=tuple(objects), taken_at=datetime.now(UTC)
+    )
+    catalogue = StoredCatalogue(store, "assets", index=None)
+    catalogue.add(point)
+
+    def check() -> CheckResult:
+        return verify_location(
+            store, catalogue, location="elsewhere", component="assets", policy=UNREAD,
+            ledgers=InMemoryObjectStore(), clock=SystemClock(), until=None,
+        )  # fmt: skip
+
+    whole = check()
+    assert (whole.ok, whole.read) == (True, 0), whole
+    for it in (*objects, wal):
+        Stranger(world.cloud).write_over(it.key, keeping=True)
+    found = check()
+    assert {item.key for item in found.findings} == {it.key for it in (*objects, wal)}

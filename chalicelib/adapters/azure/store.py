@@ -157,6 +157,7 @@ class AzureObjectStore:
             locked_until=parsedate_to_datetime(until) if until else None,
             # Of a list of blocks Azure checks the MD5 of each block, not that of the whole.
             noted=frozenset({"sha256", "md5"}),
+            noted_as=_noted_as(headers),
             note=_note(headers.get("Content-MD5"), headers, "x-ms-meta-"),
         )
 
@@ -244,11 +245,17 @@ def _listed(blob: ElementTree.Element, *, noted: bool) -> Listed:
 
 def _note(md5: str | None, metadata: Mapping[str, str], start: str = "") -> str:
     """What was noted, "" when the MD5 that Azure has of the blob is not the one noted with it."""
-    same = bool(md5) and md5 == metadata.get(f"{start}md5")
-    return metadata.get(f"{start}note", "") if same else ""
+    if not md5 or b64decode(md5).hex() != metadata.get(f"{start}md5"):
+        return ""
+    return metadata.get(f"{start}note", "")
 
 
 def _checksums(headers: Mapping[str, str]) -> dict[str, str]:
     md5, noted = headers.get("Content-MD5"), headers.get("x-ms-meta-sha256")
     checksums = {"md5": b64decode(md5).hex()} if md5 else {}
     return {**checksums, "sha256": noted} if noted else checksums
+
+
+def _noted_as(headers: Mapping[str, str]) -> dict[str, str]:
+    noted = headers.get("x-ms-meta-md5")
+    return {"md5": noted} if noted else {}

@@ -123,12 +123,11 @@ class Digests:
     def headers(self, note: str = "") -> dict[str, str]:
         """`write` tells this request from any other that sends the same bytes. The MD5 stands
         beside the rest, too: Azure's own must stay the same while they belong together."""
-        md5 = b64encode(self._md5.digest()).decode()
         headers = {
-            "x-ms-blob-content-md5": md5,
+            "x-ms-blob-content-md5": b64encode(self._md5.digest()).decode(),
             "x-ms-blob-content-type": "application/octet-stream",
             "x-ms-meta-sha256": self.sha256(),
-            "x-ms-meta-md5": md5,
+            "x-ms-meta-md5": self._md5.digest().hex(),
             "x-ms-meta-write": secrets.token_hex(8),
         }
         return {**headers, "x-ms-meta-note": note} if note else headers

@@ -48,7 +48,7 @@ class Digests:
     def metadata(self, note: str = "") -> dict[str, str]:
         """The CRC-32C is the store's own business: noted beside the rest, it tells whether that
         is of the bytes that lie there."""
-        digests = {"sha256": self.sha256(), "crc32c": self.crc32c()}
+        digests = {"sha256": self.sha256(), "crc32c": f"{self._crc32c:08x}"}
         return {**digests, "note": note} if note else digests
 
     def resource(self, name: str, note: str = "") -> dict[str, Any]:
@@ -102,11 +102,18 @@ def checksums_of(found: Mapping[str, Any]) -> dict[str, str]:
     return {**checksums, "sha256": noted} if noted else checksums
 
 
+def noted_as(found: Mapping[str, Any]) -> dict[str, str]:
+    """The CRC-32C that the writer noted."""
+    noted = found.get("metadata", {}).get("crc32c")
+    return {"crc32c": noted} if noted else {}
+
+
 def note_of(found: Mapping[str, Any]) -> str:
     """What was noted, "" when Google's CRC-32C is not the one that was noted with it."""
-    metadata = found.get("metadata", {})
-    same = bool(found.get("crc32c")) and metadata.get("crc32c") == found["crc32c"]
-    return str(metadata.get("note", "")) if same else ""
+    metadata, stored = found.get("metadata", {}), found.get("crc32c")
+    if not stored or b64decode(stored).hex() != metadata.get("crc32c"):
+        return ""
+    return str(metadata.get("note", ""))
 
 
 def locked_until(found: Mapping[str, Any]) -> datetime | None:

@@ -22,6 +22,7 @@ from chalicelib.adapters.gcs.resources import (
     checksums_of,
     locked_until,
     note_of,
+    noted_as,
     related,
     says_invalid,
 )
@@ -166,6 +167,7 @@ class GcsObjectStore:
             version=str(found["generation"]),
             locked_until=locked_until(found),
             noted=frozenset({"sha256"}),
+            noted_as=noted_as(found),
             note=note_of(found),
         )
 

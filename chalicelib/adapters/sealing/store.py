@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
@@ -142,10 +142,12 @@ class SealedStore:
         They change whenever the object is written; compare them with those of the same version.
         """
         facts = self._inner.facts(_checked(key))
-        checksums = {f"sealed-{name}": value for name, value in facts.checksums.items()}
         note = NoteReader(self._keys).read(key, facts.note)
         size_bytes = _plain_size(facts.size_bytes)
-        return replace(facts, size_bytes=size_bytes, checksums=checksums, note=note)
+        checksums, noted_as = _of_sealed(facts.checksums), _of_sealed(facts.noted_as)
+        return replace(
+            facts, size_bytes=size_bytes, checksums=checksums, noted_as=noted_as, note=note
+        )
 
     def _noted(self, key: str, data_key: DataKey) -> ObjectStore:
         """Where an object is written: what its writer notes is sealed when it is asked for."""
@@ -178,6 +180,10 @@ def _ends(what: str, done: str) -> NotReady:
         code="uploads-end",
         hint="Copy it with `leeward copy`, which has no time limit.",
     )
+
+
+def _of_sealed(checksums: Mapping[str, str]) -> dict[str, str]:
+    return {f"sealed-{name}": value for name, value in checksums.items()}
 
 
 def _plain_size(sealed_bytes: int) -> int:

@@ -119,10 +119,19 @@ def judge_facts(
     # What the writer noted beside the object speaks for the writer, not for what lies there.
     stored = "" if "sha256" in facts.noted else facts.checksums.get("sha256", "")
     if not item.sha256:
-        return replace(item, sha256=stored), None
+        return replace(item, sha256=stored), _judge_noted_checksum(item, facts)
     if stored and stored != item.sha256:
         return item, judge_content(item, stored, facts.size_bytes, key_of, code="checksum")
-    return item, _judge_kept_checksum(item, facts)
+    return item, _judge_noted_checksum(item, facts) or _judge_kept_checksum(item, facts)
+
+
+def _judge_noted_checksum(item: Expected, facts: StoredFacts) -> Finding | None:
+    """The store's own checksum is still what it was when the object was written."""
+    for name, noted in facts.noted_as.items():
+        if (found := facts.checksums.get(name, "none")) != noted:
+            told = f"{name} {noted}", f"{name} {found}"
+            return Finding("checksum", item.key, item.point_id, *told)
+    return None
 
 
 def _judge_kept_checksum(item: Expected, facts: StoredFacts) -> Finding | None:
