@@ -10,9 +10,9 @@ import json
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from chalicelib.plan.base import Name, PlanPart, Text
+from chalicelib.plan.base import Name, PlanPart, Text, parts_of
 from chalicelib.plan.components import Component, Objectives, Threshold
 from chalicelib.plan.people import (
     Communication,
@@ -53,12 +53,16 @@ class Plan(PlanPart):
     document: Document
     review: Review = Review()
     objectives: Objectives
-    sites: dict[Name, Site]
-    locations: dict[Name, Location]
-    components: Annotated[dict[Name, Component], Field(min_length=1)]
+    sites: Annotated[dict[Name, Site], AfterValidator(parts_of("site"))]
+    locations: Annotated[dict[Name, Location], AfterValidator(parts_of("location"))]
+    components: Annotated[
+        dict[Name, Component], Field(min_length=1), AfterValidator(parts_of("component"))
+    ]
     proof_valid_for: Duration | None = None
     verification: tuple[Exercise, ...] = ()
-    scenarios: Annotated[dict[Name, Scenario], Field(min_length=1)]
+    scenarios: Annotated[
+        dict[Name, Scenario], Field(min_length=1), AfterValidator(parts_of("scenario"))
+    ]
     roles: dict[Name, Role] = {}
     contacts: dict[Name, Contact] = {}
     communication: Communication = Communication()

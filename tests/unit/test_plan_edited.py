@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from chalicelib.errors import BadInput
 from chalicelib.evidence.bundle import BUNDLE_NAME
 from chalicelib.incidents.incident import Desk, Signal, open_incident, start_run
 from chalicelib.incidents.messages_outbox import OutboxDesk, told_of
+from chalicelib.incidents.run import run_step
 from chalicelib.plan.exercises import ComponentTest, Occasion, ScenarioResult
 from chalicelib.plan.model import Plan
 from chalicelib.ports.notify import Message
@@ -19,6 +21,7 @@ from chalicelib.services.jobs import exercises
 from chalicelib.services.people import messages
 from chalicelib.services.people.notices import notify
 from chalicelib.services.steps.closing import close_run
+from chalicelib.services.steps.code import work_of
 from chalicelib.services.views import copies
 from leeward.plan_file import load_plan
 from tests.commands import NEXUS
@@ -81,6 +84,25 @@ class Stack:
         data["testing"] = []
         self.plan = Plan.from_json(data)
 
+    def rename(self, component: str) -> None:
+        """And all that names it."""
+        text = json.dumps(self.plan.to_json()).replace(f'"{component}"', f'"{component}-anew"')
+        self.plan = Plan.from_json(json.loads(text))
+
+    def step(self, incident: str, uses: str, inputs: dict[str, Any]) -> None:
+        run_id = incident.replace("inc-", "run-")
+        event = {"run_id": run_id, "step": "do", "uses": uses, "does": "do it", "inputs": inputs}
+        run_step(event, work_of(uses), desk=self.desk)
+
+    def failed(self, incident: str) -> dict[str, Any]:
+        """What the record has of the step, after the machine has closed the run for it."""
+        run_id = incident.replace("inc-", "run-")
+        failure = {"Error": "BadInput", "Cause": ""}
+        close_run({"run_id": run_id, "uses": "run.fail", "inputs": {"failure": failure}})
+        assert (self.state.get(f"run#{run_id}", "run") or {}).get("status") == "failed"
+        [body] = [it.body for it in self.records.read(incident) if it.kind == "step-failed"]
+        return body
+
 
 @pytest.fixture
 def stack(monkeypatch: pytest.MonkeyPatch) -> Stack:
@@ -122,6 +144,63 @@ def test_a_run_whose_scenario_was_taken_out_is_closed_sealed_and_not_whole(stack
     report = stack.records.store.get(f"{incident}/report.md").decode()
     assert "what is lost is not known" in report
     assert stack.records.store.get(f"{incident}/{BUNDLE_NAME}")
+
+
+@pytest.mark.parametrize("uses", ["database.find-damage", "infrastructure.assess", "failback.plan"])
+def test_a_step_whose_scenario_was_taken_out_says_so_and_its_run_ends(
+    stack: Stack, uses: str
+) -> None:
+    incident = stack.open(GONE, "nexus-db")
+    stack.take_out(GONE)
+    with pytest.raises(BadInput):
+        stack.step(incident, uses, {"component": "nexus-db"})
+    body = stack.failed(incident)
+    assert body["code"] == "unknown-scenario"
+    assert GONE in body["message"]
+    assert LEFT in body["message"], "what the plan has instead"
+    assert "renamed" in body["hint"]
+
+
+@pytest.mark.parametrize("uses", ["access.tighten", "health.verify"])
+def test_a_step_whose_component_was_renamed_says_so_and_its_run_ends(
+    stack: Stack, uses: str
+) -> None:
+    incident = stack.open(GONE, "nexus-db")
+    stack.rename("nexus-db")
+    with pytest.raises(BadInput):
+        stack.step(
+            incident, uses, {"component": "nexus-db", "target": "end", "scope": ["nexus-db"]}
+        )
+    body = stack.failed(incident)
+    assert body["code"] == "unknown-component"
+    assert "nexus-db-anew" in body["message"] + body["hint"]
+
+
+def test_a_drill_whose_component_was_renamed_closes_and_says_what_it_may_have_left(
+    stack: Stack,
+) -> None:
+    incident = stack.open(GONE, "nexus-db")
+    run_id = incident.replace("inc-", "run-")
+    run = stack.state.get(f"run#{run_id}", "run") or {}
+    stack.state.replace(f"run#{run_id}", "run", {**run, "drill": True}, expected={})
+    [step, *_] = [
+        it for it in stack.plan.scenarios[GONE].all_steps() if it.uses == "database.fence"
+    ]
+    stack.state.create(f"run#{run_id}", f"attempts#{step.name}", {"count": 1})
+    stack.plan = Plan.from_json(_without_component(stack.plan, "nexus-db", kept=GONE))
+    close_run({"run_id": run_id, "uses": "run.fail", "inputs": {}})
+    [left] = [it.body for it in stack.records.read(incident) if it.kind == "left-behind"]
+    assert left["left"] == step.name
+    assert "what stood in for nexus-db" in left["what"]
+
+
+def _without_component(plan: Plan, name: str, *, kept: str) -> dict[str, Any]:
+    """The scenario's steps name it still, as `leeward check` would tell."""
+    data = plan.to_json()
+    data["components"][f"{name}-anew"] = data["components"].pop(name)
+    data["scenarios"] = {kept: data["scenarios"][kept]}
+    data["testing"] = []
+    return data
 
 
 def test_drills_of_a_scenario_that_was_taken_out_do_not_stop_the_page(stack: Stack) -> None:

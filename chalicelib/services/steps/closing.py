@@ -11,10 +11,9 @@ that left something, where, and how a person removes it.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from typing import Any
 
-from chalicelib.errors import NotReady
+from chalicelib.errors import BadInput, NotReady
 from chalicelib.evidence.body import last_body, text_of
 from chalicelib.evidence.bundle import seal
 from chalicelib.evidence.entries import (
@@ -142,13 +141,18 @@ def _left_by(step: Step, on: str, records: list[EvidenceRecord]) -> Entry:
 
 
 def _acted_on(run: Run, step: Step) -> str:
-    """The stand-ins, where the run recovers and where the component is; "" when there are none."""
+    """The stand-ins, where the run recovers and where the component is; "" when there are none.
+    Of a component that the plan names no more nobody knows which they were."""
     named = [str(step.inputs[it]) for it in ("component", "from") if it in step.inputs]
     found: list[str] = []
     for component in named:
         for site in (run.site, ""):
-            with suppress(NotReady):
+            try:
                 found.append(choose_target(build.plan(), component, site=site, drill=True))
+            except NotReady:
+                continue
+            except BadInput:
+                found.append(f"what stood in for {component}")
     return " and ".join(dict.fromkeys(found))
 
 
