@@ -16,6 +16,7 @@ from botocore.exceptions import (
 )
 
 from chalicelib.adapters.aws_codes import DENIED as DENIED
+from chalicelib.adapters.aws_codes import REJECTED_CREDENTIALS
 from chalicelib.errors import LeewardError, NotReady, Refused, Throttled, Unavailable
 
 # Error codes that mean "not now", over all services. Source: botocore's retry handler.
@@ -87,6 +88,9 @@ def _from_client_error(service: str, error: ClientError, context: dict[str, Any]
         return Throttled(text, hint="it is tried again later", **context)
     if status >= 500 or code in ("RequestTimeout", "InternalError"):
         return Unavailable(text, hint="it is tried again later", **context)
+    if code in REJECTED_CREDENTIALS:
+        hint = "renew the credentials, or look which ones AWS_PROFILE names, and at this clock"
+        return NotReady(text, hint=hint, code="credentials-rejected", **context)
     if code in DENIED or status == 403:
         hint = "compare the call with the rights of who calls: policies/iam/, docs/operator-role.md"
         return Refused(text, hint=hint, code="access-denied", **context)

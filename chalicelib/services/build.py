@@ -61,9 +61,11 @@ def client(service: str, region: str = "") -> Any:
     import boto3
     from botocore.config import Config
 
+    from chalicelib.adapters.aws_answers import believing_json_alone
+
     retries = {"mode": "standard", "total_max_attempts": 4}
     config = Config(retries=retries, connect_timeout=5, read_timeout=60, max_pool_connections=32)
-    return boto3.client(service, region_name=region or None, config=config)
+    return believing_json_alone(boto3.client(service, region_name=region or None, config=config))
 
 
 @cache

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from chalicelib.adapters.aws_codes import REJECTED_CREDENTIALS
 from chalicelib.adapters.http.text import parse_date
 from chalicelib.adapters.s3.xml import ServerError, parse_error
 from chalicelib.errors import (
@@ -31,15 +32,6 @@ PASSING = frozenset(
         "BadDigest",
         "XAmzContentSHA256Mismatch",
         "XAmzContentChecksumMismatch",
-    }
-)
-REJECTED_CREDENTIALS = frozenset(
-    {
-        "ExpiredToken",
-        "InvalidAccessKeyId",
-        "InvalidToken",
-        "SignatureDoesNotMatch",
-        "TokenRefreshRequired",
     }
 )
 # To a GET, and to a copy.

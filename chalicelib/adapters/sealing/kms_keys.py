@@ -69,10 +69,14 @@ def connect_kms(region: str, endpoint_url: str | None = None) -> Any:
     import boto3
     from botocore.config import Config
 
+    from chalicelib.adapters.aws_answers import believing_json_alone
+
     config = Config(
         connect_timeout=3, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}
     )
-    return boto3.client("kms", region_name=region, endpoint_url=endpoint_url, config=config)
+    return believing_json_alone(
+        boto3.client("kms", region_name=region, endpoint_url=endpoint_url, config=config)
+    )
 
 
 def _identity(parts: re.Match[str]) -> tuple[str, str]:
