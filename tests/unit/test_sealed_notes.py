@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.sealing.key_ring import KeyRing
-from chalicelib.adapters.sealing.notes import NoteReader, seal_note
+from chalicelib.adapters.sealing.notes import MOST_STRANGE, NoteReader, seal_note
 from chalicelib.errors import LeewardError, Unavailable
 from chalicelib.plan.copy_notes import NO_COPY, CopyNote, read_note, write_note
 from tests.fakes import InMemoryObjectStore
@@ -61,6 +61,26 @@ def test_a_note_whose_key_cannot_be_had_now_says_nothing(refuses: LeewardError) 
     asked = keeper.calls
     assert [reader.read("a", sealed) for _ in range(3)] == [None] * 3
     assert keeper.calls == asked + 1, "and is not asked for at each row"
+
+
+def test_a_stranger_who_names_many_data_keys_costs_few_requests() -> None:
+    store, keeper = CountingStore(), InMemoryKeeper("kms")
+    keys = ring(store, keeper)
+    old = seal_note(keys.sealing_key(), "a", NOTE)
+    reader = NoteReader(ring(store, keeper))
+    store.asked = 0
+    for number in range(5000):
+        assert reader.read("a", f"20261124T000000Z-{number:032x}.{'A' * 60}") == ""
+    assert store.asked == MOST_STRANGE
+    assert reader.read("a", old) == NOTE, "what is listed is asked for however late"
+
+
+class CountingStore(InMemoryObjectStore):
+    asked = 0
+
+    def get(self, key: str) -> bytes:
+        self.asked += 1
+        return super().get(key)
 
 
 def test_a_copys_note_is_of_its_own_key() -> None:
