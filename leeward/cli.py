@@ -49,6 +49,7 @@ COMMANDS = {
     "copy": "Bring the plan's other locations up to date, now.",
     "verify": "Check the copies in every location, and repair them.",
     "catalogue": "Recovery points: what there is, and what is held.",
+    "locations": "Places that backups go to: set up.",
     "cloud": "Run the local cloud.",
     "package": "Make the zip and the CloudFormation template.",
     "evidence": "Verify an evidence bundle.",

@@ -186,9 +186,11 @@ class Locations:
         """What lies in a location below a prefix, as it lies there: sealed what is sealed."""
         location = self.location(name)
         if location.provider == "own":
+            from chalicelib.adapters.folder.marker import Marker
             from chalicelib.adapters.folder.store import FolderObjectStore
 
-            return FolderObjectStore(_folder(name, location) / prefix)
+            folder = _folder(name, location)
+            return FolderObjectStore(folder / prefix, marker=Marker(folder, name))
         if location.provider == "aws":
             from chalicelib.adapters.s3.access import reach_s3
             from chalicelib.adapters.s3.store import S3ObjectStore

@@ -114,6 +114,7 @@ def desk() -> Iterator[Desk]:
         (folder / "plan.yaml").write_text(PLAN.format(folder=folder))
         back_up_database(folder / "backups" / "db", 17)
         fill(folder)
+        assert run("locations", "init", "disk", "--plan", folder / "plan.yaml").returncode == 0
         for component in ("uploads", "code"):
             words = ("--plan", folder / "plan.yaml", "--to", "disk", "--without-aws")
             done = run("take", component, *words)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chalicelib.adapters.folder.marker import MARKER
 from chalicelib.services.jobs.taking import roots_of
 from tests.commands import run
 from tests.fakes_keys import GOLDEN, PASSPHRASE, PUBLIC_PEM
@@ -68,6 +73,7 @@ def plan(tmp_path: Path) -> Path:
     subprocess.run([*git, "commit", "-q", "-m", "Say hello"], check=True)
     file = tmp_path / "plan.yaml"
     file.write_text(PLAN.format(backups=backups, root=root, repository=repository.as_uri()))
+    assert run("locations", "init", "disk", "--plan", file).returncode == 0
     return file
 
 
@@ -137,7 +143,7 @@ def test_a_dry_run_of_a_server_tells_its_name_and_no_password(plan: Path, tmp_pa
     assert (planned["kind"], planned["note"]) == ("dump", "")
     assert planned["source"] == server.url.rpartition("/")[2].rpartition("@")[2]
     assert "sesame" not in json.dumps(planned)
-    assert not (tmp_path / "backups").exists()
+    assert os.listdir(tmp_path / "backups") == [MARKER]
 
 
 def test_a_dry_run_is_refused_as_the_backup_would_be(plan: Path, tmp_path: Path) -> None:
@@ -183,6 +189,66 @@ def test_a_folder_that_cannot_be_reached_costs_that_location_alone(
     assert not (tmp_path / "not-here").exists(), "a look makes no folder"
 
 
+@contextmanager
+def mounted(share: Path, how: str) -> Iterator[None]:
+    """A disk of its own at the path, or what a program sees of one that comes and goes."""
+    away, disk = share.with_name("away"), share.with_name("disk")
+    if how == "tmpfs":
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "test", share], check=True)
+    else:
+        disk.mkdir()
+        share.rename(away)
+        disk.rename(share)
+    try:
+        yield
+    finally:
+        if how == "tmpfs":
+            subprocess.run(["umount", share], check=True)
+        else:
+            share.rename(disk)
+            away.rename(share)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("tmpfs", marks=pytest.mark.skipif(
+            sys.platform != "linux" or os.geteuid() != 0, reason="only root mounts a disk"
+        )),
+        "renamed",
+    ],
+)  # fmt: skip
+def test_a_share_that_is_not_mounted_takes_no_backup(plan: Path, tmp_path: Path, how: str) -> None:
+    """Its folder is there, empty, on the disk that is to be protected."""
+    share = tmp_path / "backups"
+    take_it = ("take", "uploads", "--plan", plan, "--to", "disk")
+    (share / MARKER).unlink()
+    with mounted(share, how):
+        assert told(*take_it, status=1)["error"]["code"] == "not-mounted", "nobody set it up"
+        assert run("locations", "init", "disk", "--plan", plan).returncode == 0
+        point = take("uploads", plan)
+        assert restore("uploads", plan, "--prove")["point"] == point["id"]
+    assert told(*take_it, status=1)["error"]["code"] == "not-mounted"
+    assert os.listdir(share) == []
+    share.rmdir()
+    assert told(*take_it, status=1)["error"]["code"] == "not-mounted"
+    assert not share.exists()
+
+
+def test_a_location_is_set_up_once_and_by_its_name(plan: Path, tmp_path: Path) -> None:
+    init = ("locations", "init", "disk", "--plan", plan, "--format", "json")
+    assert json.loads(run(*init).stdout)["changed"] is False
+    renamed = plan.read_text().replace("disk: {", "nas: {").replace("[disk]", "[nas]")
+    plan.write_text(renamed)
+    error = told("take", "uploads", "--plan", plan, "--to", "nas", status=2)["error"]
+    assert error["code"] == "other-location"
+    assert "'disk'" in error["message"]
+    assert json.loads(run(*init).stdout)["error"]["code"] == "unknown-location"
+    (tmp_path / "backups" / MARKER).unlink()
+    assert run("locations", "init", "nas", "--plan", plan).returncode == 0
+    told("take", "uploads", "--plan", plan, "--to", "nas")
+
+
 def test_what_lies_on_servers_of_ones_own_is_sealed_where_the_plan_names_a_key(
     plan: Path, tmp_path: Path
 ) -> None:
@@ -192,7 +258,7 @@ def test_what_lies_on_servers_of_ones_own_is_sealed_where_the_plan_names_a_key(
     before = "role: local, path: "
     plan.write_text(plan.read_text().replace(before, f"role: local, encryption: {sealed}, path: "))
     take("uploads", plan, "--dry-run")
-    assert not (tmp_path / "backups").exists(), "nor a key for what was not stored"
+    assert os.listdir(tmp_path / "backups") == [MARKER], "nor a key for what was not stored"
     point = take("uploads", plan)
     assert point["kind"] == "archive"
     kept = [it for it in (tmp_path / "backups").rglob("*") if it.is_file()]
@@ -239,7 +305,7 @@ def test_without_aws_nothing_is_sealed_for_keys_that_are_there_alone(
     words = ("take", "uploads", "--plan", plan, "--to", "disk")
     for more in ([], ["--dry-run"]):
         assert told(*words, *more, status=2)["error"]["code"] == "no-recipient"
-    assert not [it for it in (tmp_path / "backups").rglob("*") if it.is_file()]
+    assert [it.name for it in (tmp_path / "backups").rglob("*") if it.is_file()] == [MARKER]
 
 
 def spoil(backups: Path) -> None:

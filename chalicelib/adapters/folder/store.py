@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from chalicelib.adapters.folder.marker import Marker
 from chalicelib.adapters.folder.names import make_folders, sync_names
 from chalicelib.adapters.folder.spelling import Spelling
 from chalicelib.adapters.refusals import (
@@ -36,12 +37,16 @@ NAMES = KeyNames(longest_bytes=3000, longest_segment_bytes=255)
 
 
 class FolderObjectStore:
-    """The port ObjectStore on a local folder, which the first write makes when it is missing."""
+    """The port ObjectStore on a local folder, which the first write makes when it is missing.
+
+    marker: of the location that it is in; where that has none, no folder is made. One that is there
+    and holds something is no share that is not mounted.
+    """
 
     encryption = "none (a local folder)"
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, marker: Marker | None = None) -> None:
+        self._root, self._marker = root, marker
         self._spelling = Spelling(root, INCOMING)
 
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> StoredObject:
@@ -121,6 +126,8 @@ class FolderObjectStore:
         """A new file beside all names, once there is room for its own."""
         incoming = self._root / INCOMING
         if not incoming.exists():
+            if self._marker is not None and not self._root.exists():
+                self._marker.require()
             make_folders(incoming)
             self._spelling = Spelling(self._root, INCOMING)
         make_folders(target.parent)
