@@ -19,8 +19,9 @@ from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
 from chalicelib.adapters.gcs.resources import related
 from chalicelib.adapters.gcs.store import GcsObjectStore
-from chalicelib.adapters.http.service import Answer, Request
+from chalicelib.adapters.http.service import Answer, HttpService, Request
 from chalicelib.backup.bucket.replicas import BucketReplica, Replica, StoreReplica
+from chalicelib.backup.bucket.replicate import replicate_object
 from chalicelib.backup.bucket.sync import SyncResult, sync_buckets
 from chalicelib.backup.bucket.sync_decision import SyncPolicy
 from chalicelib.backup.bucket.take_inventory import bucket_entries, take_inventory
@@ -38,11 +39,13 @@ from tests.fakes_buckets import InMemoryBucket, InMemoryBuckets
 from tests.fakes_keys import sealed
 from tests.integrity_stores import SteppedClock, sha256
 from tests.stores import Backend, running_backend
+from tests.sync_world import event
 
 UNREAD = CheckPolicy(every=timedelta(hours=6), read_within=timedelta(days=30), read_bytes=0)
 READ = replace(UNREAD, read_bytes=None)
 LONG, LARGE = "k" * 800, "large//odd"
 BEFORE = timedelta(days=3)
+NOW = datetime.now(UTC)
 OBJECTS = {
     **{key: f"data of {key}".encode() for key in ("a//b", "./z", "é", "line\nfeed", LONG, "plain")},
     "empty": b"",
@@ -75,6 +78,13 @@ class World:
 
     def sync(self) -> SyncResult:
         return self._sync(StoreReplica(self.store, "elsewhere", threads=4))
+
+    def bring(self, key: str) -> str:
+        """As S3's event of it does; what became of it."""
+        target, told = StoreReplica(self.store, "elsewhere"), event("Object Created", key, NOW)
+        policy = SyncPolicy(opaque_etags=True)
+        work = replicate_object(told, self.source, target, policy, clock=SystemClock())
+        return asyncio.run(work).action
 
     def take(self) -> None:
         """The nightly inventory of the replica in AWS."""
@@ -231,11 +241,43 @@ def test_a_copy_that_a_night_did_not_bring_is_found_without_reading(world: World
     assert world.sync().reasons["copy etag"] == 1
 
 
-def test_notes_cost_no_request_and_tell_nothing_of_what_is_sealed(world: World) -> None:
+def test_what_an_event_brings_bears_a_note_too(world: World) -> None:
+    """Brought at once, told twice, and written over by a stranger before it is told once more."""
+    world.put("plain", OBJECTS["plain"][::-1], age=timedelta(0))
+    assert [world.bring("plain") for _ in range(2)] == ["copied", "already"]
+    assert world.sync().reasons == {"leave same-etag": len(OBJECTS)}
+    Stranger(world.cloud).write_over(name_of_key("plain"), keeping=True)
+    assert world.bring("plain") == "copied"
+    assert world.sync().reasons == {"leave same-etag": len(OBJECTS)}
+
+
+class Counting:
+    """A cloud's service that counts what it is asked."""
+
+    def __init__(self, service: HttpService) -> None:
+        self.service, self.name, self.requests = service, service.name, 0
+
+    def call(self, request: Request) -> Answer:
+        self.requests += 1
+        return self.service.call(request)
+
+
+def test_notes_cost_no_request(world: World) -> None:
     notes = notes_of(world.store)
     assert notes is not None
-    rows = list(notes.list_noted())
-    assert [replace(row, note=None) for row in rows] == list(world.store.list())
+    asked = Counting(world.cloud._service)
+    world.cloud._service = asked  # type: ignore[assignment]
+    plain = list(world.store.list())
+    listed, asked.requests = asked.requests, 0
+    assert [replace(row, note=None) for row in notes.list_noted()] == plain
+    assert asked.requests == listed > 0
+    world.put("new", b"new")
+    world.source.requests = 0
+    assert world.sync().copied == 1
+    assert world.source.requests == 2, "a page and what was copied: nobody looks at it once more"
+
+
+def test_notes_tell_nothing_of_what_is_sealed(world: World) -> None:
     told = [(row.key, row.note) for row in notes_of(world.cloud).list_noted("objects")]
     assert len(told) == len(OBJECTS)
     digests = [sha256(data) for data in OBJECTS.values()]
