@@ -163,14 +163,16 @@ def copy_evidence(incident: str, store: ObjectStore, folder: Path) -> Path:
 def _files(
     incident: str, store: ObjectStore, chain: list[EvidenceRecord]
 ) -> Iterator[StoredObject]:
-    prefix = f"{incident}/"
+    """What lies among the records and is none is sealed as it is: a verification names it."""
+    prefix, names = f"{incident}/", set()
     for record in chain:
         data = encode_record(record)
         name = record_key(incident, record.seq).removeprefix(prefix)
+        names.add(name)
         yield StoredObject(name, len(data), hashlib.sha256(data).hexdigest())
     for listed in store.list(prefix):
         name = listed.key.removeprefix(prefix)
-        if name != BUNDLE_NAME and not name.startswith("records/"):
+        if name != BUNDLE_NAME and name not in names:
             yield _digest(name, store.read(listed.key))
 
 

@@ -3,6 +3,8 @@
     genesis(stream) <- 1 <- 2 <- 3 ...     each record holds the digest of the one before
 
 A record is stored as its canonical JSON and a line feed, so that every byte of the file counts.
+What lies in a record's place and is none is stepped over: the next record is of the kind
+FOREIGN_OBJECT, names what was passed by, and follows the last one that is a record.
 A chain alone shows that nothing was changed, removed or put in between its first and its last
 record; that records are missing at its end is shown by the bundle, which names length and head.
 """
@@ -22,7 +24,9 @@ from chalicelib.evidence.redact import redact
 from chalicelib.evidence.shape import has_shape
 from chalicelib.plan.records import EvidenceRecord, Record, canonical_json, digest_of
 
+FOREIGN_OBJECT = "foreign-object"
 _TEXTS = ("at", "previous", "kind", "actor", "run_id", "step", "key", "digest")
+_FOREIGN_SHAPE = {"objects": [{"place": int, "sha256": str, "why": str}]}
 _SHAPE = {"seq": int, "body": dict} | dict.fromkeys(_TEXTS, str)
 
 
@@ -112,8 +116,12 @@ def verify_chain(
     keys: set[str] = set()
     last = after or Head(0, genesis(stream))
     head = last.digest
-    for seq, record in enumerate(records, start=last.seq + 1):
-        where = f"record {record.seq}"
+    seq = last.seq
+    for record in records:
+        where, seq = f"record {record.seq}", seq + 1
+        passed = steps_over(record)
+        if passed == tuple(range(seq, seq + len(passed))):
+            seq += len(passed)
         if record.digest != record_digest(record):
             findings.append(Finding("record-altered", where, "does not match its own digest"))
         if record.seq != seq:
@@ -125,6 +133,13 @@ def verify_chain(
         keys.add(record.key)
         head = record.digest
     return findings
+
+
+def steps_over(record: EvidenceRecord) -> tuple[int, ...]:
+    """The places before this record, in order, in which it says that no record lies."""
+    if record.kind != FOREIGN_OBJECT or not has_shape(record.body, _FOREIGN_SHAPE):
+        return ()
+    return tuple(int(it["place"]) for it in record.body["objects"])
 
 
 def require_chain(

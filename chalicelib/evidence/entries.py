@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
 from chalicelib.errors import LeewardError
+from chalicelib.evidence.chain import FOREIGN_OBJECT
 from chalicelib.plan.records import Damage, Proof, format_time
 
 # "partial": what could be brought back is, and something was lost for good.
@@ -95,6 +96,13 @@ def step_failed(error: LeewardError, *, attempt: int) -> Entry:
     """An attempt at the step ended with this error."""
     body = {"code": error.instance_code, "message": error.message, "hint": error.hint}
     return Entry("step-failed", body | {"attempt": attempt})
+
+
+def foreign_object(objects: Iterable[tuple[int, str, str]]) -> Entry:
+    """What lies in places of records and is none: (place, SHA-256, "" of what is too large, why).
+    Whoever may write to the evidence put it there, or a later version of Leeward."""
+    named = [{"place": place, "sha256": sha256, "why": why} for place, sha256, why in objects]
+    return Entry(FOREIGN_OBJECT, {"objects": named})
 
 
 def decision(*, what: str, why: str, alternatives: Iterable[str] = ()) -> Entry:

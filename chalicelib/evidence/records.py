@@ -8,13 +8,19 @@ The conditional write is the only lock. A write that reached the store but whose
 met again as a lost race and recognised by its key. Records never change, so what is known once is
 remembered: a worker that stays alive appends with one request, and so does one that a mark told
 where another stood. Whoever reads a chain checks all of it.
+
+Whoever may write can put something into the next place that is no record: an incident is not
+silenced by that. The next append names it, with its digest, and goes on behind it; nothing is
+concluded from a chain with anything else wrong in it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +30,11 @@ from chalicelib.evidence.chain import (
     Head,
     decode_record,
     encode_record,
+    genesis,
     next_record,
     require_chain,
 )
+from chalicelib.evidence.entries import foreign_object
 from chalicelib.plan.records import EvidenceRecord
 from chalicelib.ports import Clock, ObjectStore
 
@@ -38,23 +46,53 @@ _READERS = 8
 
 # Of a key's SHA-256 in a mark; the record itself has the whole key.
 _KEY_DIGITS = 16
+# What stands in a mark for a place that was stepped over: no digits.
+_NO_RECORD = "-" * _KEY_DIGITS
+
+# No record that Leeward writes comes near; more is an attack on the memory of who reads.
+_LARGEST_BYTES = 16 << 20
+_NAME = re.compile(r"(\d{6}|[1-9]\d{6,})\.json")
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    """What lies in a record's place and is none. `sha256` is "" of what is too large to read."""
+
+    place: int
+    sha256: str
+    error: Tampered
 
 
 @dataclass
 class _Known:
-    """What is known of a chain. `keys`: of each record, in order, the digits that stand for its
-    key; `records`: those that were read here, or written, by their number; `begun`: whether
-    anything is, which may be that there are none."""
+    """What is known of a chain.
+
+    keys: of each place, in order, the digits that stand for its record's key. records: those that
+    were read here, or written, by their number. begun: whether anything is known, which may be that
+    there are none. foreign: what lies behind the last record and is none. left: names of what lies
+    where nothing should yet.
+    """
 
     begun: bool = False
     head: Head | None = None
     keys: list[str] = field(default_factory=list)
     records: dict[int, EvidenceRecord] = field(default_factory=dict)
+    foreign: list[_Foreign] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
 
     def add(self, record: EvidenceRecord) -> None:
         self.head = Head(record.seq, record.digest)
+        self.keys += [_NO_RECORD] * len(self.foreign)
         self.keys.append(_digits_of(record.key))
         self.records[record.seq] = record
+        self.foreign = []
+
+    def end(self, stream: str) -> Head | None:
+        """What the next record follows, and whose place comes before its."""
+        if not self.foreign:
+            return self.head
+        digest = self.head.digest if self.head else genesis(stream)
+        return Head(self.foreign[-1].place, digest)
 
 
 class StoredRecords:
@@ -82,7 +120,7 @@ class StoredRecords:
         for _ in range(_ROUNDS):
             record = next_record(
                 stream,
-                known.head,
+                known.end(stream),
                 kind,
                 body,
                 at=self._clock.now(),
@@ -94,9 +132,14 @@ class StoredRecords:
             existing = self._with_key(stream, record.key)
             if existing is not None:
                 return existing
+            passing = bool(known.foreign)
+            if passing:
+                record = self._step_over(stream, known)
             if self._put(stream, record):
                 known.add(record)
-                return record
+                if not passing:
+                    return record
+                continue
             self._clock.sleep(random.uniform(0, 0.02))
             self._catch_up(stream)
         raise Unavailable(
@@ -104,9 +147,19 @@ class StoredRecords:
             hint="look whether something else writes to the evidence bucket",
         )
 
+    def _step_over(self, stream: str, known: _Known) -> EvidenceRecord:
+        """The record that comes before the next one, where something is no record."""
+        objects = [(it.place, it.sha256, it.error.message) for it in known.foreign]
+        entry = foreign_object(objects)
+        return next_record(stream, known.end(stream), *entry, at=self._clock.now(), actor="leeward")
+
     def read(self, stream: str) -> list[EvidenceRecord]:
         known = self._catch_up(stream)
-        numbers = range(1, len(known.keys) + 1)
+        if known.left:
+            raise _out_of_place(stream, f"found {known.left[0]} out of its place")
+        if known.foreign:
+            raise known.foreign[0].error
+        numbers = [seq for seq, it in enumerate(known.keys, start=1) if it != _NO_RECORD]
         self._fetch(stream, [seq for seq in numbers if seq not in known.records])
         chain = [known.records[seq] for seq in numbers]
         require_chain(stream, chain)
@@ -138,30 +191,58 @@ class StoredRecords:
         return known.records[seq]
 
     def _catch_up(self, stream: str) -> _Known:
-        """What is known of the stream, made complete; what is new in it is checked."""
-        known = self._known(stream)
-        listed = [item.key for item in self._store.list(f"{stream}/records/")]
-        expected = [record_key(stream, seq) for seq in range(1, len(listed) + 1)]
+        """What is known of the stream, made complete; whoever reads it checks it.
+
+        Raises Tampered (code "record-misplaced") where something that was there is not any more.
+        """
+        known, places = self._known(stream), self._list(stream)
         length = len(known.keys)
-        if listed != expected or len(listed) < length:
-            raise _out_of_place(stream, listed, expected, length)
-        fresh = self._read(stream, range(length + 1, len(listed) + 1))
-        require_chain(stream, fresh, after=known.head)
-        for record in fresh:
-            known.add(record)
+        if gone := next((seq for seq in range(1, length + 1) if seq not in places), 0):
+            raise _out_of_place(stream, f"found only {gone - 1} of {length}")
+        end = next(seq for seq in itertools.count(length + 1) if seq not in places)
+        known.foreign, known.left = [], [it for seq, (it, _) in places.items() if seq > end]
+        for found in self._read(range(length + 1, end), places):
+            if isinstance(found, EvidenceRecord):
+                known.add(found)
+            else:
+                known.foreign.append(found)
         known.begun = True
         return known
 
-    def _fetch(self, stream: str, numbers: Iterable[int]) -> None:
-        for record in self._read(stream, numbers):
-            self._known(stream).records[record.seq] = record
+    def _list(self, stream: str) -> dict[int, tuple[str, int]]:
+        """Key and size of what lies in each place. What has another name is in nobody's way."""
+        prefix = f"{stream}/records/"
+        listed = ((it, _NAME.fullmatch(it.key[len(prefix) :])) for it in self._store.list(prefix))
+        return {int(name[1]): (it.key, it.size_bytes) for it, name in listed if name}
 
-    def _read(self, stream: str, numbers: Iterable[int]) -> list[EvidenceRecord]:
+    def _fetch(self, stream: str, numbers: Sequence[int]) -> None:
+        """Raises Tampered where one is not what it was."""
+        places = {seq: (record_key(stream, seq), 0) for seq in numbers}
+        for found in self._read(numbers, places):
+            if isinstance(found, _Foreign):
+                raise found.error
+            self._known(stream).records[found.seq] = found
+
+    def _read(
+        self, numbers: Iterable[int], places: Mapping[int, tuple[str, int]]
+    ) -> list[EvidenceRecord | _Foreign]:
         with ThreadPoolExecutor(_READERS) as readers:
-            return list(readers.map(lambda seq: self._read_one(record_key(stream, seq)), numbers))
+            return list(readers.map(lambda seq: self._read_one(seq, *places[seq]), numbers))
 
-    def _read_one(self, key: str) -> EvidenceRecord:
-        return decode_record(self._store.get(key), where=key)
+    def _read_one(self, place: int, key: str, size_bytes: int) -> EvidenceRecord | _Foreign:
+        if size_bytes > _LARGEST_BYTES:
+            return _Foreign(
+                place, "", _tampered("not-a-record", f"{key} is larger than any record")
+            )
+        data = self._store.get(key)
+        try:
+            record = decode_record(data, where=key)
+        except Tampered as error:
+            return _Foreign(place, hashlib.sha256(data).hexdigest(), error)
+        if record.seq == place:
+            return record
+        elsewhere = _tampered("record-misplaced", f"{key} holds record {record.seq}")
+        return _Foreign(place, hashlib.sha256(data).hexdigest(), elsewhere)
 
     def _put(self, stream: str, record: EvidenceRecord) -> bool:
         try:
@@ -182,11 +263,16 @@ def record_key(stream: str, seq: int) -> str:
     return f"{stream}/records/{seq:06}.json"
 
 
-def _out_of_place(stream: str, listed: list[str], expected: list[str], known: int) -> Tampered:
-    wrong = next((a for a, b in zip(listed, expected, strict=True) if a != b), None)
-    found = f"found {wrong} out of its place" if wrong else f"found only {len(listed)} of {known}"
-    return Tampered(
+def _out_of_place(stream: str, found: str) -> Tampered:
+    return _tampered(
+        "record-misplaced",
         f"expected the records of {stream} to be numbered without a gap, {found}",
-        code="record-misplaced",
+    )
+
+
+def _tampered(code: str, message: str) -> Tampered:
+    return Tampered(
+        message,
+        code=code,
         hint="keep the evidence as it is and find out who could write to it",
     )

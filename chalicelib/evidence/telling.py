@@ -90,6 +90,11 @@ def _tell_set_aside(body: dict[str, Any]) -> str:
     return f"{there} transactions committed after the damage set aside in {where}."
 
 
+def _tell_foreign(body: dict[str, Any]) -> str:
+    told = "; ".join(str(_Known(it)["why"]) for it in objects_of(body, "objects"))
+    return f"NOT OF LEEWARD, among the records: {told}."
+
+
 def _seconds(body: dict[str, Any]) -> str:
     return in_units(number_of(body, "seconds"))
 
@@ -100,4 +105,5 @@ _TOLD: dict[str, Callable[[dict[str, Any]], str]] = {
     "unfenced": _tell_unfence,
     "data-loss": _tell_loss,
     "set-aside": _tell_set_aside,
+    "foreign-object": _tell_foreign,
 }

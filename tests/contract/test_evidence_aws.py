@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from base64 import b64decode
@@ -26,7 +27,7 @@ from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.evidence.bundle import copy_evidence, seal
 from chalicelib.evidence.chain import verify_chain
-from chalicelib.evidence.records import StoredRecords
+from chalicelib.evidence.records import StoredRecords, record_key
 from chalicelib.ports import ObjectStore
 from leeward.commands.evidence import command
 from tests.fakes_records import SteppingClock
@@ -141,6 +142,40 @@ def test_appenders_at_once_make_one_chain_and_double_nothing(store):
     chain = StoredRecords(store, SteppingClock()).read(STREAM)
     assert verify_chain(STREAM, chain) == []
     assert len(chain) == 1 + 4 * 4
+
+
+@pytest.mark.parametrize("junk", [b"not json", b'{"version": 2}\n'])
+def test_what_somebody_writes_in_a_records_place_silences_nobody(store, junk):
+    """The bucket lets nobody replace a record, and whoever may write add one."""
+    alive = StoredRecords(store, SteppingClock())
+    alive.append(STREAM, "decision", {"n": 1}, actor="leeward")
+    store.put(record_key(STREAM, 2), junk, if_absent=True)
+    alive.append(STREAM, "decision", {"n": 2}, actor="leeward")
+    StoredRecords(store, SteppingClock()).append(STREAM, "decision", {"n": 3}, actor="leeward")
+    chain = StoredRecords(store, SteppingClock()).read(STREAM)
+    assert [(it.seq, it.kind) for it in chain] == [
+        (1, "decision"), (3, "foreign-object"), (4, "decision"), (5, "decision")
+    ]  # fmt: skip
+    [named] = chain[1].body["objects"]
+    assert (named["place"], named["sha256"]) == (2, hashlib.sha256(junk).hexdigest())
+
+
+def test_appenders_at_once_step_over_it_together(store):
+    StoredRecords(store, SteppingClock()).append(STREAM, "decision", {"n": 0}, actor="leeward")
+    store.put(record_key(STREAM, 2), b"junk", if_absent=True)
+    together = threading.Barrier(4)
+
+    def append(worker: int) -> None:
+        records = StoredRecords(store, SteppingClock())
+        together.wait()
+        for number in range(3):
+            records.append(STREAM, "decision", {"by": worker, "n": number}, actor="leeward")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(append, range(4)))
+    chain = StoredRecords(store, SteppingClock()).read(STREAM)
+    assert [it.kind for it in chain].count("foreign-object") == 1
+    assert len(chain) == 1 + 1 + 4 * 3
 
 
 def test_a_while_of_503_costs_no_record(endpoint, bucket, faults):

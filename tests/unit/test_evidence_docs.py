@@ -51,6 +51,7 @@ EVERY_ENTRY = [
     entries.left_behind(step="s", what="w", how="h"),
     entries.run_finished(outcome="recovered"),
     entries.incident_closed(why="w"),
+    entries.foreign_object([(4, "ab", "w")]),
 ]
 
 
