@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -47,6 +47,7 @@ class Verdict(Record):
 
     `signature`: "trusted" (valid, by the key that the caller named), "key-not-given" (valid, by
     the key that stands in the bundle), "absent", "invalid", or "unknown" (it was not reached).
+    `own_fingerprint`: of a review, of the key that sealed the incident before; "" where none did.
     """
 
     incident: str
@@ -58,6 +59,7 @@ class Verdict(Record):
     signature: SignatureState
     key_id: str
     fingerprint: str
+    own_fingerprint: str
     findings: tuple[Finding, ...]
 
     @property
@@ -101,12 +103,14 @@ _DOES_NOT_PROVE = {
 }
 
 
-def verify_evidence(files: Files, *, fingerprint: str = "") -> Verdict:
+def verify_evidence(files: Files, *, trusted: Collection[str] = ()) -> Verdict:
     """Check a bundle byte by byte.
 
     Args:
-        fingerprint: of the key that must have signed it (SHA-256 of the public key's DER form, in
-            hex); "" accepts the one inside, and the verdict says what that is worth.
+        trusted: fingerprints of the keys one of which must have signed it (SHA-256 of the public
+            key's DER form, in hex); none accepts the one inside, and the verdict says what that is
+            worth. Several where the signing key was replaced: a review's incident may have been
+            sealed by the one before.
     """
     try:
         names = files.names()
@@ -115,9 +119,9 @@ def verify_evidence(files: Files, *, fingerprint: str = "") -> Verdict:
         return _unsealed(Finding(error.instance_code, BUNDLE_NAME, error.message))
     findings = [
         *_check_files(files, names, bundle),
-        *_check_records(files, names, bundle, signature),
+        *_check_records(files, names, bundle, _Keys(signature, frozenset(trusted))),
     ]
-    state, about_signature = _check_signature(bundle, signature, fingerprint)
+    state, about_signature = _check_signature(bundle, signature, trusted)
     return Verdict(
         incident=bundle.incident,
         made_at=bundle.to_json()["made_at"],
@@ -128,6 +132,7 @@ def verify_evidence(files: Files, *, fingerprint: str = "") -> Verdict:
         signature=state,
         key_id=signature.key_id if signature else "",
         fingerprint=signature.fingerprint if signature else "",
+        own_fingerprint=_own_fingerprint(files, names),
         findings=(*findings, *about_signature),
     )
 
@@ -195,8 +200,21 @@ def _check_file(files: Files, file: StoredObject) -> Iterator[Finding]:
         yield Finding("file-altered", file.key, message)
 
 
+@dataclass(frozen=True)
+class _Keys:
+    """Whose seal an incident may have that lies in a review: that of the review's own signature, or
+    of another key that is trusted. Where nobody signed, it may have none."""
+
+    signature: Signature | None
+    trusted: frozenset[str]
+
+    @property
+    def accepted(self) -> frozenset[str]:
+        return self.trusted | {self.signature.fingerprint} if self.signature else self.trusted
+
+
 def _check_records(
-    files: Files, names: list[str], bundle: Bundle, signature: Signature | None
+    files: Files, names: list[str], bundle: Bundle, keys: _Keys
 ) -> Iterator[Finding]:
     chain, wrong = _read_chain(files, names, "")
     yield from wrong
@@ -208,7 +226,7 @@ def _check_records(
         yield from _check_other(other, head)
         if head.folder == INCIDENT_FOLDER:
             named = text_of(last_body(chain, FINISHED), "incident_sha256")
-            yield from _check_own_seal(files, names, other, head, named, signature)
+            yield from _check_own_seal(files, names, other, head, named, keys)
 
 
 def _read_chain(
@@ -247,15 +265,15 @@ def _check_own_seal(
     chain: list[EvidenceRecord],
     head: Head,
     named: str,
-    signature: Signature | None,
+    keys: _Keys,
 ) -> Iterator[Finding]:
     """The seal that the incident had before it was reviewed.
 
     Args:
-        named: its SHA-256, as the review has it. signature: of the review, whose key must be its.
+        named: its SHA-256, as the review has it.
     """
     try:
-        sealed = _read_small(files, OWN_SEAL) if OWN_SEAL in names else b""
+        sealed = _read_own_seal(files, names)
     except (Damaged, Tampered) as error:
         yield Finding(error.instance_code, OWN_SEAL, error.message)
         return
@@ -263,8 +281,25 @@ def _check_own_seal(
         yield Finding("file-altered", OWN_SEAL, f"expected sha256 {named or 'of no file'}")
     yield from find_in_own_seal(head.stream, chain, sealed)
     if parsed := parse_bundle(sealed):
-        _, wrong = _check_signature(*parsed, signature.fingerprint if signature else "")
-        yield from (Finding(it.code, OWN_SEAL, it.message) for it in wrong)
+        _, wrong = _check_signature(*parsed, keys.accepted)
+        for it in wrong:
+            replaced = _REPLACED if it.code == "signed-by-another-key" else ""
+            yield Finding(it.code, OWN_SEAL, it.message + replaced)
+
+
+_REPLACED = "; was the signing key replaced in between? then name the fingerprints of both"
+
+
+def _own_fingerprint(files: Files, names: list[str]) -> str:
+    try:
+        parsed = parse_bundle(_read_own_seal(files, names))
+    except (Damaged, Tampered):
+        return ""
+    return parsed[1].fingerprint if parsed and parsed[1] else ""
+
+
+def _read_own_seal(files: Files, names: list[str]) -> bytes:
+    return _read_small(files, OWN_SEAL) if OWN_SEAL in names else b""
 
 
 def _check_end(chain: list[EvidenceRecord], bundle: Bundle) -> Iterator[Finding]:
@@ -286,7 +321,7 @@ def _check_end(chain: list[EvidenceRecord], bundle: Bundle) -> Iterator[Finding]
 
 
 def _check_signature(
-    bundle: Bundle, signature: Signature | None, trusted: str
+    bundle: Bundle, signature: Signature | None, trusted: Collection[str]
 ) -> tuple[SignatureState, list[Finding]]:
     if signature is None:
         wanted = Finding("not-signed", BUNDLE_NAME, "expected a signature, it has none")
@@ -296,8 +331,9 @@ def _check_signature(
         return "invalid", [Finding("signature-invalid", BUNDLE_NAME, message)]
     if not trusted:
         return "key-not-given", []
-    if signature.fingerprint != trusted:
-        message = f"expected the key {trusted}, it is signed by {signature.fingerprint}"
+    if signature.fingerprint not in trusted:
+        keys = " or ".join(sorted(trusted))
+        message = f"expected the key {keys}, it is signed by {signature.fingerprint}"
         return "invalid", [Finding("signed-by-another-key", BUNDLE_NAME, message)]
     return "trusted", []
 
@@ -342,5 +378,6 @@ def _unsealed(finding: Finding) -> Verdict:
         signature="unknown",
         key_id="",
         fingerprint="",
+        own_fingerprint="",
         findings=(finding,),
     )

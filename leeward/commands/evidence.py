@@ -34,15 +34,33 @@ def command() -> None:
 
 @command.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--key", type=click.Path(path_type=Path), help="Public key (PEM) that you trust.")
-@click.option("--fingerprint", default="", help="SHA-256 of the key that you trust, in hex.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Public key (PEM) that you trust.",
+)
+@click.option(
+    "--fingerprint",
+    "fingerprints",
+    multiple=True,
+    help="SHA-256 of the key that you trust, in hex.",
+)
 @FORMAT
 @click.pass_context
-def verify(ctx: click.Context, path: Path, key: Path | None, fingerprint: str, form: str) -> None:
+def verify(
+    ctx: click.Context,
+    path: Path,
+    keys: tuple[Path, ...],
+    fingerprints: tuple[str, ...],
+    form: str,
+) -> None:
     """Check every byte of the bundle at PATH, a folder or a zip.
 
     Works offline, without a plan and without AWS. Says what the result proves and what it does
-    not: docs/evidence.md.
+    not: docs/evidence.md. Name several keys where the signing key was replaced between the end of
+    a run and the review of its incident.
 
     Exit status: 0 whole, 1 not what was sealed, 2 PATH or the key cannot be used.
 
@@ -50,7 +68,7 @@ def verify(ctx: click.Context, path: Path, key: Path | None, fingerprint: str, f
     Example:
     leeward evidence verify build/drills/inc-20261122T084500Z-nexus-db
     """
-    verdict = verify_evidence(open_evidence(path), fingerprint=_trusted(key, fingerprint))
+    verdict = verify_evidence(open_evidence(path), trusted=_trusted(keys, fingerprints))
     verdict = _as_named(verdict, path.resolve())
     click.echo(json.dumps(verdict.to_json()) if form == "json" else _in_words(path, verdict))
     ctx.exit(0 if verdict.ok else 1)
@@ -73,17 +91,16 @@ def _incident_of(verdict: Verdict) -> str:
     return verdict.incident.removeprefix("review-")
 
 
-def _trusted(key: Path | None, fingerprint: str) -> str:
-    """The fingerprint to insist on; "" when the caller named neither."""
-    named = {_normal(fingerprint)} if fingerprint else set()
-    if key is not None:
-        named.add(fingerprint_of(_read_key(key)))
-    if len(named) > 1:
+def _trusted(keys: tuple[Path, ...], fingerprints: tuple[str, ...]) -> frozenset[str]:
+    """The fingerprints to insist on; none when the caller named neither."""
+    named = frozenset(_normal(it) for it in fingerprints)
+    given = frozenset(fingerprint_of(_read_key(it)) for it in keys)
+    if named and given and named != given:
         raise BadInput(
-            "the key and the fingerprint are not of one key",
-            hint="pass one of them, or find out which one is right",
+            "the keys and the fingerprints are not of the same keys",
+            hint="pass the one or the other, or find out which is right",
         )
-    return named.pop() if named else ""
+    return named | given
 
 
 def _read_key(path: Path) -> bytes:
@@ -121,6 +138,8 @@ def _in_words(path: Path, verdict: Verdict) -> str:
             f"  key             {printable(verdict.key_id)}",
             f"  fingerprint     {verdict.fingerprint}",
         ]
+    if verdict.own_fingerprint not in ("", verdict.fingerprint):
+        lines += [f"  of the run      sealed by another key, {verdict.own_fingerprint}"]
     lines += [f"  {f.code:<15} {printable(f'{f.where}: {f.message}')}" for f in verdict.findings]
     lines += [f"  proves          {verdict.proves}"]
     if verdict.does_not_prove:

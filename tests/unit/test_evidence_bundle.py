@@ -66,7 +66,7 @@ SMALL = small()
 
 
 def check(files: FilesByName, fingerprint: str = "") -> Verdict:
-    return verify_evidence(InMemoryFiles(files), fingerprint=fingerprint)
+    return verify_evidence(InMemoryFiles(files), trusted=[fingerprint] if fingerprint else [])
 
 
 def findings(files: FilesByName) -> set[tuple[str, str]]:

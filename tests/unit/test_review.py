@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ from chalicelib.incidents.streams import people_stream, review_stream
 from chalicelib.plan.people import PostIncident
 from chalicelib.plan.questions import asked_after
 from chalicelib.plan.records import EvidenceRecord
+from leeward.commands.evidence import command
 from leeward.evidence_files import open_evidence
 from leeward.review_page import changed_in, write_page
 from tests.evidence_sample import INCIDENT, recovered_run
@@ -175,7 +177,7 @@ def test_the_final_report_shows_words_who_wrote_them_and_actions(review: Review)
 def test_a_sealed_version_verifies_with_all_three_chains(review: Review, tmp_path: Path) -> None:
     review.finish()
     folder = review.folder(1, tmp_path / "review")
-    assert found(folder, fingerprint=review.signer.fingerprint) == []
+    assert found(folder, trusted=[review.signer.fingerprint]) == []
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.json")}
     assert {"records/000001.json", "incident/records/000001.json",
             "people/records/000001.json"} <= names  # fmt: skip
@@ -235,7 +237,7 @@ def test_a_chain_rewritten_between_the_run_and_the_review_is_found(
     review.incident = rewritten(kind).read(INCIDENT)
     review.finish()
     folder = review.folder(1, tmp_path / "r")
-    assert found(folder, fingerprint=review.signer.fingerprint) == ["chain-altered"]
+    assert found(folder, trusted=[review.signer.fingerprint]) == ["chain-altered"]
     with pytest.raises(Tampered) as caught:
         require_own_seal(INCIDENT, review.incident, review.own)
     assert caught.value.instance_code == "chain-altered"
@@ -248,8 +250,31 @@ def test_a_rewritten_chain_with_a_seal_of_its_own_key_is_found(
     review.incident, review.own = forged.read(INCIDENT), sealed_by(KeySigner(), forged)
     review.finish()
     folder = review.folder(1, tmp_path / "r")
-    trusted = review.signer.fingerprint
-    assert found(folder, fingerprint=trusted) == ["signed-by-another-key"]
+    assert found(folder, trusted=[review.signer.fingerprint]) == ["signed-by-another-key"]
+    assert found(folder) == ["signed-by-another-key"]
+
+
+def test_a_review_is_whole_after_the_signing_key_was_replaced_by_whoever_names_both(
+    review: Review, tmp_path: Path
+) -> None:
+    before = KeySigner()
+    review.own = sealed_by(before, recovered_run())
+    review.finish()
+    folder = review.folder(1, tmp_path / "r")
+    both = [before.fingerprint, review.signer.fingerprint]
+    assert found(folder, trusted=both) == []
+    assert found(folder, trusted=[review.signer.fingerprint]) == ["signed-by-another-key"]
+    words = [word for it in both for word in ("--fingerprint", it)]
+    done = CliRunner().invoke(command, ["verify", str(folder), *words])
+    assert done.exit_code == 0, done.output
+    assert f"sealed by another key, {before.fingerprint}" in done.output
+    alone = CliRunner().invoke(command, ["verify", str(folder)])
+    assert alone.exit_code == 1
+    assert "was the signing key replaced" in alone.output
+    assert found(folder, trusted=[before.fingerprint]) == ["signed-by-another-key"]
+    assert found(folder, trusted=[before.fingerprint, KeySigner().fingerprint]) == [
+        "signed-by-another-key"
+    ]
 
 
 def test_a_seal_taken_away_between_the_run_and_the_review_is_missed(
