@@ -367,7 +367,9 @@ def test_what_a_stranger_writes_over_in_another_cloud_is_brought_back(here: Stag
     name = name_of_key("unseen/new")
     outside = GcsObjectStore(connect_gcs(here.outside.login), OUTSIDE, f"{COMPONENT}/")
     outside.put(name, bytes(outside.facts(name).size_bytes))
-    assert ", 1 object copied" in here.run("sync", location="secondary")["found"]
+    told = here.run("sync", location="secondary")["found"]
+    assert ", 1 object copied (0.0 MB), 1 WRITTEN OVER, 0 deleted" in told
+    assert here.metric("Damaged.secondary")[-1] == 1.0, "no check will see it any more"
     assert outside.get(name).startswith(b"LWSEAL")
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 from chalicelib.backup.bucket.in_parts import Compared, may_be_older
 from chalicelib.backup.bucket.replicas import Replica
@@ -26,9 +27,10 @@ SPLIT_AFTER = 16_000
 CUTS = 32
 # Folders that are asked for at one level, one page.
 FOLDERS = 1000
-# Keys whose versions are asked for at once.
+# Keys of which more is asked at once.
 ASKED_AT_ONCE = 64
 
+Ask = Callable[[], Awaitable[KeyDecision]]
 # None: there is nothing to wait for, as with almost every key of most syncs.
 Take = Callable[[KeyDecision, ObjectRow | None], Awaitable[None] | None]
 
@@ -116,28 +118,37 @@ class Walk:
         decision = decide_key(source, target, self._policy)
         if target and source and source.key in self._went_back and decision.reason != "same-etag":
             decision = decision._replace(action="copy", reason="went-back")
+        if source and decision.reason == "overwritten":
+            return self._begin_asking(source, partial(self._look_again, source))
         if source and needs_memory(source, target):
             self._compared.add(source)
             if target and decision.reason == "copied-later" and not self._compared.knows(source):
-                return self._begin_asking(decision, source, target)
+                ask = partial(self._ask_versions, decision, source, target)
+                return self._begin_asking(source, ask)
         return self._take(decision, source)
 
-    async def _begin_asking(
-        self, decision: KeyDecision, source: ObjectRow, target: ObjectRow
-    ) -> None:
+    async def _begin_asking(self, source: ObjectRow, ask: Ask) -> None:
         await self._asking.acquire()
-        self._walkers.create_task(self._ask_versions(decision, source, target))
+        self._walkers.create_task(self._ask(source, ask))
 
-    async def _ask_versions(
-        self, decision: KeyDecision, source: ObjectRow, target: ObjectRow
-    ) -> None:
+    async def _ask(self, source: ObjectRow, ask: Ask) -> None:
         try:
-            if await may_be_older(self._source, source, target):
-                decision = decision._replace(action="copy", reason="may-be-older")
+            decision = await ask()
         finally:
             self._asking.release()
         if (taken := self._take(decision, source)) is not None:
             await taken
+
+    async def _ask_versions(
+        self, decision: KeyDecision, source: ObjectRow, target: ObjectRow
+    ) -> KeyDecision:
+        if await may_be_older(self._source, source, target):
+            return decision._replace(action="copy", reason="may-be-older")
+        return decision
+
+    async def _look_again(self, source: ObjectRow) -> KeyDecision:
+        """What an event is bringing right now may get its note a moment after its last byte."""
+        return decide_key(source, await self._replica.look(source.key), self._policy)
 
     async def _split(self, span: Span, key: str) -> None:
         """A cut itself belongs to the span before it: listings begin after a key."""

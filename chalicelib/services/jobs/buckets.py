@@ -93,8 +93,9 @@ def sync(component: str, location: str = "", seconds: float = SYNC_SECONDS) -> d
     """Make a replica what the bucket is; of the one in AWS, write down what it holds.
 
     Publishes `Synced.<location>` when nothing was left behind, `SyncFailures.<location>`, and
-    `MissedEvents.<location>`: changes that the events should have brought. What does not fit into
-    one invocation goes on in shards, whose machine publishes the same at its end.
+    `MissedEvents.<location>`: changes that the events should have brought. What somebody wrote over
+    in another cloud is copied again, and told as `Damaged.<location>` as a check does. What does
+    not fit into one invocation goes on in shards, whose machine publishes the same at its end.
 
     Raises:
         Refused: code "too-many-deletions": nothing was deleted (`leeward sync --approve`).
@@ -208,10 +209,17 @@ def missed(result: SyncResult) -> int:
 
 
 def missed_values(component: str, location: str, result: SyncResult) -> dict[str, float]:
-    """As a metric, where events bring anything."""
-    if location not in _at_once(component):
-        return {}
-    return {f"MissedEvents.{location}": float(missed(result))}
+    """As metrics: what events should have brought, where they bring anything, and what somebody
+    wrote over, which no check will see any more."""
+    over = _written_over(result)
+    values = {f"Damaged.{location}": float(over)} if over else {}
+    if location in _at_once(component):
+        values[f"MissedEvents.{location}"] = float(missed(result))
+    return values
+
+
+def _written_over(result: SyncResult) -> int:
+    return result.reasons.get("copy overwritten", 0)
 
 
 def tell_sync(location: str, synced: Synced) -> str:
@@ -221,10 +229,12 @@ def tell_sync(location: str, synced: Synced) -> str:
     result = synced.result
     copied = f"{counted(result.copied, 'object')} copied ({result.copied_bytes / 1e6:.1f} MB)"
     late = f", {missed(result)} of them missed by the events" if missed(result) else ""
+    over = f", {_written_over(result)} WRITTEN OVER" if _written_over(result) else ""
     point = f"; {synced.point.id}" if synced.point else ""
     compared = counted(result.source_objects, "object")
     gone = tell_removed(result.removed, result.erased, result.removed_versions)
-    return f"{location}: {compared} compared, {copied}{late}, {result.deleted} deleted{gone}{point}"
+    done = f"{copied}{late}{over}, {result.deleted} deleted{gone}"
+    return f"{location}: {compared} compared, {done}{point}"
 
 
 async def _replicate(component: str, event: dict[str, Any]) -> dict[str, Replicated]:
