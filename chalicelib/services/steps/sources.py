@@ -154,8 +154,8 @@ def choose_again(
     """
     kept = _kept(run, component)
     left = kept.get("left", {}) | ({source.location: error.message} if leave else {})
-    what = f"read {component} from {source.location} no longer as it was begun"
-    say(run, decision(what=what, why=error.message), about=f"{source.location}/{error.message}")
+    why = f"{source.location}: {error.message}"
+    say(run, decision(what=f"ask every location for {component} again", why=why), about=why)
     try:
         item = _choose_other(run, component, target, _lost_locations(run) | left.keys())
     except LeewardError as none_left:
