@@ -116,9 +116,15 @@ def replicate(event: Event) -> Event:
 
 
 def sync(event: Event) -> Event:
-    """Make a bucket's replica what the bucket is: {"component"}, or with "location", "seconds"."""
-    from chalicelib.services.jobs.buckets import sync
+    """Make a bucket's replica what the bucket is: {"component"}, or with "location", "seconds".
 
+    With "doubted", keys that a check found wrong there, these alone are brought again.
+    """
+    from chalicelib.services.jobs.buckets import sync
+    from chalicelib.services.jobs.doubted import bring_again
+
+    if "doubted" in event:
+        return bring_again(event["component"], event["location"], event["doubted"])
     more = {"seconds": float(event["seconds"])} if "seconds" in event else {}
     return sync(event["component"], event.get("location", ""), **more)
 

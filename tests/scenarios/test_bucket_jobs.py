@@ -398,6 +398,31 @@ def test_a_person_sees_the_replicas_too(here: Stage) -> None:
             assert one["result"]["objects"] == len(here.contents(BUCKET))
 
 
+def test_damage_in_another_cloud_that_only_reading_finds_is_mended(here: Stage) -> None:
+    """Whoever wrote it kept the note, and noted the checksum of what it wrote."""
+    name, key = name_of_key("unseen/new"), "unseen/new"
+    outside = GcsObjectStore(connect_gcs(here.outside.login), OUTSIDE, f"{COMPONENT}/")
+    good, note = outside.get(name), outside.facts(name).note or ""
+    bad = good[:-1] + bytes([good[-1] ^ 1])
+    outside.noting(lambda: note).put(name, bad)
+    assert ", 0 objects copied" in here.run("sync", location="secondary")["found"]
+    told = ""
+
+    def is_found() -> bool:
+        nonlocal told
+        told = here.run("check", location="secondary")["found"]
+        return f"'{key}': damaged" in told
+
+    wait_for(is_found, "it was never read", seconds=90)
+    assert here.cloud.wait_idle()
+    assert outside.get(name) != bad
+    wait_for(
+        lambda: here.run("check", location="secondary")["ok"] is True,
+        "it is still wrong",
+        seconds=90,
+    )
+
+
 def _put_back(here: Stage, key: str, age: timedelta) -> None:
     """As if all of its versions had been written so long ago, in the bucket and in the replica."""
     from moto.s3.models import s3_backends

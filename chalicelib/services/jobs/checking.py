@@ -60,6 +60,7 @@ def check(component: str, location: str) -> dict[str, Any]:
 def _check_replica(
     component: str, location: str, points: CheckResult, until: datetime
 ) -> dict[str, Any]:
+    from chalicelib.services.jobs.doubted import doubted_keys
     from chalicelib.services.jobs.replica_checks import check_objects, tell_objects
 
     policy = policy_of(build.plan(), build.plan().components[component])
@@ -75,7 +76,10 @@ def _check_replica(
     if points.findings:
         _start_repair(component, location, points.findings)
     if objects and objects.findings:
-        build.functions().start("sync", {"component": component, "location": location})
+        where = {"component": component, "location": location}
+        build.functions().start("sync", where)
+        if location != build.locations().primary and (keys := doubted_keys(objects.findings)):
+            build.functions().start("sync", {**where, "doubted": keys})
     told = f"{tell_check(points)}; {tell_objects(objects)}"
     return {"ok": points.ok and objects is not None and objects.ok, "found": told}
 
