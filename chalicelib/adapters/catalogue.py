@@ -1,12 +1,13 @@
 """The recovery points of one component: manifests in its object store, an index beside them.
 
 The manifests are the truth; the index makes a manifest that was rewritten in place visible and
-holds the small facts of the last WAL tick. It can be lost: what it knew is found again.
+holds the small facts of the last WAL tick. A point that it does not know may be anybody's, and is
+quarantined. It can be lost: whoever makes it again from the manifests says that they are right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -30,6 +31,7 @@ from chalicelib.plan.manifest import (
 from chalicelib.plan.record import read_json
 from chalicelib.plan.records import (
     INFECTED_POINT,
+    UNKNOWN_POINT,
     DatabasePoint,
     PointStanding,
     Proof,
@@ -56,6 +58,7 @@ Histories = Mapping[int, tuple[tuple[int, int], ...]]
 
 READ_THREADS = 8
 WAL_PROGRESS = "wal"
+UNKNOWN = "nobody entered it into the index (`leeward catalogue rebuild` does)"
 
 
 class StoredCatalogue:
@@ -174,8 +177,12 @@ class StoredCatalogue:
             if "digest" in entry
         }
 
+    def recorded(self, point_id: str) -> str | None:
+        found = self._index.get(self._partition, point_id) if self._index else None
+        return str(found["digest"]) if found and "digest" in found else None
+
     def index_from(
-        self, holdings: Holdings, *, dry_run: bool = False
+        self, holdings: Holdings, *, only: Collection[str] = (), dry_run: bool = False
     ) -> dict[str, list[str] | dict[str, str]]:
         """Make the index again from the manifests of any one location.
 
@@ -183,6 +190,7 @@ class StoredCatalogue:
 
         Args:
             holdings: read without an index.
+            only: ids of what is entered; (): all.
         Returns:
             {"added": ids, "without_manifest": ids of entries that no manifest stands behind,
             "differing": ids of which the index recorded another manifest, "unreadable": {id: why}}.
@@ -192,7 +200,7 @@ class StoredCatalogue:
         points = {item.point.id: item for item in holdings.standings}
         digests = {name: digest_of_manifest(item.point) for name, item in points.items()}
         recorded = {name: str(item["digest"]) for name, item in known.items() if "digest" in item}
-        added = sorted(points.keys() - recorded.keys())
+        added = sorted((points.keys() & (set(only) or points.keys())) - recorded.keys())
         for point_id in () if dry_run else added:
             quarantined = points[point_id].quarantined or known.get(point_id, {}).get("reason", "")
             entry = {"digest": digests[point_id], "state": "taken"}
@@ -294,6 +302,8 @@ class StoredCatalogue:
         if entry.get("state") == "quarantined":
             reason = str(entry.get("reason", "")) or "its index entry says so"
             return reason, str(entry.get("code", ""))
+        if self._index is not None and "digest" not in entry:
+            return UNKNOWN, UNKNOWN_POINT
         told = self._quarantined.get(point_id, "")
         return told, INFECTED_POINT if told else ""
 

@@ -83,6 +83,8 @@ def point_from_json(data: dict[str, Any]) -> RecoveryPoint:
 
 # The code of a quarantine that is about the content, wherever it lies.
 INFECTED_POINT = "infected"
+# That of a point which nobody has entered into the index: it may be anybody's.
+UNKNOWN_POINT = "not-indexed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,8 +94,9 @@ class PointStanding(Record):
     proven_at: when it was last restored and found sound; None: never. read_at: when all of its
     bytes were last read and agreed with the manifest. held: why it must stay, "" when nobody said
     so. quarantined: why no restore may use it; quarantine_code: "infected" is said of the content,
-    wherever it lies, any other of this location, "" of what nobody knows. locked_until: before then
-    the store refuses to delete it.
+    wherever it lies, and so is "not-indexed" (nobody has entered it into the index), any other of
+    this location, "" of what nobody knows. locked_until: before then the store refuses to delete
+    it.
     """
 
     point: RecoveryPoint
@@ -107,7 +110,12 @@ class PointStanding(Record):
     @property
     def is_damaged(self) -> bool:
         """Quarantined for what is wrong with this location's copy alone."""
-        return bool(self.quarantined) and self.quarantine_code not in ("", INFECTED_POINT)
+        of_content = ("", INFECTED_POINT, UNKNOWN_POINT)
+        return bool(self.quarantined) and self.quarantine_code not in of_content
+
+    @property
+    def is_unknown(self) -> bool:
+        return self.quarantine_code == UNKNOWN_POINT
 
 
 @dataclass(frozen=True)

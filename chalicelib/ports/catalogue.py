@@ -81,6 +81,9 @@ class Catalogue(Protocol):
         """Point id -> digest of its manifest, as the index recorded it; None without an index.
         One that knows nothing, beside manifests, was lost or wiped."""
 
+    def recorded(self, point_id: str) -> str | None:
+        """Of one point, as `indexed`; None when the index knows nothing of it, or there is none."""
+
     def wal_progress(self) -> dict[str, Any]:
         """What the last WAL tick noted; {} when there was none."""
 

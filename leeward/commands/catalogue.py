@@ -24,6 +24,7 @@ from leeward.strays import look_for_strays
 
 if TYPE_CHECKING:
     from chalicelib.plan.records import PointStanding
+    from chalicelib.ports import Holdings
     from chalicelib.recover.choose_copy import Candidate
 
 PLAN = click.option("--plan", "plan_path", required=True, type=PLAN_PATH, help="The plan's YAML.")
@@ -42,8 +43,8 @@ def command() -> None:
 def list_points(component: str, plan_path: Path, access: Access, form: str) -> None:
     """List COMPONENT's recovery points in every location, and what is known of each.
 
-    Exit status: 0; 1 when a location does not answer or holds a point that is not whole; 2 the
-    input cannot be used.
+    Exit status: 0; 1 when a location does not answer, or holds a point that is not whole or that
+    nobody entered into the index (unknown); 2 the input cannot be used.
 
     \b
     Example:
@@ -55,7 +56,7 @@ def list_points(component: str, plan_path: Path, access: Access, form: str) -> N
         click.echo(json.dumps({"component": component, "locations": list(map(_as_json, found))}))
     else:
         _print(found)
-    if any(it.holdings is None or it.holdings.rejected for it in found):
+    if not all(it.holdings is not None and _is_sound(it.holdings) for it in found):
         sys.exit(1)
 
 
@@ -132,6 +133,7 @@ def release(
 @click.argument("component")
 @PLAN
 @click.option("--from", "location", help="Read the manifests there, not in the primary location.")
+@click.option("--point", "points", multiple=True, help="Enter this one alone; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
 @access_options
 @FORMAT
@@ -139,6 +141,7 @@ def rebuild(
     component: str,
     plan_path: Path,
     location: str | None,
+    points: tuple[str, ...],
     dry_run: bool,
     access: Access,
     form: str,
@@ -147,7 +150,8 @@ def rebuild(
 
     The manifests are the truth. What contradicts them is kept and named: an entry whose manifest
     is gone or another than it recorded, a manifest that cannot be read. Somebody may have deleted,
-    or written, what should not be.
+    or written, what should not be. What is entered may be restored: look first, with --dry-run,
+    which of them nobody took.
 
     Exit status: 0 the index agrees with the manifests; 1 it does not, and where is told.
 
@@ -164,8 +168,10 @@ def rebuild(
         places.location(location or places.primary)
         store = places.store(location or places.primary, component)
         holdings = StoredCatalogue(store, component).holdings()
+        for point in points:
+            _require_point(holdings.standings, point)
         index = StoredCatalogue(store, component, index=build.state())
-        change = index.index_from(holdings, dry_run=dry_run)
+        change = index.index_from(holdings, only=points, dry_run=dry_run)
     if form == "json":
         click.echo(json.dumps({"changed": not dry_run} | change))
     else:
@@ -207,6 +213,10 @@ def strays(plan_path: Path, access: Access, form: str) -> None:
             click.echo(line)
     if not all(it.ok for it in found):
         sys.exit(1)
+
+
+def _is_sound(holdings: Holdings) -> bool:
+    return not holdings.rejected and not any(it.is_unknown for it in holdings.standings)
 
 
 def _contradictions(change: dict[str, Any]) -> list[str]:
@@ -283,7 +293,8 @@ def _table(standings: tuple[PointStanding, ...]) -> Table:
 def _remarks(standings: tuple[PointStanding, ...]) -> Iterator[tuple[str, str]]:
     """Below the table: a reason is as long as its writer wants, and an id is never cut."""
     for item in standings:
-        for what, reason in (("quarantined", item.quarantined), ("held", item.held)):
+        no = "unknown" if item.is_unknown else "quarantined"
+        for what, reason in ((no, item.quarantined), ("held", item.held)):
             if reason:
                 yield item.point.id, f"{what}: {printable(reason)}"
 

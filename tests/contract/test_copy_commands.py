@@ -7,12 +7,16 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.ansi import AnsiDecoder
 
+from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.adapters.sealing.offline_keys import create_key_pair
 from tests.commands import LEEWARD, NEXUS, ROOT, clean_environment, run
 
@@ -166,13 +170,46 @@ def test_a_lost_index_is_made_again(cloud: Cloud) -> None:
     [table] = [name for name in tables if "StateTable" in name]
     [standing] = listed(cloud)["primary"]["points"]
     entry = {"pk": {"S": "catalogue#nexus-db"}, "sk": {"S": standing["point"]["id"]}}
+    cloud.json("copy", cloud.plan)
     cloud.client("dynamodb").delete_item(TableName=table, Key=entry)
     words = ("catalogue", "rebuild", "nexus-db", "--plan", cloud.plan, "--from", "tertiary")
-    cloud.json("copy", cloud.plan)
+    assert cloud.run("copy", cloud.plan).returncode == 1, "it vouches for nothing"
+    restore = ("restore", "point", "nexus-db", "--plan", cloud.plan, "--dry-run")
+    refused = cloud.run(*restore, "--from", "primary")
+    assert "leeward catalogue rebuild" in " ".join(refused.stderr.split())
     assert cloud.json(*words, "--dry-run")["added"] == [standing["point"]["id"]]
     assert cloud.json(*words)["added"] == [standing["point"]["id"]]
+    assert cloud.run(*restore, "--from", "primary").returncode == 0
     agrees = {"without_manifest": [], "differing": [], "unreadable": {}}
     assert cloud.json(*words) == {"changed": True, "added": []} | agrees
+
+
+def test_a_point_that_nobody_took_is_named_and_chosen_by_nothing(cloud: Cloud) -> None:
+    """Well formed, with its digest, in the backup bucket: by somebody who may write there."""
+    s3, plan = cloud.client("s3"), ("--plan", cloud.plan)
+    [bucket] = [it["Name"] for it in s3.list_buckets()["Buckets"] if "backupbucket" in it["Name"]]
+    plain = StoredCatalogue(S3ObjectStore(s3, bucket, "nexus-db/"), "nexus-db")
+    [standing] = plain.holdings().standings
+    at, true = standing.point.taken_at + timedelta(seconds=1), standing.point.id
+    forged = f"{at:%Y%m%dT%H%M%SZ}-full"
+    plain.add(replace(standing.point, id=forged, taken_at=at))
+    try:
+        done = cloud.run("catalogue", "list", "nexus-db", *plan)
+        assert done.returncode == 1
+        assert f"{forged}: unknown: nobody entered it into the index" in done.stdout
+        chosen = cloud.json("restore", "point", "nexus-db", *plan, "--dry-run")
+        assert chosen["point_id"] == true
+        cloud.json("copy", cloud.plan)
+        done = cloud.run("catalogue", "list", "nexus-db", *plan, "--format", "json")
+        found = {it["location"]: it["points"] for it in json.loads(done.stdout)["locations"]}
+        ids = {name: [it["point"]["id"] for it in points] for name, points in found.items()}
+        assert ids == {"primary": [true, forged]} | dict.fromkeys(LOCATIONS, [true])
+        rebuild = ("catalogue", "rebuild", "nexus-db", *plan, "--dry-run")
+        assert cloud.json(*rebuild)["added"] == [forged]
+        assert cloud.json(*rebuild, "--point", forged)["added"] == [forged]
+        assert cloud.json(*rebuild, "--point", true)["added"] == []
+    finally:
+        plain.forget(forged)
 
 
 def test_the_copies_are_read_without_aws(

@@ -6,12 +6,23 @@ import dataclasses
 import json
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
-from chalicelib.errors import BadInput, LeewardError, NotReady, Refused, Tampered, Unavailable
+from chalicelib.backup.copy_decision import decide_copies
+from chalicelib.backup.retention.decide import decide_retention
+from chalicelib.errors import (
+    BadInput,
+    LeewardError,
+    NotReady,
+    Quarantined,
+    Refused,
+    Tampered,
+    Unavailable,
+)
+from chalicelib.plan.components import Retention
 from chalicelib.plan.manifest import write_manifest
 from chalicelib.plan.records import (
     CheckResult,
@@ -22,6 +33,8 @@ from chalicelib.plan.records import (
     canonical_json,
 )
 from chalicelib.ports import Listed
+from chalicelib.recover.choose_copy import Candidate, choose_copy
+from chalicelib.recover.points import choose_points
 from tests.fakes import InMemoryObjectStore
 from tests.fakes_state import InMemoryState
 
@@ -39,14 +52,14 @@ class Shelf:
         self.indexed = StoredCatalogue(self.store, "db", index=self.index)
         self.plain = StoredCatalogue(self.store, "db")
 
-    def add(self, point_id: str) -> DatabasePoint:
+    def add(self, point_id: str, *, entered: bool = True) -> DatabasePoint:
         stored = self.store.put(f"points/{point_id}/base.tar.zst", b"data")
         point = DatabasePoint(
             id=point_id, component="db", kind="full", taken_at=AT, finished_at=AT, system_id="1",
             server_version=170010, timeline=1, start_lsn=1, end_lsn=2, objects=(stored,),
             source_bytes=4, encryption="none",
         )  # fmt: skip
-        self.indexed.add(point)
+        (self.indexed if entered else self.plain).add(point)
         return point
 
     def rejected(self) -> list[tuple[str, str]]:
@@ -326,6 +339,55 @@ def test_a_lost_index_is_made_again_from_the_manifests(shelf: Shelf) -> None:
     assert lost.index_from(holdings) == {"added": []} | agrees
     assert lost.indexed() == shelf.indexed.indexed()
     assert lost.holdings() == shelf.indexed.holdings()
+
+
+def test_a_point_that_nobody_entered_into_the_index_is_unknown(shelf: Shelf) -> None:
+    """Whoever may write to the backups could put one there, and have it restored."""
+    known = shelf.add("20261121T000000Z-full")
+    forged = shelf.add("20261122T000000Z-full", entered=False)
+    found = shelf.indexed.inventory()
+    assert found.points == (known,)
+    [(refused, code)] = [(it.point_id, it.code) for it in found.rejected]
+    assert (refused, code) == (forged.id, "quarantined")
+    with pytest.raises(Quarantined, match="nobody entered it into the index"):
+        choose_points(found.holdings, "full", point_id=forged.id)
+    assert choose_points(found.holdings, "full") == (known,)
+    assert [it.point for it in shelf.plain.holdings().standings] == [known, forged]
+    shelf.indexed.index_from(shelf.plain.holdings(), only=[forged.id])
+    assert shelf.indexed.inventory().points == (known, forged)
+
+
+def test_an_unknown_point_takes_no_other_s_place(shelf: Shelf) -> None:
+    """Nor is it removed: what it is, a person must find out."""
+    known = shelf.add("20261121T000000Z-full")
+    shelf.indexed.note_proof(known.id, PROOF)
+    for number in range(2, 9):
+        forged = shelf.add(f"2026112{number}T000000Z-full", entered=False)
+        shelf.plain.note_proof(forged.id, PROOF)
+    standings = shelf.indexed.holdings().standings
+    decision = decide_retention(standings, Retention(daily=1), now=AT + timedelta(days=400))
+    assert decision.prune == ()
+    assert "newest-proven" in {
+        reason.rule for it in decision.keep if it.standing.point == known for reason in it.reasons
+    }
+
+
+def test_one_that_is_unknown_is_copied_nowhere_and_restored_from_nowhere(shelf: Shelf) -> None:
+    """Its copy elsewhere, where no index is, is the same."""
+    known = shelf.add("20261121T000000Z-full")
+    forged = shelf.add("20261122T000000Z-full", entered=False)
+    held = shelf.indexed.inventory()
+    decision = decide_copies(held.holdings, shelf.store.list(), [])
+    assert not [key for key in map(str, decision.points) if forged.id in key]
+    assert [key for key in map(str, decision.points) if known.id in key]
+    elsewhere = shelf.plain.holdings()
+    candidates = (
+        Candidate("primary", 0, error=Unavailable("no answer", hint="")),
+        Candidate("gcs", 2, elsewhere),
+        Candidate("here", 0, held.holdings, primary=True),
+    )
+    choice = choose_copy(candidates, RecoveryTarget("end", ""))
+    assert choice.point_id == known.id
 
 
 def test_an_entry_without_a_manifest_is_kept_and_named(shelf: Shelf) -> None:

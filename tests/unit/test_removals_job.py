@@ -32,6 +32,7 @@ class Job:
         self.source = VersionedBucket("nexus-assets")
         self.replica = VersionedBucket("replica", self.source.world)
         self.store, self.state = InMemoryObjectStore(), InMemoryState()
+        self.catalogue = StoredCatalogue(self.store, COMPONENT, index=self.state)
         self.metrics: list[float] = []
         self.points: list[RecoveryPoint] = []
 
@@ -56,7 +57,7 @@ class Job:
             finished_at=self.source.now, objects=taken.objects, source_bytes=taken.bytes,
             encryption="",
         )  # fmt: skip
-        StoredCatalogue(self.store, COMPONENT).add(point)
+        self.catalogue.add(point)
         self.source.now = self.replica.now = self.source.now + DAY
         return point
 
@@ -83,6 +84,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     ):  # fmt: skip
         monkeypatch.setattr(build, name, lambda value=value: value)
     monkeypatch.setattr(build, "backups", lambda component: made.store)
+    monkeypatch.setattr(build, "catalogue", lambda component: made.catalogue)
     return made
 
 
@@ -156,6 +158,22 @@ def test_an_inventory_larger_than_any_is_passed_over_and_not_read(
     assert job.gone() == ["a"]
     assert point_key(older.id, MANIFEST) in read
     assert point_key(newer.id, MANIFEST) not in read
+
+
+def test_an_inventory_that_nobody_entered_into_the_index_is_passed_over(job: Job) -> None:
+    """Whoever removes versions for good could write one that names none of them."""
+    older = job.night("a", "b")
+    job.erase("a")
+    index = StoredCatalogue(job.store, COMPONENT, index=job.state)
+    job.catalogue = StoredCatalogue(job.store, COMPONENT)
+    forged = job.night("c")
+    job.catalogue = index
+    assert forged.id > older.id
+    assert job.gone() == ["a"]
+    for row in job.state.query(f"catalogue#{COMPONENT}"):
+        entry = {name: value for name, value in row.items() if name != "sort"}
+        assert job.state.remove(f"catalogue#{COMPONENT}", row["sort"], expected=entry)
+    assert job.look().unread == (forged.id, older.id), "nobody knows, and that is no green"
 
 
 def test_another_cloud_is_held_against_every_inventory_since_its_last_good_sync(job: Job) -> None:

@@ -21,6 +21,7 @@ from chalicelib.evidence.text import counted
 from chalicelib.plan.manifest import (
     MANIFEST,
     POINTS,
+    digest_of_manifest,
     parse_manifest,
     point_of_key,
     require_small,
@@ -118,12 +119,15 @@ def _note(location: str) -> str:
 
 
 def _sound_point(store: ObjectStore, component: str, row: Listed) -> RecoveryPoint | None:
-    """None when it is not what its manifest says. A quarantined one witnesses all the same."""
+    """None when it is not what its manifest says, or not what was entered into the index. A
+    quarantined one witnesses all the same."""
     point_id = point_of_key(row.key)
     try:
         require_small(point_id, row.size_bytes)
         point = parse_manifest(point_id, store.get(row.key), component=component)
     except (Damaged, Tampered, Truncated):
+        return None
+    if build.catalogue(component).recorded(point_id) != digest_of_manifest(point):
         return None
     return point if is_sound(store, point) else None
 

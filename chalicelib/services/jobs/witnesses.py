@@ -41,12 +41,13 @@ def know_bucket(component: str, to_at: datetime) -> Known:
     """What can be said of the component's bucket at a moment.
 
     An inventory that is not what its manifest says is passed over for the next one. A quarantined
-    one is asked too: what it names was there, whoever wrote it.
+    one is asked too: what it names was there, whoever wrote it. One that the index does not know
+    may name what never was.
     """
     from chalicelib.verify.ransomware import seen_rules
 
     standings = build.catalogue(component).holdings().standings
-    points = [it.point for it in standings if it.point.kind == "objects"]
+    points = [it.point for it in standings if it.point.kind == "objects" and not it.is_unknown]
     store, unread = build.backups(component), []
     while True:
         chosen = [point for point in choose_witnesses(points, to_at) if point is not None]
