@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Literal
 
-from chalicelib.plan.copy_notes import CopyNote
+from chalicelib.plan.copy_notes import NO_COPY, CopyNote
 from chalicelib.plan.inventory import InventoryEntry
 from chalicelib.plan.records import RecoveryPoint
 from chalicelib.verify.copies.findings import Finding, in_bytes
@@ -35,13 +35,13 @@ def judge_row(
     """
     if versioned:
         return _judge_facts(entry, row, point)
-    if row.noted is None or not _tells(entry):
-        return NEWER if row.modified_at > point.taken_at else _judge_facts(entry, row, point)
-    if not row.noted.etag:
+    if row.noted == NO_COPY:
         if row.modified_at > now - SETTLES:
             return NEWER
         found = f"{in_bytes(row.size_bytes)} that are no copy made by Leeward"
         return Finding("overwritten", entry.key, point.id, tell_entry(entry), found)
+    if row.noted is None or not (entry.sha256 or entry.source):
+        return NEWER if row.modified_at > point.taken_at else _judge_facts(entry, row, point)
     if _is_same(entry, row.noted):
         return _judge_facts(entry, row, point)
     came_late = entry.modified_at > point.taken_at - A_NIGHT
@@ -55,10 +55,6 @@ def tell_entry(entry: InventoryEntry) -> str:
     version = f", version {entry.version}" if entry.version else ""
     known = f", sha-256 {entry.sha256}" if entry.sha256 else ""
     return f"{entry.size_bytes} bytes{version}{known}"
-
-
-def _tells(entry: InventoryEntry) -> bool:
-    return bool(entry.sha256 or entry.source)
 
 
 def _is_same(entry: InventoryEntry, noted: CopyNote) -> bool:
