@@ -33,6 +33,7 @@ from chalicelib.evidence.chain import (
     genesis,
     next_record,
     require_chain,
+    steps_over,
 )
 from chalicelib.evidence.entries import foreign_object
 from chalicelib.plan.records import EvidenceRecord
@@ -69,8 +70,8 @@ class _Known:
 
     keys: of each place, in order, the digits that stand for its record's key. records: those that
     were read here, or written, by their number. begun: whether anything is known, which may be that
-    there are none. foreign: what lies behind the last record and is none. left: names of what lies
-    where nothing should yet.
+    there are none. foreign: what lies behind the last record and is none; passed: the same before
+    it. left: names of what lies where nothing should yet.
     """
 
     begun: bool = False
@@ -78,6 +79,7 @@ class _Known:
     keys: list[str] = field(default_factory=list)
     records: dict[int, EvidenceRecord] = field(default_factory=dict)
     foreign: list[_Foreign] = field(default_factory=list)
+    passed: list[_Foreign] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
     def add(self, record: EvidenceRecord) -> None:
@@ -85,6 +87,7 @@ class _Known:
         self.keys += [_NO_RECORD] * len(self.foreign)
         self.keys.append(_digits_of(record.key))
         self.records[record.seq] = record
+        self.passed += self.foreign
         self.foreign = []
 
     def end(self, stream: str) -> Head | None:
@@ -157,11 +160,14 @@ class StoredRecords:
         known = self._catch_up(stream)
         if known.left:
             raise _out_of_place(stream, f"found {known.left[0]} out of its place")
-        if known.foreign:
-            raise known.foreign[0].error
         numbers = [seq for seq, it in enumerate(known.keys, start=1) if it != _NO_RECORD]
         self._fetch(stream, [seq for seq in numbers if seq not in known.records])
         chain = [known.records[seq] for seq in numbers]
+        named = {place for record in chain for place in steps_over(record)}
+        for it in (*known.passed, *known.foreign):
+            if it.place not in named:
+                # It may be a record that was altered, of which nobody said that it is none.
+                raise it.error
         require_chain(stream, chain)
         return chain
 

@@ -110,8 +110,9 @@ def test_a_record_that_was_altered_where_others_follow_is_not_taken_for_it() -> 
     say(records_on(store), 1, 2, 3)
     store.objects[record_key(STREAM, 2)] = b"junk"
     say(records_on(store), 4)
-    with pytest.raises(Tampered):
+    with pytest.raises(Tampered, match="000002") as caught:
         records_on(store).read(STREAM)
+    assert caught.value.instance_code == "not-a-record"
 
 
 def test_nobody_can_disown_a_record_by_naming_it() -> None:
