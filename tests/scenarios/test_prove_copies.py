@@ -13,6 +13,7 @@ import pytest
 
 from chalicelib.adapters.catalogue import StoredCatalogue
 from chalicelib.adapters.clock import SystemClock
+from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.folder.tree import FolderTree
 from chalicelib.adapters.git.repository import GitRepository
 from chalicelib.adapters.s3.store import S3ObjectStore
@@ -42,8 +43,12 @@ class Stage:
         bucket = self.deployed.names["BackupBucket"]
         return S3ObjectStore(self.cloud.client("s3"), bucket, f"{component}/")
 
+    def catalogue(self, component: str) -> StoredCatalogue:
+        index = DynamoDbState(self.cloud.client("dynamodb"), self.deployed.names["StateTable"])
+        return StoredCatalogue(self.store(component), component, index=index)
+
     def standings(self, component: str) -> tuple[PointStanding, ...]:
-        return StoredCatalogue(self.store(component), component).holdings().standings
+        return self.catalogue(component).holdings().standings
 
     def fire(self, component: str, what: str = "prove-remote") -> None:
         self.cloud.fire(rule_name(self.plan, component, what))
@@ -92,12 +97,11 @@ def _take(here: Stage, host: Path) -> None:
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "Say hello"], check=True)
     store, clock = here.store("user-files"), SystemClock()
-    catalogue = StoredCatalogue(store, "user-files")
+    catalogue = here.catalogue("user-files")
     take_files(FolderTree(host / "uploads"), store, catalogue, component="user-files", clock=clock)
     source = GitRepository(repository.as_uri(), inherited={})
     for name in ("code", "old-code"):
-        store = here.store(name)
-        take_git(source, store, StoredCatalogue(store, name), component=name, clock=clock)
+        take_git(source, here.store(name), here.catalogue(name), component=name, clock=clock)
 
 
 def test_each_kind_is_restored_and_the_proof_lies_beside_its_point(here: Stage) -> None:
