@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from chalicelib.plan.manifest import (
+    BEGUN,
     HOLD,
     MANIFEST,
     PROOF,
@@ -188,7 +189,7 @@ def _is_quarantine(key: str) -> bool:
 
 def _is_data(key: str) -> bool:
     """What never changes under its key."""
-    of_point = key.startswith("points/") and not key.endswith((READ, SEALED, *NOTES))
+    of_point = key.startswith("points/") and not key.endswith((READ, SEALED, BEGUN, *NOTES))
     return of_point or key.startswith("wal/")
 
 

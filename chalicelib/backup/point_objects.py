@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import secrets
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Self
 
 import zstandard
 
-from chalicelib.plan.records import StoredObject, canonical_json
+from chalicelib.errors import LeewardError, Refused
+from chalicelib.plan.manifest import BEGUN, point_key
+from chalicelib.plan.records import StoredObject, canonical_json, format_time
 from chalicelib.ports import Clock, ObjectStore, ObjectWriter
 
 LEVEL = 3
@@ -16,12 +20,28 @@ LOOK_AGAIN_SECONDS = 0.2
 
 
 def free_point_id(store: ObjectStore, clock: Clock, ending: str) -> str:
-    """Ids have whole seconds and are never used twice, not even after a failed backup."""
+    """Ids have whole seconds, and no two points have the same.
+
+    Of two that ask in one second, by a timer on two hosts, one is first: by `begun.json`, without
+    which each would write over what the other stored, and remove it as its own.
+    """
     while True:
-        point_id = f"{clock.now():%Y%m%dT%H%M%SZ}-{ending}"
-        if not any(store.list(f"points/{point_id}/")):
+        now = clock.now()
+        point_id = f"{now:%Y%m%dT%H%M%SZ}-{ending}"
+        if not any(store.list(f"points/{point_id}/")) and _is_first(store, point_id, now):
             return point_id
         clock.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _is_first(store: ObjectStore, point_id: str, now: datetime) -> bool:
+    note = canonical_json({"begun_at": format_time(now), "writer": secrets.token_hex(8)})
+    try:
+        store.put(point_key(point_id, BEGUN), note, if_absent=True)
+    except Refused as error:
+        if error.instance_code != "exists":
+            raise
+        return False
+    return True
 
 
 class PackedWriter:
@@ -56,9 +76,12 @@ class PointObjects:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open.close()
-        if kind is not None:
-            for item in self._stored:
-                self.store.delete(item.key)
+        removed = [item.key for item in self._stored] if kind is not None else []
+        # By who may not delete, as the function, it stays, and so when the store went away: what no
+        # manifest names is no point, and a point that was entered is one.
+        with suppress(LeewardError):
+            for key in (*removed, self._key(BEGUN)):
+                self.store.delete(key)
 
     def open(self, name: str) -> ObjectWriter:
         return self._open.enter_context(self.store.open_writer(self._key(name)))
@@ -77,4 +100,4 @@ class PointObjects:
         return tuple(self._stored)
 
     def _key(self, name: str) -> str:
-        return f"points/{self.point_id}/{name}"
+        return point_key(self.point_id, name)

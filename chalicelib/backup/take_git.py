@@ -33,8 +33,10 @@ def take_git(
         NotReady, Unavailable: as Repository; nothing stays.
     """
     taken_at = clock.now()
-    point_id = free_point_id(store, clock, "bundle")
-    with repository.mirror() as mirror, PointObjects(store, point_id) as objects:
+    with (
+        repository.mirror() as mirror,
+        PointObjects(store, free_point_id(store, clock, "bundle")) as objects,
+    ):
         facts = mirror.facts()
         writer = objects.open(BUNDLE_NAME)
         for piece in mirror.bundle():
@@ -42,7 +44,7 @@ def take_git(
         objects.commit(writer)
         objects.put_json(FACTS_NAME, facts.to_json())
         point = RecoveryPoint(
-            id=point_id,
+            id=objects.point_id,
             component=component,
             kind="bundle",
             taken_at=taken_at,

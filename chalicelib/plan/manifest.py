@@ -12,15 +12,16 @@ from chalicelib.plan.record import has_types, read_json
 from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, point_from_json
 
 POINTS = "points/"
-MANIFEST, QUARANTINE, PROOF, READ, HOLD, SEALED = (
+MANIFEST, QUARANTINE, PROOF, READ, HOLD, SEALED, BEGUN = (
     "manifest.json",
     "quarantine.json",
     "proof.json",
     "read.json",
     "hold.json",
     "sealed.json",
+    "begun.json",
 )
-NOTES = (QUARANTINE, PROOF, READ, HOLD, SEALED)
+NOTES = (QUARANTINE, PROOF, READ, HOLD, SEALED, BEGUN)
 # No manifest or note that Leeward writes comes near; more is an attack on the memory of who reads.
 LARGEST_BYTES = 16 << 20
 
