@@ -148,10 +148,20 @@ def end_with(error: LeewardError, words: list[str]) -> None:
     sys.exit(2 if error.code in ("plan-unreadable", "bad-input") else 1)
 
 
+def _told(text: str) -> bool:
+    """False when stdout takes no more: its file is on the disk that is full."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    return True
+
+
 def show_error(error: LeewardError, *, as_json: bool) -> None:
     """One error for a person (stderr) or for a machine (one JSON line on stdout)."""
-    if as_json:
-        click.echo(json.dumps({"error": error.to_json()}, default=str))
+    if as_json and _told(json.dumps({"error": error.to_json()}, default=str)):
         return
     from chalicelib.evidence.text import printable_lines
 

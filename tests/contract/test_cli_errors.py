@@ -176,13 +176,21 @@ def test_a_machine_that_never_heard_of_aws_is_told_what_to_set(
     assert hint in done.stderr
 
 
-def test_a_full_disk_is_no_success() -> None:
+@pytest.mark.parametrize(
+    ("plan", "form", "status", "code"),
+    [
+        (NEXUS, "text", 1, "no-disk-space"),
+        (NEXUS, "json", 1, "no-disk-space"),
+        ("nowhere.yaml", "json", 2, "plan-unreadable"),
+    ],
+)
+def test_a_full_disk_is_no_success(plan: str | Path, form: str, status: int, code: str) -> None:
+    """Where the report is to be written."""
+    words = [LEEWARD, "check", plan, "--format", form]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            [LEEWARD, "check", NEXUS], stdout=full, stderr=subprocess.PIPE, text=True
-        )
-    assert done.returncode == 1
-    assert done.stderr.startswith("ERROR [no-disk-space]: ")
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+    assert done.stderr.startswith(f"ERROR [{code}]: ")
 
 
 PROGRAM_THAT_SAYS_WHY = """
