@@ -190,7 +190,10 @@ class Locations:
             from chalicelib.adapters.folder.store import FolderObjectStore
 
             folder = _folder(name, location)
-            return FolderObjectStore(folder / prefix, marker=Marker(folder, name))
+            marker = Marker(folder, name)
+            if self.unwritten and not (folder / prefix).exists():
+                marker.require()
+            return FolderObjectStore(folder / prefix, marker=marker)
         if location.provider == "aws":
             from chalicelib.adapters.s3.access import reach_s3
             from chalicelib.adapters.s3.store import S3ObjectStore
@@ -276,7 +279,7 @@ def read_secret(name: str) -> Login:
         answer = build.client("secretsmanager").get_secret_value(SecretId=name)
     try:
         return dict(json.loads(answer["SecretString"]))
-    except (ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise _no_login(f"the secret {name} holds no JSON object") from error
 
 

@@ -12,6 +12,7 @@ from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.sealing.kms_keys import connect_kms
 from chalicelib.errors import NotReady, Unavailable
 from chalicelib.services import build
+from chalicelib.services.locations import read_secret
 from tests.s3_answers import answer, scripted_server
 
 PAGES = [b"<html><body>Log in</body></html>", b" Log in", b"[]"]
@@ -55,6 +56,20 @@ def test_a_page_of_somebody_else_is_no_key(client: Callable[[str, str], Any]) ->
         for kms in (client("kms", portal.url), connect_kms("us-east-1", portal.url)):
             with pytest.raises(Unavailable):
                 kms.decrypt(CiphertextBlob=b"sealed")
+
+
+def test_a_secret_of_bytes_is_no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = json.dumps({"Name": "login", "SecretBinary": "e30="}).encode()
+    with scripted_server([answer(200, said)]) as secrets:
+        for name, value in (("ENDPOINT_URL", secrets.url), ("DEFAULT_REGION", "us-east-1")):
+            monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "k")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+        build.client.cache_clear()
+        with pytest.raises(NotReady) as caught:
+            read_secret("login")
+        build.client.cache_clear()
+    assert caught.value.instance_code == "no-credentials"
 
 
 @pytest.mark.parametrize(

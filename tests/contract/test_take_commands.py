@@ -150,6 +150,10 @@ def test_a_dry_run_is_refused_as_the_backup_would_be(plan: Path, tmp_path: Path)
     (tmp_path / "host/log").rename(tmp_path / "unmounted")
     take = ("take", "uploads", "--plan", plan, "--to", "disk", "--without-aws", "--format", "json")
     assert told_error(*take, "--dry-run") == told_error(*take)
+    (tmp_path / "unmounted").rename(tmp_path / "host/log")
+    shutil.rmtree(tmp_path / "backups")
+    for more in ([], ["--dry-run"]):
+        assert json.loads(run(*take, *more).stdout)["error"]["code"] == "not-mounted"
 
 
 def test_nothing_is_taken_to_where_the_plan_sends_nothing_of_it(plan: Path, tmp_path: Path) -> None:
