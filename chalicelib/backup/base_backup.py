@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import zstandard
 
+from chalicelib.backup.point_objects import PointObjects, free_point_id
 from chalicelib.errors import Refused
-from chalicelib.plan.records import DatabasePoint, DatabasePointKind, StoredObject, format_lsn
+from chalicelib.plan.records import DatabasePoint, DatabasePointKind, format_lsn
 from chalicelib.ports import (
     BaseBackup,
     Catalogue,
@@ -153,20 +154,20 @@ def _take(
     source: ReplicationSource, store: ObjectStore, catalogue: Catalogue, job: _Job
 ) -> DatabasePoint:
     taken_at = job.clock.now()
-    point_id = _free_id(store, job)
-    with _PointSink(store, f"points/{point_id}") as sink:
+    point_id = free_point_id(store, job.clock, "full" if job.kind == "full" else "incr")
+    with PointObjects(store, point_id) as objects, _PointSink(objects) as sink:
         backup = source.base_backup(
             sink, label=f"leeward {point_id}", parent_manifest=job.parent_manifest
         )
         finished_at = job.clock.now()
-        objects = sink.finish()
+        sink.finish()
     point = DatabasePoint(
         id=point_id,
         component=job.component,
         kind=job.kind,
         taken_at=taken_at,
         finished_at=finished_at,
-        objects=objects,
+        objects=objects.stored,
         source_bytes=_count_bytes(bytes(sink.manifest)),
         encryption=store.encryption,
         parent_id=job.parent.id if job.parent else None,
@@ -189,16 +190,6 @@ def _facts_of(facts: SourceFacts, backup: BaseBackup) -> dict[str, Any]:
     }
 
 
-def _free_id(store: ObjectStore, job: _Job) -> str:
-    """Ids have whole seconds and are never used twice, not even after a failed backup."""
-    ending = "full" if job.kind == "full" else "incr"
-    while True:
-        point_id = f"{job.clock.now():%Y%m%dT%H%M%SZ}-{ending}"
-        if not any(store.list(f"points/{point_id}/")):
-            return point_id
-        job.clock.sleep(0.2)
-
-
 def _read_parent_manifest(store: ObjectStore, parent: DatabasePoint) -> tuple[bytes | None, str]:
     wanted = next(item for item in parent.objects if item.key.endswith(f"/{MANIFEST_NAME}"))
     content = store.get(wanted.key)
@@ -213,12 +204,11 @@ def _count_bytes(manifest: bytes) -> int:
 
 @dataclass
 class _PointSink:
-    """The port BackupSink on an object store: each archive becomes <name>.zst."""
+    """The port BackupSink on the objects of a point: each archive becomes <name>.zst, one after the
+    other, of which each lets go of its buffers before the next; there may be many tablespaces."""
 
-    store: ObjectStore
-    prefix: str
+    objects: PointObjects
     manifest: bytearray = field(default_factory=bytearray)
-    _stored: list[StoredObject] = field(default_factory=list)
     _open: ExitStack = field(default_factory=ExitStack)
     _writer: ObjectWriter | None = None
     _compressor: Any = None
@@ -226,17 +216,12 @@ class _PointSink:
     def __enter__(self) -> _PointSink:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._open.close()
-        if kind is not None:
-            for item in self._stored:
-                self.store.delete(item.key)
 
     def begin_archive(self, name: str, *, compressed: bool) -> None:
         self._end_archive()
-        opened: AbstractContextManager[ObjectWriter] = self.store.open_writer(
-            f"{self.prefix}/{name}.zst"
-        )
+        opened = self.objects.store.open_writer(self.objects.key(f"{name}.zst"))
         self._writer = self._open.enter_context(opened)
         self._compressor = None if compressed else zstandard.ZstdCompressor(level=1).compressobj()
 
@@ -247,16 +232,15 @@ class _PointSink:
     def write_manifest(self, data: memoryview) -> None:
         self.manifest += data
 
-    def finish(self) -> tuple[StoredObject, ...]:
+    def finish(self) -> None:
         self._end_archive()
-        self._stored.append(self.store.put(f"{self.prefix}/{MANIFEST_NAME}", bytes(self.manifest)))
-        return tuple(self._stored)
+        self.objects.put(MANIFEST_NAME, bytes(self.manifest))
 
     def _end_archive(self) -> None:
         if self._writer is None:
             return
         if self._compressor is not None:
             self._writer.write(self._compressor.flush())
-        self._stored.append(self._writer.commit())
+        self.objects.commit(self._writer)
         self._writer = None
         self._open.close()

@@ -80,11 +80,11 @@ class PointObjects:
         # By who may not delete, as the function, it stays, and so when the store went away: what no
         # manifest names is no point, and a point that was entered is one.
         with suppress(LeewardError):
-            for key in (*removed, self._key(BEGUN)):
+            for key in (*removed, self.key(BEGUN)):
                 self.store.delete(key)
 
     def open(self, name: str) -> ObjectWriter:
-        return self._open.enter_context(self.store.open_writer(self._key(name)))
+        return self._open.enter_context(self.store.open_writer(self.key(name)))
 
     def open_packed(self, name: str) -> PackedWriter:
         return PackedWriter(self.open(name))
@@ -92,12 +92,15 @@ class PointObjects:
     def commit(self, writer: ObjectWriter | PackedWriter) -> None:
         self._stored.append(writer.commit())
 
+    def put(self, name: str, content: bytes) -> None:
+        self._stored.append(self.store.put(self.key(name), content))
+
     def put_json(self, name: str, value: object) -> None:
-        self._stored.append(self.store.put(self._key(name), canonical_json(value)))
+        self.put(name, canonical_json(value))
 
     @property
     def stored(self) -> tuple[StoredObject, ...]:
         return tuple(self._stored)
 
-    def _key(self, name: str) -> str:
+    def key(self, name: str) -> str:
         return point_key(self.point_id, name)

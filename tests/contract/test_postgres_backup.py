@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -28,7 +29,7 @@ from chalicelib.ports import ObjectStore
 from tests.clouds import wait_for
 from tests.clusters import fresh_cluster
 from tests.fakes import FailingObjectStore, InMemoryObjectStore
-from tests.fakes_state import InMemoryState
+from tests.fakes_state import InMemoryState, ManualClock
 from tests.faults import stalling_proxy
 from tests.servers import RealServer, running_server
 
@@ -87,6 +88,18 @@ class StoreBesideWrites:
         while self._writes:
             self._writes.pop()()
         return done
+
+
+class StoreBesideBackup(StoreBesideWrites):
+    """While the first archive is begun, whatever was noted before it, somebody else works."""
+
+    def put(self, key: str, data: bytes, **options: Any) -> Any:
+        return self._store.put(key, data, **options)
+
+    def open_writer(self, key: str) -> Any:
+        while self._writes:
+            self._writes.pop()()
+        return self._store.open_writer(key)
 
 
 @pytest.fixture
@@ -443,6 +456,30 @@ def test_a_backup_that_broke_off_leaves_no_point_and_no_objects(backups: Backups
         take_backup(source, broken, backups.catalogue, component="db", kind="full", clock=CLOCK)
     assert backups.keys("points/") == []
     assert backups.take().kind == "full"
+
+
+def test_a_schedule_that_is_delivered_twice_in_one_second_makes_two_points(
+    backups: Backups,
+) -> None:
+    at = CLOCK.now()
+
+    def take(store: Any) -> DatabasePoint:
+        clock = ManualClock(at)
+        with backups.source() as source:
+            return take_backup(
+                source, store, backups.catalogue, component="db", kind="full", clock=clock
+            )
+
+    second: list[DatabasePoint] = []
+    first = take(StoreBesideBackup(backups.store, lambda: second.append(take(backups.store))))
+    assert first.id != second[0].id
+    assert {it.point.id for it in backups.catalogue.holdings().standings} == {
+        first.id,
+        second[0].id,
+    }
+    for stored in (*first.objects, *second[0].objects):
+        assert hashlib.sha256(backups.store.get(stored.key)).hexdigest() == stored.sha256
+    assert not [key for key in backups.keys("points/") if key.endswith("begun.json")]
 
 
 REFUSALS = {
