@@ -43,6 +43,9 @@ class Access:
     without_aws: bool
 
 
+DEPLOYED = Access({}, None, None, without_aws=False)
+
+
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """--login, --private-key, --passphrase-file and --without-aws, given as `access`."""
 

@@ -28,6 +28,7 @@ LEFT: Mapping[str, str] = {
     "keys rewrap": f"{ONE_KEY}; {GO_ON}",
     "keys update": f"{ONE_KEY}; {GO_ON}",
     "catalogue rebuild": f"the index may lack points, the copies have all; {GO_ON}",
+    "catalogue unquarantine": f"what was freed stays free; {GO_ON}",
     "signs plant": f"what was planted stays; {GO_ON}",
     "isolation lift": f"what was taken down stays so; {GO_ON}",
     "unfence": f"what was given back stays so; {GO_ON}",

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
+from chalicelib.adapters.catalogue_notes import ended_in, reason_in, time_in
 from chalicelib.errors import BadInput, Damaged, LeewardError, Quarantined, Truncated, Unavailable
 from chalicelib.plan.manifest import (
     HOLD,
@@ -20,6 +21,7 @@ from chalicelib.plan.manifest import (
     PROOF,
     QUARANTINE,
     READ,
+    UNQUARANTINED,
     digest_of_manifest,
     parse_manifest,
     point_key,
@@ -65,7 +67,7 @@ class StoredCatalogue:
     """The port Catalogue over the component's object store, with or without an index.
 
     Beside a point's manifest lie, when there is something to say, `quarantine.json`,
-    `proof.json`, `read.json` and `hold.json`.
+    `unquarantined.json`, `proof.json`, `read.json` and `hold.json`.
 
     Args:
         quarantined, held: point id -> why, points of which no note has come here yet.
@@ -149,6 +151,21 @@ class StoredCatalogue:
         self._note(point_id, QUARANTINE, note)
         if self._index is not None:
             self._set(point_id, {"state": "quarantined", "reason": reason, "code": code})
+
+    def unquarantine(self, point_id: str, *, by: str, reason: str, at: datetime) -> None:
+        note = {"by": by, "reason": reason, "unquarantined_at": format_time(at)}
+        self._note(point_id, UNQUARANTINED, note)
+        self._store.delete(point_key(point_id, QUARANTINE))
+        while self._index is not None:
+            found = self._index.get(self._partition, point_id) or {}
+            if found.get("state") != "quarantined":
+                return
+            kept = {name: value for name, value in found.items() if name != "sort"}
+            free = {k: v for k, v in kept.items() if k not in ("reason", "code")}
+            if self._index.replace(
+                self._partition, point_id, free | {"state": "taken"}, expected=kept
+            ):
+                return
 
     def note_proof(self, point_id: str, proof: Proof) -> None:
         if not proof.ok:
@@ -264,11 +281,12 @@ class StoredCatalogue:
         quarantined, code = self._quarantine_of(point_id, keys, entry)
         return PointStanding(
             point=point,
-            proven_at=_time_in(self._read_note(point_id, PROOF, keys), "proven_at"),
-            read_at=_time_in(self._read_note(point_id, READ, keys), "read_at"),
-            held=_reason(self._read_note(point_id, HOLD, keys)) or self._held.get(point_id, ""),
+            proven_at=time_in(self._read_note(point_id, PROOF, keys), "proven_at"),
+            read_at=time_in(self._read_note(point_id, READ, keys), "read_at"),
+            held=reason_in(self._read_note(point_id, HOLD, keys)) or self._held.get(point_id, ""),
             quarantined=quarantined,
             quarantine_code=code,
+            unquarantined=ended_in(self._read_note(point_id, UNQUARANTINED, keys)),
         )
 
     def _read_point(
@@ -298,7 +316,7 @@ class StoredCatalogue:
         enough."""
         note = self._read_note(point_id, QUARANTINE, keys)
         if note is not None:
-            return _reason(note), str(note.get("code", ""))
+            return reason_in(note), str(note.get("code", ""))
         if entry.get("state") == "quarantined":
             reason = str(entry.get("reason", "")) or "its index entry says so"
             return reason, str(entry.get("code", ""))
@@ -375,18 +393,3 @@ def _missing(point_id: str) -> Truncated:
 
 def _rejected(point_id: str, error: LeewardError) -> RejectedPoint:
     return RejectedPoint(point_id, error.instance_code, error.message)
-
-
-def _time_in(note: dict[str, Any] | None, name: str) -> datetime | None:
-    """A note that cannot be read proves nothing."""
-    try:
-        return parse_time(note[name]) if note else None
-    except (KeyError, ValueError, TypeError):
-        return None
-
-
-def _reason(note: dict[str, Any] | None) -> str:
-    """ "" when there is no note. One that cannot be read still says that there is something."""
-    if note is None:
-        return ""
-    return str(note.get("reason") or "its note cannot be read")

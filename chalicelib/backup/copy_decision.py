@@ -22,6 +22,7 @@ from chalicelib.plan.manifest import (
     QUARANTINE,
     READ,
     SEALED,
+    UNQUARANTINED,
     point_key,
     point_of_key,
 )
@@ -45,7 +46,7 @@ from chalicelib.ports import (
 )
 
 # Notes that say something of the content or bind every location. `read.json` tells of one alone.
-NOTES = (QUARANTINE, PROOF, HOLD)
+NOTES = (QUARANTINE, UNQUARANTINED, PROOF, HOLD)
 CLOCKS_DIFFER = timedelta(minutes=5)
 
 Reason = Literal["note", "wal", "index", "object", "manifest"]

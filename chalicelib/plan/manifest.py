@@ -12,16 +12,17 @@ from chalicelib.plan.record import has_types, read_json
 from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, point_from_json
 
 POINTS = "points/"
-MANIFEST, QUARANTINE, PROOF, READ, HOLD, SEALED, BEGUN = (
+MANIFEST, QUARANTINE, UNQUARANTINED, PROOF, READ, HOLD, SEALED, BEGUN = (
     "manifest.json",
     "quarantine.json",
+    "unquarantined.json",
     "proof.json",
     "read.json",
     "hold.json",
     "sealed.json",
     "begun.json",
 )
-NOTES = (QUARANTINE, PROOF, READ, HOLD, SEALED, BEGUN)
+NOTES = (QUARANTINE, UNQUARANTINED, PROOF, READ, HOLD, SEALED, BEGUN)
 # No manifest or note that Leeward writes comes near; more is an attack on the memory of who reads.
 LARGEST_BYTES = 16 << 20
 

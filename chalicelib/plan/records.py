@@ -95,8 +95,8 @@ class PointStanding(Record):
     bytes were last read and agreed with the manifest. held: why it must stay, "" when nobody said
     so. quarantined: why no restore may use it; quarantine_code: "infected" is said of the content,
     wherever it lies, and so is "not-indexed" (nobody has entered it into the index), any other of
-    this location, "" of what nobody knows. locked_until: before then the store refuses to delete
-    it.
+    this location, "" of what nobody knows. unquarantined: who ended a quarantine of it, when and
+    why, "" when nobody did. locked_until: before then the store refuses to delete it.
     """
 
     point: RecoveryPoint
@@ -106,12 +106,18 @@ class PointStanding(Record):
     quarantined: str = ""
     locked_until: datetime | None = None
     quarantine_code: str = ""
+    unquarantined: str = ""
 
     @property
     def is_damaged(self) -> bool:
         """Quarantined for what is wrong with this location's copy alone."""
         of_content = ("", INFECTED_POINT, UNKNOWN_POINT)
         return bool(self.quarantined) and self.quarantine_code not in of_content
+
+    @property
+    def is_suspect(self) -> bool:
+        """Quarantined for its content, which only a person can judge."""
+        return bool(self.quarantined) and self.quarantine_code in ("", INFECTED_POINT)
 
     @property
     def is_unknown(self) -> bool:

@@ -65,6 +65,9 @@ class Catalogue(Protocol):
     def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
         """From now on every restore refuses it. Repeatable."""
 
+    def unquarantine(self, point_id: str, *, by: str, reason: str, at: datetime) -> None:
+        """From now on a restore may use it; who said so stays noted. Repeatable."""
+
     def note_proof(self, point_id: str, proof: Proof) -> None:
         """The point was restored and found sound. Raises BadInput when the proof is not ok."""
 

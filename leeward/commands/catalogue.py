@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Iterator
@@ -17,10 +18,16 @@ from chalicelib.errors import BadInput
 from chalicelib.evidence.text import printable
 from chalicelib.plan.units import format_size
 from leeward.console import Console
-from leeward.deployed import Access, access_options, reach
+from leeward.deployed import DEPLOYED, Access, access_options, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 from leeward.strays import look_for_strays
+from leeward.unquarantining import (
+    apply_unquarantine,
+    decide_unquarantine,
+    require_calm,
+    tell_unquarantine,
+)
 
 if TYPE_CHECKING:
     from chalicelib.plan.records import PointStanding
@@ -86,10 +93,7 @@ def hold(
     leeward catalogue hold nexus-db 20261122T020000Z-full --reason "legal case" \\
         --plan policies/plans/nexus-studio.yaml
     """
-    if not reason.strip():
-        raise BadInput(
-            "expected a reason, found none", hint="say in one line why", code="no-reason"
-        )
+    _require_reason(reason)
     with reach(load_plan(plan_path).plan, access) as places:
         catalogue = places.catalogue(places.primary, component)
         _require_point(catalogue.holdings().standings, point)
@@ -127,6 +131,54 @@ def release(
         _tell(component, point, None, dry_run)
     else:
         click.echo(f"{point} {'would not be' if dry_run else 'is not'} held any more")
+
+
+@command.command()
+@click.argument("component")
+@click.argument("points", metavar="POINT...", nargs=-1, required=True)
+@PLAN
+@click.option("--reason", required=True, help="Why a restore may use it; `list` shows it.")
+@click.option("--dry-run", is_flag=True, help="Say what would change, change nothing.")
+@FORMAT
+def unquarantine(
+    component: str,
+    points: tuple[str, ...],
+    plan_path: Path,
+    reason: str,
+    dry_run: bool,
+    form: str,
+) -> None:
+    """End the quarantine of POINTs of COMPONENT: a restore may use them again, and the next copy
+    says so in the other locations. A person's decision, as after a false alarm.
+
+    Refused while the watch judges the bucket infected (of what is no bucket: any bucket of the
+    plan), and where the copy was quarantined as damaged and is not whole: it is read first.
+
+    Exit status: 0; 1 refused, or no answer; 2 the input cannot be used.
+
+    \b
+    Example:
+    leeward catalogue unquarantine nexus-uploads 20261122T020000Z-objects \\
+        --reason "the import of Saturday" --plan policies/plans/nexus-studio.yaml
+    """
+    _require_reason(reason)
+    with reach(load_plan(plan_path).plan, DEPLOYED) as places:
+        from chalicelib.services import build
+
+        places.component(component)
+        catalogue = places.catalogue(places.primary, component)
+        holdings = catalogue.holdings()
+        decision = decide_unquarantine(holdings, points)
+        require_calm(places.plan, component, build.state())
+        apply_unquarantine(
+            decision, catalogue, places.store(places.primary, component), holdings.standings,
+            by=getpass.getuser(), reason=reason.strip(), at=datetime.now(UTC), dry_run=dry_run,
+        )  # fmt: skip
+    if form == "json":
+        told = {"component": component, **decision.to_json(), "changed": not dry_run}
+        click.echo(json.dumps(told))
+    else:
+        click.echo("\n".join(map(printable, tell_unquarantine(decision, dry_run=dry_run))))
 
 
 @command.command()
@@ -232,6 +284,13 @@ def _tell(component: str, point: str, held: str | None, dry_run: bool) -> None:
     click.echo(json.dumps(told))
 
 
+def _require_reason(reason: str) -> None:
+    if not reason.strip():
+        raise BadInput(
+            "expected a reason, found none", hint="say in one line why", code="no-reason"
+        )
+
+
 def _require_point(standings: tuple[PointStanding, ...], point: str) -> None:
     ids = [item.point.id for item in standings]
     if point not in ids:
@@ -294,7 +353,8 @@ def _remarks(standings: tuple[PointStanding, ...]) -> Iterator[tuple[str, str]]:
     """Below the table: a reason is as long as its writer wants, and an id is never cut."""
     for item in standings:
         no = "unknown" if item.is_unknown else "quarantined"
-        for what, reason in ((no, item.quarantined), ("held", item.held)):
+        told = (no, item.quarantined), ("unquarantined", item.unquarantined), ("held", item.held)
+        for what, reason in told:
             if reason:
                 yield item.point.id, f"{what}: {printable(reason)}"
 

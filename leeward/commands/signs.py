@@ -18,14 +18,13 @@ from chalicelib.errors import BadInput
 from chalicelib.evidence.text import counted
 from chalicelib.plan.records import format_time
 from leeward.console import Console
-from leeward.deployed import Access, reach
+from leeward.deployed import DEPLOYED, reach
 from leeward.options import FORMAT, PLAN_PATH, writing_to
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
     from chalicelib.verify.ransomware import LastLook
 
-DEPLOYED = Access({}, None, None, without_aws=False)
 SEED_BYTES = 32
 # The watch looks every five minutes.
 STALE_AFTER = timedelta(hours=1)
@@ -145,7 +144,7 @@ def plant(
 def clear(component: str, plan_path: Path, dry_run: bool, form: str) -> None:
     """Forget what was found of COMPONENT's bucket, once its cause is gone: the next look starts
     without it. Until then each new recovery point is quarantined. Habits stay; points that were
-    quarantined stay so.
+    quarantined stay so, until `leeward catalogue unquarantine` frees them.
 
     Exit status: 0; 1 refused, or no answer; 2 the input cannot be used.
 
@@ -158,16 +157,24 @@ def clear(component: str, plan_path: Path, dry_run: bool, form: str) -> None:
 
     with _bucket(component, plan_path) as bucket:
         found = last_judgement(bucket, state=build.state())
+        standings = build.catalogue(component).holdings().standings
+        stay = [it.point.id for it in standings if it.is_suspect]
         if not dry_run:
             clear_signs(bucket, state=build.state())
     signs = len(found.signs) if found else 0
     if form == "json":
-        told = {"component": component, "cleared": None if dry_run else bucket, "signs": signs}
+        told = {"component": component, "cleared": None if dry_run else bucket, "signs": signs,
+                "quarantined": stay}  # fmt: skip
         click.echo(json.dumps(told))
     elif dry_run:
         click.echo(f"{bucket}: {counted(signs, 'sign')} would be forgotten")
     else:
         click.echo(f"{bucket}: the next look starts without what was found")
+    if stay and form == "text":
+        click.echo(
+            f"{counted(len(stay), 'recovery point')} quarantined until "
+            f"`leeward catalogue unquarantine {component} POINT...`: {', '.join(stay)}"
+        )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from rich.ansi import AnsiDecoder
 
 from chalicelib.adapters.catalogue import StoredCatalogue
+from chalicelib.adapters.dynamodb_state import DynamoDbState
 from chalicelib.adapters.s3.store import S3ObjectStore
 from chalicelib.adapters.sealing.offline_keys import create_key_pair
 from tests.commands import LEEWARD, NEXUS, ROOT, clean_environment, run
@@ -163,6 +164,61 @@ def test_a_hold_reaches_the_copies_and_its_end_too(cloud: Cloud) -> None:
     assert cloud.run("catalogue", "release", *words).returncode == 0
     cloud.json("copy", cloud.plan)
     assert [it["points"][0]["held"] for it in listed(cloud).values()] == [""] * 3
+
+
+def test_a_quarantine_is_ended_by_a_person_and_the_copies_follow(cloud: Cloud) -> None:
+    [standing] = listed(cloud)["primary"]["points"]
+    point, indexed = standing["point"]["id"], primary_catalogue(cloud)
+    indexed.quarantine(point, code="infected", reason="since noon", at=datetime.now(UTC))
+    assert cloud.run("copy", cloud.plan).returncode == 1, "it vouches for nothing"
+    told = [it["points"][0]["quarantined"] for it in listed(cloud).values()]
+    assert told == ["since noon"] * 3
+
+    words = ("catalogue", "unquarantine", "nexus-db", point, "--plan", cloud.plan)
+    because = ("--reason", "the import of Saturday")
+    assert cloud.json(*words, "--reason", " ", status=2)["error"]["code"] == "no-reason"
+    assert cloud.json(*words, *because, "--dry-run")["changed"] is False
+    assert listed(cloud)["primary"]["points"][0]["quarantined"] == "since noon"
+    done = cloud.json(*words, *because)
+    assert (done["points"], done["free"], done["changed"]) == ([point], [], True)
+    assert cloud.json(*words, *because)["free"] == [point]
+    cloud.json("copy", cloud.plan)
+    for found in listed(cloud).values():
+        assert found["points"][0]["quarantined"] == ""
+        assert found["points"][0]["unquarantined"].endswith("UTC: the import of Saturday")
+    shown = cloud.run("catalogue", "list", "nexus-db", "--plan", cloud.plan).stdout
+    assert f"{point}: unquarantined: by " in shown
+
+
+def test_a_damaged_copy_stays_quarantined_until_it_is_whole(cloud: Cloud) -> None:
+    [standing] = listed(cloud)["primary"]["points"]
+    point, key = standing["point"]["id"], standing["point"]["objects"][0]["key"]
+    store, indexed = primary_store(cloud), primary_catalogue(cloud)
+    content = store.get(key)
+    store.put(key, content[:-1] + bytes([content[-1] ^ 1]))
+    indexed.quarantine(point, code="digest-mismatch", reason="a flipped bit", at=datetime.now(UTC))
+    words = ("catalogue", "unquarantine", "nexus-db", point, "--plan", cloud.plan, "--reason", "x")
+    for more in ((), ("--dry-run",)):
+        assert cloud.json(*words, *more, status=1)["error"]["code"] == "copy-not-whole"
+    store.delete(key)
+    assert cloud.json(*words, status=1)["error"]["code"] == "copy-not-whole"
+    store.put(key, content)
+    assert listed(cloud)["primary"]["points"][0]["quarantined"] == "a flipped bit"
+    assert cloud.json(*words)["points"] == [point]
+    assert listed(cloud)["primary"]["points"][0]["quarantined"] == ""
+
+
+def primary_store(cloud: Cloud) -> S3ObjectStore:
+    s3 = cloud.client("s3")
+    [bucket] = [it["Name"] for it in s3.list_buckets()["Buckets"] if "backupbucket" in it["Name"]]
+    return S3ObjectStore(s3, bucket, "nexus-db/")
+
+
+def primary_catalogue(cloud: Cloud) -> StoredCatalogue:
+    client = cloud.client("dynamodb")
+    [table] = [name for name in client.list_tables()["TableNames"] if "StateTable" in name]
+    index = DynamoDbState(client, table)
+    return StoredCatalogue(primary_store(cloud), "nexus-db", index=index)
 
 
 def test_a_lost_index_is_made_again(cloud: Cloud) -> None:
@@ -397,6 +453,8 @@ def test_a_point_that_was_tried_is_proven(cloud: Cloud) -> None:
          "unknown-point"),
         (["catalogue", "hold", "nexus-db", "nope", "--reason", " ", "--plan", NEXUS], 2,
          "no-reason"),
+        (["catalogue", "unquarantine", "nexus-db", "nope", "--reason", "x", "--plan", NEXUS], 2,
+         "unknown-point"),
         (["restore", "point", "nexus-db", "--plan", NEXUS], 2, "no-destination"),
         (["restore", "point", "nexus-db", "--plan", NEXUS, "--prove", "--to", "noon"], 2,
          "bad-target-time"),

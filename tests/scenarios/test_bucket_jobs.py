@@ -113,6 +113,11 @@ class Stage:
         assert self.cloud.wait_idle()
         return json.loads(done.stdout), done.returncode
 
+    def unquarantine(self, point: str) -> dict[str, Any]:
+        done = run("catalogue", "unquarantine", COMPONENT, point, "--plan", self.plan, "--reason",
+                   "an import", "--format", "json", **self.cloud.environment())  # fmt: skip
+        return dict(json.loads(done.stdout))
+
     @contextmanager
     def events_lost(self) -> Iterator[None]:
         """The rule is disabled for a while: what is done meanwhile, no event tells."""
@@ -675,11 +680,16 @@ def test_an_attack_is_judged_and_the_points_since_are_quarantined(here: Stage) -
 
     found, status = here.signs("show")
     assert (found["judgement"]["infected"], status) == (True, 1)
+    assert here.unquarantine(during)["error"]["code"] == "still-infected"
     assert here.signs("clear", "--dry-run")[0]["cleared"] is None
     assert here.signs("show")[1] == 1
-    assert here.signs("clear")[1] == 0
+    cleared, status = here.signs("clear")
+    assert (set(cleared["quarantined"]), status) == (set(reasons), 0)
     assert here.run("watch_bucket")["infected"] is False
     assert here.quarantined()[during], "what was quarantined stays so"
+    assert here.unquarantine(during)["points"] == [during]
+    assert here.run("watch_bucket")["quarantined"] == []
+    assert {point for point, why in here.quarantined().items() if why} == {*reasons} - {during}
 
 
 def test_no_right_was_lacking_and_none_is_granted_in_vain(here: Stage) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -193,6 +194,57 @@ def test_either_mark_of_quarantine_is_enough(shelf: Shelf, kept: str) -> None:
     [rejected] = inventory.rejected
     assert rejected.code == "quarantined"
     assert "flipped" in rejected.reason
+
+
+class Dying:
+    """Whatever it stands before is not there any more after so many writes."""
+
+    def __init__(self, inner: object, left: list[None]) -> None:
+        self._inner, self._left = inner, left
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        return self._counted(found) if name in ("put", "delete", "create", "replace") else found
+
+    def _counted(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any, **named: Any) -> Any:
+            if not self._left:
+                raise Unavailable("gone", hint="x")
+            self._left.pop()
+            return write(*given, **named)
+
+        return counted
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_the_end_of_a_quarantine_dies_anywhere_and_leaves_it_refused(
+    shelf: Shelf, writes: int
+) -> None:
+    shelf.add("p1")
+    shelf.indexed.quarantine("p1", code="infected", reason="since noon", at=AT)
+    left = [None] * writes
+    dying = StoredCatalogue(Dying(shelf.store, left), "db", index=Dying(shelf.index, left))
+    with pytest.raises(Unavailable):
+        dying.unquarantine("p1", by="ana", reason="a false alarm", at=AT)
+    [standing] = shelf.indexed.holdings().standings
+    assert (standing.quarantined, standing.quarantine_code) == ("since noon", "infected")
+    assert standing.is_suspect
+
+    for _ in range(2):
+        shelf.indexed.unquarantine("p1", by="ana", reason="a false alarm", at=AT)
+        [standing] = shelf.indexed.holdings().standings
+        assert (standing.quarantined, standing.quarantine_code) == ("", "")
+        assert standing.unquarantined == "by ana, 2026-11-22 08:45 UTC: a false alarm"
+    assert shelf.rejected() == []
+    assert shelf.indexed.recorded("p1")
+
+
+def test_what_is_quarantined_once_more_is_refused_again(shelf: Shelf) -> None:
+    shelf.add("p1")
+    shelf.indexed.quarantine("p1", code="infected", reason="since noon", at=AT)
+    shelf.indexed.unquarantine("p1", by="ana", reason="a false alarm", at=AT)
+    shelf.indexed.quarantine("p1", code="infected", reason="since one", at=AT)
+    assert shelf.rejected() == [("p1", "quarantined")]
 
 
 def test_a_quarantine_note_that_cannot_be_read_still_counts(shelf: Shelf) -> None:

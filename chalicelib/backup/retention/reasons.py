@@ -138,7 +138,7 @@ class Reasons:
         if point.taken_at > self.now:
             self.keep(place, "future", "its time has not come: a clock is or was wrong")
         elif standing.quarantined:
-            words = f"quarantined, until it is released: {standing.quarantined}"
+            words = f"quarantined, until that is ended: {standing.quarantined}"
             self.keep(place, "quarantined", words)
         else:
             self._look_below(place)

@@ -100,7 +100,7 @@ class _Run:
             except _SourceFailed as failure:
                 failures.append(failure.error)
                 continue
-            _require_stored(target, action.key, sha256)
+            require_stored(target, action.key, sha256)
             return "copied", f"from {source}, sha-256 {sha256}{lock}"
         return self._without_source(action, failures)
 
@@ -146,7 +146,7 @@ class _Run:
             if _manifest_digest(action.point_id, content) != action.sha256:
                 continue
             target.put(action.key, content)
-            _require_stored(target, action.key, hashlib.sha256(content).hexdigest())
+            require_stored(target, action.key, hashlib.sha256(content).hexdigest())
             return "copied", f"from {source}"
         why = "no location has the manifest that is vouched for any more"
         return "failed", "; ".join((why, *told))
@@ -205,7 +205,8 @@ def _has(store: ObjectStore, key: str, sha256: str) -> bool:
         return False
 
 
-def _require_stored(store: ObjectStore, key: str, sha256: str) -> None:
+def require_stored(store: ObjectStore, key: str, sha256: str) -> None:
+    """Read all of it. Raises Damaged."""
     found = _sha256(store, key)
     if found != sha256:
         raise _other(key, sha256, found)
