@@ -23,6 +23,7 @@ from chalicelib.plan.manifest import (
     READ,
     UNQUARANTINED,
     digest_of_manifest,
+    manifest_missing,
     parse_manifest,
     point_key,
     require_small,
@@ -40,6 +41,7 @@ from chalicelib.plan.records import (
     RecoveryPoint,
     canonical_json,
     format_time,
+    is_of_one_copy,
     parse_time,
 )
 from chalicelib.plan.wal import (
@@ -93,7 +95,7 @@ class StoredCatalogue:
         ids = sorted(key.split("/")[1] for key in keys if key.endswith("/manifest.json"))
         index = self._index_entries()
         standings: list[PointStanding] = []
-        rejected = [_rejected(point_id, _missing(point_id)) for point_id in index.keys() - set(ids)]
+        rejected = [_rejected(it, manifest_missing(it)) for it in index.keys() - set(ids)]
         with ThreadPoolExecutor(READ_THREADS) as threads:
             for found in threads.map(lambda point_id: self._stand(point_id, keys, index), ids):
                 if isinstance(found, PointStanding):
@@ -147,10 +149,18 @@ class StoredCatalogue:
         self._store.delete(point_key(point_id, MANIFEST))
 
     def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
+        why, known = self.quarantine_of(point_id)
+        if why and is_of_one_copy(code) and known in ("", INFECTED_POINT):
+            return
         note = {"code": code, "reason": reason, "quarantined_at": format_time(at)}
         self._note(point_id, QUARANTINE, note)
         if self._index is not None:
             self._set(point_id, {"state": "quarantined", "reason": reason, "code": code})
+
+    def quarantine_of(self, point_id: str) -> tuple[str, str]:
+        rows = self._store.list(point_key(point_id, QUARANTINE))
+        entry = self._index.get(self._partition, point_id) if self._index else None
+        return self._quarantine_of(point_id, {it.key: it.size_bytes for it in rows}, entry or {})
 
     def unquarantine(self, point_id: str, *, by: str, reason: str, at: datetime) -> None:
         note = {"by": by, "reason": reason, "unquarantined_at": format_time(at)}
@@ -380,15 +390,6 @@ def _wal_of(
         if (item := parse_wal_key(row.key, row.modified_at, segment_bytes)) is not None
     ]
     return WalInventory(best_segments(segments), histories, segment_bytes)
-
-
-def _missing(point_id: str) -> Truncated:
-    return Truncated(
-        f"expected the manifest of {point_id}, which the index names, found none",
-        code="object-missing",
-        hint="Copy it back from another location, or use another recovery point.",
-        point_id=point_id,
-    )
 
 
 def _rejected(point_id: str, error: LeewardError) -> RejectedPoint:

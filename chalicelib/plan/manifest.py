@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from chalicelib.errors import Tampered
+from chalicelib.errors import Tampered, Truncated
 from chalicelib.plan.record import has_types, read_json
 from chalicelib.plan.records import RecoveryPoint, canonical_json, digest_of, point_from_json
 
@@ -101,6 +101,15 @@ def digest_of_point(point: RecoveryPoint) -> str:
     that copies of a point have one digest in every location.
     """
     return digest_of(sorted([item.key, item.size_bytes, item.sha256] for item in point.objects))
+
+
+def manifest_missing(point_id: str) -> Truncated:
+    return Truncated(
+        f"expected the manifest of {point_id}, which the index names, found none",
+        code="object-missing",
+        hint="Copy it back from another location, or use another recovery point.",
+        point_id=point_id,
+    )
 
 
 def tampered(point_id: str, expected: str) -> Tampered:

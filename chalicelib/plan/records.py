@@ -87,6 +87,11 @@ INFECTED_POINT = "infected"
 UNKNOWN_POINT = "not-indexed"
 
 
+def is_of_one_copy(quarantine_code: str) -> bool:
+    """Whether a quarantine with this code says something of one location's copy alone."""
+    return quarantine_code not in ("", INFECTED_POINT, UNKNOWN_POINT)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PointStanding(Record):
     """A recovery point and what is known of it today.
@@ -111,8 +116,7 @@ class PointStanding(Record):
     @property
     def is_damaged(self) -> bool:
         """Quarantined for what is wrong with this location's copy alone."""
-        of_content = ("", INFECTED_POINT, UNKNOWN_POINT)
-        return bool(self.quarantined) and self.quarantine_code not in of_content
+        return bool(self.quarantined) and is_of_one_copy(self.quarantine_code)
 
     @property
     def is_suspect(self) -> bool:

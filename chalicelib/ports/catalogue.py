@@ -63,7 +63,11 @@ class Catalogue(Protocol):
         """Make a point count no longer, before its objects are deleted. Repeatable."""
 
     def quarantine(self, point_id: str, *, code: str, reason: str, at: datetime) -> None:
-        """From now on every restore refuses it. Repeatable."""
+        """From now on every restore refuses it. Repeatable. What is quarantined for its content
+        stays so, whatever is found of a copy of it."""
+
+    def quarantine_of(self, point_id: str) -> tuple[str, str]:
+        """Why no restore may use it, and the code as in PointStanding; "" and "" when one may."""
 
     def unquarantine(self, point_id: str, *, by: str, reason: str, at: datetime) -> None:
         """From now on a restore may use it; who said so stays noted. Repeatable."""

@@ -671,6 +671,7 @@ def test_an_attack_is_judged_and_the_points_since_are_quarantined(here: Stage) -
     wait_for(lambda: here.alarm("ransomware-signs") == "ALARM", "no alarm came")
 
     during = here.run("sync")["point"]
+    here.catalogue.quarantine(during, code="digest-mismatch", reason="a bit", at=datetime.now(UTC))
     again = here.run("watch_bucket")
     assert again["quarantined"] == [during]
     reasons = here.quarantined()

@@ -239,6 +239,22 @@ def test_the_end_of_a_quarantine_dies_anywhere_and_leaves_it_refused(
     assert shelf.indexed.recorded("p1")
 
 
+@pytest.mark.parametrize("kept", ["both", "object", "index"])
+def test_what_is_infected_stays_so_whatever_is_found_of_a_copy(shelf: Shelf, kept: str) -> None:
+    shelf.add("p1")
+    shelf.indexed.quarantine("p1", code="digest-mismatch", reason="flipped", at=AT)
+    assert shelf.indexed.quarantine_of("p1") == ("flipped", "digest-mismatch")
+    shelf.indexed.quarantine("p1", code="infected", reason="since noon", at=AT)
+    if kept == "index":
+        shelf.store.delete("points/p1/quarantine.json")
+    catalogue = shelf.plain if kept == "object" else shelf.indexed
+    catalogue.quarantine("p1", code="digest-mismatch", reason="flipped", at=AT)
+    assert shelf.indexed.quarantine_of("p1") == ("since noon", "infected")
+    [standing] = shelf.indexed.holdings().standings
+    assert standing.is_suspect
+    assert shelf.plain.quarantine_of("p2") == ("", "")
+
+
 def test_what_is_quarantined_once_more_is_refused_again(shelf: Shelf) -> None:
     shelf.add("p1")
     shelf.indexed.quarantine("p1", code="infected", reason="since noon", at=AT)

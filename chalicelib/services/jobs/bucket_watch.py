@@ -49,7 +49,8 @@ def quarantine_since(component: str, judgement: Judgement) -> tuple[str, ...]:
     if not judgement.infected:
         return ()
     catalogue, now = build.catalogue(component), build.clock().now()
-    free = [it.point for it in catalogue.holdings().standings if not it.quarantined]
+    standings = catalogue.holdings().standings
+    free = [it.point for it in standings if not it.quarantined or it.is_damaged]
     reasons = points_to_quarantine(free, judgement)
     for one in reasons:
         catalogue.quarantine(one.point_id, code=one.code, reason=one.reason, at=now)

@@ -247,7 +247,8 @@ def choose_writes(writes: list[TrailEvent]) -> list[TrailEvent]:
 def _quarantine(component: str, infection: Infection) -> tuple[str, ...]:
     """Every point that was finished since the last clean moment: no restore takes it any more."""
     catalogue, now = build.catalogue(component), build.clock().now()
-    free = [it.point for it in catalogue.holdings().standings if not it.quarantined]
+    standings = catalogue.holdings().standings
+    free = [it.point for it in standings if not it.quarantined or it.is_damaged]
     began = Judgement(True, 1.0, infection.last_clean, infection.how)
     reasons = points_to_quarantine(free, began, margin=timedelta(0))
     for one in reasons:
