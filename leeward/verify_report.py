@@ -25,10 +25,11 @@ VERDICTS = {True: Text("ok", style="green"), False: Text("NOT OK", style="bold r
 WOULD = {
     "copy": "would copy",
     "copy-manifest": "would copy",
+    "mend": "would mend",
     "quarantine": "would quarantine",
     "leave": "would leave",
 }
-OUTCOMES = {"copied": "green", "already-sound": "green", "quarantined": "yellow"}
+OUTCOMES = {"copied": "green", "already-sound": "green", "mended": "green", "quarantined": "yellow"}
 
 
 def show_checks(console: Console, results: Sequence[CheckResult]) -> None:

@@ -7,9 +7,9 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
@@ -19,67 +19,14 @@ from leeward.console import Console
 from leeward.deployed import Access, access_options, copies_of, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
+from leeward.verify_found import Found
 
 if TYPE_CHECKING:
     from chalicelib.ports import ObjectStore
     from chalicelib.services.locations import Locations
     from chalicelib.verify.copies.check_run import CheckProgress
     from chalicelib.verify.copies.integrity import CheckResult
-    from chalicelib.verify.copies.locations import Comparison
-    from chalicelib.verify.copies.repair import RepairAction
-    from chalicelib.verify.copies.repair_run import RepairResult
-    from chalicelib.verify.copies.replica import ReplicaResult
-
-
-@dataclass
-class Found:
-    """What the checks of all locations said. `silent`: locations that did not answer. `replicas`
-    of buckets: component, location, None where no inventory tells what should be there."""
-
-    checks: list[CheckResult] = field(default_factory=list)
-    silent: list[tuple[str, str, LeewardError]] = field(default_factory=list)
-    replicas: list[tuple[str, str, ReplicaResult | None]] = field(default_factory=list)
-    repairs: dict[str, RepairResult] = field(default_factory=dict)
-    planned: dict[str, tuple[RepairAction, ...]] = field(default_factory=dict)
-    after: list[CheckResult] = field(default_factory=list)
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        last = {(it.component, it.location): it for it in (*self.checks, *self.after)}
-        replicas = all(it is not None and it.ok for _, _, it in self.replicas)
-        equal = all(it.equal for it in self.comparisons.values())
-        checked = bool(last) and all(it.ok for it in last.values())
-        return checked and not self.silent and not self.lost and replicas and equal
-
-    @property
-    def lost(self) -> bool:
-        """Whether a point was given up: a check looks at none that is quarantined."""
-        done = (item for it in self.repairs.values() for item in it.repaired)
-        return any(item.outcome == "quarantined" for item in done)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "ok": self.ok,
-            "checks": [it.to_json() for it in self.checks],
-            "silent": [
-                {"component": component, "location": location, "error": error.to_json()}
-                for component, location, error in self.silent
-            ],
-            "replicas": [
-                {"component": component, "location": location, "ok": bool(it and it.ok)}
-                | {"result": it and it.to_json()}
-                for component, location, it in self.replicas
-            ],
-            "repairs": {name: it.to_json() for name, it in self.repairs.items()},
-            "planned": {
-                name: [it.to_json() for it in actions] for name, actions in self.planned.items()
-            },
-            "after": [it.to_json() for it in self.after],
-            "comparisons": {
-                name: it.to_json() | {"equal": it.equal} for name, it in self.comparisons.items()
-            },
-        }
+    from chalicelib.verify.copies.repair_run import Repaired
 
 
 @click.command(short_help="Check the copies in every location, and repair them.")
@@ -109,8 +56,9 @@ def command(
     Of a bucket its replicas are held against the newest inventory; that needs the deployment.
 
     With --repair what is damaged is copied back from a location that has it sound; a point that
-    none has is quarantined; --dry-run tells both and does neither. Without --repair nothing is
-    changed but the memory of what was read.
+    none has is quarantined; --dry-run tells both and does neither. A copy that was quarantined as
+    damaged is read, mended where another location has it whole, and free then. Without --repair
+    nothing is changed but the memory of what was read.
 
     With --compare the locations are held against each other too: a point is the same in all when
     its manifests name the same bytes and every object was read where it lies, so with --read-all
@@ -265,13 +213,17 @@ def _plan_repair(
     places: Locations, ledgers: ObjectStore, found: Found
 ) -> dict[str, tuple[str, ...]]:
     """Decided over all locations; the names of those that answered, by component."""
-    from chalicelib.services.jobs.checking import look_at_all
+    from chalicelib.services.jobs.checking import damaged_copies, look_at_all
+    from chalicelib.verify.copies.mending import decide_mending
     from chalicelib.verify.copies.repair import decide_repair
 
     answering = {}
-    for component in dict.fromkeys(it.component for it in found.checks if it.findings):
+    wanting = (it.component for it in found.checks if it.findings or it.quarantined)
+    for component in dict.fromkeys(wanting):
         views, unknown = look_at_all(places, component, ledgers=ledgers)
-        found.planned[component] = decide_repair(views, unknown=unknown)
+        damaged = damaged_copies(places, component, views)
+        planned = (*decide_repair(views, unknown=unknown), *decide_mending(views, damaged))
+        found.planned[component] = planned
         answering[component] = tuple(view.name for view in views)
     return answering
 
@@ -285,16 +237,18 @@ def _repair(
 ) -> None:
     """What was decided is done, and what was wrong is checked again."""
     from chalicelib.adapters.clock import SystemClock
-    from chalicelib.verify.copies.repair_run import apply_repair
+    from chalicelib.verify.copies.repair_run import RepairResult, apply_repair
 
     for component, actions in found.planned.items():
-        found.repairs[component] = apply_repair(
-            actions,
-            {name: places.store(name, component) for name in answering[component]},
-            {name: places.indexed(name, component) for name in answering[component]},
-            clock=SystemClock(),
-        )
-    for it in (it for it in found.checks if it.findings):
+        stores = {name: places.store(name, component) for name in answering[component]}
+        repaired: list[Repaired] = []
+        # The index tells of the primary location's copy, not of one that is mended elsewhere.
+        for mend, catalogue in ((False, places.indexed), (True, places.catalogue)):
+            some = [it for it in actions if (it.do == "mend") is mend]
+            own = {name: catalogue(name, component) for name in stores}
+            repaired += apply_repair(some, stores, own, clock=SystemClock()).repaired
+        found.repairs[component] = RepairResult(tuple(repaired))
+    for it in (it for it in found.checks if it.findings or found.has_mended(it)):
         again = (places, it.component, it.location, ledgers, progress)
         found.after.append(_look(*again, read_all=True))
 

@@ -208,6 +208,42 @@ def test_a_damaged_copy_stays_quarantined_until_it_is_whole(cloud: Cloud) -> Non
     assert listed(cloud)["primary"]["points"][0]["quarantined"] == ""
 
 
+def test_a_quarantined_copy_is_mended_and_free_then(cloud: Cloud) -> None:
+    [standing] = listed(cloud)["primary"]["points"]
+    point, key = standing["point"]["id"], standing["point"]["objects"][0]["key"]
+    store, indexed = primary_store(cloud), primary_catalogue(cloud)
+    content = store.get(key)
+    store.put(key, content[:-1] + bytes([content[-1] ^ 1]))
+    indexed.quarantine(point, code="digest-mismatch", reason="a flipped bit", at=datetime.now(UTC))
+    words = ("verify", cloud.plan, "--component", "nexus-db")
+
+    told = cloud.json(*words, "--dry-run", status=1)["planned"]["nexus-db"]
+    assert [it["location"] for it in told if it["do"] == "mend"] == ["primary"]
+    assert listed(cloud)["primary"]["points"][0]["quarantined"] == "a flipped bit"
+    told = cloud.json(*words, "--repair")
+    mended = [it for it in told["repairs"]["nexus-db"]["repaired"] if it["outcome"] == "mended"]
+    assert [it["action"]["location"] for it in mended] == ["primary"]
+    assert {it["location"]: it["ok"] for it in told["after"]} == {"primary": True}
+    [standing] = listed(cloud)["primary"]["points"]
+    assert standing["quarantined"] == ""
+    assert standing["unquarantined"].startswith("by leeward verify --repair, ")
+    assert store.get(key) == content
+
+
+def test_an_infected_point_is_mended_by_nobody(cloud: Cloud) -> None:
+    [standing] = listed(cloud)["primary"]["points"]
+    point, indexed = standing["point"]["id"], primary_catalogue(cloud)
+    secondary = listed(cloud)["secondary"]["points"][0]
+    assert secondary["quarantined"] == ""
+    indexed.quarantine(point, code="infected", reason="since noon", at=datetime.now(UTC))
+    words = ("verify", cloud.plan, "--component", "nexus-db", "--repair")
+    told = cloud.json(*words, status=1)
+    assert "mend" not in {it["do"] for it in told["planned"]["nexus-db"]}
+    assert listed(cloud)["primary"]["points"][0]["quarantined"] == "since noon"
+    freed = ("catalogue", "unquarantine", "nexus-db", point, "--plan", cloud.plan, "--reason", "x")
+    assert cloud.json(*freed)["points"] == [point]
+
+
 def primary_store(cloud: Cloud) -> S3ObjectStore:
     s3 = cloud.client("s3")
     [bucket] = [it["Name"] for it in s3.list_buckets()["Buckets"] if "backupbucket" in it["Name"]]

@@ -25,6 +25,7 @@ from chalicelib.ports import ObjectStore
 from chalicelib.verify.copies.integrity import CheckResult
 from chalicelib.verify.copies.location import verify_location
 from chalicelib.verify.copies.locations import compare_locations, view_location
+from chalicelib.verify.copies.mending import decide_mending
 from chalicelib.verify.copies.repair import decide_repair
 from chalicelib.verify.copies.repair_run import apply_repair
 from chalicelib.verify.copies.rotation import CheckPolicy
@@ -38,6 +39,7 @@ CLOCK = SystemClock()
 AT = CLOCK.now() - timedelta(days=1)
 POLICY = CheckPolicy()
 UNREAD = CheckPolicy(read_bytes=0)
+POINT = "20261122T000000Z-files"
 SMALL = b"small" * 1000
 LARGE = os.urandom(12 * MIB)  # three parts of the test's stores
 
@@ -101,6 +103,20 @@ class Component:
         catalogues = {name: self.catalogue(name) for name in self.stores}
         result = apply_repair(decide_repair(self.views()), self.stores, catalogues, clock=CLOCK)
         return [(item.outcome, item.action.location, item.action.key) for item in result.repaired]
+
+    def quarantine(self, name: str, code: str = "digest-mismatch") -> None:
+        own = StoredCatalogue(self.stores[name], "db")
+        own.quarantine(POINT, code=code, reason="found so", at=CLOCK.now())
+
+    def quarantined(self, name: str) -> bool:
+        return bool(StoredCatalogue(self.stores[name], "db").quarantine_of(POINT)[0])
+
+    def mend(self) -> list[tuple[str, str]]:
+        own = {name: StoredCatalogue(store, "db") for name, store in self.stores.items()}
+        damaged = {name: [POINT] for name in own if self.quarantined(name)}
+        actions = decide_mending(self.views(), damaged)
+        result = apply_repair(actions, self.stores, own, clock=CLOCK)
+        return [(item.outcome, item.action.location) for item in result.repaired]
 
 
 def point_of(*objects: StoredObject) -> RecoveryPoint:
@@ -174,6 +190,53 @@ def test_without_a_good_copy_every_location_quarantines_the_point(s3: Backend) -
     for name in component.stores:
         held = component.catalogue(name).holdings()
         assert [bool(item.quarantined) for item in held.standings] == [True]
+
+
+def test_a_quarantined_copy_is_mended_from_another_cloud_and_free_then(
+    s3: Backend, gcs: Backend
+) -> None:
+    component = Component(
+        {"primary": s3.store(s3.bucket()), "gcs": sealed(gcs.store(gcs.bucket()))}
+    )
+    component.stores["primary"].put(component.large, LARGE[:-1] + b"!")
+    component.stores["primary"].delete(component.small)
+    component.quarantine("primary")
+    assert component.repair() == [], "no check looks at it"
+    assert component.mend() == [("mended", "primary")]
+    assert not component.quarantined("primary")
+    assert component.stores["primary"].get(component.large) == LARGE
+    [standing] = StoredCatalogue(component.stores["primary"], "db").holdings().standings
+    assert standing.read_at
+    assert "2 of 2 objects copied back" in standing.unquarantined
+    assert component.check("primary").ok
+    assert component.mend() == []
+
+
+def test_a_copy_that_cannot_be_mended_stays_quarantined(s3: Backend) -> None:
+    bucket = s3.bucket()
+    component = Component({"primary": s3.store(bucket, "one/"), "other": s3.store(bucket, "two/")})
+    component.quarantine("primary")
+    assert component.mend() == [("left", "primary")], "nothing is wrong with its bytes"
+    for store in component.stores.values():
+        store.put(component.small, b"?")
+    assert component.mend() == [("left", "primary")]
+    assert component.quarantined("primary")
+    assert not component.quarantined("other"), "its own check finds it"
+    component.stores["other"].put(component.small, SMALL)
+    component.stores["other"].delete("points/20261122T000000Z-files/manifest.json")
+    assert component.mend() == [("left", "primary")]
+    assert component.quarantined("primary")
+
+
+def test_two_damaged_copies_mend_each_other(s3: Backend) -> None:
+    bucket = s3.bucket()
+    component = Component({"primary": s3.store(bucket, "one/"), "other": s3.store(bucket, "two/")})
+    component.stores["primary"].put(component.small, b"?")
+    component.stores["other"].delete(component.large)
+    for name in component.stores:
+        component.quarantine(name)
+    assert component.mend() == [("mended", "primary"), ("mended", "other")]
+    assert all(component.check(name).ok for name in component.stores)
 
 
 def test_a_version_under_object_lock_stays_below_the_good_one(s3: Backend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.errors import CheckFailed, LeewardError, Unavailable
 from chalicelib.evidence.text import counted
 from chalicelib.plan.components import BaseComponent, Bucket, Files, Git
+from chalicelib.plan.records import is_of_one_copy
 from chalicelib.services import build
 from chalicelib.verify.copies.arrival import check_arrival
 from chalicelib.verify.copies.findings import Finding
@@ -256,6 +258,25 @@ def look_at_all(
         except LeewardError:
             unknown.append(location)
     return views, unknown
+
+
+def damaged_copies(
+    places: Locations, component: str, views: Sequence[LocationView]
+) -> dict[str, frozenset[str]]:
+    """Location -> ids of points whose copy there is quarantined as damaged; none that is anywhere
+    quarantined for its content, and none while the primary location does not answer."""
+    if not places.deployed or places.primary not in {view.name for view in views}:
+        return {}
+    ids = sorted({point_id for view in views for point_id in view.survey.quarantined})
+    found: dict[str, frozenset[str]] = {}
+    of_content: set[str] = set()
+    for view in views:
+        catalogue = places.catalogue(view.name, component)
+        known = {point_id: catalogue.quarantine_of(point_id) for point_id in ids}
+        told = {point_id: code for point_id, (why, code) in known.items() if why}
+        found[view.name] = frozenset(it for it, code in told.items() if is_of_one_copy(code))
+        of_content |= told.keys() - found[view.name]
+    return {name: damaged - of_content for name, damaged in found.items()}
 
 
 def tell_check(result: CheckResult) -> str:

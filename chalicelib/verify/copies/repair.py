@@ -20,7 +20,7 @@ from chalicelib.verify.copies.expected import segment_bytes_of
 from chalicelib.verify.copies.findings import OF_CONTENT, Finding
 from chalicelib.verify.copies.locations import LocationView
 
-Do = Literal["copy", "copy-manifest", "quarantine", "leave"]
+Do = Literal["copy", "copy-manifest", "mend", "quarantine", "leave"]
 # Names are looked at here, not when they were stored.
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 # What no copy can mend, and what a person can do about it.
@@ -39,7 +39,7 @@ class RepairAction(Record):
     """One thing to do. `location` "": in every one.
 
     `sources`: locations that have a good copy, the best first. `sha256`: what the copy must have
-    ("copy-manifest": the digest of the manifest), "" for WAL that nobody has read yet.
+    ("copy-manifest", "mend": the digest of the manifest), "" for WAL that nobody has read yet.
     `dependants`: points that cannot be restored without this object, the point itself first.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from chalicelib.errors import Damaged, DigestMismatch, LeewardError, Truncated
@@ -16,7 +16,15 @@ from chalicelib.verify.copies.expected import Expected
 from chalicelib.verify.copies.flight import TimeLimit
 from chalicelib.verify.copies.repair import RepairAction
 
-Outcome = Literal["copied", "already-sound", "quarantined", "left", "failed"]
+Outcome = Literal["copied", "already-sound", "mended", "quarantined", "left", "failed"]
+GOOD = ("copied", "already-sound", "mended")
+
+
+MENDER = "leeward verify --repair"
+NOTHING_WRONG = (
+    "it stays quarantined: every byte is as it was stored, so what was found is another matter; "
+    "a person ends it with `leeward catalogue unquarantine`"
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class RepairResult(Record):
 
     @property
     def ok(self) -> bool:
-        return all(item.outcome in ("copied", "already-sound") for item in self.repaired)
+        return all(item.outcome in GOOD for item in self.repaired)
 
 
 def apply_repair(
@@ -78,6 +86,8 @@ class _Run:
             return self._quarantine(action, action.reason)
         if action.do == "copy-manifest":
             return self._copy_manifest(action)
+        if action.do == "mend":
+            return self._mend(action)
         return self._copy(action)
 
     def _quarantine(self, action: RepairAction, reason: str) -> tuple[Outcome, str]:
@@ -122,6 +132,30 @@ class _Run:
         if certain and action.dependants:
             return self._quarantine(action, f"{action.key} has no good copy: {told}")
         return "failed", told
+
+    def _mend(self, action: RepairAction) -> tuple[Outcome, str]:
+        """Each object is read where it lies, and read back where it was copied."""
+        content = _read_manifest(self.stores[action.location], action)
+        if _manifest_digest(action.point_id, content) != action.sha256:
+            return "left", "its manifest is another by now"
+        point, copied = parse_manifest(action.point_id, content), 0
+        for item in point.objects:
+            part = replace(action, do="copy", key=item.key, sha256=item.sha256)
+            outcome, found = self._copy(part)
+            if outcome not in GOOD:
+                return "left", f"{item.key} has no good copy, so it stays quarantined: {found}"
+            copied += outcome == "copied"
+        if not copied:
+            return "left", NOTHING_WRONG
+        told = f"{copied} of {len(point.objects)} objects copied back, every byte read"
+        self._end_quarantine(action, told)
+        return "mended", f"{told}: its quarantine ended"
+
+    def _end_quarantine(self, action: RepairAction, why: str) -> None:
+        catalogue, now = self.catalogues[action.location], self.clock.now()
+        catalogue.note_read(action.point_id, now)
+        reason = f"in {action.location}, {why}"
+        catalogue.unquarantine(action.point_id, by=MENDER, reason=reason, at=now)
 
     def _has_manifest(self, target: ObjectStore, action: RepairAction) -> bool:
         try:

@@ -54,13 +54,14 @@ SAFETY_AGE = timedelta(days=1)
 @dataclass(frozen=True)
 class Survey:
     """`rows`: everything below CHECKED by key. `points`: those whose manifest is whole and agrees
-    with the index, oldest first, without the quarantined ones, whose ids stand in `quarantined`.
-    `index`: point id -> digest of its manifest, empty when there is none. `histories`: of each
-    timeline its ancestors, as `parse_history` reads them."""
+    with the index, oldest first, without the quarantined ones, whose ids stand in `quarantined`
+    and which are in `set_aside`. `index`: point id -> digest of its manifest, empty when there is
+    none. `histories`: of each timeline its ancestors, as `parse_history` reads them."""
 
     rows: Mapping[str, Listed]
     points: tuple[RecoveryPoint, ...] = ()
     quarantined: frozenset[str] = frozenset()
+    set_aside: tuple[RecoveryPoint, ...] = ()
     findings: tuple[Finding, ...] = ()
     unreached: tuple[Unreached, ...] = ()
     index: Mapping[str, str] = field(default_factory=dict)
@@ -105,6 +106,7 @@ def survey(
         rows=rows,
         points=tuple(sound),
         quarantined=frozenset(quarantined),
+        set_aside=tuple(item for item in points if item.id in quarantined),
         findings=(
             *(
                 item
