@@ -282,10 +282,10 @@ def knowing(plan_path: Path, wish: Wish) -> Iterator[Known]:
     """
     from chalicelib.services.jobs.buckets import components_of
     from chalicelib.services.jobs.witnesses import know_bucket
-    from leeward.deployed import Access, reach
+    from leeward.deployed import DEPLOYED, reach
     from leeward.plan_file import load_plan
 
-    with reach(load_plan(plan_path).plan, Access({}, None, None, without_aws=False)):
+    with reach(load_plan(plan_path).plan, DEPLOYED):
         yield know_bucket(components_of(wish.bucket)[0], wish.to_at)
 
 

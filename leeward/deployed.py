@@ -44,6 +44,7 @@ class Access:
 
 
 DEPLOYED = Access({}, None, None, without_aws=False)
+"""With the AWS rights of who runs the command: no logins of other clouds, no private key."""
 
 
 def access_options(command: Callable[..., Any]) -> Callable[..., Any]:

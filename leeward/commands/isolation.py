@@ -12,14 +12,13 @@ import click
 
 from chalicelib.errors import BadInput, NotReady, Refused
 from chalicelib.evidence.text import printable
-from leeward.deployed import Access, reach
+from leeward.deployed import DEPLOYED, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
     from chalicelib.recover.attack.isolate import Cut
 
-DEPLOYED = Access({}, None, None, without_aws=False)
 FUNCTION = "leeward-primary-isolate"
 KINDS = ("bucket-policy", "bucket-history", "access-keys", "sessions", "network", "snapshots")
 PLAN = click.option(

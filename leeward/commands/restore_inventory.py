@@ -13,15 +13,13 @@ import click
 
 from chalicelib.errors import BadInput, Tampered
 from leeward.console import Console
-from leeward.deployed import Access, reach
+from leeward.deployed import DEPLOYED, reach
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
 
 if TYPE_CHECKING:
     from chalicelib.plan.records import RecoveryPoint
     from chalicelib.recover.bucket.fill import Filled
-
-DEPLOYED = Access({}, None, None, without_aws=False)
 
 
 @click.command("inventory", short_help="Copy what a bucket's recovery point names into a bucket.")

@@ -17,7 +17,7 @@ from chalicelib.errors import Refused
 from chalicelib.plan.records import format_time
 from chalicelib.plan.signs import After
 from leeward.console import Console
-from leeward.deployed import Access, reach
+from leeward.deployed import DEPLOYED, reach
 from leeward.garbage import expect_many_rows
 from leeward.options import FORMAT, PLAN_PATH
 from leeward.plan_file import load_plan
@@ -33,7 +33,6 @@ AFTER: dict[After, str] = {
     "newer": "below something newer",
     "nothing": "nothing of the key is left",
 }
-DEPLOYED = Access({}, None, None, without_aws=False)
 
 
 @click.command(short_help="Make a bucket's replica what the bucket is, now.")
