@@ -427,9 +427,11 @@ def test_what_is_known_is_asked_again_only_after_a_damaged_point(
     asked.clear()
     assert world.restore(world.bad_transaction, known).point_id == known.points[-1].id
     assert asked == []
-    flip_byte(world.file(f"points/{known.points[-1].id}/base.tar.zst"))
+    damaged = f"points/{known.points[-1].id}"
+    flip_byte(world.file(f"{damaged}/base.tar.zst"))
     assert world.restore(world.bad_transaction, known).point_id == known.points[-2].id
-    assert sorted(asked) == ["points/", "wal/"]
+    # What is infected stays so: its note is looked for before one of damage is written.
+    assert sorted(asked) == ["points/", f"{damaged}/quarantine.json", "wal/"]
 
 
 def test_a_folder_whose_server_was_left_by_an_error_is_not_replayed(world: World) -> None:
